@@ -1,0 +1,133 @@
+"""`vlkit show`, `explain`, `list` and `train --dry-run`."""
+
+# ruff: noqa: E501 - messages stand on one line, as they are printed
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from vlkit.cli.app import app
+from vlkit.models.catalog import list_models
+from vlkit.spec.load import load_recipe, shipped_recipes
+from vlkit.spec.recipe import Recipe
+
+RUNNER = CliRunner()
+
+
+def run(*arguments: str) -> Result:
+    return RUNNER.invoke(app, list(arguments))
+
+
+def test_show_loads_back_and_names_origins(tmp_path: Path) -> None:
+    result = run("show", "contrastive/tiny", "optim.lr=7e-4")
+    assert result.exit_code == 0
+    lines = [line.split("#") for line in result.stdout.splitlines()]
+    origins = {line[0].strip(): line[1].strip() for line in lines if len(line) == 2}
+    assert origins["lr: 0.0007"] == "command line" and origins["seed: 0"] == "default"
+    assert origins["embed_dim: 32"].endswith("contrastive/tiny.yaml:8")
+    shown = tmp_path / "shown.yaml"
+    shown.write_text(result.stdout, encoding="utf-8")
+    assert load_recipe(shown) == load_recipe("contrastive/tiny", ["optim.lr=7e-4"])
+
+
+def test_a_wrong_recipe_is_exit_code_2_and_nothing_on_standard_output() -> None:
+    for command in ("show", "train"):
+        result = run(command, "contrastive/tiny", "optim.lr=x", "sed=3")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr == (
+            "command line  optim.lr = x\n"
+            "  should be a number > 0\n"
+            "command line  sed = 3\n"
+            "  no such key; did you mean 'seed'?  recipe takes: description, run, seed, model, data, objectives, optim, "
+            "stages, loop\n"
+            "2 problems; nothing was run.\n"
+        )
+
+
+def test_explain() -> None:
+    result = run("explain", "optim")
+    assert result.exit_code == 0
+    assert "AdamW with warm-up" in result.stdout
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("optim.clip_norm")]
+    assert [cell.strip() for cell in line.split("  ") if cell.strip()] == [
+        "optim.clip_norm",
+        "number > 0, or null",
+        "1.0",
+        "Gradients are scaled down to this global L2 norm; null never clips.",
+    ]
+    wrong = run("explain", "optm")
+    assert (wrong.exit_code, wrong.stderr) == (2, "error: no key 'optm'; did you mean 'optim'? (see: vlkit explain)\n")
+
+
+@pytest.mark.parametrize(
+    ("kind", "pattern", "found", "count"),
+    [
+        ("models", "lite0", "timm:tf_efficientnet_lite0.in1k", "1 model"),
+        ("encoders", "*", "open_clip", "7 encoders"),
+        ("recipes", "tiny", "contrastive/tiny", ""),
+        ("languages", "norwegian", "Norwegian Bokmål", ""),
+        ("objectives", "*", "class_prototypes", "2 objectives"),
+        ("heads", "m?p", "mlp", "1 head"),
+        ("heads", "nothing-like-it", "", "0 heads"),
+    ],
+)
+def test_list(kind: str, pattern: str, found: str, count: str) -> None:
+    result = run("list", kind, pattern)
+    assert result.exit_code == 0, result.output
+    assert found in result.stdout
+    assert result.stdout.splitlines()[-1].startswith(count)
+
+
+def test_list_of_something_unknown() -> None:
+    result = run("list", "langauges")
+    assert (result.exit_code, result.stderr) == (2, "error: no list 'langauges'; did you mean 'languages'?\n")
+
+
+def test_list_models() -> None:
+    assert {card.name for card in list_models(kind="text")} >= {"hf:intfloat/multilingual-e5-small", "tiny"}
+    assert [card.kind for card in list_models("TINY")] == ["image", "text"]
+    assert list_models("hf:*", kind="image") == []
+    assert all(card.license and card.about for card in list_models())
+
+
+@pytest.mark.parametrize("name", sorted(name for name in shipped_recipes() if "tiny" in name))
+def test_dry_run_of_every_tiny_recipe(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VLKIT_HOME", str(tmp_path / "home"))
+    result = run("train", name, "--dry-run")
+    assert result.exit_code == 0, result.output
+    for stage in load_recipe(name).stages:
+        assert f": {stage.name}, {stage.steps} steps" in result.stdout
+    assert result.stdout.endswith("dry run: nothing was trained and nothing was written\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_shows_what_trains_in_each_stage() -> None:
+    text = run("train", "contrastive/tiny", "--dry-run", "stages.1.trainable=[scale]").stdout
+    second = text.partition("stage 2 of 2")[2]
+    trained = {
+        line.split()[0]: line.replace("│", " ").split()[2]
+        for line in second.splitlines()
+        if line.startswith(("image", "text", "scale"))
+    }
+    assert trained == {"image": "0", "text": "0", "image_head": "0", "text_head": "0", "scale": "1"}
+
+
+def test_dry_run_refuses_a_part_that_does_not_exist() -> None:
+    result = run("train", "contrastive/tiny", "--dry-run", "stages.1.trainable=[image_haed]")
+    assert result.exit_code == 2
+    assert result.stderr == "error: no part 'image_haed'; did you mean 'image_head' or 'image'?\n"
+
+
+def test_train_hands_the_recipe_to_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Recipe, bool]] = []
+    loop = ModuleType("vlkit.train.loop")
+    loop.train = lambda recipe, *, resume=False: calls.append((recipe, resume))  # type: ignore[attr-defined]
+    monkeypatch.setitem(__import__("sys").modules, "vlkit.train.loop", loop)
+    assert run("train", "contrastive/tiny", "seed=4", "--resume").exit_code == 0
+    assert run("train", "--resume", "contrastive/tiny", "seed=4").exit_code == 0
+    assert calls == [(load_recipe("contrastive/tiny", ["seed=4"]), True)] * 2

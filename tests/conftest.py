@@ -1,0 +1,46 @@
+"""What holds for every test: one thread of the CPU, the same seeds, no hub, and never the user's own cache.
+
+Only tests marked ``assets`` use the real cache, so that pretrained parts are fetched once: the usual one, or the folder
+``VLKIT_TEST_ASSETS`` names.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import tempfile
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+_ASSETS = "VLKIT_TEST_ASSETS"
+_NUMBERS = count()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Before anything is imported that reads them, and inherited by the processes that tests start.
+    os.environ.setdefault(_ASSETS, os.environ.get("VLKIT_HOME", ""))
+    os.environ["VLKIT_HOME"] = str(Path(tempfile.gettempdir()) / "vlkit-tests-no-home")
+    os.environ.update(CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+    for name in ("FORCE_COLOR", "PY_COLORS", "CLICOLOR_FORCE", "GITHUB_ACTIONS", "COLUMNS", "VLKIT_DEBUG"):
+        os.environ.pop(name, None)  # typer and rich read some of them when they are imported
+
+
+@pytest.fixture(autouse=True)
+def _surroundings(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    if request.node.get_closest_marker("assets") is None:
+        monkeypatch.setenv("VLKIT_HOME", str(tmp_path_factory.getbasetemp() / f"home-{next(_NUMBERS)}"))
+    elif home := os.environ[_ASSETS]:
+        monkeypatch.setenv("VLKIT_HOME", home)
+    else:
+        monkeypatch.delenv("VLKIT_HOME")
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)

@@ -1,0 +1,105 @@
+"""Heads: what they compute, how they start, how they centre."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from vlkit.errors import ShapeError, UnknownName, VlkitError
+from vlkit.nn.heads import build_head
+from vlkit.spec.parts import IdentityHead, LinearHead, MlpHead, TinyText
+
+SPECS = [LinearHead(), LinearHead(bias=True, center=True), MlpHead(hidden=24), MlpHead(hidden=24, center=True)]
+
+
+def features(count: int = 50, width: int = 16) -> torch.Tensor:
+    return torch.randn(count, width, generator=torch.Generator().manual_seed(1)) + 3.0
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_every_head_carries_its_spec_and_maps_rows_one_by_one(spec) -> None:
+    head = build_head(spec, 16, 8).eval()
+    assert head.spec == spec
+    x = features()
+    many, one = head(x), torch.cat([head(row[None]) for row in x])
+    assert many.shape == (50, 8)
+    torch.testing.assert_close(many, one, atol=1e-5, rtol=1e-5)
+
+
+def test_identity_gives_its_input_back() -> None:
+    x = features()
+    assert build_head(IdentityHead(), 16, 16)(x) is x
+
+
+def test_identity_refuses_unequal_widths() -> None:
+    with pytest.raises(ShapeError) as error:
+        build_head(IdentityHead(), 16, 8)
+    assert str(error.value) == (
+        "an identity head needs equal widths: the encoder gives 16, the shared space has 8; "
+        "set embed_dim=16 or take a linear or mlp head"
+    )
+
+
+def test_mlp_is_the_formula() -> None:
+    head = build_head(MlpHead(hidden=24), 16, 8)
+    x = features()
+    inner = x @ head.up.weight.T + head.up.bias
+    gelu = inner * 0.5 * (1 + torch.erf(inner / math.sqrt(2)))
+    expected = x @ head.shortcut.weight.T + gelu @ head.down.weight.T + head.down.bias
+    torch.testing.assert_close(head(x), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("spec", [LinearHead(), MlpHead(hidden=64)])
+def test_a_fresh_head_keeps_angles_when_the_width_allows(spec) -> None:
+    torch.manual_seed(0)
+    x = torch.nn.functional.normalize(torch.randn(20, 16), dim=-1) * 4
+    y = torch.nn.functional.normalize(build_head(spec, 16, 32)(x), dim=-1)
+    assert (y @ y.T - x @ x.T / 16).abs().max() < 0.15
+
+
+def test_centring_removes_the_fitted_mean_and_any_scale() -> None:
+    head = build_head(LinearHead(center=True), 16, 8)
+    x = features()
+    head.fit_mean(x)
+    torch.testing.assert_close(head.mean_D, x.mean(0))
+    inner = head.centered(x)
+    torch.testing.assert_close(inner.norm(dim=-1), torch.full((50,), 4.0))
+    expected = torch.nn.functional.normalize(x - x.mean(0), dim=-1) * 4
+    torch.testing.assert_close(head(x), expected @ head.map.weight.T)
+
+
+def test_the_mean_is_saved_and_only_where_there_is_one() -> None:
+    head = build_head(MlpHead(hidden=4, center=True), 16, 8)
+    head.fit_mean(features())
+    assert head.centers and "mean_D" in head.state_dict()
+    assert "mean_D" not in dict(head.named_parameters())
+    other = build_head(MlpHead(hidden=4, center=True), 16, 8)
+    other.load_state_dict(head.state_dict())
+    assert torch.equal(other(features()), head(features()))
+    assert "mean_D" not in build_head(MlpHead(hidden=4), 16, 8).state_dict()
+
+
+def test_dropout_works_on_the_hidden_layer_in_training_only() -> None:
+    head = build_head(MlpHead(hidden=64, dropout=0.5), 16, 8)
+    x = features()
+    assert not torch.equal(head.train()(x), head.train()(x))
+    assert torch.equal(head.eval()(x), head.eval()(x))
+
+
+def test_fit_mean_refuses_what_it_cannot_use() -> None:
+    with pytest.raises(VlkitError, match=r"a linear head with center=false has no mean to fit; set center=true"):
+        build_head(LinearHead(), 16, 8).fit_mean(features())
+    head = build_head(LinearHead(center=True), 16, 8)
+    with pytest.raises(ShapeError, match=r"fit_mean takes features \[N, 16\], got \[50, 4\]"):
+        head.fit_mean(features(width=4))
+    for bad in (features() * math.nan, features()[:0]):
+        with pytest.raises(VlkitError, match=r"the mean of \d+ features is not finite"):
+            head.fit_mean(bad)
+    assert not head.mean_D.any()
+
+
+def test_a_spec_of_something_else_is_no_head() -> None:
+    with pytest.raises(UnknownName, match="no head 'TinyText'; there are: identity, linear, mlp"):
+        build_head(TinyText(), 16, 8)

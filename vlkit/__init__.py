@@ -1,0 +1,73 @@
+"""vlkit: multilingual vision-language models, made of any image encoder and any language model.
+
+The names below are the public ones; each is imported when it is first used, so that ``import vlkit`` is immediate.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from vlkit.version import __version__
+
+if TYPE_CHECKING:
+    from vlkit.errors import VlkitError
+    from vlkit.evaluate.zero_shot import ZeroShotClassifier
+    from vlkit.models.build import build
+    from vlkit.models.catalog import list_models
+    from vlkit.models.checkpoint import load, save
+    from vlkit.models.dual_encoder import DualEncoder
+    from vlkit.models.freeze import freeze, trainable_report, unfreeze
+    from vlkit.parts.image import image_encoder
+    from vlkit.parts.text import text_encoder
+    from vlkit.spec.load import load_recipe
+    from vlkit.train.loop import train
+
+_HOMES = {
+    "DualEncoder": "vlkit.models.dual_encoder",
+    "VlkitError": "vlkit.errors",
+    "ZeroShotClassifier": "vlkit.evaluate.zero_shot",
+    "build": "vlkit.models.build",
+    "freeze": "vlkit.models.freeze",
+    "image_encoder": "vlkit.parts.image",
+    "list_models": "vlkit.models.catalog",
+    "load": "vlkit.models.checkpoint",
+    "load_recipe": "vlkit.spec.load",
+    "save": "vlkit.models.checkpoint",
+    "text_encoder": "vlkit.parts.text",
+    "train": "vlkit.train.loop",
+    "trainable_report": "vlkit.models.freeze",
+    "unfreeze": "vlkit.models.freeze",
+}
+
+__all__ = [
+    "DualEncoder",
+    "VlkitError",
+    "ZeroShotClassifier",
+    "__version__",
+    "build",
+    "freeze",
+    "image_encoder",
+    "list_models",
+    "load",
+    "load_recipe",
+    "save",
+    "text_encoder",
+    "train",
+    "trainable_report",
+    "unfreeze",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        from vlkit.errors import did_you_mean
+
+        guess = "" if name.startswith("_") else did_you_mean(name, _HOMES)
+        raise AttributeError(f"module 'vlkit' has no attribute {name!r}" + (f"; {guess}" if guess else ""))
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    return globals().setdefault(name, value)  # `train` is bound by now: to its package, which is callable
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

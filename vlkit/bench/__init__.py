@@ -1,0 +1,1 @@
+"""Benchmarks, always against a peer in the same run."""

@@ -1,0 +1,98 @@
+"""The command line's frame: a table of commands, each imported when it is called, and one place where errors end."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from vlkit.cli.console import debugging, show_error
+from vlkit.errors import VlkitError
+from vlkit.version import __version__
+
+# name -> (where: a function or a typer app with subcommands, one line of help)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "quickstart": ("vlkit.cli.quickstart:quickstart", "Real parts, real data: train, evaluate and report, in one go."),
+    "train": ("vlkit.cli.train:train", "Train what a recipe describes."),
+    "show": ("vlkit.cli.show:show", "Print a recipe with all its values and where each one comes from."),
+    "explain": ("vlkit.cli.explain:explain", "Say what a recipe may hold: type, default and meaning of each key."),
+    "classify": ("vlkit.cli.classify:classify", "Sort images by labels in any language, without training."),
+    "data": ("vlkit.cli.data:app", "Build and inspect data sets."),
+    "list": ("vlkit.cli.list:list_names", "List models, encoders, recipes, languages, objectives or heads."),
+    "bench": ("vlkit.cli.bench:app", "Measure speed against a peer in the same run."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """Knows the names and help lines of all commands; imports one when it is called."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name, (_, line) in COMMANDS.items():
+            self.add_command(TyperCommand(name, help=line), name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The command itself in place of its stub."""
+        name, stub, rest = super().resolve_command(ctx, args)
+        return name, _command(name) if name in COMMANDS else stub, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs a command; what a user can cause and fix ends here as one message and exit code 2."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # typer ends quietly when the reader of a pipe has gone
+        except (VlkitError, OSError) as error:
+            if debugging():
+                raise
+            show_error(error)
+            raise typer.Exit(2) from error
+        except KeyboardInterrupt as error:
+            if debugging():
+                raise
+            sys.stderr.write(f"\n{error or 'interrupted'}\n")
+            raise typer.Exit(130) from error
+
+
+def _command(name: str) -> Any:
+    where, line = COMMANDS[name]
+    module, _, attribute = where.partition(":")
+    found = getattr(importlib.import_module(module), attribute)
+    if not isinstance(found, typer.Typer):
+        function, found = found, typer.Typer(add_completion=False)
+        found.command(name, no_args_is_help=False)(function)
+    command = typer.main.get_command(found)
+    command.name, command.short_help = name, line
+    return command
+
+
+app = typer.Typer(
+    cls=LazyGroup, name="vlkit", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"vlkit {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    """Multilingual vision-language models: join, align, train and evaluate image encoders and language models."""
+
+
+def main() -> None:
+    """The entry point of `vlkit` and `python -m vlkit`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a narrow terminal encoding must not end a run
+    typer.main.get_command(app)(prog_name="vlkit")

@@ -1,0 +1,96 @@
+"""The two consoles of the command line: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from vlkit.errors import SpecError, VlkitError
+
+if TYPE_CHECKING:
+    from rich.console import Console, JustifyMethod
+    from rich.table import Table
+
+_PIPE_WIDTH = 10_000
+
+
+def out(*, width: int | None = None) -> Console:
+    """Results, at the terminal's width or a given one; made at each call, so that a redirected stream is met."""
+    from rich.console import Console
+
+    return Console(highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty(), width=width)
+
+
+def err() -> Console:
+    """Messages. Lines are never broken: ``file:line`` stays one word that an editor can open."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+
+
+def write(text: str) -> None:
+    """Text on standard output exactly as it is: no wrapping, no markup, no color."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def show_table(
+    headers: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", right: Sequence[str] = ()
+) -> None:
+    """Prints a plain table; into a pipe or a file, each row is one line however long it is."""
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    out(width=width).print(table(headers, rows, title=title, right=right))
+
+
+def table(
+    headers: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", right: Sequence[str] = ()
+) -> Table:
+    """A plain table whose cells are taken literally.
+
+    Args:
+        headers: Names of the columns; the first one is never wrapped, so that it can be copied.
+        rows: Cells, one a column.
+        title: Shown above it.
+        right: Columns of numbers.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(
+        title=title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False
+    )
+    for number, header in enumerate(headers):
+        justify: JustifyMethod = "right" if header in right else "left"
+        made.add_column(
+            header, justify=justify, overflow="fold", no_wrap=number == 0, style="cyan" if number == 0 else None
+        )
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    return made
+
+
+def show_error(error: BaseException) -> None:
+    """One clear message on standard error; a recipe's problems stand in lines of their own."""
+    from rich.text import Text
+
+    if isinstance(error, SpecError):
+        *problems, count = str(error).split("\n")
+        err().print(Text("\n".join(problems)))
+        err().print(Text(count, style="bold red"))
+        return
+    err().print(Text.assemble(("error:", "bold red"), " ", message(error)))
+
+
+def message(error: BaseException) -> str:
+    """What went wrong, in one line where the error is the operating system's."""
+    if isinstance(error, OSError) and not isinstance(error, VlkitError):
+        place = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror or error}{place}"
+    return str(error)
+
+
+def debugging() -> bool:
+    """Whether errors are shown with their traceback (``VLKIT_DEBUG=1``)."""
+    return os.environ.get("VLKIT_DEBUG", "") not in ("", "0")

@@ -1,0 +1,26 @@
+"""`vlkit explain KEY`: what a recipe may hold."""
+
+from __future__ import annotations
+
+import typer
+
+from vlkit.cli.console import out, show_table
+
+
+def explain(
+    key: str = typer.Argument(
+        "",
+        metavar="KEY",
+        help="A dotted key: optim, model.image, model.image.timm, stages.lr. Without it: the whole recipe.",
+    ),
+) -> None:
+    """Say what a recipe may hold: key, type, default and meaning."""
+    from rich.text import Text
+
+    from vlkit.spec.describe import explain as rows_of
+    from vlkit.spec.describe import summary
+
+    rows = rows_of(key)
+    if line := summary(key):
+        out().print(Text(line), style="bold")
+    show_table(("key", "type", "default", "help"), [(row.key, row.type, row.default, row.help) for row in rows])

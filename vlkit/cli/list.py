@@ -1,0 +1,100 @@
+"""`vlkit list KIND [PATTERN]`: the names there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING, Literal, get_args
+
+import typer
+
+from vlkit.cli.console import out, show_table
+
+if TYPE_CHECKING:
+    from vlkit.spec.schema import Shape
+
+Listed = Literal["models", "encoders", "recipes", "languages", "objectives", "heads"]
+Rows = list[tuple[str, ...]]
+
+
+def list_names(
+    kind: str = typer.Argument(metavar="KIND", help=f"One of: {', '.join(get_args(Listed))}."),
+    pattern: str = typer.Argument(
+        "*", metavar="PATTERN", help="Show only what matches: a part of it, or a pattern with * and ?."
+    ),
+) -> None:
+    """List models, encoders, recipes, languages, objectives or heads."""
+    from vlkit.registry import Registry
+
+    tables = Registry("list", {name: f"vlkit.cli.list:{name}" for name in get_args(Listed)})
+    listed: Callable[[], tuple[tuple[str, ...], Rows]] = tables.get_object(kind)
+    headers, rows = listed()
+    rows = [row for row in rows if any(_matches(cell, pattern) for cell in row)]
+    if rows:
+        show_table(headers, rows)
+    out().print(f"{len(rows)} {kind if len(rows) != 1 else kind.removesuffix('s')}", style="dim")
+
+
+def _matches(cell: str, pattern: str) -> bool:
+    wanted = pattern.casefold()
+    return fnmatch(cell.casefold(), wanted if any(sign in wanted for sign in "*?[") else f"*{wanted}*")
+
+
+def models() -> tuple[tuple[str, ...], Rows]:
+    """Pretrained parts that need no hub, and the tiny twins."""
+    from vlkit.models.catalog import list_models
+
+    rows: Rows = [(card.name, card.kind, card.license, card.about) for card in list_models()]
+    return ("name", "kind", "license", "about"), rows
+
+
+def encoders() -> tuple[tuple[str, ...], Rows]:
+    """The kinds of image and text encoders."""
+    from vlkit.spec.model import DualEncoderSpec
+    from vlkit.spec.schema import shape_of_field
+
+    sides = [(side, shape_of_field(DualEncoderSpec.model_fields[side])) for side in ("image", "text")]
+    rows: Rows = [(side, kind, about) for side, shape in sides for kind, about in _kinds(shape)]
+    return ("side", "kind", "about"), rows
+
+
+def recipes() -> tuple[tuple[str, ...], Rows]:
+    """The recipes that come with vlkit."""
+    from vlkit.spec.load import read_document, shipped_recipes
+
+    rows: Rows = []
+    for name, path in shipped_recipes().items():
+        description = read_document(path).plain().get("description", "")
+        rows.append((name, " ".join(str(description).split())))
+    return ("name", "description"), rows
+
+
+def languages() -> tuple[tuple[str, ...], Rows]:
+    """The language table."""
+    from vlkit.languages import all_languages
+
+    rows: Rows = [(row.tag, row.name, row.autonym, row.script, row.tier) for row in all_languages()]
+    return ("tag", "name", "autonym", "script", "tier"), rows
+
+
+def objectives() -> tuple[tuple[str, ...], Rows]:
+    """The losses."""
+    from vlkit.spec.recipe import Recipe
+    from vlkit.spec.schema import shape_of_field
+
+    item = shape_of_field(Recipe.model_fields["objectives"]).item
+    return ("kind", "about"), list(_kinds(item)) if item else []
+
+
+def heads() -> tuple[tuple[str, ...], Rows]:
+    """The heads into the shared space."""
+    from vlkit.spec.model import DualEncoderSpec
+    from vlkit.spec.schema import shape_of_field
+
+    return ("kind", "about"), list(_kinds(shape_of_field(DualEncoderSpec.model_fields["image_head"])))
+
+
+def _kinds(shape: Shape) -> list[tuple[str, str]]:
+    from vlkit.spec.describe import doc
+
+    return [(kind, doc(spec)) for kind, spec in shape.kinds.items()]

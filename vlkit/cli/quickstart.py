@@ -1,0 +1,36 @@
+"""`vlkit quickstart`: the main job in one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from vlkit.cli.console import out
+
+
+def quickstart(
+    folder: Path = typer.Option(
+        Path("runs/quickstart"), "--out", metavar="DIR", help="Where model, results and report go."
+    ),
+) -> None:
+    """Train on real data in 14 languages, evaluate on unseen concepts, report."""
+    from vlkit.quickstart import next_commands
+    from vlkit.quickstart import quickstart as run
+
+    console = out()
+
+    def say(line: str) -> None:
+        console.print(f"\n{line}", style="bold", markup=False)
+
+    def show(title: str, report: object) -> None:
+        console.print(title, markup=False)
+        console.print(report)
+
+    done = run(folder, show=show, say=say)
+    console.print()
+    console.print(done.results.table())
+    console.print(f"\ndone in {done.seconds:.0f} s; look at {folder / 'report.html'}", markup=False)
+    console.print("\ntry next:", style="bold")
+    for command in next_commands(folder):
+        console.print(f"  {command}", markup=False, soft_wrap=True)

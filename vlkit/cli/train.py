@@ -1,0 +1,63 @@
+"""`vlkit train RECIPE`: the training loop, or with --dry-run all that comes before it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from vlkit.cli.console import out, write
+
+if TYPE_CHECKING:
+    from vlkit.models.freeze import Report
+    from vlkit.spec.load import Resolved
+    from vlkit.spec.recipe import Recipe
+
+
+def train(
+    recipe: str = typer.Argument(
+        metavar="RECIPE", help="A YAML file, or the name of a shipped recipe (see: vlkit list recipes)."
+    ),
+    overrides: list[str] = typer.Argument(
+        None, metavar="KEY=VALUE", help="Values laid over the recipe, e.g. optim.lr=3e-4"
+    ),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Check the recipe, build the model without weights, show what trains; stop."
+    ),
+    resume: bool = typer.Option(False, "--resume", help="Go on from the run folder's last checkpoint."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a run that is in the run folder already."),
+) -> None:
+    """Train what a recipe describes."""
+    from vlkit.spec.load import resolve
+
+    resolved = resolve(recipe, overrides or ())
+    if dry_run:
+        _rehearse(resolved)
+        return
+    from vlkit.train.loop import train as run_loop
+
+    run = run_loop(resolved.spec, resume=resume, overwrite=overwrite, show=_show)
+    out().print(f"\nthe model is in {run.model_path}", markup=False)
+
+
+def _show(title: str, report: Report) -> None:
+    out().print(f"\n{title}", style="bold", markup=False)
+    out().print(report)
+
+
+def _rehearse(resolved: Resolved[Recipe]) -> None:
+    from vlkit.models.build import build_meta
+    from vlkit.models.freeze import part_names, set_trainable, trainable_report
+
+    recipe = resolved.spec
+    write(resolved.annotated())
+    model = build_meta(recipe.model)
+    for number, stage in enumerate(recipe.stages, start=1):
+        set_trainable(model, stage.trainable)
+        lr = recipe.optim.lr if stage.lr is None else stage.lr
+        parts = {trained.partition(".")[0] for trained in stage.trainable}
+        lrs = {part: lr for part in part_names(model) if part in parts}
+        _show(
+            f"stage {number} of {len(recipe.stages)}: {stage.name}, {stage.steps} steps", trainable_report(model, lrs)
+        )
+    out().print("\ndry run: nothing was trained and nothing was written", style="dim")

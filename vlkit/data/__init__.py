@@ -1,0 +1,1 @@
+"""Sources of image-text pairs, language mixing, augmentation, data set builders."""

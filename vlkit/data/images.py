@@ -1,0 +1,177 @@
+"""Images from anywhere to plain RGB, safely: bombs, truncation, palettes, transparency, rotation flags."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from vlkit.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MAX_PIXELS = 178_956_970
+"""More pixels than this are refused before decoding: half a GiB of RGB, the size at which Pillow suspects a bomb."""
+READABLE = "PNG, JPEG, WebP, GIF, BMP, TIFF and what else Pillow reads"
+
+
+def open_image(
+    source: str | Path | bytes | Image.Image | np.ndarray[Any, Any],
+    *,
+    draft_size: int | None = None,
+    name: str | None = None,
+) -> Image.Image:
+    """An RGB image, upright (EXIF orientation applied), transparency laid on white.
+
+    Args:
+        source: A path, an encoded file's bytes, a PIL image, or an array HW, HW1, HW3 or HW4 (uint8 0..255, uint16
+            0..65535, or float 0..1).
+        draft_size: Pixels that the shorter side has to keep. JPEGs are then decoded at the smallest of 1/1, 1/2, 1/4,
+            1/8 that does; other formats are decoded in full.
+        name: What to call the image in errors; a path names itself.
+
+    Raises:
+        DataError: Not an image, truncated, empty, or more than MAX_PIXELS pixels.
+    """
+    label = name or (str(source) if isinstance(source, str | Path) else "the image")
+    try:
+        if isinstance(source, Image.Image):
+            return _rgb(source)
+        if isinstance(source, str | Path | bytes):
+            return _decode(source, draft_size)
+        return _rgb(_from_array(source))
+    except UnidentifiedImageError:
+        raise DataError(f"cannot read image {label}: not an image file that can be read ({READABLE})") from None
+    except MemoryError:
+        raise DataError(f"cannot read image {label}: not enough memory for its pixels") from None
+    except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, zlib.error, ...
+        raise DataError(f"cannot read image {label}: {_reason(error)}") from error
+
+
+@dataclass(frozen=True)
+class LazyImage:
+    """A stored image, decoded when called for (``types.Sample.image``).
+
+    Args:
+        path: The image file, or the tar it lies in.
+        name: What to call the image in errors.
+        span: Offset and size in bytes within ``path``; None for the whole file.
+    """
+
+    path: Path
+    name: str
+    span: tuple[int, int] | None = None
+
+    def __call__(self, *, draft_size: int | None = None) -> Image.Image:
+        """The RGB image; see open_image."""
+        if self.span is None:
+            return open_image(self.path, draft_size=draft_size, name=self.name)
+        try:
+            raw = read_span(self.path, self.span)
+        except OSError as error:
+            raise DataError(f"cannot read image {self.name}: {_reason(error)}") from error
+        return open_image(raw, draft_size=draft_size, name=self.name)
+
+
+def read_span(path: Path, span: tuple[int, int]) -> bytes:
+    """A piece of a file, by offset and size in bytes."""
+    # Opened anew each time: 15 microseconds, and no file position shared between forked workers.
+    with path.open("rb", buffering=0) as stream:
+        stream.seek(span[0])
+        return stream.read(span[1])
+
+
+def _too_many(pixels: int) -> str:
+    return f"{pixels:,} pixels, more than the {MAX_PIXELS:,} allowed; make it smaller first"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        found = re.search(r"\d+", str(error))  # Pillow's own check may come first; it tells the size in words only
+        return _too_many(int(found[0])) if found else str(error)
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__
+
+
+def _decode(source: str | Path | bytes, draft_size: int | None) -> Image.Image:
+    if isinstance(source, bytes) and not source:
+        raise ValueError("it is empty")
+    if not isinstance(source, bytes) and Path(source).is_file() and Path(source).stat().st_size == 0:
+        raise ValueError("the file is empty")
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise ValueError(_too_many(width * height))
+        if draft_size is not None and image.format == "JPEG":
+            image.draft("RGB", _draft_box(width, height, draft_size))
+        image.load()
+        return _rgb(image)
+
+
+def _draft_box(width: int, height: int, shorter: int) -> tuple[int, int]:
+    # Pillow takes the largest reduction that keeps both sides of this box; ours has the image's own shape.
+    scale = shorter / min(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.width == 0 or image.height == 0:
+        raise ValueError(f"it has no pixels ({image.width} x {image.height})")
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        return _sixteen_bit(image)
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        white = Image.new("RGB", image.size, (255, 255, 255))
+        white.paste(layered, mask=layered.getchannel("A"))
+        return white
+    return image.convert("RGB")
+
+
+def _sixteen_bit(image: Image.Image) -> Image.Image:
+    # Pillow clips 16-bit gray at 255 when it converts; the high byte is what is meant.
+    import numpy as np
+
+    values = np.asarray(image).astype(np.float64)
+    if image.mode == "F":
+        values = values * (255.0 if values.max(initial=0.0) <= 1.0 else 1.0)
+    else:
+        values = values / 257.0
+    return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8)).convert("RGB")
+
+
+def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
+    import numpy as np
+
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"a {type(array).__name__} is no path, bytes, PIL image or numpy array")
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise ValueError(
+            f"an array of shape {array.shape}; expected (height, width), (height, width, 1), (.., 3) or (.., 4)"
+        )
+    if array.size == 0:
+        raise ValueError(f"it has no pixels (shape {array.shape})")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.dtype == np.uint16:
+        array = np.rint(array / 257.0).astype(np.uint8)
+    elif array.dtype == np.bool_:
+        array = array.astype(np.uint8) * 255
+    elif np.issubdtype(array.dtype, np.floating):
+        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+            raise ValueError(f"a float array with values {array.min():g} to {array.max():g}; expected 0 to 1")
+        array = np.rint(array * 255).astype(np.uint8)
+    elif array.dtype != np.uint8:
+        raise ValueError(f"an array of {array.dtype}; expected uint8, uint16, or float in 0..1")
+    return Image.fromarray(np.ascontiguousarray(array))

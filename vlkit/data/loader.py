@@ -1,0 +1,161 @@
+"""Batches of pixels and tokens, read in worker processes, in the same order whatever their number.
+
+A work item is a step: the worker plans it, reads it and collates it, so nothing random crosses process borders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from vlkit.data.augment import Augment
+from vlkit.data.bad import BadSamples
+from vlkit.data.images import LazyImage
+from vlkit.data.sampling import PairSampler, Pick
+from vlkit.errors import DataError, VlkitError
+from vlkit.spec.data import AugmentSpec
+from vlkit.types import Batch, Sample, Source, TextBatch
+
+Tokenize = Callable[..., TextBatch]
+_ATTEMPTS = 16  # unreadable samples in a row before a place in a batch is given up
+
+
+class _Item(NamedTuple):
+    """What a worker hands over. Errors go as text: DataLoader would bury an exception in a worker's traceback."""
+
+    batch: Batch | None
+    bad: list[tuple[str, str]]
+    error: str = ""
+
+
+@dataclass
+class _Steps(Dataset[_Item]):
+    source: Source
+    sampler: PairSampler
+    transform: Callable[[Image], Tensor]
+    tokenize: Tokenize
+    augment: Augment
+    draft_size: int | None
+    rank: int
+    world_size: int
+
+    def __getitem__(self, step: int) -> _Item:
+        bad: list[tuple[str, str]] = []
+        try:
+            return _Item(self._batch(step, bad), bad)
+        except VlkitError as error:
+            return _Item(None, bad, str(error))
+
+    def _batch(self, step: int, bad: list[tuple[str, str]]) -> Batch:
+        picks = list(enumerate(self.sampler.plan(step)))[self.rank :: self.world_size]
+        read = [self._read(step, row, pick, bad) for row, pick in picks]
+        captions = [pick.caption(sample) for pick, sample, _ in read]
+        languages = tuple(pick.language for pick, _, _ in read)
+        return Batch(
+            pixels_BCHW=default_collate([pixels_CHW for _, _, pixels_CHW in read]),  # in a worker: into shared memory
+            image_BD=None,
+            tokens=tokenize_mixed(self.tokenize, captions, languages),
+            text_BD=None,
+            languages=languages,
+            concepts=tuple(sample.concept for _, sample, _ in read),
+        )
+
+    def _read(self, step: int, row: int, pick: Pick, bad: list[tuple[str, str]]) -> tuple[Pick, Sample, Tensor]:
+        """The picked sample, or the spare that takes its place where it cannot be read."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                sample = self.source[pick.index]
+                image = read_image(sample, draft_size=self.draft_size)
+                return pick, sample, self.transform(self.augment(image, seed=pick.view_seed))
+            except DataError as error:
+                bad.append((self.source.meta(pick.index).key, str(error)))
+                pick = self.sampler.spare(step, row, attempt=attempt)
+        raise DataError(f"step {step}: {_ATTEMPTS} unreadable samples in a row; the last: {bad[-1][0]}: {bad[-1][1]}")
+
+
+def read_image(sample: Sample, *, draft_size: int | None) -> Image:
+    """A sample's image; sources of ours decode large JPEGs no larger than ``draft_size`` needs."""
+    if isinstance(sample.image, LazyImage):
+        return sample.image(draft_size=draft_size)
+    return sample.image()
+
+
+def tokenize_mixed(tokenize: Tokenize, captions: Sequence[str], languages: Sequence[str]) -> TextBatch:
+    """Tokens of captions in several languages, each tokenised as its own, padded to one length."""
+    groups: dict[str, list[int]] = {}
+    for row, language in enumerate(languages):
+        groups.setdefault(language, []).append(row)
+    parts = [(rows, tokenize([captions[row] for row in rows], language=language)) for language, rows in groups.items()]
+    length = max(tokens.ids_BL.shape[1] for _, tokens in parts)
+    ids_BL = torch.zeros((len(captions), length), dtype=torch.int64)
+    mask_BL = torch.zeros_like(ids_BL)
+    for rows, tokens in parts:
+        ids_BL[rows, : tokens.ids_BL.shape[1]] = tokens.ids_BL
+        mask_BL[rows, : tokens.mask_BL.shape[1]] = tokens.mask_BL
+    return TextBatch(ids_BL, mask_BL)
+
+
+def batches(
+    source: Source,
+    sampler: PairSampler,
+    *,
+    transform: Callable[[Image], Tensor],
+    tokenize: Tokenize,
+    steps: int,
+    start_step: int = 0,
+    num_workers: int = 0,
+    augment: AugmentSpec | None = None,
+    draft_size: int | None = None,
+    bad: BadSamples | None = None,
+    rank_of: tuple[int, int] = (0, 1),
+) -> Iterator[Batch]:
+    """The batches of steps ``start_step`` to ``steps - 1``.
+
+    Args:
+        source: Where samples come from; the sampler was made for it.
+        sampler: Plans each step.
+        transform: The image encoder's own, RGB image to pixels_CHW.
+        tokenize: The text encoder's own: ``tokenize(texts, language=...)``.
+        steps: Number of the step after the last one.
+        start_step: The first step; a resumed run gives the next one.
+        num_workers: Processes that read; 0 reads in this one. The batches do not depend on it.
+        augment: Random variations of the images.
+        draft_size: Side in pixels of the encoder's input; larger JPEGs are decoded at a reduced size that covers it.
+        bad: Counts unreadable samples, which others replace; None makes any of them an error.
+        rank_of: This process's rank and the number of processes; each takes its share of every batch's rows.
+
+    Raises:
+        DataError: More unreadable samples than ``bad`` allows.
+    """
+    work = _Steps(source, sampler, transform, tokenize, Augment(augment or AugmentSpec()), draft_size, *rank_of)
+    tolerance = bad if bad is not None else BadSamples(0.0, total=len(source))
+    loader: DataLoader[_Item] = DataLoader(
+        work,
+        batch_size=None,
+        sampler=range(start_step, steps),
+        num_workers=num_workers,
+        collate_fn=_as_is,
+        prefetch_factor=2 if num_workers else None,
+        worker_init_fn=_one_thread if num_workers else None,
+        generator=torch.Generator(),  # the loader draws a seed for its workers: not from the run's own generator
+    )
+    for item in loader:
+        for name, reason in item.bad:
+            tolerance.record(name, reason)
+        if item.batch is None:
+            raise DataError(item.error)
+        yield item.batch
+
+
+def _as_is(item: Any) -> Any:
+    return item
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)  # workers share the cores with each other

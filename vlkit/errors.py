@@ -1,0 +1,89 @@
+"""Errors that name the key, the value, the allowed set and the fix."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+class VlkitError(ValueError):
+    """Root of all errors that a user can cause and fix."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors come home from worker processes: the message is carried, constructors are not run again.
+        return _restore, (type(self), self.args, vars(self))
+
+
+def _restore(kind: type[VlkitError], args: tuple[Any, ...], state: dict[str, Any]) -> VlkitError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    vars(error).update(state)
+    return error
+
+
+class UnknownName(VlkitError):  # noqa: N818 - reads as a sentence where it is raised and caught
+    """A name that is in no table; the message offers the nearest ones.
+
+    Args:
+        kind: What the name should have been, e.g. ``"model"``.
+        name: What was given.
+        allowed: The names that exist.
+        hint: A last sentence that says where to look, e.g. ``"See vlkit.list_models()."``.
+    """
+
+    def __init__(self, kind: str, name: str, *, allowed: Iterable[str], hint: str = "") -> None:
+        self.kind, self.name = kind, name
+        self.allowed = sorted(allowed)
+        guess = did_you_mean(name, self.allowed)
+        said = f"no {kind} {name!r}" + (f"; {guess}" if guess else "")
+        if hint[:1].isupper() and not said.endswith("?"):
+            said += "."
+        super().__init__(f"{said} {hint}".rstrip())
+
+
+class SpecError(VlkitError):
+    """One or more problems in a recipe; the message lists all of them."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        count = f"{len(problems)} problem{'' if len(problems) == 1 else 's'}; nothing was run."
+        super().__init__("\n".join([*problems, count]))
+
+
+class ShapeError(VlkitError):
+    """Two parts whose widths do not fit; the message gives both numbers."""
+
+
+class DataError(VlkitError):
+    """Input data that cannot be used: missing, unreadable, or of the wrong form."""
+
+
+class AssetError(VlkitError):
+    """A pretrained part that could not be had; the message says what was tried and what to do."""
+
+
+class MissingPackage(VlkitError):  # noqa: N818
+    """An optional package is needed and not installed."""
+
+    def __init__(self, package: str, *, purpose: str, extra: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package!r}, which is not installed; run: pip install 'vlkit[{extra}]'"
+        )
+
+
+def nearest(name: str, names: Iterable[str], *, count: int = 3) -> list[str]:
+    """The names most like ``name``, best first, at most ``count``; empty when nothing is close."""
+    folded = {candidate.lower(): candidate for candidate in names}
+    return [folded[match] for match in difflib.get_close_matches(name.lower(), list(folded), n=count, cutoff=0.6)]
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """A sentence part: the nearest names, or else all of them when they are few."""
+    names = list(names)
+    close = nearest(name, names)
+    if close:
+        return "did you mean " + " or ".join(repr(match) for match in close) + "?"
+    if 0 < len(names) <= 12:
+        return "there are: " + ", ".join(names)
+    return ""

@@ -1,0 +1,274 @@
+"""The results file: rows of scores with the provenance that makes them worth something."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from vlkit.errors import DataError, UnknownName, VlkitError
+from vlkit.files import write_atomic
+from vlkit.version import __version__
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_LIBRARIES = ("torch", "torchvision", "timm", "transformers", "open_clip_torch", "numpy", "pillow")
+_DIGITS = 6
+_TEXTS = ("task", "variant", "language", "prompt")
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One score: a model variant on a task in one language.
+
+    All accuracies and interval ends are fractions in 0..1; the interval is the 95 % interval of ``acc1``.
+    """
+
+    task: str
+    variant: str
+    language: str
+    """BCP 47."""
+    prompt: str
+    """Which texts stood for a class: ``label`` is the bare name."""
+    num_classes: int
+    n_images: int
+    acc1: float
+    acc5: float
+    """Right among the best five, or among all where there are fewer than five classes."""
+    ci_low: float
+    ci_high: float
+    chance: float
+    chance_corrected: float
+    """(acc1 - chance) / (1 - chance); NaN (null in the file) for one class."""
+    n_ambiguous: int = 0
+    """Classes that share all their names with another one, which no model can tell apart."""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Unweighted mean of one variant's rows over its languages."""
+
+    acc1: float
+    acc5: float
+    chance: float
+    lowest: ResultRow
+    languages: int
+
+
+@dataclass(frozen=True)
+class Results:
+    """Rows and where they come from (see ``provenance``)."""
+
+    meta: Mapping[str, Any]
+    rows: tuple[ResultRow, ...]
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Names of the models compared, in the order of their first rows."""
+        return tuple(dict.fromkeys(row.variant for row in self.rows))
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks, in the order of their first rows."""
+        return tuple(dict.fromkeys(row.task for row in self.rows))
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """BCP 47 tags, in the order of their first rows."""
+        return tuple(dict.fromkeys(row.language for row in self.rows))
+
+    def of(self, variant: str, *, task: str | None = None) -> dict[str, ResultRow]:
+        """The rows of one variant by language; ``task`` may be left out where there is only one.
+
+        Raises:
+            UnknownName: No such variant or task.
+            VlkitError: Several tasks and none named.
+        """
+        task = self._task(task)
+        if variant not in self.variants:
+            raise UnknownName("variant", variant, allowed=self.variants)
+        return {row.language: row for row in self.rows if row.variant == variant and row.task == task}
+
+    def mean(self, variant: str, *, task: str | None = None) -> Mean:
+        """Unweighted mean over the languages of one variant.
+
+        Raises:
+            VlkitError: The variant has no row of this task.
+        """
+        rows = list(self.of(variant, task=task).values())
+        if not rows:
+            raise VlkitError(f"variant {variant!r} has no results of task {task!r}; tasks: {', '.join(self.tasks)}")
+        return Mean(
+            acc1=fmean(row.acc1 for row in rows),
+            acc5=fmean(row.acc5 for row in rows),
+            chance=fmean(row.chance for row in rows),
+            lowest=min(rows, key=lambda row: row.acc1),
+            languages=len(rows),
+        )
+
+    def means(self, *, task: str | None = None) -> dict[str, Mean]:
+        """The mean of every variant that has results of the task.
+
+        Raises:
+            VlkitError: There are no rows at all, or several tasks and none named.
+        """
+        task = self._task(task)
+        return {variant: self.mean(variant, task=task) for variant in self.variants if self.of(variant, task=task)}
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the JSON file, and the same rows as a CSV beside it; floats are rounded to 6 digits.
+
+        Raises:
+            VlkitError: The place cannot be written to.
+        """
+        path = Path(path)
+        content = {"meta": _plain(self.meta), "results": [_plain(asdict(row)) for row in self.rows]}
+        write_atomic(path, json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+        write_atomic(path.with_suffix(".csv"), self.csv())
+        return path
+
+    def csv(self) -> str:
+        """The rows as tidy CSV, one line each, header first."""
+        stream = io.StringIO()
+        writer = csv.DictWriter(stream, fieldnames=[field.name for field in fields(ResultRow)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(_plain(asdict(row)) for row in self.rows)
+        return stream.getvalue()
+
+    @classmethod
+    def load(cls, path: str | Path) -> Results:
+        """Reads what ``save`` wrote.
+
+        Raises:
+            DataError: Missing, not JSON, or not of this form.
+        """
+        path = Path(path)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            rows = tuple(_row(entry) for entry in content["results"])
+            return cls(meta=content["meta"], rows=rows)
+        except FileNotFoundError:
+            raise DataError(f"no results file {path}") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path} is not a results file: {type(error).__name__}: {error}") from error
+
+    def table(self, *, task: str | None = None) -> Table:
+        """A rich table: one line a language, top-1 and top-5 in percent of every variant, and their means."""
+        from rich.table import Table
+        from rich.text import Text
+
+        from vlkit import languages
+
+        task = self._task(task)
+        means = self.means(task=task)
+        by_variant = {variant: self.of(variant, task=task) for variant in means}
+        table = Table(title=f"{task}: top-1 % [95 % interval], top-5 %", show_footer=True)
+        table.add_column("language", footer=f"mean of {max(mean.languages for mean in means.values())}")
+        for variant, mean in means.items():
+            table.add_column(Text(variant), footer=f"{100 * mean.acc1:.1f}", justify="right")
+            table.add_column("top-5", footer=f"{100 * mean.acc5:.1f}", justify="right")
+        table.add_column("chance", footer=f"{100 * fmean(mean.chance for mean in means.values()):.2f}", justify="right")
+        for tag in dict.fromkeys(tag for rows in by_variant.values() for tag in rows):
+            cells = [f"{tag}  {languages.get(tag).name}"]
+            found = [rows[tag] for rows in by_variant.values() if tag in rows]
+            best = max(row.acc1 for row in found)
+            for rows in by_variant.values():
+                cells += _cells(rows.get(tag), best=best)
+            table.add_row(*cells, f"{100 * found[0].chance:.2f}")
+        return table
+
+    def _task(self, task: str | None) -> str:
+        if not self.rows:
+            raise VlkitError("these results have no rows")
+        if task is None:
+            if len(self.tasks) > 1:
+                raise VlkitError(f"these results hold {len(self.tasks)} tasks; name one: {', '.join(self.tasks)}")
+            return self.tasks[0]
+        if task not in self.tasks:
+            raise UnknownName("task", task, allowed=self.tasks)
+        return task
+
+
+def provenance(
+    *,
+    models: Mapping[str, str],
+    seed: int,
+    languages: Sequence[str],
+    prompts: Mapping[str, str] | str,
+    data_digest: str,
+    seconds: float,
+    **more: Any,
+) -> dict[str, Any]:
+    """What a results file must say about its making.
+
+    Args:
+        models: Variant name to digest of its weights (``engine.weights_digest``).
+        seed: Of the run and of the bootstrap.
+        languages: BCP 47 tags evaluated.
+        prompts: What stood for a class, for all or by language.
+        data_digest: Of the evaluation data (``ZeroShotTask.digest``).
+        seconds: Wall time of the evaluation, or of the whole run.
+        more: Anything else that JSON can hold.
+    """
+    return {
+        "vlkit": __version__,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "models": dict(models),
+        "seed": seed,
+        "languages": list(languages),
+        "prompts": dict(prompts) if isinstance(prompts, Mapping) else prompts,
+        "data_digest": data_digest,
+        "seconds": round(seconds, 1),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "libraries": {name: version for name in _LIBRARIES if (version := _version(name))},
+        **more,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _row(entry: Mapping[str, Any]) -> ResultRow:
+    values: dict[str, Any] = {}
+    for name, value in entry.items():
+        # NaN has no place in JSON; null stands for it
+        values[name] = math.nan if value is None else value
+        if name not in _TEXTS and (isinstance(value, bool) or not isinstance(value, int | float | None)):
+            raise TypeError(f"{name} is {value!r}, not a number")
+    return ResultRow(**values)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, _DIGITS) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _cells(row: ResultRow | None, *, best: float) -> list[str]:
+    if row is None:
+        return ["", ""]
+    accuracy = f"{100 * row.acc1:.1f}"
+    shown = f"[bold]{accuracy}[/bold]" if row.acc1 == best else accuracy
+    interval = f"{100 * row.ci_low:.1f}-{100 * row.ci_high:.1f}"
+    return [f"{shown} [dim]\\[{interval}][/dim]", f"{100 * row.acc5:.1f}"]

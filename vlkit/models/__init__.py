@@ -1,0 +1,1 @@
+"""Models made of parts, and how they are built, frozen, saved and loaded."""

@@ -1,0 +1,258 @@
+"""What trains: freezing by part name, the table that shows it, and the check that it was so (law 10).
+
+A part is a direct child of a model (``image``, ``text_head``), a module inside one (``image.model.blocks``), or
+``scale``: the parameters that the model itself owns (scale and bias of the similarities).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from vlkit.errors import UnknownName, VlkitError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SCALE = "scale"
+
+
+def part_names(model: nn.Module) -> tuple[str, ...]:
+    """The parts that every report lists: direct children, then ``scale`` where the model owns parameters itself."""
+    own = (SCALE,) if any(True for _ in model.parameters(recurse=False)) else ()
+    return (*(name for name, _ in model.named_children()), *own)
+
+
+def part_parameters(model: nn.Module, part: str) -> list[nn.Parameter]:
+    """All parameters of one part.
+
+    Raises:
+        UnknownName: There is no such part.
+    """
+    if part == SCALE and SCALE in part_names(model):
+        return list(model.parameters(recurse=False))
+    module, seen = model, ""
+    for step in part.split("."):
+        children = dict(module.named_children())
+        if step not in children:
+            raise UnknownName(
+                f"part of {seen}" if seen else "part", step, allowed=children if seen else part_names(model)
+            )
+        module, seen = children[step], f"{seen}.{step}".strip(".")
+    return list(module.parameters())
+
+
+def freeze(model: nn.Module, *parts: str) -> None:
+    """Stops these parts from training; they also go to eval mode and stay there (dropout off, batch statistics still).
+
+    Raises:
+        UnknownName: There is no such part; nothing was changed.
+    """
+    _set(_collect(model, parts), trains=False)
+    _settle(model)
+
+
+def unfreeze(model: nn.Module, *parts: str) -> None:
+    """Lets these parts train.
+
+    Raises:
+        UnknownName: There is no such part; nothing was changed.
+        VlkitError: A part has no parameters; nothing was changed.
+    """
+    _set(_collect(model, parts, needs_parameters=True), trains=True)
+    _settle(model)
+
+
+def set_trainable(model: nn.Module, parts: Iterable[str]) -> None:
+    """Exactly these parts train, all others are frozen.
+
+    Raises:
+        UnknownName: There is no such part; nothing was changed.
+        VlkitError: A part has no parameters, or none are named; nothing was changed.
+    """
+    parts = tuple(parts)
+    if not parts:
+        raise VlkitError(f"no part is named, so nothing would train; there are: {', '.join(part_names(model))}")
+    chosen = _collect(model, parts, needs_parameters=True)
+    _set(model.parameters(), trains=False)
+    _set(chosen, trains=True)
+    _settle(model)
+
+
+def hold_frozen_in_eval(model: nn.Module) -> None:
+    """Puts every part of ``model`` whose parameters are all frozen into eval mode, as deep as needed."""
+    for child in model.children():
+        if not any(True for _ in child.parameters()):
+            continue  # nothing to freeze: follows the model
+        if any(parameter.requires_grad for parameter in child.parameters()):
+            hold_frozen_in_eval(child)
+        else:
+            child.eval()
+
+
+def _settle(model: nn.Module) -> None:
+    model.train(model.training)  # parts that train again leave eval mode
+    hold_frozen_in_eval(model)
+
+
+def _collect(model: nn.Module, parts: Iterable[str], *, needs_parameters: bool = False) -> list[nn.Parameter]:
+    found: list[nn.Parameter] = []
+    for part in parts:
+        parameters = part_parameters(model, part)
+        if needs_parameters and not parameters:
+            raise VlkitError(f"part {part!r} has no parameters, so it cannot train; leave it out")
+        found += parameters
+    return found
+
+
+def _set(parameters: Iterable[nn.Parameter], *, trains: bool) -> None:
+    for parameter in parameters:
+        parameter.requires_grad_(trains)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One part: how many parameters it has, how many of them train, in which precision, at which peak learning rate."""
+
+    part: str
+    parameters: int
+    trainable: int
+    dtype: str
+    lr: float | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What trains, part by part; prints as a table. A parameter shared by two parts counts once in the totals."""
+
+    rows: tuple[Row, ...]
+    parameters: int
+    trainable: int
+
+    def cells(self) -> list[tuple[str, str, str, str, str]]:
+        """The rows as text, the totals last."""
+        body = [
+            (row.part, f"{row.parameters:,}", f"{row.trainable:,}", row.dtype, "-" if row.lr is None else f"{row.lr:g}")
+            for row in self.rows
+        ]
+        return [*body, ("total", f"{self.parameters:,}", f"{self.trainable:,}", "", "")]
+
+    def __str__(self) -> str:
+        table = [_HEADER, *self.cells()]
+        widths = [max(len(line[column]) for line in table) for column in range(len(_HEADER))]
+        lines = []
+        for part, parameters, trainable, dtype, lr in table:
+            left, right = f"{part:<{widths[0]}}", f"{parameters:>{widths[1]}}  {trainable:>{widths[2]}}"
+            lines.append(f"{left}  {right}  {dtype:<{widths[3]}}  {lr:>{widths[4]}}".rstrip())
+        return "\n".join(lines)
+
+    def __rich__(self) -> Table:
+        from rich.table import Table
+
+        table = Table(show_edge=False, pad_edge=False)
+        for name in _HEADER:
+            table.add_column(name, justify="left" if name in ("part", "dtype") else "right")
+        *body, total = self.cells()
+        for row, cells in zip(self.rows, body, strict=True):
+            table.add_row(*cells, style="" if row.trainable else "dim")
+        table.add_section()
+        table.add_row(*total, style="bold")
+        return table
+
+
+_HEADER = ("part", "parameters", "trainable", "dtype", "lr")
+
+
+def trainable_report(model: nn.Module, lrs: Mapping[str, float] | None = None) -> Report:
+    """The table of what trains.
+
+    Args:
+        model: Any module; its direct children are the parts.
+        lrs: Peak learning rate by part name, shown where something of the part trains.
+
+    Raises:
+        UnknownName: ``lrs`` names a part that does not exist.
+    """
+    lrs = dict(lrs or {})
+    names = part_names(model)
+    for name in lrs:
+        if name not in names:
+            raise UnknownName("part", name, allowed=names)
+    rows = []
+    for name in names:
+        parameters = part_parameters(model, name)
+        trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+        dtypes = sorted({str(parameter.dtype).removeprefix("torch.") for parameter in parameters})
+        count = sum(parameter.numel() for parameter in parameters)
+        rows.append(Row(name, count, trainable, "+".join(dtypes) or "-", lrs.get(name) if trainable else None))
+    everything = list(model.parameters())
+    trains = sum(parameter.numel() for parameter in everything if parameter.requires_grad)
+    return Report(tuple(rows), sum(parameter.numel() for parameter in everything), trains)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Digests of every parameter and buffer of a model at one moment, by name."""
+
+    parameters: Mapping[str, str]
+    buffers: Mapping[str, str]
+
+
+def tensor_digest(tensor: Tensor) -> str:
+    """Hex digest of a tensor's shape, type and bytes; the same on every device."""
+    plain = tensor.detach().cpu().contiguous()
+    seal = hashlib.blake2b(f"{tuple(plain.shape)} {plain.dtype} ".encode(), digest_size=16)
+    seal.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+    return seal.hexdigest()
+
+
+def snapshot(model: nn.Module) -> Snapshot:
+    """Digests of all parameters and buffers (about 1 s a GB)."""
+    return Snapshot(
+        {name: tensor_digest(tensor) for name, tensor in model.named_parameters()},
+        {name: tensor_digest(tensor) for name, tensor in model.named_buffers()},
+    )
+
+
+def check_moved(before: Snapshot, after: Snapshot, expected: Collection[str]) -> None:
+    """Checks that training moved what it should and nothing else (law 10).
+
+    Each part of ``expected`` must have a parameter that moved; outside of them no parameter and no buffer may have.
+
+    Raises:
+        VlkitError: Names every part that stood still, and every tensor that moved and should not have.
+    """
+    if missing := [
+        *(before.parameters.keys() ^ after.parameters.keys()),
+        *(before.buffers.keys() ^ after.buffers.keys()),
+    ]:
+        raise VlkitError(
+            f"the model itself changed between the two snapshots: {_some(sorted(missing))} is in only one of them"
+        )
+    moved = [name for name, digest in before.parameters.items() if after.parameters[name] != digest]
+    stirred = [name for name, digest in before.buffers.items() if after.buffers[name] != digest]
+    still = [part for part in expected if not any(_belongs(name, part) for name in moved)]
+    stray = [name for name in (*moved, *stirred) if not any(_belongs(name, part) for part in expected)]
+    problems = []
+    if still:
+        problems.append(
+            f"{_some(still)} should have trained and did not move (is it in the loss, and its learning rate above 0?)"
+        )
+    if stray:
+        problems.append(f"{_some(stray)} moved and should not have (only {', '.join(expected) or 'nothing'} trains)")
+    if problems:
+        raise VlkitError("; ".join(problems))
+
+
+def _belongs(name: str, part: str) -> bool:
+    return "." not in name if part == SCALE else name.startswith(f"{part}.")
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown

@@ -1,0 +1,1 @@
+"""Losses; each is called as objective(model, batch) and returns a Loss."""

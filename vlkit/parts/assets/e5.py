@@ -1,0 +1,265 @@
+"""multilingual-e5-small from its 4-bit file (magic ``E5S1``) to a transformers folder.
+
+The file, little-endian: magic, u32 version, seven i32 (hidden, layers, heads, feed-forward, vocabulary, positions,
+token types), f32 layer-norm epsilon, i32 block; the tokenizer (five i32: pieces, bos, eos, pad, unk; u64 blob
+length; pieces + 1 u32 offsets; pieces f32 scores; the blob; i32 count and u32 length of a table, and the table),
+which tokenizer.json makes redundant; then an i32 count of tensors and for each: u16 name length, name, u8 dtype (1
+= 4-bit, 0 = f32), u32 elements, u64 offset, u64 bytes. A 4-bit block is one f16 scale and 16 bytes: weight j is the
+low nibble of byte j, weight j + 16 the high one, less 8, times scale.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlkit.errors import AssetError
+
+_MAGIC, _VERSION, _BLOCK = b"E5S1", 1, 32
+_BLOCK_DTYPE = np.dtype([("scale", "<f2"), ("nibbles", "u1", (_BLOCK // 2,))])
+_SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "cls_token": "<s>", "unk_token": "<unk>"}
+_SPECIAL |= {"pad_token": "<pad>", "mask_token": "<mask>"}
+_LAYER = {
+    "q": "attention.self.query",
+    "k": "attention.self.key",
+    "v": "attention.self.value",
+    "ao": "attention.output.dense",
+    "aln": "attention.output.LayerNorm",
+    "fi": "intermediate.dense",
+    "fo": "output.dense",
+    "oln": "output.LayerNorm",
+}
+
+
+@dataclass(frozen=True)
+class Header:
+    """Sizes of the model in the file, and its tokenizer's special ids."""
+
+    hidden: int
+    layers: int
+    heads: int
+    feed_forward: int
+    vocabulary: int
+    positions: int
+    token_types: int
+    eps: float
+    bos: int
+    eos: int
+    pad: int
+
+
+def convert(files: Mapping[str, bytes], folder: Path) -> Iterator[int]:
+    """Writes the folder and yields the percentage done.
+
+    Args:
+        files: ``weights`` (the E5S1 file) and ``tokenizer`` (a tokenizer.json).
+        folder: Where to write.
+
+    Raises:
+        AssetError: The weights are not what the format says.
+    """
+    from safetensors.numpy import save_file
+
+    header, entries = read_index(files["weights"])
+    tensors: dict[str, NDArray[np.float32]] = {}
+    shapes = _shapes(header)
+    _check_names(entries, shapes)
+    for index, (name, shape) in enumerate(shapes.items()):
+        tensors[hub_name(name)] = _tensor(files["weights"], name, entries[name]).reshape(shape)
+        yield 60 * (index + 1) // len(shapes)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    yield 90
+    _write_config(header, folder)
+    (folder / "tokenizer.json").write_bytes(files["tokenizer"])
+    _write_tokenizer_config(header, folder)
+    yield 100
+
+
+@dataclass(frozen=True)
+class _Entry:
+    dtype: int
+    elements: int
+    offset: int
+    size: int
+
+
+class _Reader:
+    """Reads little-endian values one after the other and says what was being read when the file ends."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw, self.at = raw, 0
+
+    def take(self, layout: str, what: str) -> tuple[Any, ...]:
+        layout = "<" + layout
+        size = struct.calcsize(layout)
+        start = self.skip(size, what)
+        return struct.unpack_from(layout, self.raw, start)
+
+    def skip(self, size: int, what: str) -> int:
+        start = self.at
+        if size < 0 or start + size > len(self.raw):
+            raise AssetError(
+                f"the E5S1 file ends too early: {what} at byte {start} takes {size} bytes, the file has {len(self.raw)}"
+            )
+        self.at = start + size
+        return start
+
+
+def read_index(raw: bytes) -> tuple[Header, dict[str, _Entry]]:
+    """The header and the table of tensors.
+
+    Raises:
+        AssetError: The file is of another kind, or cut short.
+    """
+    reader = _Reader(raw)
+    if (magic := reader.take("4s", "the magic")[0]) != _MAGIC:
+        raise AssetError(f"not an E5S1 file: it begins with {magic!r}, not {_MAGIC!r}")
+    if (version := reader.take("I", "the version")[0]) != _VERSION:
+        raise AssetError(f"an E5S1 file of version {version}; only version {_VERSION} can be read")
+    sizes = reader.take("7i", "the sizes")
+    (eps,) = reader.take("f", "the epsilon")
+    if (block := reader.take("i", "the block size")[0]) != _BLOCK:
+        raise AssetError(f"an E5S1 file with blocks of {block}; only blocks of {_BLOCK} can be read")
+    if min(sizes) < 1 or sizes[0] % sizes[2] or sizes[1] > 999:
+        raise AssetError(
+            f"an E5S1 file with impossible sizes {sizes} (hidden, layers, heads, feed-forward, vocabulary, positions, "
+            f"token types)"
+        )
+    pieces, bos, eos, pad, _ = reader.take("5i", "the tokenizer's header")
+    (blob,) = reader.take("Q", "the tokenizer's length")
+    reader.skip(4 * (pieces + 1) + 4 * pieces + blob, "the tokenizer")
+    _, table = reader.take("iI", "the normalisation table's header")
+    reader.skip(table, "the normalisation table")
+    entries: dict[str, _Entry] = {}
+    for index in range(reader.take("i", "the number of tensors")[0]):
+        (length,) = reader.take("H", f"the name of tensor {index}")
+        (name,) = reader.take(f"{length}s", f"the name of tensor {index}")
+        entries[name.decode(errors="replace")] = _Entry(*reader.take("BIQQ", f"the entry of tensor {index}"))
+    # 1e-12 comes back from 32 bits with a tail of digits; the shortest number with the same bits is meant.
+    values: tuple[Any, ...] = (*sizes, float(str(np.float32(eps))), bos, eos, pad)
+    return Header(*values), entries
+
+
+def hub_name(name: str) -> str:
+    """The name a tensor has in ``BertModel``, from its short name in the file (``l3.ao.w``)."""
+    path, _, kind = name.rpartition(".")
+    suffix = "weight" if kind == "w" else "bias"
+    if path == "emb.ln":
+        return f"embeddings.LayerNorm.{suffix}"
+    if path == "emb":
+        table = {"word": "word_embeddings", "pos": "position_embeddings", "type": "token_type_embeddings"}[kind]
+        return f"embeddings.{table}.weight"
+    layer, _, part = path.partition(".")
+    return f"encoder.layer.{int(layer[1:])}.{_LAYER[part]}.{suffix}"
+
+
+def dequantise(raw: bytes | memoryview) -> NDArray[np.float32]:
+    """4-bit blocks to float32, all at once."""
+    blocks = np.frombuffer(raw, _BLOCK_DTYPE)
+    values = np.empty((len(blocks), _BLOCK), np.float32)
+    half = _BLOCK // 2
+    np.bitwise_and(blocks["nibbles"], 15, out=values[:, :half], casting="unsafe")
+    np.right_shift(blocks["nibbles"], 4, out=values[:, half:], casting="unsafe")
+    values -= 8
+    values *= blocks["scale"].astype(np.float32)[:, None]
+    return values.reshape(-1)
+
+
+def _shapes(header: Header) -> dict[str, tuple[int, ...]]:
+    width, inner = header.hidden, header.feed_forward
+    shapes: dict[str, tuple[int, ...]] = {
+        "emb.word": (header.vocabulary, width),
+        "emb.pos": (header.positions, width),
+        "emb.type": (header.token_types, width),
+        "emb.ln.w": (width,),
+        "emb.ln.b": (width,),
+    }
+    matrices = {"q": (width, width), "k": (width, width), "v": (width, width), "ao": (width, width)}
+    matrices |= {"fi": (inner, width), "fo": (width, inner)}
+    for layer in range(header.layers):
+        for part in _LAYER:
+            matrix = matrices.get(part)
+            shapes[f"l{layer}.{part}.w"] = matrix or (width,)
+            shapes[f"l{layer}.{part}.b"] = (matrix[0] if matrix else width,)
+    return shapes
+
+
+def _check_names(entries: Mapping[str, _Entry], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    missing, extra = sorted(set(shapes) - set(entries)), sorted(set(entries) - set(shapes))
+    if missing or extra:
+        raise AssetError(
+            f"the E5S1 file does not hold the tensors of its sizes: missing {missing[:5]}, not expected {extra[:5]}"
+        )
+    for name, shape in shapes.items():
+        if (found := entries[name].elements) != (expected := int(np.prod(shape))):
+            raise AssetError(f"tensor {name!r} of the E5S1 file has {found} elements, shape {shape} takes {expected}")
+
+
+def _tensor(raw: bytes, name: str, entry: _Entry) -> NDArray[np.float32]:
+    size = {0: 4 * entry.elements, 1: entry.elements // _BLOCK * _BLOCK_DTYPE.itemsize}.get(entry.dtype)
+    if size is None:
+        raise AssetError(
+            f"tensor {name!r} of the E5S1 file has dtype {entry.dtype}; there are 0 (float32) and 1 (4-bit)"
+        )
+    if size != entry.size or (entry.dtype == 1 and entry.elements % _BLOCK):
+        raise AssetError(
+            f"tensor {name!r} of the E5S1 file has {entry.size} bytes; {entry.elements} elements take {size}"
+        )
+    if entry.offset + size > len(raw):
+        raise AssetError(
+            f"the E5S1 file ends too early: tensor {name!r} at byte {entry.offset} takes {size} bytes, "
+            f"the file has {len(raw)}"
+        )
+    content = memoryview(raw)[entry.offset : entry.offset + size]
+    values = np.frombuffer(content, "<f4").astype(np.float32) if entry.dtype == 0 else dequantise(content)
+    if not np.isfinite(values).all():
+        raise AssetError(f"tensor {name!r} of the E5S1 file holds values that are not finite; the file is damaged")
+    return values
+
+
+def _write_config(header: Header, folder: Path) -> None:
+    config = {
+        "architectures": ["BertModel"],
+        "attention_probs_dropout_prob": 0.1,
+        "bos_token_id": header.bos,
+        "eos_token_id": header.eos,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "hidden_size": header.hidden,
+        "initializer_range": 0.02,
+        "intermediate_size": header.feed_forward,
+        "layer_norm_eps": header.eps,
+        "max_position_embeddings": header.positions,
+        "model_type": "bert",
+        "num_attention_heads": header.heads,
+        "num_hidden_layers": header.layers,
+        "pad_token_id": header.pad,
+        "type_vocab_size": header.token_types,
+        "vocab_size": header.vocabulary,
+    }
+    _write_json(folder / "config.json", config)
+
+
+def _write_tokenizer_config(header: Header, folder: Path) -> None:
+    config = {**_SPECIAL, "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": header.positions}
+    config |= {"clean_up_tokenization_spaces": False, "model_input_names": ["input_ids", "attention_mask"]}
+    _write_json(folder / "tokenizer_config.json", config)
+    _write_json(folder / "special_tokens_map.json", _SPECIAL)
+    pooling = {
+        "word_embedding_dimension": header.hidden,
+        "pooling_mode_cls_token": False,
+        "pooling_mode_mean_tokens": True,
+    }
+    (folder / "1_Pooling").mkdir()
+    _write_json(folder / "1_Pooling" / "config.json", pooling)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,150 @@
+"""The model hub: is it there at all, and what it has. Only safetensors weights are taken, never pickles."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import ssl
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from vlkit.errors import AssetError
+
+PROBE_SECONDS = 3.0
+_ALLOW = [
+    "*.json",
+    "model*.safetensors",
+    "*.txt",
+    "*.model",
+    "*.jinja",
+    "tokenizer*",
+    "sentencepiece*",
+    "spiece*",
+    "README.md",
+]
+_IGNORE = [
+    "onnx/*",
+    "openvino/*",
+    "original/*",
+    "*/model*.safetensors",
+    "*.bin",
+    "*.pt",
+    "*.pth",
+    "*.pkl",
+    "*.h5",
+    "*.msgpack",
+]
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+def offline() -> str | None:
+    """The environment variable that forbids the hub, e.g. ``"HF_HUB_OFFLINE=1"``; None when it is allowed."""
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        value = os.environ.get(name, "")
+        if value.upper() in {"1", "ON", "YES", "TRUE"}:
+            return f"{name}={value}"
+    return None
+
+
+def endpoint() -> str:
+    """The hub's address: ``$HF_ENDPOINT``, else the public one."""
+    if named := os.environ.get("HF_ENDPOINT"):
+        return named.rstrip("/")
+    from huggingface_hub import constants
+
+    return str(constants.ENDPOINT)
+
+
+@functools.cache
+def unreachable(address: str) -> str | None:
+    """Why the hub cannot be reached, or None; asked once a process, decided within PROBE_SECONDS."""
+    answer: list[str | None] = []
+    # A thread, since looking up a host name heeds no timeout.
+    asking = threading.Thread(target=lambda: answer.append(ask(address)), daemon=True)
+    asking.start()
+    asking.join(PROBE_SECONDS)
+    return answer[0] if answer else f"no answer within {PROBE_SECONDS:g} s"
+
+
+def ask(address: str) -> str | None:
+    """Sends one HEAD request through the configured proxies; None when anything that is no server error comes back."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=PROBE_SECONDS):
+            return None
+    except urllib.error.HTTPError as error:
+        return f"HTTP {error.code} {error.reason}" if error.code >= 500 else None
+    except urllib.error.URLError as error:
+        # Somebody answers; whether the certificate will do is for the hub's own client to say.
+        return None if isinstance(error.reason, ssl.SSLCertVerificationError) else str(error.reason)
+    except (OSError, ValueError) as error:
+        return str(error) or type(error).__name__
+
+
+def cached(repo: str) -> Path:
+    """The snapshot of ``repo`` in the hub's standard cache; no socket is opened.
+
+    Raises:
+        AssetError: There is none, or it is not complete.
+    """
+    return _snapshot(repo, local_only=True)
+
+
+def download(repo: str) -> Path:
+    """The folder of ``repo``, from the hub into the hub's standard cache.
+
+    Raises:
+        AssetError: The hub may not be asked, cannot be reached, does not have it, or has no safetensors weights.
+    """
+    if forbidden := offline():
+        raise AssetError(f"not asked, {forbidden} is set")
+    if why := unreachable(endpoint()):
+        raise AssetError(f"{endpoint()} cannot be reached ({why})")
+    return _snapshot(repo, local_only=False)
+
+
+def weights_problem(folder: Path) -> str | None:
+    """Why ``folder`` has no usable weights; None when it has ``model.safetensors`` or all shards of its index."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return f"{index} is damaged"
+        missing = sorted(shard for shard in shards if not (folder / shard).is_file())
+        return f"{folder} lacks the weight files {missing}" if missing else None
+    if (folder / "model.safetensors").is_file():
+        return None
+    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    if pickles:
+        return f"{folder} has weights only as {pickles[0]}, a pickle, which can run code when read and is never loaded"
+    return f"{folder} has no model.safetensors (weights in other forms, such as pickles, are never loaded)"
+
+
+def _snapshot(repo: str, *, local_only: bool) -> Path:
+    from huggingface_hub import snapshot_download
+
+    where = "the hub's cache" if local_only else endpoint()
+    try:
+        found = snapshot_download(
+            repo,
+            allow_patterns=_ALLOW,
+            ignore_patterns=_IGNORE,
+            local_files_only=local_only,
+            endpoint=None if local_only else endpoint(),
+        )
+    except Exception as error:  # whatever the client in use raises (httpx, requests, its own): the reason is reported
+        reason = (
+            "not there"
+            if local_only
+            else f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+        )
+        raise AssetError(f"{repo} in {where}: {reason}") from error
+    folder = Path(str(found))
+    if not (folder / "config.json").is_file():
+        raise AssetError(f"{repo} in {where}: no config.json")
+    if problem := weights_problem(folder):
+        raise AssetError(f"{repo} in {where}: {problem}")
+    return folder

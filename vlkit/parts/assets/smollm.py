@@ -1,0 +1,63 @@
+"""SmolLM2 from its GGUF file to a transformers folder."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+
+def convert(files: Mapping[str, bytes], folder: Path) -> Iterator[int]:
+    """Writes the folder (float32) and yields the percentage done.
+
+    Args:
+        files: ``weights``, a GGUF file.
+        folder: Where to write.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    # The scratch folder lies inside: a kill leaves nothing elsewhere.
+    with _no_bars(), tempfile.TemporaryDirectory(prefix="gguf-", dir=folder) as scratch:
+        (Path(scratch) / "model.gguf").write_bytes(files["weights"])
+        yield 10
+        tokenizer = AutoTokenizer.from_pretrained(scratch, gguf_file="model.gguf")
+        yield 30
+        # What a GGUF file is loaded into counts as quantised and will not be saved: the values go into a plain model.
+        model = AutoModelForCausalLM.from_config(
+            AutoConfig.from_pretrained(scratch, gguf_file="model.gguf"), dtype=torch.float32
+        )
+        loaded = AutoModelForCausalLM.from_pretrained(scratch, gguf_file="model.gguf", dtype=torch.float32)
+        model.load_state_dict(loaded.state_dict())
+        yield 70
+    tokenizer.save_pretrained(folder)
+    _plain_tokenizer(folder / "tokenizer_config.json")
+    with _no_bars():
+        model.save_pretrained(folder)
+    yield 100
+
+
+def _plain_tokenizer(path: Path) -> None:
+    """Names the tokenizer's class so that every version of transformers knows it, not only the one that wrote it."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config = {key: value for key, value in config.items() if key not in {"backend", "is_local", "local_files_only"}}
+    path.write_text(
+        json.dumps({**config, "tokenizer_class": "PreTrainedTokenizerFast"}, indent=2) + "\n", encoding="utf-8"
+    )
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Silences transformers' own progress bars, which would break ours."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,102 @@
+"""What all adapters share when they build: transforms with a full repr, and building without drawing random weights."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from safetensors import SafetensorError
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from vlkit.errors import VlkitError
+
+# what libraries raise on missing, damaged, foreign or unsafe weights files
+LOAD_ERRORS: tuple[type[Exception], ...] = (
+    OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, pickle.UnpicklingError, SafetensorError,
+)  # fmt: skip
+
+
+class ImageTransform:
+    """A library's own preprocessing of one image, deterministic; its ``repr`` says all of it and serves as a cache key.
+
+    Args:
+        steps: RGB image to float32 pixels_CHW.
+        settings: Everything that decides the result: library, sizes, crop, interpolation, mean, std.
+    """
+
+    def __init__(self, steps: Callable[[Image], Tensor], settings: Mapping[str, Any]) -> None:
+        self.steps = steps
+        self.settings = dict(settings)
+
+    def __call__(self, image: Image) -> Tensor:
+        """The image as float32 pixels_CHW; images of other modes are converted to RGB first."""
+        return self.steps(image if image.mode == "RGB" else image.convert("RGB"))
+
+    def __repr__(self) -> str:
+        return f"ImageTransform({json.dumps(self.settings, sort_keys=True, ensure_ascii=False, default=str)})"
+
+
+# transformers puts guarded wrappers of its own in the place of torch's functions while it builds
+_INITIALISERS = ("torch.nn.init", "transformers.initialization")
+_DRAWS = frozenset(
+    ("normal_", "uniform_", "trunc_normal_", "kaiming_normal_", "kaiming_uniform_", "xavier_normal_", "xavier_uniform_",
+     "orthogonal_")
+)  # fmt: skip
+
+
+class _SkipInit(TorchFunctionMode):
+    """Turns the functions that draw first weights into the identity; what is computed or constant stays.
+
+    Methods of tensors of the same names are left alone: ``trunc_normal_`` draws by them until all values are in range,
+    and without them would never end.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) in _INITIALISERS and func.__name__ in _DRAWS:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def weightless(*, saved: bool, empty: bool) -> Iterator[None]:
+    """Builds fast where the weights are not wanted.
+
+    ``empty`` builds on the meta device. ``saved`` leaves parameters unset, because a state dict is loaded over all of
+    them next; buffers that no state dict holds are computed as usual, which is why this does not use the meta device.
+    """
+    if empty:
+        with torch.device("meta"):
+            yield
+    elif saved:
+        with _SkipInit():
+            yield
+    else:
+        yield
+
+
+def check_patches(image_size: int | None, patch_size: int | None, *, where: str) -> None:
+    """Some architectures drop the last pixels in silence, others stop in the middle of a run: refuse before either.
+
+    Raises:
+        VlkitError: The wanted size is no multiple of the patch size.
+    """
+    if image_size is not None and patch_size is not None and image_size % patch_size:
+        nearest = max(1, round(image_size / patch_size)) * patch_size
+        raise VlkitError(
+            f"{where}: image_size = {image_size} is no multiple of its patch size {patch_size}; nearest: {nearest}"
+        )
+
+
+def compact(ids_BL: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor]:
+    """Moves the real tokens of every row to its front: left, right and inner padding all give the same input."""
+    order_BL = mask_BL.argsort(dim=1, descending=True, stable=True)
+    return ids_BL.gather(1, order_BL), mask_BL.gather(1, order_BL)

@@ -1,0 +1,134 @@
+"""Loading transformers models safely and quietly, and splitting two-tower models into their sides."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from vlkit.errors import AssetError, VlkitError
+from vlkit.parts.building import LOAD_ERRORS, weightless
+
+_SIDES = {"image": ("vision", "visual"), "text": ("text",)}
+
+
+def read_config(folder: Path) -> Any:
+    """The transformers config of a folder in hub layout; no code from the folder is run.
+
+    Raises:
+        AssetError: There is none, or it is of a kind transformers does not know.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
+    except LOAD_ERRORS as error:
+        raise AssetError(f"{folder} is no transformers model that can be read: {error}") from error
+
+
+def is_two_tower(config: Any) -> bool:
+    """Whether the config is that of a CLIP-like model with both an image and a text side."""
+    model_class = _model_class(config)
+    return all(hasattr(model_class, name) for name in ("get_image_features", "get_text_features")) and all(
+        hasattr(config, name) for name in ("vision_config", "text_config")
+    )
+
+
+def load_model(
+    folder: Path, config: Any, *, weights: bool, pooler: bool = True, saved: bool = False, empty: bool = False
+) -> tuple[nn.Module, bool]:
+    """Builds ``AutoModel`` in float32, with the folder's weights or without.
+
+    Args:
+        folder: In hub layout.
+        config: From ``read_config``.
+        weights: Load them; False gives random ones.
+        pooler: Keep a pooling layer on top, where the architecture has one and the weights hold it.
+        saved: Leave the weights unset (see ``weightless``).
+        empty: Build on the meta device.
+
+    Returns:
+        The model, and whether a pooling layer was left out because the weights lack it.
+
+    Raises:
+        AssetError: Files are missing or damaged.
+        VlkitError: The weights lack tensors of the model, which would stay random.
+    """
+    from transformers import AutoModel
+
+    options: dict[str, Any] = {} if pooler or not _has_pooler(config) else {"add_pooling_layer": False}
+    if not weights:
+        with weightless(saved=saved, empty=empty), _quiet():
+            return AutoModel.from_config(config, trust_remote_code=False, **options).float(), False
+    try:
+        with _quiet():
+            model, report = AutoModel.from_pretrained(
+                str(folder), config=config, output_loading_info=True, trust_remote_code=False, **options
+            )
+    except LOAD_ERRORS as error:
+        raise AssetError(f"cannot load the weights in {folder}: {error}") from error
+    missing = sorted(report["missing_keys"])
+    if missing and pooler and _has_pooler(config) and all("pooler." in key for key in missing):
+        return load_model(folder, config, weights=True, pooler=False)[0], True
+    if missing:
+        raise VlkitError(
+            f"the weights in {folder} lack {len(missing)} of the tensors of {type(model).__name__} "
+            f"(the first: {missing[0]}), which would stay random; is it the right model?"
+        )
+    return model.float(), False
+
+
+def keep_side(model: nn.Module, side: Literal["image", "text"]) -> nn.Module:
+    """A two-tower model that holds one side's modules only; the library's own ``get_..._features`` still works."""
+    shell = copy.copy(model)
+    # copy.copy shares the tables of the original; give the shell its own
+    shell._parameters = {}  # the similarity scale and bias belong to no side
+    shell._modules = {name: part for name, part in model._modules.items() if name.startswith(_SIDES[side])}
+    return shell
+
+
+def side_width(model: nn.Module, config: Any, *, side: Literal["image", "text"]) -> int:
+    """Width of what ``get_image_features`` or ``get_text_features`` of a two-tower model returns."""
+    projection = getattr(model, "visual_projection" if side == "image" else "text_projection", None)
+    if isinstance(projection, nn.Linear):
+        return projection.out_features
+    part = config.vision_config if side == "image" else config.text_config
+    for name in ("projection_size", "hidden_size"):
+        if width := getattr(part, name, None):
+            return int(width)
+    return int(config.projection_dim)
+
+
+def _model_class(config: Any) -> Any:
+    from transformers import MODEL_MAPPING
+
+    try:
+        found = MODEL_MAPPING[type(config)]
+    except KeyError:
+        raise VlkitError(f"transformers has no plain model for model_type = {config.model_type!r}") from None
+    return found[0] if isinstance(found, (tuple, list)) else found
+
+
+def _has_pooler(config: Any) -> bool:
+    return "add_pooling_layer" in inspect.signature(_model_class(config).__init__).parameters
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No load reports and no bars of transformers meanwhile: what matters of them becomes our errors."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()

@@ -1,0 +1,194 @@
+"""Image encoders of transformers: ViT, DINOv2, and the image side of CLIP-like models.
+
+Shapes: B batch, C channels, H height, W width, N image tokens, D encoder width.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+from torch import Tensor, nn
+
+from vlkit.errors import AssetError, VlkitError
+from vlkit.parts import assets
+from vlkit.parts.building import LOAD_ERRORS, ImageTransform, check_patches
+from vlkit.parts.hf_common import is_two_tower, keep_side, load_model, read_config, side_width
+from vlkit.spec.parts import HfImage
+
+
+class HfImageEncoder(nn.Module):
+    """A vision model of transformers.
+
+    With pooling ``auto`` the image side of a two-tower model (CLIP, SigLIP, VisionTextDualEncoder, ...) ends in the
+    model's own shared space, exactly as the library's ``get_image_features``.
+
+    Args:
+        model: The vision model, or a two-tower model of which the image side is kept.
+        config: The config of the whole model as it was read.
+        processor: The model's image processor.
+        spec: What it was built from.
+    """
+
+    def __init__(self, model: nn.Module, config: Any, *, processor: Any, spec: HfImage) -> None:
+        super().__init__()
+        two_tower = is_two_tower(config)
+        self.projects = two_tower and spec.pooling == "auto"
+        if two_tower:
+            model = keep_side(model, "image")
+        self.model: nn.Module = model if self.projects or not two_tower else model.vision_model  # type: ignore[assignment]
+        self.config, self.processor, self.spec = config, processor, spec
+        vision = config.vision_config if two_tower else config
+        if self.projects:
+            self.width = side_width(model, config, side="image")
+        else:
+            self.width = int(getattr(vision, "hidden_size", None) or vision.hidden_sizes[-1])
+        self.transform = _transform(processor)
+        self.image_size = _side(processor)
+        patch = getattr(vision, "patch_size", None)
+        self.patch_size: int | None = patch if isinstance(patch, int) else None
+        check_patches(spec.image_size, self.patch_size, where=spec.name)
+        self._options = _size_options(self._vision, vision, size=self.image_size, name=spec.name)
+
+    @classmethod
+    def build(cls, spec: HfImage, *, saved: Path | None = None, empty: bool = False) -> HfImageEncoder:
+        """See ``image.build_image_encoder``."""
+        folder = saved or assets.resolve(spec.name, library="hf")
+        config = read_config(folder)
+        refuse_patches(config, folder=folder)
+        if not is_two_tower(config) and hasattr(config, "text_config"):
+            raise VlkitError(
+                f"{spec.name}: model_type = {config.model_type!r} is neither a vision model nor a two-tower model"
+            )
+        weights = spec.pretrained and saved is None and not empty
+        model, poolerless = load_model(
+            folder, config, weights=weights, pooler=spec.pooling == "auto", saved=saved is not None, empty=empty
+        )
+        if poolerless:  # recorded, so that a saved model is built the same way
+            spec = spec.model_copy(update={"pooling": "mean"})
+        return cls(model, config, processor=load_processor(folder, image_size=spec.image_size), spec=spec)
+
+    @property
+    def _vision(self) -> nn.Module:
+        return self.model.vision_model if self.projects else self.model  # type: ignore[return-value]
+
+    def _states(self, pixels_BCHW: Tensor) -> Any:
+        return self._vision(pixel_values=pixels_BCHW, return_dict=True, **self._options)
+
+    def tokens(self, pixels_BCHW: Tensor) -> Tensor:
+        """tokens_BND of the last block; class and register tokens left out."""
+        return self._spatial(self._states(pixels_BCHW).last_hidden_state, pixels_BCHW)
+
+    def _spatial(self, states: Tensor, pixels_BCHW: Tensor) -> Tensor:
+        if states.ndim == 4:
+            return states.flatten(2).transpose(1, 2)
+        if self.patch_size is None:
+            return states
+        count = (pixels_BCHW.shape[-2] // self.patch_size) * (pixels_BCHW.shape[-1] // self.patch_size)
+        return states[:, -count:]
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        """features_BD."""
+        if self.projects:
+            model: Any = self.model
+            output = model.get_image_features(pixel_values=pixels_BCHW, **self._options)
+            projected: Tensor = output if isinstance(output, Tensor) else output.pooler_output
+            return projected
+        output = self._states(pixels_BCHW)
+        pooled: Tensor | None = getattr(output, "pooler_output", None)
+        if self.spec.pooling == "auto" and pooled is not None:
+            return pooled.flatten(1)
+        if self.spec.pooling == "cls":
+            first: Tensor = output.last_hidden_state[:, 0]
+            return first
+        return self._spatial(output.last_hidden_state, pixels_BCHW).mean(dim=1)
+
+    def save_config(self, folder: Path) -> None:
+        """Writes the model's config and its image processor's."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.config.save_pretrained(str(folder))
+        self.processor.save_pretrained(str(folder))
+
+
+def refuse_patches(config: Any, *, folder: Path) -> None:
+    """Models that take sequences of patches instead of square images are not offered.
+
+    Raises:
+        VlkitError: It is one (SigLIP 2 NaFlex).
+    """
+    if config.model_type in ("siglip2", "siglip2_vision_model"):
+        raise VlkitError(
+            f"{folder}: SigLIP 2 NaFlex takes patches of any shape; use a fixed-resolution SigLIP 2 instead"
+        )
+
+
+def load_processor(folder: Path, *, image_size: int | None) -> Any:
+    """The image processor of a folder in hub layout, set to another square size where one is given.
+
+    Raises:
+        AssetError: There is none.
+    """
+    from transformers import AutoImageProcessor
+
+    def load(**sizes: dict[str, int]) -> Any:
+        return AutoImageProcessor.from_pretrained(str(folder), trust_remote_code=False, **sizes)
+
+    try:
+        processor = load()
+        return processor if image_size is None else load(**_scaled_sizes(processor, image_size))
+    except LOAD_ERRORS as error:
+        raise AssetError(
+            f"{folder} holds no image processor that can be read (preprocessor_config.json): {error}"
+        ) from error
+
+
+def _scaled_sizes(processor: Any, image_size: int) -> dict[str, dict[str, int]]:
+    """The processor's sizes for another input: the resize rule and the margin between resize and crop stay."""
+    square = {"height": image_size, "width": image_size}
+    edge = dict(processor.size).get("shortest_edge")
+    crop = dict(processor.crop_size) if getattr(processor, "do_center_crop", False) else None
+    sizes = {
+        "size": {"shortest_edge": round(image_size * edge / crop["height"]) if crop else image_size} if edge else square
+    }
+    return {**sizes, "crop_size": square} if crop else sizes
+
+
+class _Steps:
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
+
+    def __call__(self, image: Image) -> Tensor:
+        pixels: Tensor = self.processor(images=image, return_tensors="pt")["pixel_values"][0]
+        return pixels.float()
+
+
+def _transform(processor: Any) -> ImageTransform:
+    settings = {
+        key: value for key, value in processor.to_dict().items() if value is not None and key != "_name_or_path"
+    }
+    return ImageTransform(_Steps(processor), {"library": "transformers", **settings})
+
+
+def _side(processor: Any) -> int:
+    for size in (
+        getattr(processor, "crop_size", None) if getattr(processor, "do_center_crop", False) else None,
+        processor.size,
+    ):
+        if size:
+            values = dict(size)
+            return int(next(values[key] for key in ("height", "shortest_edge", "longest_edge") if values.get(key)))
+    raise VlkitError(f"the image processor {type(processor).__name__} names no size")
+
+
+def _size_options(vision: nn.Module, config: Any, *, size: int, name: str) -> dict[str, Any]:
+    """Options of the vision model's forward for inputs of another size than it was made for."""
+    own = getattr(config, "image_size", None)
+    if own is None or own == size or not isinstance(own, int) or getattr(config, "patch_size", None) is None:
+        return {}
+    if "interpolate_pos_encoding" in inspect.signature(vision.forward).parameters:
+        return {"interpolate_pos_encoding": True}
+    if config.model_type.startswith("dinov"):
+        return {}  # always interpolates
+    raise VlkitError(f"{name}: image_size = {size}, but this architecture takes {own} only")

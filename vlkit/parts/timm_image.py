@@ -1,0 +1,151 @@
+"""Image encoders of timm.
+
+Shapes: B batch, C channels, H height, W width, N image tokens, D encoder width, K classes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vlkit.errors import AssetError, UnknownName, VlkitError
+from vlkit.parts import assets
+from vlkit.parts.building import LOAD_ERRORS, ImageTransform, check_patches, weightless
+from vlkit.parts.lean import import_lean
+from vlkit.spec.parts import TimmImage
+from vlkit.types import ClassRows
+
+_CONFIG = "config.json"
+_BUILD_ERRORS: tuple[type[Exception], ...] = (*LOAD_ERRORS, AssertionError)
+
+
+class TimmImageEncoder(nn.Module):
+    """A timm model: pooled features before the classifier, which stays where the weights have one.
+
+    Args:
+        model: As ``timm.create_model`` returns it.
+        spec: What it was built from.
+        arguments: Extra arguments of its architecture, for ``save_config``.
+    """
+
+    def __init__(self, model: nn.Module, spec: TimmImage, *, arguments: dict[str, Any]) -> None:
+        from timm.data import create_transform, resolve_data_config
+
+        super().__init__()
+        self.model, self.spec, self._arguments = model, spec, arguments
+        timm_model: Any = model
+        self.width = int(getattr(timm_model, "head_hidden_size", None) or timm_model.num_features)
+        chosen = {} if spec.image_size is None else {"img_size": spec.image_size}
+        self.data_config: dict[str, Any] = resolve_data_config(chosen, model=timm_model)
+        self.image_size = int(self.data_config["input_size"][-1])
+        steps = create_transform(**self.data_config, is_training=False)
+        self.transform = ImageTransform(steps, {"library": "timm", **self.data_config})
+
+    @classmethod
+    def build(cls, spec: TimmImage, *, saved: Path | None = None, empty: bool = False) -> TimmImageEncoder:
+        """See ``image.build_image_encoder``."""
+        import_lean("timm")
+        import timm
+
+        arguments: dict[str, Any] = {}
+        folder: Path | None
+        pretrained = spec.pretrained and not empty and saved is None
+        if saved is not None or Path(spec.name).is_dir():
+            folder = saved or Path(spec.name)
+        else:
+            architecture = spec.name.partition(".")[0]
+            known = timm.is_model(architecture)
+            if not known and "/" not in spec.name:
+                raise UnknownName(
+                    "timm model", architecture, allowed=timm.list_models(), hint="See timm.list_models()."
+                )
+            folder = assets.resolve(spec.name, library="timm") if pretrained or not known else None
+        if folder is not None:
+            source = f"local-dir:{folder}"
+            config = _read_config(folder)
+            arguments = dict(config.get("model_args") or {})
+            fixed = bool(config.get("pretrained_cfg", {}).get("fixed_input_size"))
+        else:
+            source = spec.name
+            fixed = bool(timm.get_pretrained_cfg(spec.name).fixed_input_size)
+            if not spec.pretrained:
+                arguments["num_classes"] = 0  # a random classifier would be read as class prototypes
+        if spec.image_size is not None and fixed:
+            arguments["img_size"] = spec.image_size
+        try:
+            with weightless(saved=saved is not None, empty=empty):
+                model = timm.create_model(source, pretrained=pretrained, **arguments)
+        except _BUILD_ERRORS as error:
+            size = "" if spec.image_size is None else f" with image_size = {spec.image_size}"
+            raise VlkitError(f"timm cannot build {spec.name!r}{size}: {error}") from error
+        patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+        check_patches(spec.image_size, patch[0] if isinstance(patch, tuple) else None, where=spec.name)
+        return cls(model, spec, arguments=arguments)
+
+    def tokens(self, pixels_BCHW: Tensor) -> Tensor:
+        """tokens_BND of the last block; class and register tokens left out."""
+        model: Any = self.model
+        features: Tensor = model.forward_features(_channels_last(pixels_BCHW))
+        if features.ndim == 3:
+            return features[:, int(getattr(model, "num_prefix_tokens", 0)) :]
+        if features.shape[1] == model.num_features:
+            return features.flatten(2).transpose(1, 2)
+        return features.flatten(1, 2)  # channels last, as Swin has them
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        """Pooled features_BD, as the classifier would get them."""
+        model: Any = self.model
+        pooled: Tensor = model.forward_head(model.forward_features(_channels_last(pixels_BCHW)), pre_logits=True)
+        return pooled
+
+    def class_rows(self) -> ClassRows | None:
+        """The classifier's rows with timm's English names; None without a linear ImageNet-1k classifier."""
+        from timm.data import ImageNetInfo
+
+        model: Any = self.model
+        last = model.get_classifier()
+        if not isinstance(last, nn.Linear) or (last.out_features, last.in_features) != (1000, self.width):
+            return None
+        info = ImageNetInfo("imagenet-1k")
+        names = tuple(
+            tuple(name.strip() for name in info.index_to_description(index).split(",")) for index in range(1000)
+        )
+        weight_KD = last.weight.detach().float().clone()
+        bias_K = weight_KD.new_zeros(1000) if last.bias is None else last.bias.detach().float().clone()
+        return ClassRows(weight_KD, bias_K, names)
+
+    def save_config(self, folder: Path) -> None:
+        """Writes ``config.json`` in timm's hub layout."""
+        model: Any = self.model
+        cfg = {key: value for key, value in dict(model.pretrained_cfg).items() if value is not None}
+        architecture = cfg.pop("architecture", None) or self.spec.name.partition(".")[0]
+        for key in ("file", "url", "state_dict", "source", "hf_hub_id", "hf_hub_filename"):
+            cfg.pop(key, None)
+        content = {
+            "architecture": architecture,
+            "num_classes": model.num_classes,
+            "num_features": model.num_features,
+            "pretrained_cfg": {**cfg, "num_classes": model.num_classes},
+            "model_args": self._arguments,
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _CONFIG).write_text(json.dumps(content, indent=2, default=str), encoding="utf-8")
+
+
+def _channels_last(pixels_BCHW: Tensor) -> Tensor:
+    # convolutions follow the layout of their input, and this one is up to 4 times as fast on a CPU
+    return pixels_BCHW.contiguous(memory_format=torch.channels_last)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise AssetError(f"{folder} is no timm folder in hub layout: cannot read {_CONFIG}: {error}") from error
+    if "architecture" not in content:
+        raise AssetError(f"{folder / _CONFIG} has no key 'architecture'; it is no timm model")
+    return content

@@ -1,0 +1,131 @@
+"""Tiny twins: small random transformers in plain torch, for tests of everything that joins encoders.
+
+Shapes: B batch, C channels, H height, W width, L text length in bytes, N image tokens, D encoder width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL.Image import Image, Resampling
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vlkit.parts.building import ImageTransform, check_patches, compact, weightless
+from vlkit.parts.tokenizers import check_texts, pad_rows
+from vlkit.spec.parts import TinyImage, TinyText
+from vlkit.types import TextBatch
+
+# ids of the byte-level vocabulary: a byte is its value, then these
+_END, _PAD, _ROWS = 256, 257, 258
+
+
+class _Block(nn.Module):
+    """A pre-norm transformer block."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads = width // 16 if width % 16 == 0 else 1
+        self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, x_BND: Tensor, keep_B11N: Tensor | None = None) -> Tensor:
+        """Tokens to tokens; keys where ``keep`` is false are not looked at."""
+        query, key, value = self.qkv(self.norm_1(x_BND)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=keep_B11N)
+        x_BND = x_BND + self.out(mixed.transpose(1, 2).flatten(2))
+        result: Tensor = x_BND + self.mlp(self.norm_2(x_BND))
+        return result
+
+
+def _blocks(width: int, *, depth: int) -> nn.ModuleList:
+    return nn.ModuleList(_Block(width) for _ in range(depth))
+
+
+class TinyImageEncoder(nn.Module):
+    """A small vision transformer: patches, positions, blocks, mean of the tokens."""
+
+    def __init__(self, spec: TinyImage) -> None:
+        super().__init__()
+        check_patches(spec.image_size, spec.patch_size, where="tiny image encoder")
+        self.spec, self.width, self.image_size = spec, spec.width, spec.image_size
+        count = (spec.image_size // spec.patch_size) ** 2
+        self.patches = nn.Conv2d(3, spec.width, spec.patch_size, stride=spec.patch_size)
+        self.positions_ND = nn.Parameter(torch.randn(count, spec.width) * 0.02)
+        self.blocks = _blocks(spec.width, depth=spec.depth)
+        self.norm = nn.LayerNorm(spec.width)
+        self.transform = ImageTransform(_TinySteps(spec.image_size), {"library": "vlkit-tiny", "size": spec.image_size})
+
+    @classmethod
+    def build(cls, spec: TinyImage, *, saved: Path | None = None, empty: bool = False) -> TinyImageEncoder:
+        """Random weights from torch's global generator; nothing is read from ``saved``."""
+        with weightless(saved=False, empty=empty):
+            return cls(spec)
+
+    def tokens(self, pixels_BCHW: Tensor) -> Tensor:
+        """tokens_BND of all patches."""
+        x_BND = self.patches(pixels_BCHW).flatten(2).transpose(1, 2) + self.positions_ND
+        for block in self.blocks:
+            x_BND = block(x_BND)
+        normed: Tensor = self.norm(x_BND)
+        return normed
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        """features_BD."""
+        return self.tokens(pixels_BCHW).mean(dim=1)
+
+    def save_config(self, folder: Path) -> None:
+        """Nothing to write: the spec says it all."""
+
+
+class _TinySteps:
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __call__(self, image: Image) -> Tensor:
+        small = image.resize((self.size, self.size), Resampling.BICUBIC)
+        pixels_HWC = torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8).view(self.size, self.size, 3)
+        return pixels_HWC.permute(2, 0, 1).float() / 127.5 - 1
+
+
+class TinyTextEncoder(nn.Module):
+    """A small byte-level transformer: UTF-8 bytes and an end token, mean over the real tokens."""
+
+    def __init__(self, spec: TinyText) -> None:
+        super().__init__()
+        self.spec, self.width, self.max_length = spec, spec.width, spec.max_length
+        self.embedding = nn.Embedding(_ROWS, spec.width, padding_idx=_PAD)
+        self.positions_LD = nn.Parameter(torch.randn(spec.max_length, spec.width) * 0.02)
+        self.blocks = _blocks(spec.width, depth=spec.depth)
+        self.norm = nn.LayerNorm(spec.width)
+
+    @classmethod
+    def build(cls, spec: TinyText, *, saved: Path | None = None, empty: bool = False) -> TinyTextEncoder:
+        """Random weights from torch's global generator; nothing is read from ``saved``."""
+        with weightless(saved=False, empty=empty):
+            return cls(spec)
+
+    def tokenize(self, texts: Sequence[str], *, language: str | None = None) -> TextBatch:
+        """Bytes and an end token, cut to ``max_length``; the language is not used.
+
+        Raises:
+            DataError: No texts, or one that is no string.
+        """
+        rows = [[*text.encode()[: self.max_length - 1], _END] for text in check_texts(texts)]
+        return pad_rows(rows, pad_id=_PAD)
+
+    def forward(self, tokens: TextBatch) -> Tensor:
+        """features_BD."""
+        ids_BL, mask_BL = compact(*tokens)
+        x_BLD = self.embedding(ids_BL) + self.positions_LD[: ids_BL.shape[1]]
+        for block in self.blocks:
+            x_BLD = block(x_BLD, mask_BL[:, None, None, :] > 0)
+        weight_BL1 = mask_BL.unsqueeze(-1).to(x_BLD.dtype)
+        summed: Tensor = (self.norm(x_BLD) * weight_BL1).sum(dim=1)
+        return summed / weight_BL1.sum(dim=1)
+
+    def save_config(self, folder: Path) -> None:
+        """Nothing to write: the spec says it all."""

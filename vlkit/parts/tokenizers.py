@@ -1,0 +1,256 @@
+"""Tokenizers that fit their model: sizes, padding and language are checked, never assumed.
+
+Shapes: B batch, L text length.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vlkit import languages
+from vlkit.errors import AssetError, DataError, VlkitError
+from vlkit.parts.building import LOAD_ERRORS
+from vlkit.types import TextBatch
+
+# any of these makes a folder hold a tokenizer; without one, transformers may build an empty tokenizer and say nothing
+_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model",
+          "sentencepiece.bpe.model", "source.spm")  # fmt: skip
+
+# a folder with these settings alone holds all in tokenizer.json, which transformers then need not read twice
+_PLAIN = frozenset(
+    ("backend", "bos_token", "clean_up_tokenization_spaces", "cls_token", "eos_token", "is_local", "local_files_only",
+     "mask_token", "model_input_names", "model_max_length", "pad_token", "sep_token", "tokenizer_class", "unk_token")
+)  # fmt: skip
+_PLAIN_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast")
+_BESIDE = ("special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "additional_chat_templates")
+
+_OTHER_MODEL = "the tokenizer belongs to another model, put the model's own tokenizer files in its folder"
+
+
+def check_texts(texts: Sequence[str]) -> list[str]:
+    """The texts as a list.
+
+    Raises:
+        DataError: One bare string, no texts at all, or an entry that is no string.
+    """
+    if isinstance(texts, str):
+        raise DataError(f"texts must be a list of strings, not the one string {texts!r}; write [{texts!r}]")
+    texts = list(texts)
+    if not texts:
+        raise DataError("no texts to tokenize: the list is empty; give at least one string")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise DataError(f"texts[{index}] = {text!r} is a {type(text).__name__}; every text must be a string")
+    return texts
+
+
+def pad_rows(rows: Sequence[Sequence[int]], *, pad_id: int, length: int | None = None) -> TextBatch:
+    """Pads on the right to the longest row, or to ``length``."""
+    length = max(map(len, rows)) if length is None else length
+    ids_BL = torch.full((len(rows), length), pad_id, dtype=torch.long)
+    mask_BL = torch.zeros((len(rows), length), dtype=torch.long)
+    for index, row in enumerate(rows):
+        ids_BL[index, : len(row)] = torch.tensor(row, dtype=torch.long)
+        mask_BL[index, : len(row)] = 1
+    return TextBatch(ids_BL, mask_BL)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer that lies in a model's folder; no code from the folder is run.
+
+    Raises:
+        AssetError: The folder holds none, or none that can be read.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    if not any((folder / name).is_file() for name in _FILES):
+        raise AssetError(f"{folder} holds no tokenizer (none of {', '.join(_FILES)}); copy the model's own files there")
+    try:
+        if settings := _plain_settings(folder):
+            return PreTrainedTokenizerFast(**settings)
+        return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    except LOAD_ERRORS as error:
+        raise AssetError(f"cannot read the tokenizer in {folder}: {error}") from error
+
+
+def _plain_settings(folder: Path) -> dict[str, Any]:
+    """Arguments of transformers' generic tokenizer, where AutoTokenizer would do no more than call it; else nothing.
+
+    AutoTokenizer parses all of tokenizer.json (17 MB for XLM-R's vocabulary) in Python to find the few added tokens.
+    """
+    path = folder / "tokenizer.json"
+    try:
+        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    if not path.is_file() or not isinstance(settings, dict) or any((folder / name).exists() for name in _BESIDE):
+        return {}
+    tokens = [value for key, value in settings.items() if key.endswith("_token")]
+    if not settings.keys() <= _PLAIN or not all(isinstance(token, str) for token in tokens):
+        return {}
+    if settings.pop("tokenizer_class", None) not in _PLAIN_CLASSES:
+        return {}
+    return settings | {"tokenizer_file": str(path), "name_or_path": str(folder), "is_local": True}
+
+
+def check_vocabulary(size: int, *, rows: int, where: str) -> None:
+    """Refuses a tokenizer that belongs to another model.
+
+    Args:
+        size: Highest token id plus one.
+        rows: Rows of the model's token embedding.
+        where: The model, for the message.
+
+    Raises:
+        VlkitError: Ids beyond the embedding, or an embedding so much larger that the tokenizer cannot be its own.
+    """
+    if size > rows:
+        raise VlkitError(
+            f"{where}: the tokenizer has {size} tokens but the text model's embedding has {rows} rows; {_OTHER_MODEL}"
+        )
+    if rows > 2 * size + 1024:
+        raise VlkitError(
+            f"{where}: the tokenizer has only {size} tokens for the {rows} rows of the text model's embedding; "
+            f"{_OTHER_MODEL}"
+        )
+
+
+def vocabulary_size(tokenizer: Any) -> int:
+    """Highest token id plus one, added tokens included (``len`` is too small where ids have holes)."""
+    return max(len(tokenizer), max(tokenizer.added_tokens_decoder, default=-1) + 1)
+
+
+def check_padding(tokenizer: Any, model: nn.Module, *, where: str) -> None:
+    """The tokenizer's pad id must be the model's where the model computes with it (positions counted from the pad id).
+
+    A config's ``pad_token_id`` alone proves nothing: multilingual-e5's says 0 and OpenAI CLIP's 1, though both are
+    padded with another id and rightly so, because their models use the mask.
+
+    Raises:
+        VlkitError: The ids differ.
+    """
+    for name, module in model.named_modules():
+        used = getattr(module, "padding_idx", None)
+        if "position" in name and used is not None and tokenizer.pad_token_id != used:
+            raise VlkitError(
+                f"{where}: the tokenizer pads with id {tokenizer.pad_token_id} but the text model counts positions "
+                f"from pad id {used}; {_OTHER_MODEL}"
+            )
+
+
+def longest_input(tokenizer: Any, model: nn.Module, *, config: Any) -> int:
+    """How many tokens the model and its tokenizer can take."""
+    bounds = [tokenizer.model_max_length, getattr(config, "max_position_embeddings", None)]
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and name.endswith("position_embeddings"):
+            # RoBERTa counts from padding_idx + 1
+            bounds.append(module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1))
+    return min(int(bound) for bound in bounds if bound is not None and bound > 0)
+
+
+def marks_language(tokenizer: Any) -> bool:
+    """Whether the tokenizer puts a language token into its input (NLLB, M2M-100, mBART)."""
+    return callable(getattr(tokenizer, "set_src_lang_special_tokens", None))
+
+
+def set_language(tokenizer: Any, language: str | None, *, where: str) -> None:
+    """Tells an NLLB-type tokenizer the language of the next texts; others are left alone.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+        language: BCP 47 tag or any code that ``languages.get`` knows.
+        where: The model, for the message.
+
+    Raises:
+        VlkitError: No language was given, or the tokenizer has no token for it. It never falls back to English.
+        UnknownName: There is no such language.
+    """
+    if not marks_language(tokenizer):
+        return
+    if language is None:
+        raise VlkitError(
+            f"{where}: the tokenizer marks the language of its input; pass language=, for example language='de'"
+        )
+    entry = languages.get(language)
+    for token, code in _language_tokens(entry, tokenizer):
+        if tokenizer.convert_tokens_to_ids(token) not in (None, tokenizer.unk_token_id):
+            tokenizer.src_lang = code
+            return
+    raise VlkitError(
+        f"{where}: the tokenizer has no language token for {language!r} ({entry.name}; NLLB code: "
+        f"{entry.nllb or 'none'}); use a language the model knows, or another text encoder"
+    )
+
+
+def _language_tokens(entry: languages.Language, tokenizer: Any) -> Iterable[tuple[str, str]]:
+    """Candidate (token, code) pairs: NLLB ``deu_Latn``, M2M-100 ``__de__``, mBART ``de_DE``."""
+    short = entry.tag.split("-")[0]
+    if entry.nllb:
+        yield entry.nllb, entry.nllb
+    yield f"__{short}__", short
+    for token in map(str, tokenizer.added_tokens_decoder.values()):
+        if len(token) == len(short) + 3 and token.startswith(f"{short}_") and token[-2:].isupper():
+            yield token, token
+
+
+class HfTokenizer:
+    """A transformers tokenizer with the rules of one text encoder.
+
+    Args:
+        tokenizer: From ``load_tokenizer``.
+        where: The model, for messages.
+        max_length: Longest input in tokens, special tokens included; longer texts are cut before their end token.
+        prefix: Put before every text.
+        end_token: Every row must hold the end-of-text token; it is added where the tokenizer adds none.
+        fixed_length: Pad every batch to ``max_length`` (SigLIP, whose text model attends to padding).
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        where: str,
+        *,
+        max_length: int,
+        prefix: str = "",
+        end_token: bool = False,
+        fixed_length: bool = False,
+    ) -> None:
+        self.tokenizer, self.where = tokenizer, where
+        self.max_length, self.prefix, self.fixed_length = max_length, prefix, fixed_length
+        self.end_id: int | None = tokenizer.eos_token_id if end_token else None
+        if end_token and self.end_id is None:
+            raise VlkitError(
+                f"{where}: pooling = 'eos' needs an end-of-text token and the tokenizer has none; use 'last' or 'mean'"
+            )
+        # where there is no pad token the mask alone tells padding, and any id serves
+        pad_id = tokenizer.pad_token_id
+        self.pad_id: int = next((int(i) for i in (pad_id, tokenizer.eos_token_id) if i is not None), 0)
+
+    def __call__(self, texts: Sequence[str], *, language: str | None = None) -> TextBatch:
+        """Tokens, padded on the right.
+
+        Raises:
+            DataError: No texts, an entry that is no string, or a text that leaves no token at all.
+            VlkitError: The tokenizer needs a language and has none for this one.
+        """
+        texts = check_texts(texts)
+        set_language(self.tokenizer, language, where=self.where)
+        rows: list[list[int]] = self.tokenizer(
+            [self.prefix + text for text in texts], truncation=True, max_length=self.max_length, padding=False
+        )["input_ids"]
+        if self.end_id is not None:
+            rows = [row if self.end_id in row else [*row[: self.max_length - 1], self.end_id] for row in rows]
+        for text, row in zip(texts, rows, strict=True):
+            if not row:
+                raise DataError(f"{self.where}: the text {text!r} gives no tokens; leave it out")
+        return pad_rows(rows, pad_id=self.pad_id, length=self.max_length if self.fixed_length else None)
+
+    def save(self, folder: Path) -> None:
+        """Writes the tokenizer's files."""
+        self.tokenizer.save_pretrained(str(folder))

@@ -1,0 +1,46 @@
+"""Name to import path: one lazy table a kind, nothing imported until asked for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from vlkit.errors import UnknownName
+
+
+class Registry(Mapping[str, str]):
+    """A table from name to ``"module:attribute"``.
+
+    Args:
+        kind: What is in the table, for error messages ("image encoder").
+        entries: The table itself.
+        hint: Where a user finds the allowed names.
+    """
+
+    def __init__(self, kind: str, entries: Mapping[str, str], *, hint: str = "") -> None:
+        self.kind, self.hint = kind, hint
+        self._entries = dict(entries)
+
+    def __getitem__(self, name: str) -> str:
+        if name not in self._entries:
+            raise UnknownName(self.kind, name, allowed=self._entries, hint=self.hint)
+        return self._entries[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get_object(self, name: str) -> Any:
+        """Imports and returns what ``name`` stands for.
+
+        Raises:
+            UnknownName: The name is not in the table.
+        """
+        module, _, attribute = self[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)

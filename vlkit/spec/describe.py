@@ -1,0 +1,128 @@
+"""What `vlkit explain` shows: every key of a recipe with its type, default and help, read from the specs."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from vlkit.errors import UnknownName
+from vlkit.spec.base import Spec
+from vlkit.spec.recipe import Recipe
+from vlkit.spec.schema import Shape, kind_of, shape_of_field, shape_of_map
+from vlkit.spec.yaml12 import flow
+
+
+@dataclass(frozen=True)
+class Row:
+    """One key: ``default`` is empty where a map's keys have their own, ``required`` where there is none."""
+
+    key: str
+    type: str
+    default: str
+    help: str
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a dotted key leads: a shape, or a field with its owner where the key names a value."""
+
+    key: str
+    shape: Shape
+    field: FieldInfo | None = None
+
+
+def explain(path: str = "", *, spec: type[Spec] = Recipe) -> tuple[Row, ...]:
+    """The keys below a dotted key.
+
+    Args:
+        path: ``""`` for the whole recipe, ``"optim"``, ``"model.image"`` (gives its kinds), ``"model.image.timm"`` (the
+            keys of one kind), ``"optim.lr"`` (one key). A list may be indexed or not:
+            ``"stages.0.lr"``, ``"stages.lr"``.
+        spec: What the path starts from.
+
+    Raises:
+        UnknownName: There is no such key.
+    """
+    places = [_Place("", shape_of_map(spec))]
+    walked = ""
+    for part in path.split(".") if path else []:
+        found = [below for place in places for below in _step(place, part)]
+        if not found:
+            names = {name for place in places for name in _names(place.shape)}
+            raise UnknownName("key", part, allowed=names, hint=f"(see: {' '.join(['vlkit explain', walked]).rstrip()})")
+        places, walked = found, f"{walked}.{part}" if walked else part
+    return tuple(row for place in places for row in _rows(place))
+
+
+def summary(path: str = "", *, spec: type[Spec] = Recipe) -> str:
+    """The first paragraph of what a dotted key stands for; ``""`` for a single value.
+
+    Raises:
+        UnknownName: There is no such key.
+    """
+    places = [_Place("", shape_of_map(spec))]
+    for part in path.split(".") if path else []:
+        places = [below for place in places for below in _step(place, part)]
+    shapes = [place.shape.item or place.shape for place in places]
+    return doc(shapes[0].spec) if len(shapes) == 1 and shapes[0].spec else ""
+
+
+def doc(spec: type[Spec]) -> str:
+    """The first paragraph of a spec's docstring, on one line."""
+    return " ".join((inspect.getdoc(spec) or "").partition("\n\n")[0].split())
+
+
+def _names(shape: Shape) -> list[str]:
+    shape = shape.item or shape
+    return [*shape.kinds, *(shape.spec.model_fields if shape.spec else [])]
+
+
+def _step(place: _Place, part: str) -> list[_Place]:
+    shape = place.shape
+    key = f"{place.key}.{part}" if place.key else part
+    if shape.item is not None:
+        if part.isdecimal():
+            return [_Place(key, shape.item)]
+        return _step(_Place(f"{place.key}.0", shape.item), part)
+    if part in shape.kinds:
+        return [_Place(key, shape_of_map(shape.kinds[part]))]
+    if shape.kinds:
+        return [below for kind in shape.kinds for below in _step(_step(place, kind)[0], part)]
+    if shape.spec is None or part not in shape.spec.model_fields:
+        return []
+    field = shape.spec.model_fields[part]
+    return [_Place(key, shape_of_field(field), field)]
+
+
+def _rows(place: _Place) -> list[Row]:
+    shape, key = place.shape, place.key
+    if shape.item is not None and (shape.item.spec or shape.item.kinds):
+        return _rows(_Place(f"{key}.0", shape.item))
+    if shape.kinds:
+        default = place.field.default if place.field is not None else None
+        chosen = kind_of(type(default)) if isinstance(default, Spec) else ""
+        return [
+            Row(f"{key}.{kind}", "kind", "default" if kind == chosen else "", doc(spec))
+            for kind, spec in shape.kinds.items()
+        ]
+    if shape.spec is not None:
+        prefix = key + "." if key else ""
+        return [_row(prefix + name, field) for name, field in shape.spec.model_fields.items()]
+    return [_row(key, place.field)] if place.field is not None else [Row(key, str(shape), "", "")]
+
+
+def _row(key: str, field: FieldInfo) -> Row:
+    default = "required" if field.is_required() else _shown(field.default)
+    return Row(key, str(shape_of_field(field)), default, " ".join((field.description or "").split()))
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, Spec):
+        return f"kind {kind_of(type(default))}" if "kind" in type(default).model_fields else ""
+    if isinstance(default, tuple):
+        return flow([item.model_dump(mode="json") if isinstance(item, BaseModel) else item for item in default])
+    return flow(default)

@@ -1,0 +1,165 @@
+"""Specs of the parts: image encoders, text encoders, heads."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from vlkit.spec.base import Spec
+
+
+class TimmImage(Spec):
+    """An image encoder of timm."""
+
+    kind: Literal["timm"] = "timm"
+    name: str
+    """Architecture and tag as timm writes them (`vit_base_patch16_siglip_224.webli`), or a folder in hub layout."""
+    image_size: int | None = Field(default=None, ge=16, le=4096)
+    """Side of the square input in pixels; null takes the weights' own."""
+    pretrained: bool = True
+    """Load the weights; false starts from random ones."""
+
+
+class OpenClipImage(Spec):
+    """The image tower of an open_clip model."""
+
+    kind: Literal["open_clip"] = "open_clip"
+    name: str
+    """`MODEL/TAG` as `open_clip.list_pretrained()` lists them, `MODEL` alone with pretrained=false, or a folder in hub
+    layout."""
+    image_size: int | None = Field(default=None, ge=16, le=4096)
+    """Side of the square input in pixels; null takes the model's own."""
+    pretrained: bool = True
+    """Load the weights; false starts from random ones."""
+
+
+class HfImage(Spec):
+    """A vision model of transformers (ViT, DINOv2, SigLIP, CLIP, ...)."""
+
+    kind: Literal["hf"] = "hf"
+    name: str
+    """Hub id or a folder in hub layout."""
+    pooling: Literal["auto", "cls", "mean"] = "auto"
+    """How tokens become one feature; auto takes the model's own pooled output, else the mean."""
+    image_size: int | None = Field(default=None, ge=16, le=4096)
+    """Side of the square input in pixels; null takes the processor's own."""
+    pretrained: bool = True
+    """Load the weights; false starts from random ones."""
+
+
+class TinyImage(Spec):
+    """A small random vision transformer for tests: the same code paths, no download."""
+
+    kind: Literal["tiny"] = "tiny"
+    image_size: int = Field(default=32, ge=8, le=256)
+    """Side of the square input in pixels; a multiple of patch_size."""
+    patch_size: int = Field(default=8, ge=2)
+    """Side of a patch in pixels."""
+    width: int = Field(default=32, ge=8)
+    """Width of the features."""
+    depth: int = Field(default=2, ge=1)
+    """Transformer blocks."""
+
+
+ImageEncoderSpec = Annotated[TimmImage | OpenClipImage | HfImage | TinyImage, Field(discriminator="kind")]
+
+
+class HfText(Spec):
+    """A text encoder or causal language model of transformers."""
+
+    kind: Literal["hf"] = "hf"
+    name: str
+    """Hub id (`intfloat/multilingual-e5-small`) or a folder in hub layout."""
+    pooling: Literal["auto", "mean", "cls", "last", "eos"] = "auto"
+    """How token states become one feature: mean over the mask, first token, last real token, or the end-of-text token.
+    auto: what the model is known to need, else mean for encoders and last for causal models."""
+    prefix: str | None = None
+    """Text put before every input; null takes what the model is known to need (`query: ` for e5), else nothing."""
+    layers: tuple[int, ...] = (-1,)
+    """Hidden states whose pooled features are concatenated; 0 is the embedding layer, -1 the last block."""
+    max_length: int = Field(default=64, ge=2)
+    """Longest input in tokens; longer texts are cut."""
+    pretrained: bool = True
+    """Load the weights; false starts from random ones."""
+
+
+class OpenClipText(Spec):
+    """The text tower of an open_clip model with its own tokenizer."""
+
+    kind: Literal["open_clip"] = "open_clip"
+    name: str
+    """`MODEL/TAG`, `MODEL` alone with pretrained=false, or a hub-layout folder."""
+    pretrained: bool = True
+    """Load the weights; false starts from random ones."""
+
+
+class TinyText(Spec):
+    """A small random byte-level text transformer for tests."""
+
+    kind: Literal["tiny"] = "tiny"
+    width: int = Field(default=32, ge=8)
+    """Width of the features."""
+    depth: int = Field(default=2, ge=1)
+    """Transformer blocks."""
+    max_length: int = Field(default=64, ge=2)
+    """Longest input in bytes."""
+
+
+TextEncoderSpec = Annotated[HfText | OpenClipText | TinyText, Field(discriminator="kind")]
+
+
+class IdentityHead(Spec):
+    """No head: the encoder already ends in the shared space (open_clip and CLIP towers)."""
+
+    kind: Literal["identity"] = "identity"
+
+
+class LinearHead(Spec):
+    """One linear map into the shared space."""
+
+    kind: Literal["linear"] = "linear"
+    bias: bool = False
+    """Add a bias."""
+    center: bool = False
+    """Subtract the mean feature of the training data first; it is measured once and saved with the model."""
+
+
+class MlpHead(Spec):
+    """A residual two-layer perceptron beside a linear map."""
+
+    kind: Literal["mlp"] = "mlp"
+    hidden: int = Field(default=1024, ge=1)
+    """Width of the hidden layer."""
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of hidden units silenced in training."""
+    center: bool = False
+    """Subtract the mean feature of the training data first; it is measured once and saved with the model."""
+
+
+class PrototypeHead(Spec):
+    """An `mlp` head beside the classes that the image encoder's own classifier knows.
+
+    The last `known_dim` values of the shared space hold the class embeddings averaged by the classifier's softmax: long
+    for an image it is sure of (a photo), short for one it is not (a drawing), so that each image is placed by what knows
+    it best.
+    """
+
+    kind: Literal["prototype"] = "prototype"
+    hidden: int = Field(default=512, ge=1)
+    """Width of the hidden layer."""
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of hidden units silenced in training."""
+    center: bool = True
+    """Subtract the mean feature of the training data first; it is measured once and saved with the model."""
+    known_dim: int = Field(default=384, ge=1)
+    """Values of the shared space that the known classes take; below embed_dim."""
+    gain: float = Field(default=1.0, gt=0)
+    """Length of a surely recognised class beside the other part, which has length 1."""
+    temperature: float = Field(default=1.0, gt=0)
+    """The classifier's logits are divided by this before the softmax."""
+    num_classes: int = Field(default=1000, ge=2)
+    """Classes of the encoder's classifier."""
+
+
+HeadSpec = Annotated[IdentityHead | LinearHead | MlpHead | PrototypeHead, Field(discriminator="kind")]

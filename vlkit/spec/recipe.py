@@ -1,0 +1,42 @@
+"""The spec of a whole run."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from vlkit.spec.base import Spec
+from vlkit.spec.data import DataSpec
+from vlkit.spec.model import ModelSpec
+from vlkit.spec.train import ContrastiveObjective, LoopSpec, ObjectiveSpec, OptimSpec, StageSpec
+
+
+class RunSpec(Spec):
+    """Where a run is written."""
+
+    folder: str | None = None
+    """The run folder; null takes runs/NAME."""
+    name: str = "run"
+    """Name of the run and of its model in results."""
+
+
+class Recipe(Spec):
+    """A run: what is built, what it learns from, how, and where it is written."""
+
+    description: str = ""
+    """One or two sentences: what this recipe is for, its source, what it changes."""
+    run: RunSpec = RunSpec()
+    """Where the run is written."""
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
+    """Seed of initialisation, sampling and augmentation."""
+    model: ModelSpec
+    """What is built."""
+    data: DataSpec
+    """What it learns from."""
+    objectives: tuple[ObjectiveSpec, ...] = Field(default=(ContrastiveObjective(),), min_length=1)
+    """The losses; the total is their weighted sum."""
+    optim: OptimSpec = OptimSpec()
+    """The optimiser."""
+    stages: tuple[StageSpec, ...] = Field(min_length=1)
+    """What trains when; stages follow each other."""
+    loop: LoopSpec = LoopSpec()
+    """Batches, precision, checkpoints."""

@@ -1,0 +1,105 @@
+"""Specs of training: objectives, optimiser, stages, the loop."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from vlkit.spec.base import Spec
+
+
+class ContrastiveObjective(Spec):
+    """Exact softmax contrastive loss, both directions (CLIP, arXiv 2103.00020, figure 3)."""
+
+    kind: Literal["contrastive"] = "contrastive"
+    weight: float = Field(default=1.0, ge=0.0)
+    """Factor of this loss in the total."""
+
+
+class ClassPrototypeObjective(Spec):
+    """Class-prototype distillation: the image classifier's rows teach the text side the names of its classes."""
+
+    kind: Literal["class_prototypes"] = "class_prototypes"
+    weight: float = Field(default=1.0, ge=0.0)
+    """Factor of this loss in the total."""
+    names_per_step: int = Field(default=256, ge=1)
+    """Classes whose names are shown in one step; each is told apart from all classes."""
+    temperature: float = Field(default=0.05, gt=0)
+    """Cosines are divided by this before the softmax."""
+
+
+ObjectiveSpec = Annotated[ContrastiveObjective | ClassPrototypeObjective, Field(discriminator="kind")]
+
+
+class OptimSpec(Spec):
+    """AdamW with warm-up and a cosine."""
+
+    lr: float = Field(default=1e-3, gt=0)
+    """Peak learning rate."""
+    weight_decay: float = Field(default=0.05, ge=0)
+    """Decoupled weight decay of matrices; biases, norms and scales have none."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """AdamW's two averages."""
+    eps: float = Field(default=1e-8, gt=0)
+    """AdamW's epsilon."""
+    warmup_steps: int = Field(default=50, ge=0)
+    """Steps of linear warm-up in each stage."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Learning rate after the warm-up."""
+    clip_norm: float | None = Field(default=1.0, gt=0)
+    """Gradients are scaled down to this global L2 norm; null never clips."""
+
+
+class WarmStartSpec(Spec):
+    """A closed-form start of the heads' linear maps, from the features of frozen encoders.
+
+    The contrastive objective's is a regularised canonical correlation of the pairs; the class-prototype objective's is a
+    ridge regression from class names to class embeddings.
+    """
+
+    image_shrinkage: float = Field(default=1.0, gt=0)
+    """Added to the variances of the image features, as a multiple of their mean."""
+    text_shrinkage: float = Field(default=0.3, gt=0)
+    """Added to the variances of the text features, as a multiple of their mean."""
+    ridge: float = Field(default=0.1, gt=0)
+    """Penalty of the regression from class names, as a multiple of the mean variance of their features."""
+
+
+class StageSpec(Spec):
+    """A part of the run with its own trainable parts and learning rate."""
+
+    name: str
+    """Shown in logs and metrics."""
+    trainable: tuple[str, ...] = Field(min_length=1)
+    """Names of the parts that move (`image_head`, `text_head`, `scale`, `image`, `text`); all others are frozen."""
+    steps: int = Field(ge=1)
+    """Optimizer steps."""
+    lr: float | None = Field(default=None, gt=0)
+    """Peak learning rate of this stage; null takes optim.lr."""
+    warm_start: WarmStartSpec | None = None
+    """Set the heads' linear maps in closed form before the first step (`{}` takes the defaults); null starts from where
+    the heads are."""
+
+
+class LoopSpec(Spec):
+    """The training loop."""
+
+    batch_size: int = Field(default=512, ge=2)
+    """Pairs a step (over all processes)."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 autocast on GPUs, fp32 on CPUs."""
+    cache_features: bool = True
+    """Encode with a frozen tower once and train on the stored features."""
+    views: int = Field(default=1, ge=1)
+    """Augmented views of an image in the feature cache; the first is the plain image."""
+    num_workers: int = Field(default=2, ge=0)
+    """Processes that read and decode where features are not cached."""
+    log_every: int = Field(default=10, ge=1)
+    """Steps between lines of metrics.jsonl."""
+    checkpoint_every: int = Field(default=500, ge=1)
+    """Steps between checkpoints."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Older ones are deleted."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto takes a GPU where there is one."""
