@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from vlkit.cli import app as frame
-from vlkit.cli.app import COMMANDS, app, main
+from vlkit.cli.app import COMMANDS, app, run
 from vlkit.errors import SpecError, VlkitError
 from vlkit.version import __version__
 
@@ -31,7 +31,7 @@ def loaded_after(code: str) -> set[str]:
 
 @pytest.mark.parametrize("argument", ["--help", "--version"])
 def test_help_loads_nothing_heavy(argument: str) -> None:
-    assert loaded_after(f"sys.argv = ['vlkit', {argument!r}]; from vlkit.cli.app import main; main()") == set()
+    assert loaded_after(f"sys.argv = ['vlkit', {argument!r}]; from vlkit.cli.app import run; run()") == set()
 
 
 def test_import_vlkit_loads_nothing_heavy() -> None:
@@ -40,7 +40,7 @@ def test_import_vlkit_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("command", ["show", "explain", "list", "train"])
 def test_help_of_a_command_loads_no_torch(command: str) -> None:
-    code = f"sys.argv = ['vlkit', {command!r}, '--help']; from vlkit.cli.app import main; main()"
+    code = f"sys.argv = ['vlkit', {command!r}, '--help']; from vlkit.cli.app import run; run()"
     assert not loaded_after(code) & {"torch", "transformers", "timm", "open_clip", "matplotlib"}
 
 
@@ -85,7 +85,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[BaseException]]:
 def run_fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[object, str, str]:
     monkeypatch.setattr(sys, "argv", ["vlkit", "fail"])
     with pytest.raises(SystemExit) as caught:
-        main()
+        run()
     written = capsys.readouterr()
     return caught.value.code, written.out, written.err
 
@@ -115,11 +115,18 @@ def test_errors_are_one_message_and_exit_code_2(
     assert run_fail(monkeypatch, capsys) == (2, "", message)
 
 
+@pytest.mark.parametrize(
+    ("error", "message"), [(KeyboardInterrupt(), "interrupted"), (KeyboardInterrupt("stopped [x]"), "stopped [x]")]
+)
 def test_an_interrupt_is_exit_code_130(
-    failing: list[BaseException], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    failing: list[BaseException],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    message: str,
 ) -> None:
-    failing.append(KeyboardInterrupt())
-    assert run_fail(monkeypatch, capsys) == (130, "", "\ninterrupted\n")
+    failing.append(error)
+    assert run_fail(monkeypatch, capsys) == (130, "", f"\n{message}\n")
 
 
 def test_debugging_shows_the_traceback(failing: list[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,14 +134,14 @@ def test_debugging_shows_the_traceback(failing: list[BaseException], monkeypatch
     monkeypatch.setenv("VLKIT_DEBUG", "1")
     monkeypatch.setattr(sys, "argv", ["vlkit", "fail"])
     with pytest.raises(VlkitError, match=r"^x$"):
-        main()
+        run()
 
 
 def test_a_bug_is_not_hidden(failing: list[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
     failing.append(RuntimeError("a bug"))
     monkeypatch.setattr(sys, "argv", ["vlkit", "fail"])
     with pytest.raises(RuntimeError, match=r"^a bug$"):
-        main()
+        run()
 
 
 def test_a_closed_pipe_is_quiet() -> None:
@@ -144,7 +151,7 @@ def test_a_closed_pipe_is_quiet() -> None:
 
 
 def test_a_narrow_encoding_does_not_end_a_run() -> None:
-    code = "import sys; sys.argv = ['vlkit', 'list', 'languages', 'el']; from vlkit.cli.app import main; main()"
+    code = "import sys; sys.argv = ['vlkit', 'list', 'languages', 'el']; from vlkit.cli.app import run; run()"
     ran = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -154,3 +161,15 @@ def test_a_narrow_encoding_does_not_end_a_run() -> None:
     )
     assert ran.returncode == 0, ran.stderr
     assert "Greek" in ran.stdout
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["show", "no/such"], 2)])
+def test_leaving_at_once_keeps_output_code_and_exit_functions(arguments: list[str], code: int) -> None:
+    script = (
+        "import atexit, sys; atexit.register(lambda: print('exit function ran')); "
+        f"sys.argv = ['vlkit', *{arguments!r}]; from vlkit.cli.app import main; main()"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ran.returncode == code
+    assert ran.stdout.endswith("exit function ran\n")
+    assert bool(ran.stderr) == (code != 0)

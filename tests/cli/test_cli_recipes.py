@@ -14,6 +14,7 @@ from vlkit.cli.app import app
 from vlkit.models.catalog import list_models
 from vlkit.spec.load import load_recipe, shipped_recipes
 from vlkit.spec.recipe import Recipe
+from vlkit.train.run import Run
 
 RUNNER = CliRunner()
 
@@ -124,10 +125,19 @@ def test_dry_run_refuses_a_part_that_does_not_exist() -> None:
 
 
 def test_train_hands_the_recipe_to_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[Recipe, bool]] = []
+    calls: list[tuple[Recipe, dict[str, object]]] = []
     loop = ModuleType("vlkit.train.loop")
-    loop.train = lambda recipe, *, resume=False: calls.append((recipe, resume))  # type: ignore[attr-defined]
+
+    def train(recipe: Recipe, *, show: object, **flags: object) -> Run:
+        assert callable(show)
+        calls.append((recipe, flags))
+        return Run(Path("there"))
+
+    loop.train = train  # type: ignore[attr-defined]
     monkeypatch.setitem(__import__("sys").modules, "vlkit.train.loop", loop)
     assert run("train", "contrastive/tiny", "seed=4", "--resume").exit_code == 0
     assert run("train", "--resume", "contrastive/tiny", "seed=4").exit_code == 0
-    assert calls == [(load_recipe("contrastive/tiny", ["seed=4"]), True)] * 2
+    assert run("train", "--overwrite", "contrastive/tiny", "seed=4").exit_code == 0
+    recipe = load_recipe("contrastive/tiny", ["seed=4"])
+    resumed, replaced = ({"resume": flag, "overwrite": not flag} for flag in (True, False))
+    assert calls == [(recipe, resumed), (recipe, resumed), (recipe, replaced)]

@@ -18,8 +18,9 @@ from vlkit.models.build import build
 from vlkit.models.checkpoint import load, read_spec, save
 from vlkit.models.dual_encoder import DualEncoder
 from vlkit.models.locate import Located, locate
+from vlkit.models.weights import assign_weights, read_weights
 from vlkit.spec.model import DualEncoderSpec
-from vlkit.spec.parts import HfText, LinearHead, TinyImage
+from vlkit.spec.parts import HeadSpec, HfText, LinearHead, MlpHead, PrototypeHead, TinyImage, TinyText
 from vlkit.version import __version__
 
 TEXTS = ["a cat", "Hund", "x", "een heel lange zin over een fiets"]
@@ -345,3 +346,22 @@ def test_a_hub_model_is_told_apart_before_its_weights_are_fetched(tmp_path, monk
     assert locate("hf-hub:org/name") == locate("hf:org/name") == Located(kind, where)
     assert not any("safetensors" in pattern for pattern in asked[0])
     assert any("model*.safetensors" in patterns for patterns in asked) == (kind == "vlkit")
+
+
+@pytest.mark.parametrize("head", [LinearHead(), MlpHead(hidden=8), PrototypeHead(known_dim=4, num_classes=5)])
+def test_heads_that_are_loaded_next_draw_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: HeadSpec
+) -> None:
+    spec = DualEncoderSpec(image=TinyImage(), text=TinyText(), embed_dim=16, image_head=head, text_head=head)
+    model = build(spec)
+    folder = save(model, tmp_path / "model")
+    real = nn.init.orthogonal_
+
+    def only_without_memory(tensor: torch.Tensor) -> torch.Tensor:
+        assert tensor.is_meta
+        return real(tensor)
+
+    monkeypatch.setattr(nn.init, "orthogonal_", only_without_memory)
+    loaded = build(spec, saved=folder)
+    assign_weights(loaded, read_weights(folder))
+    assert equal(loaded.eval(), model.eval(), torch.rand(2, 3, 32, 32))

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from vlkit.errors import ShapeError, UnknownName, VlkitError
-from vlkit.nn.heads import build_head
+from vlkit.nn.heads import PrototypeHead, build_head
+from vlkit.spec import parts as specs
 from vlkit.spec.parts import IdentityHead, LinearHead, MlpHead, TinyText
+from vlkit.types import ClassRows
 
 SPECS = [LinearHead(), LinearHead(bias=True, center=True), MlpHead(hidden=24), MlpHead(hidden=24, center=True)]
 
@@ -103,3 +105,98 @@ def test_fit_mean_refuses_what_it_cannot_use() -> None:
 def test_a_spec_of_something_else_is_no_head() -> None:
     with pytest.raises(UnknownName, match="no head 'TinyText'; there are: identity, linear, mlp"):
         build_head(TinyText(), 16, 8)
+
+
+def rows(width: int = 16) -> ClassRows:
+    draw = torch.Generator().manual_seed(4)
+    return ClassRows(torch.randn(5, width, generator=draw) + 1, torch.randn(5, generator=draw), (("a",),) * 5)
+
+
+def prototype_head(**more: float) -> PrototypeHead:
+    torch.manual_seed(0)
+    spec = specs.PrototypeHead(hidden=24, known_dim=3, num_classes=5, center=False, **more)
+    head = build_head(spec, 16, 8)
+    assert isinstance(head, PrototypeHead)
+    return head.eval()
+
+
+def test_a_prototype_head_is_the_formula() -> None:
+    head, given = prototype_head(gain=1.5, temperature=2.0), rows()
+    class_KV = torch.nn.functional.normalize(torch.randn(5, 3), dim=-1)
+    head.set_classes(given, class_KV)
+    x = features()
+    plain = build_head(MlpHead(hidden=24), 16, 5)
+    plain.load_state_dict({name: head.state_dict()[name] for name in plain.state_dict()})
+    logits = (x @ given.weight_KD.T + given.bias_K) / 2.0
+    known = logits.exp() / logits.exp().sum(dim=1, keepdim=True) @ class_KV
+    expected = torch.cat([torch.nn.functional.normalize(plain(x), dim=-1), 1.5 * known], dim=1)
+    torch.testing.assert_close(head(x), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(head(x)[:, :5].norm(dim=1), torch.ones(50))
+    assert (head.in_width, head.out_width, head.linear.weight.shape) == (16, 8, (5, 16))
+
+
+def test_a_surely_known_class_lies_where_its_embedding_does() -> None:
+    head, given = prototype_head(gain=1.2), rows()
+    class_KV = torch.nn.functional.normalize(torch.randn(5, 3), dim=-1)
+    head.set_classes(given, class_KV)
+    sure = 50 * torch.linalg.pinv(head.weight_KD)  # one image a class that its logit alone is high for
+    torch.testing.assert_close(head(sure.T)[:, 5:], 1.2 * class_KV, atol=1e-3, rtol=1e-3)
+    prototypes = head.class_prototypes(given)
+    assert prototypes.shape == (5, 8) and not prototypes[:, :5].any()
+    torch.testing.assert_close(prototypes[:, 5:], class_KV)
+    assert head.class_prototypes(given).requires_grad
+
+
+def test_a_prototype_head_keeps_its_classes() -> None:
+    head, other = prototype_head(), prototype_head()
+    head.set_classes(rows(), torch.randn(5, 3))
+    assert not torch.equal(head(features()), other(features()))
+    other.load_state_dict(head.state_dict())
+    assert torch.equal(head(features()), other(features()))
+    trains = {name for name, _ in head.named_parameters()}
+    assert "class_KV" in trains and not trains & {"weight_KD", "bias_K"}
+
+
+def test_a_prototype_head_refuses_what_does_not_fit() -> None:
+    with pytest.raises(ShapeError) as error:
+        build_head(specs.PrototypeHead(known_dim=8), 16, 8)
+    assert str(error.value) == "known_dim = 8 leaves nothing of embed_dim = 8 to the pairs; make it smaller"
+    for given, class_KV in ((rows(8), torch.zeros(5, 3)), (rows(), torch.zeros(5, 4)), (rows(), torch.zeros(4, 3))):
+        with pytest.raises(
+            ShapeError, match=r"^the prototype head takes rows \[5, 16\] and embeddings \[5, 3\], got \["
+        ):
+            prototype_head().set_classes(given, class_KV)
+
+
+@pytest.mark.parametrize("spec", [*SPECS, specs.PrototypeHead(hidden=8, known_dim=3, num_classes=5)])
+def test_a_warm_start_is_the_linear_map_alone(spec) -> None:
+    head = build_head(spec, 16, 8).eval()
+    width = head.linear.weight.shape[0]
+    map_ED = torch.randn(width, 16)
+    head.set_linear(map_ED)
+    x = features()
+    expected = head.centered(x) @ map_ED.T
+    if isinstance(head, PrototypeHead):
+        expected = torch.nn.functional.normalize(expected, dim=-1)
+    torch.testing.assert_close(head(x)[:, :width], expected, atol=1e-4, rtol=1e-4)
+    with pytest.raises(
+        ShapeError, match=rf"^{spec.kind} head: the linear map has shape \[{width}, 16\], got \[2, 16\]$"
+    ):
+        head.set_linear(map_ED[:2])
+
+
+def test_a_head_without_a_linear_map_takes_none() -> None:
+    with pytest.raises(ShapeError, match=r"^identity head: the linear map has shape None, got \[8, 16\]$"):
+        build_head(IdentityHead(), 16, 16).set_linear(torch.zeros(8, 16))
+
+
+@pytest.mark.parametrize("spec", [LinearHead(), MlpHead(hidden=8, center=True)])
+def test_the_rows_of_a_classifier_stand_for_its_classes(spec) -> None:
+    head, given = build_head(spec, 16, 8).eval(), rows()
+    if head.centers:
+        head.fit_mean(features())
+    centred = given.weight_KD - given.weight_KD.mean(0)
+    expected = head(centred + (0 if head.mean_D is None else head.mean_D))
+    torch.testing.assert_close(head.class_prototypes(given), expected)
+    half = head.double().class_prototypes(given)  # where the head is, whatever the rows are in
+    torch.testing.assert_close(half.float(), expected, atol=1e-5, rtol=1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from vlkit.errors import AssetError, UnknownName, VlkitError
 from vlkit.parts.building import compact
 from vlkit.parts.text import build_text_encoder
-from vlkit.parts.tokenizers import HfTokenizer, pad_rows
+from vlkit.parts.tokenizers import HfTokenizer, load_tokenizer, pad_rows
 from vlkit.spec.parts import HfText, OpenClipText
 
 _CODES = ["eng_Latn", "deu_Latn", "afr_Latn", "als_Latn", "uzn_Latn"]
@@ -156,3 +157,48 @@ def test_compact_moves_real_tokens_to_the_front() -> None:
     moved_ids, moved_mask = compact(ids_BL, mask_BL)
     assert moved_ids.tolist() == [[3, 2, 1], [4, 0, 0]]
     assert moved_mask.tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+def _saved(folder: Path) -> dict[str, Any]:
+    files = {path.name: json.loads(path.read_text()) for path in folder.iterdir()}
+    files["tokenizer_config.json"].pop("local_files_only", None)  # says only whether a hub could be asked
+    return files
+
+
+def test_a_plain_folder_gives_the_tokenizer_that_auto_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AutoTokenizer
+
+    folder = tmp_path / "plain"
+    factory.fast_tokenizer().save_pretrained(folder)
+    auto = AutoTokenizer.from_pretrained(folder)
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", _never)
+    plain = load_tokenizer(folder)
+    texts = ["t7 t8", "", "t9 unheard-of", " ".join(plain.all_special_tokens)]
+    assert plain(texts)["input_ids"] == auto(texts)["input_ids"]
+    assert plain.special_tokens_map == auto.special_tokens_map
+    assert (type(plain), len(plain), plain.model_max_length) == (type(auto), len(auto), auto.model_max_length)
+    auto.save_pretrained(tmp_path / "of_auto")
+    plain.save_pretrained(tmp_path / "of_plain")
+    assert _saved(tmp_path / "of_plain") == _saved(tmp_path / "of_auto")
+
+
+@pytest.mark.parametrize(
+    "more", [{"add_bos_token": True}, {"tokenizer_class": "BertTokenizer"}, {"sep_token": {"content": "</s>"}}, None]
+)
+def test_anything_out_of_the_ordinary_is_left_to_auto(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any] | None
+) -> None:
+    from transformers import AutoTokenizer
+
+    factory.fast_tokenizer().save_pretrained(tmp_path)
+    if more is None:
+        (tmp_path / "special_tokens_map.json").write_text("{}")
+    else:
+        path = tmp_path / "tokenizer_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | more))
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda folder, **options: "auto's")
+    assert load_tokenizer(tmp_path) == "auto's"
+
+
+def _never(*args: Any, **options: Any) -> Any:
+    raise RuntimeError("AutoTokenizer was asked")

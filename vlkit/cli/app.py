@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from vlkit.cli.console import debugging, show_error
+from vlkit.cli.console import debugging, leave, show_error
 from vlkit.errors import VlkitError
 from vlkit.version import __version__
 
@@ -54,7 +54,7 @@ class LazyGroup(TyperGroup):
         except KeyboardInterrupt as error:
             if debugging():
                 raise
-            sys.stderr.write(f"\n{error or 'interrupted'}\n")
+            sys.stderr.write(f"\n{str(error) or 'interrupted'}\n")
             raise typer.Exit(130) from error
 
 
@@ -90,9 +90,19 @@ def root(
     """Multilingual vision-language models: join, align, train and evaluate image encoders and language models."""
 
 
-def main() -> None:
-    """The entry point of `vlkit` and `python -m vlkit`."""
+def run() -> None:
+    """Runs the command that ``sys.argv`` holds."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a narrow terminal encoding must not end a run
     typer.main.get_command(app)(prog_name="vlkit")
+
+
+def main() -> None:
+    """The entry point of `vlkit` and `python -m vlkit`: ``run`` in a process of its own."""
+    try:
+        run()
+    except SystemExit as end:
+        if isinstance(end.code, int):
+            leave(end.code)
+        raise

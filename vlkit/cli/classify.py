@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from vlkit.cli.console import err, message, out, write
+from vlkit.cli.console import collector_off, err, message, out, write
 from vlkit.errors import DataError, VlkitError
 
 if TYPE_CHECKING:
@@ -39,12 +39,13 @@ def classify(
     tag = languages.normalize(language)
     where = _find_model(model)
 
-    from vlkit.evaluate.zero_shot import ZeroShotClassifier
-    from vlkit.models.checkpoint import load
+    with collector_off():  # 4000 modules and a model are made, nothing is thrown away
+        from vlkit.evaluate.zero_shot import ZeroShotClassifier
+        from vlkit.models.checkpoint import load
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # look-alike labels were named once already
-        classifier = ZeroShotClassifier(load(where), names, language=tag)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # look-alike labels were named once already
+            classifier = ZeroShotClassifier(load(where), names, language=tag)
     predictions, problems = _classify(classifier, images)
     if as_json:
         write(_as_json(predictions, problems, model=where, language=tag, top=top))
@@ -52,8 +53,7 @@ def classify(
         out(width=None if out().is_terminal else _PIPE_WIDTH).print(predictions.table(top))
     for problem in problems.values():
         err().print(f"[bold red]error:[/] {_plain(problem)}")
-    if problems:
-        raise typer.Exit(2)
+    raise typer.Exit(2 if problems else 0)  # an exception keeps this frame, so that the model is not taken apart
 
 
 def _read_labels(labels: str, labels_file: Path | None) -> dict[str, tuple[str, ...]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from vlkit.errors import SpecError, VlkitError
@@ -94,3 +97,26 @@ def message(error: BaseException) -> str:
 def debugging() -> bool:
     """Whether errors are shown with their traceback (``VLKIT_DEBUG=1``)."""
     return os.environ.get("VLKIT_DEBUG", "") not in ("", "0")
+
+
+@contextmanager
+def collector_off() -> Iterator[None]:
+    """No garbage collection meanwhile: a tenth of the time that imports take."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def leave(code: int) -> None:
+    """Ends the process after all exit functions, but without taking thousands of modules apart, which takes seconds."""
+    try:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        return  # the reader of a pipe has gone: end as usual
+    os._exit(code)

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from torch import nn
 
 from vlkit.errors import UnknownName
 from vlkit.models.dual_encoder import DualEncoder
 from vlkit.nn.heads import build_head
-from vlkit.parts.building import weightless
 from vlkit.parts.image import build_image_encoder
 from vlkit.parts.text import build_text_encoder
 from vlkit.spec.model import DualEncoderSpec, ModelSpec
+from vlkit.spec.parts import HeadSpec
 from vlkit.types import ImageEncoder, TextEncoder
 
 
@@ -42,18 +43,23 @@ def _build(spec: ModelSpec, *, saved: Path | None, empty: bool) -> DualEncoder:
         case DualEncoderSpec():
             image = cast("ImageEncoder", build_image_encoder(spec.image, saved=saved and saved / "image", empty=empty))
             text = cast("TextEncoder", build_text_encoder(spec.text, saved=saved and saved / "text", empty=empty))
-            with weightless(saved=saved is not None, empty=empty):
-                image_head = build_head(spec.image_head, image.width, spec.embed_dim)
-                text_head = build_head(spec.text_head, text.width, spec.embed_dim)
             return DualEncoder(
                 image,
                 text,
                 embed_dim=spec.embed_dim,
-                image_head=image_head,
-                text_head=text_head,
+                image_head=_head(spec.image_head, image.width, spec.embed_dim, saved=saved is not None),
+                text_head=_head(spec.text_head, text.width, spec.embed_dim, saved=saved is not None),
                 init_scale=spec.init_scale,
                 max_scale=spec.max_scale,
                 init_bias=spec.init_bias,
             )
         case _:
             raise UnknownName("model", type(spec).__name__, allowed=("dual_encoder",))
+
+
+def _head(spec: HeadSpec, in_width: int, out_width: int, *, saved: bool) -> nn.Module:
+    if not saved:
+        return build_head(spec, in_width, out_width)
+    with torch.device("meta"):  # orthogonal first weights take a second, and all of a head is in the state dict
+        head = build_head(spec, in_width, out_width)
+    return head.to_empty(device="cpu")

@@ -72,7 +72,7 @@ class Head(nn.Module):
         """
         shape = None if self.linear is None else list(self.linear.weight.shape)
         if self.linear is None or list(map_ED.shape) != shape:
-            raise ShapeError(f"a {self.spec.kind} head takes a linear map of shape {shape}, got {list(map_ED.shape)}")
+            raise ShapeError(f"{self.spec.kind} head: the linear map has shape {shape}, got {list(map_ED.shape)}")
         self.linear.weight.copy_(map_ED)
         if self.linear.bias is not None:
             self.linear.bias.zero_()
@@ -199,7 +199,8 @@ class PrototypeHead(MlpHead):
         if rows.weight_KD.shape != self.weight_KD.shape or class_KV.shape != self.class_KV.shape:
             raise ShapeError(
                 f"the prototype head takes rows {list(self.weight_KD.shape)} and embeddings "
-                f"{list(self.class_KV.shape)}, got {list(rows.weight_KD.shape)} and {list(class_KV.shape)}; see num_classes and known_dim"
+                f"{list(self.class_KV.shape)}, got {list(rows.weight_KD.shape)} and {list(class_KV.shape)}; "
+                f"see num_classes and known_dim"
             )
         # softmax does not change when all logits do: centring keeps them small whatever the features' mean
         self.weight_KD.copy_(rows.weight_KD - rows.weight_KD.mean(dim=0))

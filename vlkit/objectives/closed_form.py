@@ -84,17 +84,29 @@ def class_embeddings(weight_KD: Tensor, *, dim: int) -> Tensor:
     return torch.nn.functional.normalize(rows_KD @ directions_RD[:dim].T, dim=-1).float()
 
 
-def ridge_map(features_KT: Tensor, targets_KE: Tensor, *, ridge: float) -> Tensor:
+def ridge_map(
+    features_KT: Tensor, targets_KE: Tensor, *, ridge: float, spread_TT: Tensor | None = None, spread_penalty: float = 0.0
+) -> Tensor:
     """map_ET of the ridge regression from features to targets, scaled so that its outputs have mean length 1.
 
     Args:
         features_KT: Mean text feature of each class's names.
         targets_KE: Where the image side has the classes.
         ridge: Penalty as a multiple of the mean variance of the features; above 0.
+        spread_TT: Covariance of what must not matter (``translation_spread``); None for nothing.
+        spread_penalty: Penalty of these directions, as a multiple of the mean variance of the features.
     """
     x_KT = features_KT.double()
     gram_TT = x_KT.T @ x_KT
-    penalty = ridge * gram_TT.diagonal().mean()
-    eye_TT = torch.eye(len(gram_TT), dtype=torch.float64)
-    map_TE = torch.linalg.solve(gram_TT + penalty * eye_TT, x_KT.T @ targets_KE.double())
+    mean = gram_TT.diagonal().mean()
+    system_TT = gram_TT + ridge * mean * torch.eye(len(gram_TT), dtype=torch.float64)
+    if spread_TT is not None:
+        system_TT += spread_penalty * mean / spread_TT.double().diagonal().mean().clamp(min=1e-12) * spread_TT.double()
+    map_TE = torch.linalg.solve(system_TT, x_KT.T @ targets_KE.double())
     return _unit_mean(map_TE.T, x_KT).float()
+
+
+def translation_spread(text_NLT: Tensor) -> Tensor:
+    """spread_TT: covariance of the differences between the translations of one caption; zero for one language."""
+    apart_XT = (text_NLT.double() - text_NLT.double().mean(dim=1, keepdim=True)).flatten(0, 1)
+    return (apart_XT.T @ apart_XT / len(apart_XT)).float()

@@ -45,9 +45,8 @@ class ImageTransform:
 # transformers puts guarded wrappers of its own in the place of torch's functions while it builds
 _INITIALISERS = ("torch.nn.init", "transformers.initialization")
 _DRAWS = frozenset(
-    ("normal_", "uniform_", "trunc_normal_", "kaiming_normal_", "kaiming_uniform_", "xavier_normal_", "xavier_uniform_",
-     "orthogonal_")
-)  # fmt: skip
+    ("normal_", "uniform_", "trunc_normal_", "kaiming_normal_", "kaiming_uniform_", "xavier_normal_", "xavier_uniform_")
+)
 
 
 class _SkipInit(TorchFunctionMode):

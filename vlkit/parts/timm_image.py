@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from vlkit.errors import AssetError, UnknownName, VlkitError
 from vlkit.parts import assets
 from vlkit.parts.building import LOAD_ERRORS, ImageTransform, check_patches, weightless
-from vlkit.parts.lean import import_lean
 from vlkit.spec.parts import TimmImage
 from vlkit.types import ClassRows
 
@@ -48,7 +47,6 @@ class TimmImageEncoder(nn.Module):
     @classmethod
     def build(cls, spec: TimmImage, *, saved: Path | None = None, empty: bool = False) -> TimmImageEncoder:
         """See ``image.build_image_encoder``."""
-        import_lean("timm")
         import timm
 
         arguments: dict[str, Any] = {}

@@ -154,7 +154,7 @@ class PrototypeHead(Spec):
     """Subtract the mean feature of the training data first; it is measured once and saved with the model."""
     known_dim: int = Field(default=384, ge=1)
     """Values of the shared space that the known classes take; below embed_dim."""
-    gain: float = Field(default=1.0, gt=0)
+    gain: float = Field(default=2.0, gt=0)
     """Length of a surely recognised class beside the other part, which has length 1."""
     temperature: float = Field(default=1.0, gt=0)
     """The classifier's logits are divided by this before the softmax."""

@@ -64,6 +64,8 @@ class WarmStartSpec(Spec):
     """Added to the variances of the text features, as a multiple of their mean."""
     ridge: float = Field(default=0.1, gt=0)
     """Penalty of the regression from class names, as a multiple of the mean variance of their features."""
+    translation_penalty: float = Field(default=1.0, ge=0)
+    """Likewise for the directions in which translations of one caption differ: the names carry over to other languages."""
 
 
 class StageSpec(Spec):

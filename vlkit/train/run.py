@@ -123,11 +123,17 @@ def _check_same(run: Run, recipe: Recipe) -> None:
         )
 
 
-def _leaves(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys with their values; what is empty is a value, too."""
-    inner = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
-    below = [leaf for name, value in inner for leaf in _leaves(value, f"{key}.{name}" if key else str(name))]
-    yield from below or [(key, content)]
+def _leaves(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted keys with their values as JSON; a list of plain values is one value."""
+    if isinstance(content, dict):
+        inner = content.items()
+    elif isinstance(content, list) and any(isinstance(value, dict) for value in content):
+        inner = dict(enumerate(content)).items()
+    else:
+        yield key, json.dumps(content, ensure_ascii=False)
+        return
+    for name, value in inner:
+        yield from _leaves(value, f"{key}.{name}" if key else str(name))
 
 
 def environment() -> Mapping[str, Any]:

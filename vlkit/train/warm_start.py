@@ -15,7 +15,7 @@ from vlkit.errors import VlkitError
 from vlkit.models.dual_encoder import DualEncoder
 from vlkit.nn.heads import Head, PrototypeHead
 from vlkit.objectives.class_prototypes import ClassPrototypes
-from vlkit.objectives.closed_form import canonical_maps, class_embeddings, ridge_map
+from vlkit.objectives.closed_form import canonical_maps, class_embeddings, ridge_map, translation_spread
 from vlkit.spec.train import WarmStartSpec
 from vlkit.train.tables import ImageTable, TextTable
 from vlkit.types import Source
@@ -95,7 +95,7 @@ def warm_start(
         class_KV = class_embeddings(prototypes.rows.weight_KD, dim=image_head.class_KV.shape[1])
         image_head.set_classes(prototypes.rows, class_KV)
         names_KT = text_head.centered(prototypes.class_features())
-        text_ET = torch.cat([text_ET, ridge_map(names_KT, class_KV, ridge=spec.ridge)])
+        text_ET = torch.cat([text_ET, _names_map(names_KT, class_KV, spec=spec, text_NLT=text_head.centered(text_NLT))])
     text_head.set_linear(text_ET)
     log.info("warm start: %d pairs in up to %d languages, %d dimensions", len(image_ND), text_NLT.shape[1], pairs_dim)
 
@@ -119,3 +119,13 @@ def _pairs(source: Source, sampler: PairSampler, *, images: ImageTable, texts: T
 
 def _repeat(text_NLT: Tensor, views: int) -> Tensor:
     return text_NLT.repeat_interleave(views, dim=0)
+
+
+def _names_map(names_KT: Tensor, class_KV: Tensor, *, spec: WarmStartSpec, text_NLT: Tensor) -> Tensor:
+    return ridge_map(
+        names_KT,
+        class_KV,
+        ridge=spec.ridge,
+        spread_TT=translation_spread(text_NLT),
+        spread_penalty=spec.translation_penalty,
+    )
