@@ -11,7 +11,7 @@ from vlkit.data.sources import open_sources
 from vlkit.evaluate.engine import TaskScores, score_task, weights_digest
 from vlkit.evaluate.gallery import make_gallery
 from vlkit.evaluate.report import Credit, write_report
-from vlkit.evaluate.results import Results, ResultRow, provenance
+from vlkit.evaluate.results import ResultRow, Results, provenance
 from vlkit.evaluate.tasks import openmoji_unseen
 from vlkit.models.card import CardFacts, render_card
 from vlkit.models.checkpoint import save
@@ -24,7 +24,9 @@ from vlkit.train.run import Run
 
 MAIN, BASELINE = "multilingual", "english_only"
 _USED = ("tf_efficientnet_lite0.in1k", "intfloat/multilingual-e5-small", "openmoji")
-_NAMES = Credit("Emoji names in 14 languages (Unicode CLDR, by the package emoji)", "Unicode-3.0", "https://cldr.unicode.org")
+_NAMES = Credit(
+    "Emoji names in 14 languages (Unicode CLDR, by the package emoji)", "Unicode-3.0", "https://cldr.unicode.org"
+)
 _LIMITS = (
     "Trained on some 1,100 concepts in one drawing style; of photos it knows the 1000 classes of ImageNet-1k.",
     "Both encoders are small and frozen; rare languages of the text encoder are untested.",
@@ -43,8 +45,8 @@ class Quickstart:
 def quickstart(folder: Path, *, show: Show | None = None, say: Callable[[str], None] | None = None) -> Quickstart:
     """Trains, evaluates and reports; features that earlier runs computed are used again.
 
-    Writes ``model/`` (the multilingual one), ``metrics.jsonl``, ``results.json``, ``results.csv`` and ``report.html`` into
-    ``folder``, and the run of the English-only variant into a folder in it.
+    Writes ``model/`` (the multilingual one), ``metrics.jsonl``, ``results.json``, ``results.csv`` and ``report.html``
+    into ``folder``, and the run of the English-only variant into a folder in it.
 
     Args:
         folder: Where to.
@@ -133,8 +135,9 @@ def _report(
         attribution=[*credits, _NAMES],
         title="Drawings named in 14 languages",
         intro=(
-            "Zero-shot: each drawing shows a concept that neither variant saw in training, in any of its forms, and is to be "
-            "told apart from 299 others by name. Both variants are the same model; one learned from English names alone."
+            "Zero-shot: each drawing shows a concept that neither variant saw in training, in any of its forms, and is to "
+            f"be told apart from {len(scores[MAIN].task.samples) - 1} others by name. Both variants are the same model; one "
+            "learned from English names alone."
         ),
         commands=next_commands(folder),
     )

@@ -85,7 +85,12 @@ def class_embeddings(weight_KD: Tensor, *, dim: int) -> Tensor:
 
 
 def ridge_map(
-    features_KT: Tensor, targets_KE: Tensor, *, ridge: float, spread_TT: Tensor | None = None, spread_penalty: float = 0.0
+    features_KT: Tensor,
+    targets_KE: Tensor,
+    *,
+    ridge: float,
+    spread_TT: Tensor | None = None,
+    spread_penalty: float = 0.0,
 ) -> Tensor:
     """map_ET of the ridge regression from features to targets, scaled so that its outputs have mean length 1.
 

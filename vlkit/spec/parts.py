@@ -140,9 +140,9 @@ class MlpHead(Spec):
 class PrototypeHead(Spec):
     """An `mlp` head beside the classes that the image encoder's own classifier knows.
 
-    The last `known_dim` values of the shared space hold the class embeddings averaged by the classifier's softmax: long
-    for an image it is sure of (a photo), short for one it is not (a drawing), so that each image is placed by what knows
-    it best.
+    The last `known_dim` values of the shared space hold the class embeddings averaged by the classifier's softmax:
+    long for an image it is sure of (a photo), short for one it is not (a drawing), so that each image is placed by what
+    knows it best.
     """
 
     kind: Literal["prototype"] = "prototype"

@@ -54,8 +54,8 @@ class OptimSpec(Spec):
 class WarmStartSpec(Spec):
     """A closed-form start of the heads' linear maps, from the features of frozen encoders.
 
-    The contrastive objective's is a regularised canonical correlation of the pairs; the class-prototype objective's is a
-    ridge regression from class names to class embeddings.
+    The contrastive objective's is a regularised canonical correlation of the pairs; the class-prototype objective's is
+    a ridge regression from class names to class embeddings.
     """
 
     image_shrinkage: float = Field(default=1.0, gt=0)
@@ -65,7 +65,7 @@ class WarmStartSpec(Spec):
     ridge: float = Field(default=0.1, gt=0)
     """Penalty of the regression from class names, as a multiple of the mean variance of their features."""
     translation_penalty: float = Field(default=1.0, ge=0)
-    """Likewise for the directions in which translations of one caption differ: the names carry over to other languages."""
+    """Likewise for the directions in which translations of a caption differ: so names carry over to other languages."""
 
 
 class StageSpec(Spec):
