@@ -135,9 +135,9 @@ def _report(
         attribution=[*credits, _NAMES],
         title="Drawings named in 14 languages",
         intro=(
-            "Zero-shot: each drawing shows a concept that neither variant saw in training, in any of its forms, and is to "
-            f"be told apart from {len(scores[MAIN].task.samples) - 1} others by name. Both variants are the same model; one "
-            "learned from English names alone."
+            "Zero-shot: each drawing shows a concept that neither variant saw in training, in any of its forms, and is "
+            f"to be told apart from {len(scores[MAIN].task.samples) - 1} others by name. Both variants are the same "
+            "model; one learned from English names alone."
         ),
         commands=next_commands(folder),
     )

@@ -23,7 +23,7 @@ LANGUAGES = ("de", "en", "fr")
 HEADS = ("image_head", "text_head", "scale")
 ALL = ("image", "text", *HEADS)
 _BUSY = 0.01  # seconds a step takes at least in a run that will be killed: time to hit it
-# Children come from a server that has imported everything and started no thread: a fork of the tests' own process may hang.
+# Children come from a server that has imported everything and started no thread: a fork of the tests may hang.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__])
 
