@@ -161,10 +161,3 @@ class Source(Protocol):
 
     def meta(self, index: int) -> SampleMeta:
         """Key, concept, split and languages of a sample, without reading its image."""
-
-
-class Evaluator(Protocol):
-    """How training reaches evaluation without importing it."""
-
-    def __call__(self, model: ImageTextModel, *, step: int) -> Mapping[str, float]:
-        """Scores to log, by name."""

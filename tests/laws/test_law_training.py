@@ -307,7 +307,5 @@ def test_a_prototype_head_starts_with_the_classes_and_resumes_exactly(
 
 
 def test_a_warm_prototype_head_needs_its_objective(table: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        VlkitError, match=r"^a prototype head learns from the objective class_prototypes; add it to the"
-    ):
+    with pytest.raises(VlkitError, match=r"^a prototype head learns from the objective class_prototypes; add it"):
         train(prototypes(table, tmp_path / "run", {**H, "warm_start": {}}))

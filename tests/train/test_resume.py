@@ -263,6 +263,19 @@ def test_a_run_is_not_replaced_unasked(table: Path, tmp_path: Path) -> None:
     assert [path.name for path in again.checkpoints.iterdir()] == ["step-3"]
 
 
+def test_a_refused_recipe_leaves_everything_as_it_was(table: Path, tmp_path: Path) -> None:
+    too_big = recipe(table, tmp_path / "run", loop={"batch_size": 1000})
+    with pytest.raises(VlkitError, match="batch_size = 1000"):
+        train(too_big)
+    assert not (tmp_path / "run").exists()
+    first = figures(train(recipe(table, tmp_path / "run")))
+    with pytest.raises(VlkitError, match="batch_size = 1000"):
+        train(too_big, overwrite=True)
+    run = Run(tmp_path / "run")
+    assert figures(run) == first and run.recipe() == recipe(table, tmp_path / "run")
+    assert [path.name for path in run.checkpoints.iterdir()] == ["step-6"]
+
+
 def test_a_signal_saves_the_run_and_says_how_to_go_on(table: Path, tmp_path: Path) -> None:
     made = recipe(table, tmp_path / "run", {"name": "heads", "trainable": HEADS, "steps": 20000})
     (tmp_path / "recipe.yaml").write_text(dump_yaml(made), encoding="utf-8")

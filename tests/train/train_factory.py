@@ -23,7 +23,7 @@ LANGUAGES = ("de", "en", "fr")
 HEADS = ("image_head", "text_head", "scale")
 ALL = ("image", "text", *HEADS)
 _BUSY = 0.01  # seconds a step takes at least in a run that will be killed: time to hit it
-# Children come from a server that has imported everything and started no thread: a fork of the tests may hang.
+# From a server that has imported everything and started no thread: a fork of the tests' own process may hang.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__])
 
@@ -129,6 +129,7 @@ def wait_for(run: Run, step: int, child: Any) -> None:
 
 def _slow(made: Recipe, environment: dict[str, str]) -> None:
     os.environ.update(environment)  # the server's is that of the first test
+    multiprocessing.set_start_method("fork", force=True)  # its own workers, too, as everywhere; else they outlive it
     advance = loop._Trainer._advance
 
     def slowly(*args: Any, **kwargs: Any) -> None:

@@ -38,7 +38,7 @@ from vlkit.train.checkpoint import (
     write_checkpoint,
 )
 from vlkit.train.optim import build_optimizer, learning_rate
-from vlkit.train.run import Run, open_run, recipe_digest
+from vlkit.train.run import Run, begin_run, open_run, recipe_digest
 from vlkit.train.runtime import autocast, choose_device, stop_on_signals
 from vlkit.train.tables import ImageTable, TextMemory, TextTable, image_table
 from vlkit.train.warm_start import check_started, fit_means, warm_start
@@ -52,7 +52,7 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, show
     """Trains what a recipe describes and writes the run folder.
 
     A run that was killed goes on with ``resume=True`` from its last checkpoint; on a CPU its losses are then those of
-    an uninterrupted run, bit for bit.
+    an uninterrupted run, bit for bit, given the same number of threads.
 
     Args:
         recipe: What to build and train, on what, and how.
@@ -66,6 +66,8 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, show
     """
     run = open_run(recipe, resume=resume, overwrite=overwrite)
     trainer = _Trainer(recipe, run, show=show or _log_report)
+    if not resume:
+        begin_run(run, recipe)
     trainer.fit(resume=resume)
     save(trainer.model, run.model_path)
     return run

@@ -81,7 +81,7 @@ def _decisive(recipe: Recipe) -> dict[str, Any]:
 
 
 def open_run(recipe: Recipe, *, resume: bool, overwrite: bool) -> Run:
-    """Makes or finds the run folder.
+    """The run folder of a recipe, checked; nothing is written yet (``begin_run``).
 
     Raises:
         VlkitError: There is a run already and neither resume nor overwrite is asked for, or nothing to resume, or the
@@ -101,12 +101,19 @@ def open_run(recipe: Recipe, *, resume: bool, overwrite: bool) -> Run:
             f"{run.path} holds a run already; go on with --resume, replace it with --overwrite, or choose another "
             f"place with run.folder=..."
         )
+    return run
+
+
+def begin_run(run: Run, recipe: Recipe) -> None:
+    """Clears what an earlier run left but its model, and writes recipe and environment.
+
+    Called once the recipe has proved to be buildable, so that one that is refused leaves everything as it was.
+    """
     for name in ("metrics.jsonl", "environment.json"):
         (run.path / name).unlink(missing_ok=True)
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     write_atomic(run.path / "recipe.yaml", dump_yaml(recipe))
     write_atomic(run.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
-    return run
 
 
 def _check_same(run: Run, recipe: Recipe) -> None:
