@@ -44,3 +44,4 @@ def _surroundings(
         sys.modules["numpy"].random.seed(0)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+        sys.modules["torch"].set_num_threads(1)  # a conftest may have imported it before the variables were set

@@ -198,3 +198,13 @@ def test_nan_names_the_image(tmp_path):
         classifier.classify([picture(0), tmp_path / "black.png"])
     with pytest.raises(VlkitError, match=r"embedding of image 2 is not finite"):
         classifier.classify([picture(0), plain(0)])
+
+
+def test_two_senses_of_a_word_are_told_apart_by_their_other_names() -> None:
+    from vlkit.evaluate.labels import read_labels
+
+    found = read_labels([("grue", "oiseau"), ("grue", "engin de levage"), "chat"])
+    assert list(found) == ["grue", "grue, engin de levage", "chat"]
+    assert found["grue, engin de levage"] == ("grue", "engin de levage")
+    with pytest.raises(VlkitError, match="is given twice"):
+        read_labels([("grue", "oiseau"), ("grue", "engin"), ("grue", "engin")])

@@ -263,6 +263,16 @@ def test_a_run_is_not_replaced_unasked(table: Path, tmp_path: Path) -> None:
     assert [path.name for path in again.checkpoints.iterdir()] == ["step-3"]
 
 
+def test_augmentation_that_does_not_happen_is_said(
+    table: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = {"sources": [{"kind": "folder", "path": str(table)}], "augment": {"flip": 0.5}}
+    train(recipe(table, tmp_path / "views", data=data, loop={"views": 2}))
+    assert "does nothing here" not in caplog.text
+    train(recipe(table, tmp_path / "still", data=data))
+    assert "data.augment does nothing here: loop.views = 1" in caplog.text
+
+
 def test_a_refused_recipe_leaves_everything_as_it_was(table: Path, tmp_path: Path) -> None:
     too_big = recipe(table, tmp_path / "run", loop={"batch_size": 1000})
     with pytest.raises(VlkitError, match="batch_size = 1000"):

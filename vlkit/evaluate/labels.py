@@ -20,6 +20,8 @@ LOOK_ALIKES = "differ in case alone"
 def read_labels(labels: Labels) -> dict[str, tuple[str, ...]]:
     """Checks labels and gives the names of each, keyed by what is shown.
 
+    That is the first name, or all of them where the first is taken.
+
     Raises:
         VlkitError: No label, or one that is blank or occurs twice.
     """
@@ -37,6 +39,8 @@ def read_labels(labels: Labels) -> dict[str, tuple[str, ...]]:
     for number, (shown, names) in enumerate(pairs, 1):
         cleaned = _clean_names(names, number=number)
         label = cleaned[0] if shown is None else _clean(shown, number=number)
+        if shown is None and found.get(label, cleaned) != cleaned:
+            label = ", ".join(cleaned)  # two senses of one word, told apart by their other names
         if label in found:
             raise VlkitError(f"label {label!r} is given twice, as number {first[label]} and {number}; leave one out")
         found[label], first[label] = cleaned, number

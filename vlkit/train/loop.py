@@ -26,6 +26,7 @@ from vlkit.models.freeze import Report, Snapshot, check_moved, part_names, set_t
 from vlkit.objectives.build import WeightedSum, build_objective
 from vlkit.objectives.class_prototypes import ClassPrototypes, TextFeatures
 from vlkit.progress import Bar, bar
+from vlkit.spec.data import AugmentSpec
 from vlkit.spec.recipe import Recipe
 from vlkit.spec.train import StageSpec
 from vlkit.train.batches import PairBatches
@@ -156,6 +157,11 @@ class _Trainer:
             self.texts = None
         if not loop.cache_features or "image" not in frozen:
             return None, None
+        if loop.views == 1 and recipe.data.augment != AugmentSpec():
+            log.warning(
+                "data.augment does nothing here: loop.views = 1 keeps only the plain images of the frozen image "
+                "encoder; set loop.views=4, say, or loop.cache_features=false"
+            )
         if self.images is None:
             self.images = image_table(
                 self.model.image,
