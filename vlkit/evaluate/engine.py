@@ -5,7 +5,6 @@ N images, T texts, K classes of a language, E embedding width. Embeddings are fl
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ from vlkit.errors import VlkitError
 from vlkit.evaluate.results import ResultRow
 from vlkit.evaluate.statistics import bootstrap_interval, chance, chance_corrected
 from vlkit.evaluate.tasks import ZeroShotTask
+from vlkit.files import digest
+from vlkit.models.freeze import tensor_digest
 from vlkit.progress import bar
 from vlkit.types import ImageTextModel
 
@@ -289,11 +290,7 @@ def similarity_scale(model: ImageTextModel) -> float:
 
 def weights_digest(model: nn.Module) -> str:
     """Hex digest (16 digits) of all parameters and buffers, for provenance."""
-    hasher = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        hasher.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        hasher.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return hasher.hexdigest()[:16]
+    return digest({name: tensor_digest(tensor) for name, tensor in model.state_dict().items()})
 
 
 def _check_batch_size(batch_size: int) -> None:

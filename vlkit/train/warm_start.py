@@ -114,11 +114,7 @@ def _pairs(source: Source, sampler: PairSampler, *, images: ImageTable, texts: T
             text_rows.append(texts.look_up([captions[language][0] for language in cycle], cycle))
             image_rows.append(index)
     views = images.features_NVD[image_rows]
-    return views.flatten(0, 1), _repeat(torch.stack(text_rows), views.shape[1])
-
-
-def _repeat(text_NLT: Tensor, views: int) -> Tensor:
-    return text_NLT.repeat_interleave(views, dim=0)
+    return views.flatten(0, 1), torch.stack(text_rows).repeat_interleave(views.shape[1], dim=0)
 
 
 def _names_map(names_KT: Tensor, class_KV: Tensor, *, spec: WarmStartSpec, text_NLT: Tensor) -> Tensor:
