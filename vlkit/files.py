@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +66,12 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
 
 def _replace_folder(scratch: Path, target: Path) -> None:
-    for _ in range(8):
+    for _ in range(64):
         try:
             scratch.rename(target)
             return
-        except OSError:
-            if not target.is_dir():
+        except OSError as error:  # another writer may have moved the folder away again by now
+            if error.errno not in _OVERTAKEN or target.is_file():
                 raise
         aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
         old = aside / "old"
@@ -84,7 +84,8 @@ def _replace_folder(scratch: Path, target: Path) -> None:
                 raise
         finally:
             if old.exists() and not target.exists():  # stopped between the two renames
-                old.rename(target)
+                with suppress(OSError):  # another writer was faster
+                    old.rename(target)
             shutil.rmtree(aside, ignore_errors=True)
     raise VlkitError(f"cannot replace {target}: other processes keep writing it; run one at a time")
 
