@@ -81,7 +81,9 @@ class Batch:
     """Pairs for one training step. Each side holds either raw input or the frozen encoder's cached features.
 
     ``pixels_BCHW`` float32 as the image encoder's transform makes them, or ``image_BD`` float32 features; ``tokens`` or
-    ``text_BD`` likewise; ``languages`` BCP 47, one a row; ``concepts`` ids, one a row.
+    ``text_BD`` likewise; ``languages`` BCP 47, one a row; ``concepts`` ids, one a row. Where the reader knows them:
+    ``captions`` the texts themselves, ``pivots`` an English caption of the same image ("" without one), ``sources`` the
+    names of the collections, one a row each.
     """
 
     pixels_BCHW: Tensor | None
@@ -90,6 +92,9 @@ class Batch:
     text_BD: Tensor | None
     languages: tuple[str, ...]
     concepts: tuple[str, ...]
+    captions: tuple[str, ...] = ()
+    pivots: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -15,7 +15,7 @@ from vlkit.data.sources import VALIDATION, open_sources
 from vlkit.errors import DataError, VlkitError
 from vlkit.models.build import build
 from vlkit.models.freeze import snapshot
-from vlkit.objectives.contrastive import Contrastive
+from vlkit.objectives.build import WeightedSum
 from vlkit.parts.tiny import TinyImageEncoder
 from vlkit.spec.recipe import Recipe
 from vlkit.train import loop
@@ -40,13 +40,13 @@ def table(tmp_path: Path) -> Path:
 def batches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Batch]]:
     """All batches that the objective sees."""
     seen: list[Batch] = []
-    call = Contrastive.__call__
+    call = WeightedSum.__call__
 
-    def spy(self: Contrastive, model: Any, batch: Batch) -> Loss:
+    def spy(self: WeightedSum, model: Any, batch: Batch) -> Loss:
         seen.append(batch)
         return call(self, model, batch)
 
-    monkeypatch.setattr(Contrastive, "__call__", spy)
+    monkeypatch.setattr(WeightedSum, "__call__", spy)
     yield seen
 
 
@@ -183,14 +183,14 @@ def test_a_batch_larger_than_the_data_is_an_error(table: Path, tmp_path: Path) -
 
 
 def test_the_loss_has_to_be_finite(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    call = Contrastive.__call__
+    call = WeightedSum.__call__
     steps = iter([1.0, 1.0, float("nan")])
 
-    def breaking(self: Contrastive, model: Any, batch: Batch) -> Loss:
+    def breaking(self: WeightedSum, model: Any, batch: Batch) -> Loss:
         loss = call(self, model, batch)
         return Loss(loss.total * next(steps), loss.parts)
 
-    monkeypatch.setattr(Contrastive, "__call__", breaking)
+    monkeypatch.setattr(WeightedSum, "__call__", breaking)
     with pytest.raises(VlkitError) as error:
         train(recipe(table, tmp_path / "run", loop={"checkpoint_every": 1}))
     assert str(error.value).startswith("the loss of step 3 is nan (contrastive ")
@@ -202,13 +202,13 @@ def test_the_loss_has_to_be_finite(table: Path, tmp_path: Path, monkeypatch: pyt
 
 
 def test_the_gradient_has_to_be_finite(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    call = Contrastive.__call__
+    call = WeightedSum.__call__
 
-    def breaking(self: Contrastive, model: Any, batch: Batch) -> Loss:
+    def breaking(self: WeightedSum, model: Any, batch: Batch) -> Loss:
         loss = call(self, model, batch)
         return Loss(loss.total + (model.log_scale * 0).sqrt(), loss.parts)  # 0, with an infinite slope
 
-    monkeypatch.setattr(Contrastive, "__call__", breaking)
+    monkeypatch.setattr(WeightedSum, "__call__", breaking)
     with pytest.raises(VlkitError, match=r"^the gradient of step 1 has length nan; start again with --overwrite"):
         train(recipe(table, tmp_path / "run"))
     assert not (tmp_path / "run" / "checkpoints").exists()

@@ -11,11 +11,11 @@ from vlkit.errors import VlkitError
 from vlkit.models.build import build
 from vlkit.models.dual_encoder import DualEncoder
 from vlkit.models.features import encode_frozen
-from vlkit.objectives.build import build_objective
+from vlkit.objectives.build import WeightedSum, build_objective
 from vlkit.objectives.class_prototypes import ClassPrototypes
 from vlkit.spec.model import DualEncoderSpec
+from vlkit.spec.objectives import ClassPrototypeObjective
 from vlkit.spec.parts import HeadSpec, LinearHead, MlpHead, PrototypeHead, TinyImage, TinyText
-from vlkit.spec.train import ClassPrototypeObjective
 from vlkit.types import Batch, ClassRows
 
 NAMES = (("cat", "house cat"), ("dog",), ("fish", "cod", "herring"), ("oak",), ("elm", "elm tree"))
@@ -49,7 +49,7 @@ def test_it_tells_each_name_from_all_classes(head: HeadSpec) -> None:
     spec = ClassPrototypeObjective(names_per_step=5, temperature=0.2)
     objective = ClassPrototypes(spec, model, text_features=lambda names: features(model, tuple(names)))
     torch.manual_seed(3)
-    loss = objective(model, EMPTY)
+    loss = WeightedSum([(1.0, objective)])(model, EMPTY)
     torch.manual_seed(3)  # the same draws: classes, then a name of each
     classes = torch.randperm(5)
     numbers = [int(draw * len(NAMES[row])) for draw, row in zip(torch.rand(5).tolist(), classes.tolist(), strict=True)]
@@ -77,7 +77,7 @@ def test_names_are_of_the_right_classes_and_all_of_them_come_up() -> None:
     model.tokenize = tokenize  # type: ignore[method-assign, assignment]
     model.encode_text = lambda _: class_KE[[owner(text) for text in shown[-1]]]  # type: ignore[method-assign]
     for _ in range(60):
-        assert objective(model, EMPTY).parts["class_acc1"].item() == 1
+        assert WeightedSum([(1.0, objective)])(model, EMPTY).parts["class_acc1"].item() == 1
     assert {name for texts in shown for name in texts} == {name for names in NAMES for name in names}
 
 
@@ -93,7 +93,7 @@ def test_from_features_equals_from_tokens(head: HeadSpec) -> None:
         objective = ClassPrototypes(spec, model, text_features=text_features)
         torch.manual_seed(1)
         model.zero_grad()
-        loss = objective(model, EMPTY)
+        loss = WeightedSum([(1.0, objective)])(model, EMPTY)
         loss.total.backward()
         totals.append(loss.total)
         grads.append(model.text_head.map.weight.grad.clone())

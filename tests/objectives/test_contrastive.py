@@ -9,11 +9,13 @@ import torch
 from torch.nn.functional import normalize
 
 from vlkit.models.build import build
+from vlkit.models.dual_encoder import DualEncoder
 from vlkit.objectives.build import WeightedSum, build_objective
-from vlkit.objectives.contrastive import Contrastive, softmax_contrastive
+from vlkit.objectives.contrastive.softmax import Contrastive, softmax_contrastive
+from vlkit.objectives.terms import Term
 from vlkit.spec.model import DualEncoderSpec
+from vlkit.spec.objectives import ContrastiveObjective
 from vlkit.spec.parts import LinearHead, TinyImage, TinyText
-from vlkit.spec.train import ContrastiveObjective
 from vlkit.types import Batch, Embeddings, ImageTextModel, Loss
 
 
@@ -72,7 +74,7 @@ def model_and_batch() -> tuple[ImageTextModel, Batch]:
 
 def test_what_it_reports() -> None:
     model, batch = model_and_batch()
-    loss = Contrastive()(model, batch)
+    loss = WeightedSum([(1.0, Contrastive())])(model, batch)
     out = model(batch)
     assert loss.total.requires_grad and not any(value.requires_grad for value in loss.parts.values())
     assert loss.parts["contrastive"].item() == loss.total.item() == softmax_contrastive(out).item()
@@ -83,11 +85,13 @@ def test_what_it_reports() -> None:
 def test_a_weighted_sum_weighs_losses_and_gradients_and_reports_them_unweighted() -> None:
     model, batch = model_and_batch()
 
-    class Constant:
+    class Constant(Term):
+        embeds = False
+
         def __init__(self, name: str, value: float) -> None:
             self.name, self.value = name, value
 
-        def __call__(self, model: ImageTextModel, batch: Batch) -> Loss:
+        def loss(self, model: DualEncoder, batch: Batch, embeddings: object, per_pair: object) -> Loss:
             total = self.value * model.log_scale
             return Loss(total, {self.name: total.detach()})
 
@@ -101,6 +105,6 @@ def test_a_weighted_sum_weighs_losses_and_gradients_and_reports_them_unweighted(
 
 def test_the_weight_of_a_recipe_is_used() -> None:
     model, batch = model_and_batch()
-    alone = Contrastive()(model, batch).total
+    alone = WeightedSum([(1.0, Contrastive())])(model, batch).total
     twice = build_objective([ContrastiveObjective(weight=0.25), ContrastiveObjective(weight=0.5)], model)(model, batch)
     torch.testing.assert_close(twice.total, alone * 0.75)

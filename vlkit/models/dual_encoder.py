@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own short name
@@ -29,6 +29,18 @@ if TYPE_CHECKING:
 
 def _default(field: str) -> Any:
     return DualEncoderSpec.model_fields[field].default
+
+
+class Encoded(NamedTuple):
+    """Embeddings of both sides, L2-normalised, and where asked for the states before pooling.
+
+    ``image_BND`` N image tokens, ``text_BLD`` one state a text token; D is the encoder's own width.
+    """
+
+    image_BE: Tensor
+    text_BE: Tensor
+    image_BND: Tensor | None
+    text_BLD: Tensor | None
 
 
 class DualEncoder(nn.Module):
@@ -148,12 +160,18 @@ class DualEncoder(nn.Module):
         """The text encoder's features to text_BE, L2-normalised."""
         return self._project("text", features_BD, self.text.width)
 
-    def forward(self, batch: Batch) -> Embeddings:
-        """Embeds both sides of a batch, from cached features where the batch holds them.
+    def encode(self, batch: Batch, *, states: bool = False) -> Encoded:
+        """Both sides of a batch, from cached features where the batch holds them.
+
+        Args:
+            batch: Pairs.
+            states: Also give the encoders' states before pooling; the batch must then hold raw input.
 
         Raises:
-            VlkitError: A side has neither features nor raw input.
+            VlkitError: A side has neither features nor raw input, or an encoder gives no states.
         """
+        if states:
+            raise VlkitError("states before pooling are not offered by these encoders")
         if batch.image_BD is not None:
             image_BE = self.project_image(batch.image_BD)
         elif batch.pixels_BCHW is not None:
@@ -166,7 +184,12 @@ class DualEncoder(nn.Module):
             text_BE = self.encode_text(batch.tokens)
         else:
             raise VlkitError("the batch has neither tokens nor text_BD; one of them is needed")
-        return Embeddings(image_BE, text_BE, self.scale, self.bias)
+        return Encoded(image_BE, text_BE, None, None)
+
+    def forward(self, batch: Batch) -> Embeddings:
+        """The embeddings of both sides of a batch; see ``encode``."""
+        encoded = self.encode(batch)
+        return Embeddings(encoded.image_BE, encoded.text_BE, self.scale, self.bias)
 
     def _project(self, side: str, features_BD: Tensor, width: int) -> Tensor:
         if features_BD.shape[-1] != width:

@@ -8,7 +8,7 @@ Shapes: K classes, N names, M names of a step, L text length, D encoder width, E
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -18,14 +18,13 @@ from torch import Tensor
 from vlkit.errors import VlkitError
 from vlkit.models.dual_encoder import DualEncoder
 from vlkit.nn.heads import Head
-from vlkit.spec.train import ClassPrototypeObjective
-from vlkit.types import Batch, ClassRows, ImageTextModel, Loss
+from vlkit.objectives.terms import Surroundings, Term, TextFeatures
+from vlkit.spec.objectives import ClassPrototypeObjective
+from vlkit.spec.train import ObjectiveSpec
+from vlkit.types import Batch, ClassRows, Embeddings, Loss
 
-TextFeatures = Callable[[Sequence[str]], Tensor]
-"""English texts to the frozen text encoder's features_ND."""
 
-
-class ClassPrototypes:
+class ClassPrototypes(Term):
     """Cross entropy of class names over the image classifier's classes.
 
     Args:
@@ -39,6 +38,12 @@ class ClassPrototypes:
     """
 
     name = "class_prototypes"
+    embeds = False
+
+    @classmethod
+    def build(cls, spec: ObjectiveSpec, model: DualEncoder, around: Surroundings) -> ClassPrototypes:
+        """See ``Term.build``."""
+        return cls(cast("ClassPrototypeObjective", spec), model, text_features=around.text_features)
 
     def __init__(
         self, spec: ClassPrototypeObjective, model: DualEncoder, *, text_features: TextFeatures | None
@@ -63,13 +68,14 @@ class ClassPrototypes:
         sums_KD = torch.zeros(len(self._counts_K), self.features_ND.shape[1])
         return sums_KD.index_add_(0, owner_N, self.features_ND.float()) / self._counts_K[:, None]
 
-    def __call__(self, model: ImageTextModel, batch: Batch) -> Loss:
-        """See ``types.Objective``; the batch of pairs is not looked at."""
-        dual = cast("DualEncoder", model)
+    def loss(
+        self, model: DualEncoder, batch: Batch, embeddings: Embeddings | None, per_pair: Mapping[str, Tensor]
+    ) -> Loss:
+        """See ``Term.loss``; the batch of pairs is not looked at."""
         classes_M = torch.randperm(len(self._counts_K))[: self.spec.names_per_step]
         chosen_M = (torch.rand(len(classes_M)) * self._counts_K[classes_M]).long() + self._first_K[classes_M]
-        text_ME = self._embed(dual, chosen_M)
-        class_KE = F.normalize(cast("Head", dual.image_head).class_prototypes(self.rows), dim=-1)
+        text_ME = self._embed(model, chosen_M)
+        class_KE = F.normalize(cast("Head", model.image_head).class_prototypes(self.rows), dim=-1)
         logits_MK = text_ME @ class_KE.T / self.spec.temperature
         classes_M = classes_M.to(logits_MK.device)
         total = F.cross_entropy(logits_MK, classes_M)

@@ -7,7 +7,8 @@ from pydantic import Field
 from vlkit.spec.base import Spec
 from vlkit.spec.data import DataSpec
 from vlkit.spec.model import ModelSpec
-from vlkit.spec.train import ContrastiveObjective, LoopSpec, ObjectiveSpec, OptimSpec, StageSpec
+from vlkit.spec.objectives import ContrastiveObjective
+from vlkit.spec.train import LoopSpec, ObjectiveSpec, OptimSpec, StageSpec
 
 
 class RunSpec(Spec):

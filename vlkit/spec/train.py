@@ -1,4 +1,4 @@
-"""Specs of training: objectives, optimiser, stages, the loop."""
+"""Specs of training: optimiser, stages, the loop."""
 
 from __future__ import annotations
 
@@ -7,29 +7,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from vlkit.spec.base import Spec
+from vlkit.spec.objectives import ClassPrototypeObjective, ContrastiveObjective
 
-
-class ContrastiveObjective(Spec):
-    """Exact softmax contrastive loss, both directions (CLIP, arXiv 2103.00020, figure 3)."""
-
-    kind: Literal["contrastive"] = "contrastive"
-    weight: float = Field(default=1.0, ge=0.0)
-    """Factor of this loss in the total."""
-
-
-class ClassPrototypeObjective(Spec):
-    """Class-prototype distillation: the image classifier's rows teach the text side the names of its classes."""
-
-    kind: Literal["class_prototypes"] = "class_prototypes"
-    weight: float = Field(default=1.0, ge=0.0)
-    """Factor of this loss in the total."""
-    names_per_step: int = Field(default=256, ge=1)
-    """Classes whose names are shown in one step; each is told apart from all classes."""
-    temperature: float = Field(default=0.05, gt=0)
-    """Cosines are divided by this before the softmax."""
-
-
-ObjectiveSpec = Annotated[ContrastiveObjective | ClassPrototypeObjective, Field(discriminator="kind")]
+ObjectiveSpec = Annotated[
+    ContrastiveObjective | ClassPrototypeObjective,
+    Field(discriminator="kind"),
+]
 
 
 class OptimSpec(Spec):

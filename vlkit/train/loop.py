@@ -24,7 +24,8 @@ from vlkit.models.checkpoint import save
 from vlkit.models.dual_encoder import DualEncoder
 from vlkit.models.freeze import Report, Snapshot, check_moved, part_names, set_trainable, snapshot, trainable_report
 from vlkit.objectives.build import WeightedSum, build_objective
-from vlkit.objectives.class_prototypes import ClassPrototypes, TextFeatures
+from vlkit.objectives.class_prototypes import ClassPrototypes
+from vlkit.objectives.terms import Surroundings, TextFeatures
 from vlkit.progress import Bar, bar
 from vlkit.spec.data import AugmentSpec
 from vlkit.spec.recipe import Recipe
@@ -124,7 +125,8 @@ class _Trainer:
         set_trainable(self.model, stage.trainable)
         self.model.train()
         images, texts = self._tables()
-        objective = build_objective(self.recipe.objectives, self.model, text_features=self._names(texts))
+        around = Surroundings(text_features=self._names(texts))
+        objective = build_objective(self.recipe.objectives, self.model, around=around)
         if saved is None:
             if self.place.step == 0:
                 fit_means(self.model, images=images, texts=texts)
@@ -193,7 +195,7 @@ class _Trainer:
     ) -> None:
         if stage.warm_start is None:
             return
-        parts = [part for _, part in objective.objectives]
+        parts = [part for _, part in objective.terms]
         prototypes = next((part for part in parts if isinstance(part, ClassPrototypes)), None)
         warm_start(
             self.model,

@@ -5,14 +5,16 @@ Shapes: B batch, E embedding width.
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own short name
 from torch import Tensor
 
 from vlkit.models.dual_encoder import DualEncoder
-from vlkit.types import Batch, Embeddings, ImageTextModel, Loss
+from vlkit.objectives.terms import Surroundings, Term, needed
+from vlkit.spec.train import ObjectiveSpec
+from vlkit.types import Batch, Embeddings, Loss
 
 
 def softmax_contrastive(embeddings: Embeddings) -> Tensor:
@@ -25,14 +27,21 @@ def softmax_contrastive(embeddings: Embeddings) -> Tensor:
     return (F.cross_entropy(logits_BB, targets_B) + F.cross_entropy(logits_BB.T, targets_B)) / 2
 
 
-class Contrastive:
+class Contrastive(Term):
     """Pulls each image to its own caption and away from all others of the batch."""
 
     name = "contrastive"
 
-    def __call__(self, model: ImageTextModel, batch: Batch) -> Loss:
-        """See ``types.Objective``; reports the loss and the share of images whose own caption scores highest."""
-        embeddings = cast("DualEncoder", model)(batch)
+    @classmethod
+    def build(cls, spec: ObjectiveSpec, model: DualEncoder, around: Surroundings) -> Contrastive:
+        """See ``Term.build``."""
+        return cls()
+
+    def loss(
+        self, model: DualEncoder, batch: Batch, embeddings: Embeddings | None, per_pair: Mapping[str, Tensor]
+    ) -> Loss:
+        """See ``Term.loss``; reports the loss and the share of images whose own caption scores highest."""
+        embeddings = needed(embeddings, self.name)
         total = softmax_contrastive(embeddings)
         with torch.no_grad():
             best_B = (embeddings.image_BE @ embeddings.text_BE.T).argmax(dim=1)
