@@ -54,7 +54,7 @@ class Sample:
     """One image with its captions.
 
     ``captions`` maps a BCP 47 tag to one or more texts. ``concept`` groups the variants of one thing (skin tones,
-    hair), which stand on the same side of every split.
+    hair), which stand on the same side of every split; ``source`` names the collection it is from.
     """
 
     key: str
@@ -63,6 +63,7 @@ class Sample:
     concept: str = ""
     split: str = "train"
     license: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)

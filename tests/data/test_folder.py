@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from data_factory import encoded, record, shards, source
+from data_factory import encoded, record, shards, source, tokenize
 
 from vlkit.data.folder import FolderSource
+from vlkit.data.loader import batches
+from vlkit.data.sampling import PairSampler, read_metas
 from vlkit.data.sources import ConcatSource, Subset, open_source, open_sources, problems
 from vlkit.errors import DataError, UnknownName
 from vlkit.spec import data as spec
@@ -151,3 +153,20 @@ def test_problems_are_found_through_views(tmp_path: Path) -> None:
     samples = [("a", {"png": encoded(), "json": json.dumps(record(1)).encode()}), ("b", {"png": encoded()})]
     bad = source(shards(tmp_path / "s", samples))
     assert list(problems(Subset(ConcatSource((bad, bad)), (0,)))) == ["shard-0000.tar:b"]
+
+
+def test_a_table_of_texts(tmp_path: Path) -> None:
+    rows = ['{"captions": {"en": "a dog", "de": "ein Hund"}}', '{"captions": {"en": "a cat", "de": "eine Katze"}}']
+    found = FolderSource(write(tmp_path / "t.jsonl", "\n".join(rows)), texts_only=True)
+    assert [dict(found[n].captions) for n in range(2)] == [
+        {"en": ("a dog",), "de": ("ein Hund",)}, {"en": ("a cat",), "de": ("eine Katze",)}
+    ]  # fmt: skip
+    columns = FolderSource(write(tmp_path / "t.csv", "caption_en,caption_de\na dog,ein Hund\n"), texts_only=True)
+    assert dict(columns[0].captions) == {"en": ("a dog",), "de": ("ein Hund",)}
+    with pytest.raises(DataError, match="texts_only has no images"):
+        found[0].image()
+    sampler = PairSampler(read_metas(found), 2, seed=0)
+    (batch,) = batches(found, sampler, transform=None, tokenize=tokenize, steps=1, num_workers=1)
+    assert batch.pixels_BCHW is None and sorted(batch.pivots) == ["a cat", "a dog"]
+    with pytest.raises(DataError, match="no 'image' column"):
+        FolderSource(tmp_path / "t.csv")

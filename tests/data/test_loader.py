@@ -133,3 +133,16 @@ def test_mixed_languages_are_tokenised_each_as_its_own() -> None:
         length = int(alone.mask_BL.sum())
         assert torch.equal(tokens.ids_BL[row, :length], alone.ids_BL[0])
         assert int(tokens.mask_BL[row].sum()) == length
+
+
+def test_texts_are_padded_to_the_longest_of_the_batch(tmp_path: Path) -> None:
+    for batch in load(source(shards(tmp_path / "s", count=12))):
+        assert batch.tokens is not None
+        assert batch.tokens.ids_BL.shape[1] == int(batch.tokens.mask_BL.sum(dim=1).max())
+
+
+def test_where_no_images_are_asked_for_none_is_read(tmp_path: Path) -> None:
+    found = with_bad(tmp_path / "s", 12, set(range(12)))
+    sampler = PairSampler(read_metas(found), 4, seed=0)
+    for batch in batches(found, sampler, transform=None, tokenize=tokenize, steps=3):
+        assert batch.pixels_BCHW is None and len(batch.captions) == 4

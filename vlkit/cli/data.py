@@ -1,7 +1,8 @@
-"""`vlkit data build NAME` and `vlkit data info PATH`."""
+"""`vlkit data build NAME`, `vlkit data shard PATH` and `vlkit data info PATH`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,9 +46,52 @@ def build(
 
 
 @app.command()
+def shard(
+    path: str = typer.Argument(
+        metavar="PATH", help="A .jsonl/.csv/.tsv table, a folder of images, or shards (a folder, a tar, a pattern)."
+    ),
+    folder: Path = typer.Option(..., "--out", help="Folder for the shards."),
+    per_shard: int | None = typer.Option(None, help="Most samples of a shard; 1000 where --max-mb is not given."),
+    max_mb: float | None = typer.Option(None, help="Most megabytes of a shard."),
+    image_size: int | None = typer.Option(
+        None, help="Make larger images so small (pixels of the shorter side), as JPEGs; default: copy all as they are."
+    ),
+    quality: int = typer.Option(90, help="Of those JPEGs, 1 to 100."),
+    languages: str | None = typer.Option(None, help="Languages to keep, with commas (de,fr,zh); default: all."),
+    language: str | None = typer.Option(None, help="Language of captions that name none themselves."),
+    workers: int = typer.Option(2, min=0, help="Processes that read and resize; the bytes do not depend on it."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace what is in the folder."),
+    quiet: bool = typer.Option(False, help="No progress display."),
+) -> None:
+    """Write images with captions as WebDataset shards; an interrupted call goes on where it was when made again."""
+    from vlkit.data.shard import ShardOptions, write_shards
+    from vlkit.data.summary import open_path
+
+    chosen = None if languages is None else tuple(one.strip() for one in languages.split(",") if one.strip())
+    if per_shard is None and max_mb is None:
+        per_shard = 1000
+    options = ShardOptions(per_shard, max_mb, image_size, quality, chosen)
+    source = open_path(path, language=language)
+    written = write_shards(source, folder, options, workers=workers, overwrite=overwrite, quiet=quiet)
+    show_table(
+        ("what", "count"),
+        [
+            ("samples", f"{written.samples:,}"),
+            ("shards", f"{written.shards:,}"),
+            ("megabytes", f"{written.bytes / 1e6:,.1f}"),
+            ("without a caption in the languages", f"{written.left_out:,}"),
+            ("bad", f"{len(written.bad):,}"),
+        ],
+        title=str(folder),
+        right=("count",),
+    )
+    _tell(written.bad)
+
+
+@app.command()
 def info(
     path: str = typer.Argument(
-        metavar="PATH", help="A folder of shards, a tar, a pattern, or a .jsonl/.csv/.tsv table."
+        metavar="PATH", help="A folder of shards or images, a tar, a pattern, or a .jsonl/.csv/.tsv table."
     ),
     language: str | None = typer.Option(None, help="Language of captions that name none themselves."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
@@ -83,9 +127,13 @@ def _print(path: str, summary: Summary) -> None:
         right=("count",),
     )
     out().print(", ".join(f"{code} {count:,}" for code, count in summary.languages.items()), markup=False, emoji=False)
-    if summary.problems:
-        err().print(f"{len(summary.problems)} broken samples left out:", style="yellow")
-        for name, reason in list(summary.problems.items())[:_SHOWN_PROBLEMS]:
+    _tell(summary.problems)
+
+
+def _tell(problems: Mapping[str, str]) -> None:
+    if problems:
+        err().print(f"{len(problems)} broken samples left out:", style="yellow")
+        for name, reason in list(problems.items())[:_SHOWN_PROBLEMS]:
             err().print(f"  {name}: {reason}", markup=False, emoji=False)
 
 

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter, deque
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from vlkit.errors import DataError
 
 _log = logging.getLogger(__name__)
 _NAMED = 5
+_RECENT = 10_000
+
+
+class Bad(NamedTuple):
+    """A sample of a shard that cannot be used, or (``key`` "") a shard that cannot be had."""
+
+    shard: str
+    key: str
+    reason: str
 
 
 class BadSamples:
@@ -50,3 +62,77 @@ class BadSamples:
             "allows; repair or remove them, or raise data.max_bad_share:"
         )
         return "\n".join([head, *named, *more])
+
+
+class RecentBad:
+    """Counts what cannot be read in an endless stream, and stops when it is too much of the last 10,000 samples.
+
+    Args:
+        limit_share: Largest share of bad samples, and of shards that cannot be had, 0 to 1 (``data.max_bad_share``).
+        shards: How many shards there are.
+        recent: Samples that are looked back upon.
+
+    Attributes:
+        by_shard: Bad samples of each shard so far.
+        lost: Shards that could not be had, with the reason.
+    """
+
+    def __init__(self, limit_share: float, *, shards: int, recent: int = _RECENT) -> None:
+        self.limit_share, self.shards, self.recent = limit_share, shards, recent
+        self.by_shard: Counter[str] = Counter()
+        self.lost: dict[str, str] = {}
+        self._last: deque[tuple[int, Counter[str]]] = deque()
+        self._examples: dict[str, str] = {}
+        self._told = 0
+
+    def passed(self, good: int, bad: Sequence[Bad]) -> None:
+        """Notes one batch: ``good`` samples in it, and what was met on the way that cannot be used.
+
+        Raises:
+            DataError: More than the limit; the message names the worst shards.
+        """
+        for shard, key, reason in bad:
+            if not key:
+                _log.warning("lost shard skipped: %s", reason)
+                self.lost[shard] = reason
+                continue
+            self._told += 1
+            if self._told <= _NAMED:
+                _log.warning("bad sample skipped: %s in %s: %s", key, shard, reason)
+            elif self._told == _NAMED + 1:
+                _log.warning("more bad samples are skipped and counted, not named")
+            self._examples.setdefault(shard, f"{key}: {reason}")
+        found = Counter(shard for shard, key, _ in bad if key)
+        self.by_shard += found
+        self._last.append((good + found.total(), found))
+        while sum(count for count, _ in self._last) - self._last[0][0] >= self.recent:
+            self._last.popleft()
+        if len(self.lost) > self.limit_share * self.shards:
+            raise DataError(self._lost_report())
+        recent = sum((counts for _, counts in self._last), Counter[str]())
+        if recent.total() > self.limit_share * self.recent:
+            raise DataError(self._report(recent))
+
+    def _lost_report(self) -> str:
+        named = [f"  {reason}" for reason in list(self.lost.values())[:_NAMED]]
+        return "\n".join(
+            [
+                f"{len(self.lost)} of {self.shards} shards cannot be had, more than data.max_bad_share = "
+                f"{self.limit_share:g} allows; check the place they are fetched from, or raise data.max_bad_share:",
+                *named,
+            ]
+        )
+
+    def _report(self, recent: Counter[str]) -> str:
+        named = [
+            f"  {shard}: {count} bad, such as {self._examples[shard]}" for shard, count in recent.most_common(_NAMED)
+        ]
+        more = [f"  ... and {len(recent) - _NAMED} more shards"] if len(recent) > _NAMED else []
+        return "\n".join(
+            [
+                f"{recent.total()} of the last {self.recent:,} samples cannot be read, more than data.max_bad_share = "
+                f"{self.limit_share:g} allows; repair or remove these shards, or raise data.max_bad_share:",
+                *named,
+                *more,
+            ]
+        )

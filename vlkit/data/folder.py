@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from PIL.Image import Image
 
 from vlkit.data.captions import CaptionError, parse_captions
 from vlkit.data.images import LazyImage
@@ -39,6 +41,7 @@ class FolderSource:
         table: The table.
         images: Folder that image paths are relative to; None takes the table's own.
         language: BCP 47 tag of captions that name none themselves.
+        texts_only: Rows are texts in several languages without an image; asking for one is an error.
 
     Raises:
         DataError: The table is missing, empty, or a line of it is wrong (the message gives file and line).
@@ -47,13 +50,14 @@ class FolderSource:
     table: Path
     images: Path | None = None
     language: str | None = None
+    texts_only: bool = False
     _keys: list[str] = field(init=False, default_factory=list)
     _entries: dict[str, _Entry] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.images is not None and not self.images.is_dir():
             raise DataError(f"{self.images}: no such folder of images")
-        for line, record in _records(self.table):
+        for line, record in _records(self.table, texts_only=self.texts_only):
             try:
                 self._add(line, record)
             except CaptionError as error:
@@ -64,6 +68,8 @@ class FolderSource:
 
     def _add(self, line: int, record: Mapping[str, Any]) -> None:
         image = next((record[column] for column in _IMAGE_COLUMNS if record.get(column)), None)
+        if image is None and self.texts_only:
+            image = f"line {line}"
         if not isinstance(image, str):
             raise CaptionError(f"no 'image' column; there are: {', '.join(record)}{_hint(record)}")
         captions = parse_captions(record, language=self.language)
@@ -101,8 +107,20 @@ class FolderSource:
         key = self._keys[index]
         entry = self._entries[key]
         path = (self.images or self.table.parent) / key
-        image = LazyImage(path, f"{path} ({self.table.name}:{entry.line})")
+        where = f"{path} ({self.table.name}:{entry.line})"
+        image: Callable[[], Image] = NoImage(where) if self.texts_only else LazyImage(path, where)
         return Sample(key, image, entry.captions, entry.concept, entry.split, entry.license)
+
+
+@dataclass(frozen=True)
+class NoImage:
+    """Stands where an image would, in a table of texts."""
+
+    name: str
+
+    def __call__(self) -> Image:
+        """Raises DataError: there is none."""
+        raise DataError(f"{self.name}: a source with texts_only has no images; leave out the losses that need them")
 
 
 def _hint(record: Mapping[str, Any]) -> str:
@@ -110,7 +128,7 @@ def _hint(record: Mapping[str, Any]) -> str:
     return f"; is {suggestions[0]!r} meant?" if suggestions else ""
 
 
-def _records(table: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _records(table: Path, *, texts_only: bool) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Line number (from 1) and content of each row."""
     if table.suffix.lower() not in _TABLES:
         raise DataError(f"{table}: a table must be one of {', '.join(_TABLES)}")
@@ -120,7 +138,7 @@ def _records(table: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             if table.suffix.lower() == ".jsonl":
                 yield from _jsonl(table, stream)
             else:
-                yield from _csv(table, stream)
+                yield from _csv(table, stream, texts_only=texts_only)
     except FileNotFoundError:
         raise DataError(f"{table}: no such table") from None
     except UnicodeDecodeError as error:
@@ -142,13 +160,13 @@ def _jsonl(table: Path, stream: Iterator[str] | Any) -> Iterator[tuple[int, Mapp
         yield line, record
 
 
-def _csv(table: Path, stream: Any) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _csv(table: Path, stream: Any, *, texts_only: bool) -> Iterator[tuple[int, Mapping[str, Any]]]:
     reader = csv.DictReader(stream, delimiter=_DELIMITERS[table.suffix.lower()], strict=True)
     try:
         columns = reader.fieldnames or []
         if not columns:
             raise DataError(f"{table}: the table is empty")
-        if not set(columns) & set(_IMAGE_COLUMNS):
+        if not texts_only and not set(columns) & set(_IMAGE_COLUMNS):
             raise DataError(
                 f"{table}:1: no 'image' column; there are: {', '.join(columns)}{_hint(dict.fromkeys(columns))}"
             )

@@ -5,6 +5,7 @@ A work item is a step: the worker plans it, reads it and collates it, so nothing
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -26,6 +27,17 @@ Tokenize = Callable[..., TextBatch]
 _ATTEMPTS = 16  # unreadable samples in a row before a place in a batch is given up
 
 
+class Pair(NamedTuple):
+    """One row of a batch, read. ``pivot`` is an English caption of the same image, "" without one."""
+
+    pixels_CHW: Tensor | None
+    caption: str
+    pivot: str
+    language: str
+    concept: str
+    source: str
+
+
 class _Item(NamedTuple):
     """What a worker hands over. Errors go as text: DataLoader would bury an exception in a worker's traceback."""
 
@@ -38,7 +50,7 @@ class _Item(NamedTuple):
 class _Steps(Dataset[_Item]):
     source: Source
     sampler: PairSampler
-    transform: Callable[[Image], Tensor]
+    transform: Callable[[Image], Tensor] | None
     tokenize: Tokenize
     augment: Augment
     draft_size: int | None
@@ -54,29 +66,44 @@ class _Steps(Dataset[_Item]):
 
     def _batch(self, step: int, bad: list[tuple[str, str]]) -> Batch:
         picks = list(enumerate(self.sampler.plan(step)))[self.rank :: self.world_size]
-        read = [self._read(step, row, pick, bad) for row, pick in picks]
-        captions = [pick.caption(sample) for pick, sample, _ in read]
-        languages = tuple(pick.language for pick, _, _ in read)
-        return Batch(
-            pixels_BCHW=default_collate([pixels_CHW for _, _, pixels_CHW in read]),  # in a worker: into shared memory
-            image_BD=None,
-            tokens=tokenize_mixed(self.tokenize, captions, languages),
-            text_BD=None,
-            languages=languages,
-            concepts=tuple(sample.concept for _, sample, _ in read),
-        )
+        pairs = []
+        for row, pick in picks:
+            read, sample, pixels_CHW = self._read(step, row, pick, bad)
+            caption, pivot = read.caption(sample), read.pivot(sample)
+            pairs.append(Pair(pixels_CHW, caption, pivot, read.language, sample.concept, sample.source))
+        return collate(pairs, self.tokenize)
 
-    def _read(self, step: int, row: int, pick: Pick, bad: list[tuple[str, str]]) -> tuple[Pick, Sample, Tensor]:
+    def _read(self, step: int, row: int, pick: Pick, bad: list[tuple[str, str]]) -> tuple[Pick, Sample, Tensor | None]:
         """The picked sample, or the spare that takes its place where it cannot be read."""
         for attempt in range(_ATTEMPTS):
             try:
                 sample = self.source[pick.index]
+                if self.transform is None:
+                    return pick, sample, None
                 image = read_image(sample, draft_size=self.draft_size)
                 return pick, sample, self.transform(self.augment(image, seed=pick.view_seed))
             except DataError as error:
                 bad.append((self.source.meta(pick.index).key, str(error)))
                 pick = self.sampler.spare(step, row, attempt=attempt)
         raise DataError(f"step {step}: {_ATTEMPTS} unreadable samples in a row; the last: {bad[-1][0]}: {bad[-1][1]}")
+
+
+def collate(pairs: Sequence[Pair], tokenize: Tokenize) -> Batch:
+    """Rows as a batch; texts are padded to the longest of them."""
+    captions = [pair.caption for pair in pairs]
+    languages = tuple(pair.language for pair in pairs)
+    pixels = [pair.pixels_CHW for pair in pairs if pair.pixels_CHW is not None]
+    return Batch(
+        pixels_BCHW=default_collate(pixels) if pixels else None,  # in a worker: into shared memory
+        image_BD=None,
+        tokens=tokenize_mixed(tokenize, captions, languages),
+        text_BD=None,
+        languages=languages,
+        concepts=tuple(pair.concept for pair in pairs),
+        captions=tuple(captions),
+        pivots=tuple(pair.pivot for pair in pairs),
+        sources=tuple(pair.source for pair in pairs),
+    )
 
 
 def read_image(sample: Sample, *, draft_size: int | None) -> Image:
@@ -105,7 +132,7 @@ def batches(
     source: Source,
     sampler: PairSampler,
     *,
-    transform: Callable[[Image], Tensor],
+    transform: Callable[[Image], Tensor] | None,
     tokenize: Tokenize,
     steps: int,
     start_step: int = 0,
@@ -120,7 +147,7 @@ def batches(
     Args:
         source: Where samples come from; the sampler was made for it.
         sampler: Plans each step.
-        transform: The image encoder's own, RGB image to pixels_CHW.
+        transform: The image encoder's own, RGB image to pixels_CHW; None reads no images at all.
         tokenize: The text encoder's own: ``tokenize(texts, language=...)``.
         steps: Number of the step after the last one.
         start_step: The first step; a resumed run gives the next one.
@@ -140,9 +167,9 @@ def batches(
         batch_size=None,
         sampler=range(start_step, steps),
         num_workers=num_workers,
-        collate_fn=_as_is,
+        collate_fn=as_is,
         prefetch_factor=2 if num_workers else None,
-        worker_init_fn=_one_thread if num_workers else None,
+        worker_init_fn=one_thread if num_workers else None,
         generator=torch.Generator(),  # the loader draws a seed for its workers: not from the run's own generator
     )
     for item in loader:
@@ -153,9 +180,14 @@ def batches(
         yield item.batch
 
 
-def _as_is(item: Any) -> Any:
+def as_is(item: Any) -> Any:
+    """Items are batches already."""
     return item
 
 
-def _one_thread(worker: int) -> None:
-    torch.set_num_threads(1)  # workers share the cores with each other
+def one_thread(worker: int) -> None:
+    """For workers: they share the cores with each other, and read on when the job is asked to stop."""
+    torch.set_num_threads(1)
+    # Ctrl-C and SIGTERM go to the whole process group, and the step under way still needs its batch.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlkit.data.captions import tag
+from vlkit.data.quotas import rank_in_group
 from vlkit.errors import DataError
-from vlkit.spec.data import EnglishShareMixing, MixingSpec, TemperatureMixing, UniformMixing
+from vlkit.spec.data import EnglishShareMixing, MixingSpec, TemperatureMixing, UniformMixing, WeightsMixing
 from vlkit.types import Sample, SampleMeta, Source
 
 _EPOCH, _STEP, _SPARE = 1, 2, 3  # streams of random numbers that must not meet
@@ -39,6 +40,11 @@ class Pick:
         """The caption that was picked."""
         texts = sample.captions[self.language]
         return texts[self.caption_index % len(texts)]
+
+    def pivot(self, sample: Sample) -> str:
+        """An English caption of the same image: its translation where the languages' captions come in step, or ""."""
+        texts = sample.captions.get("en", ())
+        return texts[self.caption_index % len(texts)] if texts else ""
 
 
 def read_metas(source: Source) -> list[SampleMeta]:
@@ -77,7 +83,7 @@ class PairSampler:
     ) -> None:
         self.batch_size, self.seed = batch_size, seed
         self.mixing: MixingSpec = mixing or UniformMixing()
-        self.languages = _allowed(metas, languages)
+        self.languages = _allowed(metas, chosen_languages(self.mixing, languages))
         # Most samples share their languages and counts: what hangs on those is worked out once a kind.
         kinds: dict[_Kind, int] = {}
         kind_of = np.array(
@@ -156,7 +162,7 @@ class PairSampler:
         random = np.random.default_rng([self.seed, _EPOCH, epoch])
         order = random.permutation(len(self._pool))
         # At most _cap images of a concept, then as many as fill the batches, chosen by the random order.
-        order = order[_rank_in_group(self._group[order]) < self._cap]
+        order = order[rank_in_group(self._group[order]) < self._cap]
         order = order[: self.steps_per_epoch * self.batch_size]
         place = random.permutation(int(self._group.max()) + 1)
         order = order[np.argsort(place[self._group[order]], kind="stable")]
@@ -173,19 +179,45 @@ class PairSampler:
         for number, row in enumerate(amounts):
             if row.any():
                 weights = np.zeros(len(row))
-                weights[row > 0] = self._weights(np.flatnonzero(row), totals)
+                members = np.flatnonzero(row)
+                names = [self.languages[number] for number in members.tolist()]
+                weights[members] = language_weights(self.mixing, names, totals[members])
                 cdfs[number] = np.cumsum(weights)
                 cdfs[number] /= cdfs[number, -1]  # ends in exactly 1, also behind languages of weight 0
         return cdfs
 
-    def _weights(self, members: NDArray[np.int64], totals: NDArray[np.float64]) -> NDArray[np.float64]:
-        if isinstance(self.mixing, TemperatureMixing):
-            return np.asarray(totals[members] ** self.mixing.alpha, dtype=np.float64)
-        if isinstance(self.mixing, EnglishShareMixing):
-            english = np.array([self.languages[number] == "en" for number in members.tolist()])
-            if english.any() and not english.all():
-                return np.where(english, self.mixing.share, (1 - self.mixing.share) / (~english).sum())
-        return np.ones(len(members))
+
+def language_weights(
+    mixing: MixingSpec, languages: Sequence[str], totals: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Chances of an image's languages, relative to each other; ``totals`` are the captions of each in all the data."""
+    if isinstance(mixing, TemperatureMixing) and totals is not None:
+        return np.asarray(totals**mixing.alpha, dtype=np.float64)
+    if isinstance(mixing, EnglishShareMixing):
+        english = np.array([language == "en" for language in languages])
+        if english.any() and not english.all():
+            return np.where(english, mixing.share, (1 - mixing.share) / (~english).sum())
+    if isinstance(mixing, WeightsMixing):
+        weights = {tag(code): weight for code, weight in mixing.weights.items()}
+        return np.array([weights.get(language, 0.0) for language in languages])
+    return np.ones(len(languages))
+
+
+def chosen_languages(mixing: MixingSpec, languages: Sequence[str] | None) -> Sequence[str] | None:
+    """The languages to learn from: those with a weight, where each has one of its own.
+
+    Raises:
+        DataError: A language of data.languages has no weight.
+    """
+    if not isinstance(mixing, WeightsMixing):
+        return languages
+    weighted = [tag(code) for code in mixing.weights]
+    if without := [code for code in languages or () if tag(code) not in weighted]:
+        raise DataError(
+            f"data.mixing.weights gives no weight to {', '.join(without)} of data.languages; it has: "
+            f"{', '.join(mixing.weights)}"
+        )
+    return weighted if languages is None else languages
 
 
 def _allowed(metas: Sequence[SampleMeta], languages: Sequence[str] | None) -> tuple[str, ...]:
@@ -222,13 +254,3 @@ def _batches_an_epoch(sizes: NDArray[np.int64], batch_size: int) -> tuple[int, i
         else:
             high = middle - 1
     return low, low
-
-
-def _rank_in_group(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many of the same group come before each entry."""
-    by_group = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(groups[by_group]) != 0])
-    lengths = np.diff(np.r_[starts, len(groups)])
-    rank = np.empty(len(groups), dtype=np.int64)
-    rank[by_group] = np.arange(len(groups)) - np.repeat(starts, lengths)
-    return rank

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import glob
-import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,8 @@ from vlkit.data.index import Row, read_index, read_record
 from vlkit.errors import DataError
 from vlkit.types import Sample, SampleMeta
 
-_RANGE = re.compile(r"\{([^{}]*)\}")
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_NUMBERS = re.compile(r"\{(\d+\.\.\d+)\}")
 
 
 def expand(pattern: str) -> tuple[Path, ...]:
@@ -32,7 +32,7 @@ def expand(pattern: str) -> tuple[Path, ...]:
             )
         return tuple(paths)
     found: list[Path] = []
-    for piece in _braces(pattern):
+    for piece in braces(pattern):
         if any(character in piece for character in "*?["):
             found += [Path(match) for match in sorted(glob.glob(piece))]  # noqa: PTH207 - absolute patterns too
         else:
@@ -46,8 +46,9 @@ def expand(pattern: str) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def _braces(pattern: str) -> list[str]:
-    match = _RANGE.search(pattern)
+def braces(pattern: str, *, ranges_only: bool = False) -> list[str]:
+    """What a pattern with ``{0000..0009}`` and ``{a,b}`` stands for; ``ranges_only`` leaves ``{a,b}`` alone."""
+    match = (_NUMBERS if ranges_only else _BRACES).search(pattern)
     if match is None:
         return [pattern]
     inside = match.group(1)
@@ -56,9 +57,8 @@ def _braces(pattern: str) -> list[str]:
         options = [str(number).zfill(len(span[1])) for number in range(first, last + 1)]
     else:
         options = inside.split(",")
-    return list(
-        itertools.chain.from_iterable(_braces(pattern[: match.start()] + o + pattern[match.end() :]) for o in options)
-    )
+    made = (pattern[: match.start()] + option + pattern[match.end() :] for option in options)
+    return [found for one in made for found in braces(one, ranges_only=ranges_only)]
 
 
 class ShardSource:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vlkit.data.concepts import held_out
@@ -68,6 +68,32 @@ class ConcatSource:
         return source.meta(inside)
 
 
+@dataclass(frozen=True)
+class Named:
+    """The samples of ``source``, each with the name of its collection."""
+
+    source: Source
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Sample:
+        """One sample; its image is decoded only when called for."""
+        return replace(self.source[index], source=self.name)
+
+    def meta(self, index: int) -> SampleMeta:
+        """Key, concept, split and languages, without reading the image."""
+        return self.source.meta(index)
+
+
+def source_names(sources: Sequence[spec.SourceSpec]) -> list[str]:
+    """What metrics call each source: the last part of its path, the whole path where others end so too."""
+    paths = [source.name if isinstance(source, spec.BuiltSource) else source.path for source in sources]
+    short = [path.rstrip("/").rpartition("/")[2] or path for path in paths]
+    return [path if short.count(name) > 1 else name for path, name in zip(paths, short, strict=True)]
+
+
 def open_source(source: spec.SourceSpec) -> Source:
     """The samples that a source spec describes, all splits; a data set that vlkit builds itself is built if need be.
 
@@ -78,10 +104,15 @@ def open_source(source: spec.SourceSpec) -> Source:
         return ShardSource(expand(source.path), language=source.language)
     if isinstance(source, spec.FolderSource):
         images = None if source.images is None else Path(source.images)
-        return FolderSource(Path(source.path), images=images, language=source.language)
+        return FolderSource(Path(source.path), images=images, language=source.language, texts_only=source.texts_only)
+    return ShardSource(expand(built_path(source)))
+
+
+def built_path(source: spec.BuiltSource) -> str:
+    """The folder of a data set that vlkit builds itself; it is built if need be."""
     from vlkit.data.build import built_folder
 
-    return ShardSource(expand(str(built_folder(source.name, image_size=source.image_size))))
+    return str(built_folder(source.name, image_size=source.image_size))
 
 
 def open_sources(data: spec.DataSpec, *, split: str = "train") -> Source:
@@ -94,7 +125,8 @@ def open_sources(data: spec.DataSpec, *, split: str = "train") -> Source:
         UnknownName: No sample has that split.
         DataError: More concepts are to be kept back than there are.
     """
-    opened = tuple(open_source(source) for source in data.sources)
+    names = source_names(data.sources)
+    opened = tuple(Named(open_source(source), name) for source, name in zip(data.sources, names, strict=True))
     whole: Source = opened[0] if len(opened) == 1 else ConcatSource(opened)
     if split == "all":
         return whole
@@ -123,9 +155,19 @@ def open_sources(data: spec.DataSpec, *, split: str = "train") -> Source:
     return whole if len(indices) == len(whole) else Subset(whole, indices)
 
 
+def source_numbers(source: Source) -> list[int]:
+    """Which of the sources of a recipe each sample is from; ``source`` is what open_sources gave."""
+    if isinstance(source, Subset):
+        whole = source_numbers(source.source)
+        return [whole[index] for index in source.indices]
+    if isinstance(source, ConcatSource):
+        return [number for number, part in enumerate(source.sources) for _ in range(len(part))]
+    return [0] * len(source)
+
+
 def problems(source: Source) -> dict[str, str]:
     """Name -> reason of all broken samples that the sources under ``source`` had to leave out."""
-    if isinstance(source, Subset):
+    if isinstance(source, Subset | Named):
         return problems(source.source)
     if isinstance(source, ConcatSource):
         return {name: reason for part in source.sources for name, reason in problems(part).items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 from vlkit.data.folder import FolderSource
 from vlkit.data.shards import ShardSource, expand
 from vlkit.data.sources import problems
+from vlkit.data.tree import TreeSource
 from vlkit.types import Source
 
 
@@ -25,13 +26,15 @@ class Summary:
 
 
 def open_path(path: str, *, language: str | None = None) -> Source:
-    """Shards (a tar, a folder of tars, a pattern) or a table, told apart by the name.
+    """Shards (a tar, a folder of tars, a pattern), a table, or a folder of images, told apart by what is there.
 
     Raises:
         DataError: Missing, empty or of a wrong form.
     """
     if Path(path).suffix.lower() in (".jsonl", ".csv", ".tsv"):
         return FolderSource(Path(path), language=language)
+    if Path(path).is_dir() and not any(Path(path).glob("*.tar")):
+        return TreeSource(Path(path), language=language)
     return ShardSource(expand(path), language=language)
 
 

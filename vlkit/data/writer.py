@@ -12,17 +12,42 @@ from typing import Any
 
 from vlkit.errors import DataError
 
+_BLOCK = 512
+_END = 20 * _BLOCK  # a tar is filled up to a multiple of this
+
 
 class ShardWriter:
-    """Writes samples into ``PREFIX-0000.tar``, ``PREFIX-0001.tar``, ... of at most ``per_shard`` samples.
+    """Writes samples into ``PREFIX-0000.tar``, ``PREFIX-0001.tar``, ...; a shard has its name once it is whole.
 
     Headers carry neither time nor owner, so the bytes depend on the samples alone.
+
+    Args:
+        folder: Made if need be.
+        prefix: Of the shards' names.
+        per_shard: Most samples of a shard.
+        max_bytes: Most bytes of a shard (a single larger sample is a shard of its own); None for any number.
+        first: Number of the first shard.
+
+    Attributes:
+        paths: Whole shards and the one at hand.
+        sizes: Name -> samples of the whole shards, and of the one at hand.
     """
 
-    def __init__(self, folder: Path, *, prefix: str = "shard", per_shard: int = 1000) -> None:
-        self.folder, self.prefix, self.per_shard = folder, prefix, per_shard
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        prefix: str = "shard",
+        per_shard: int | None = 1000,
+        max_bytes: int | None = None,
+        first: int = 0,
+    ) -> None:
+        self.folder, self.prefix, self.per_shard, self.max_bytes, self.first = (
+            folder, prefix, per_shard, max_bytes, first,
+        )  # fmt: skip
         self.count = 0
         self.paths: list[Path] = []
+        self.sizes: dict[str, int] = {}
         self._tar: tarfile.TarFile | None = None
 
     def __enter__(self) -> ShardWriter:
@@ -32,17 +57,25 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close()
+        if kind is None:
+            self._close()
+        elif self._tar is not None:
+            self._tar.close()
+            _half(self.paths[-1]).unlink(missing_ok=True)
 
-    def write(self, key: str, members: Mapping[str, bytes]) -> None:
+    def write(self, key: str, members: Mapping[str, bytes]) -> bool:
         """Adds one sample; ``members`` maps suffix ("png", "json", "txt") to content.
+
+        Returns:
+            Whether it is the first one of a new shard: all shards before are whole now.
 
         Raises:
             DataError: The key has a dot or a path, which readers would take for a suffix or a folder.
         """
         if not key or "." in key or "/" in key:
             raise DataError(f"sample key {key!r}: must be non-empty, without '.' and '/'")
-        if self.count % self.per_shard == 0:
+        new = self._tar is None or self._full(members)
+        if new:
             self._open()
         if self._tar is None:
             raise DataError("ShardWriter is used outside its with block")
@@ -51,17 +84,34 @@ class ShardWriter:
             info.size, info.mtime, info.mode = len(content), 0, 0o644
             self._tar.addfile(info, io.BytesIO(content))
         self.count += 1
+        self.sizes[self.paths[-1].name] += 1
+        return new
+
+    def _full(self, members: Mapping[str, bytes]) -> bool:
+        if self._tar is None:
+            return True
+        if self.per_shard is not None and self.sizes[self.paths[-1].name] >= self.per_shard:
+            return True
+        more = sum(_BLOCK - (-len(content) // _BLOCK) * _BLOCK for content in members.values())
+        end = -(-(self._tar.offset + more + 2 * _BLOCK) // _END) * _END
+        return self.max_bytes is not None and end > self.max_bytes
 
     def _open(self) -> None:
         self._close()
-        path = self.folder / f"{self.prefix}-{len(self.paths):04d}.tar"
-        self._tar = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 - closed when the shard is full
+        path = self.folder / f"{self.prefix}-{self.first + len(self.paths):04d}.tar"
+        self._tar = tarfile.open(_half(path), "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 - closed when full
         self.paths.append(path)
+        self.sizes[path.name] = 0
 
     def _close(self) -> None:
         if self._tar is not None:
             self._tar.close()
             self._tar = None
+            _half(self.paths[-1]).replace(self.paths[-1])
+
+
+def _half(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
 
 
 def json_bytes(value: Mapping[str, Any]) -> bytes:

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from vlkit.spec.base import Spec
 
 
-class WebDatasetSource(Spec):
+class _Source(Spec):
+    """What all sources share."""
+
+    weight: float | None = Field(default=None, gt=0)
+    """Share of this source in the batches, relative to the others' weights; null (then for all): by size."""
+
+
+class WebDatasetSource(_Source):
     """WebDataset shards: tar files whose members share a key (`0001.png`, `0001.json`)."""
 
     kind: Literal["webdataset"] = "webdataset"
     path: str
-    """A tar file, a folder of tar files, or a brace pattern (`data/train-{0000..0009}.tar`)."""
+    """A tar file, a folder of tar files, a brace pattern (`data/train-{0000..0009}.tar`), such a pattern behind
+    `https://`, `s3://`, ..., or `pipe:COMMAND` whose output is a tar."""
     language: str | None = None
     """BCP 47 tag of plain `.txt` captions; captions in `.json` carry their own."""
+    sampling: Literal["auto", "index", "stream"] = "auto"
+    """index: any sample at any time, local files only. stream: some shards at a time (`data.stream`). auto: index for
+    local files, stream for all else."""
 
 
-class FolderSource(Spec):
+class FolderSource(_Source):
     """A table (JSONL or CSV) of image paths and captions beside a folder of images."""
 
     kind: Literal["folder"] = "folder"
@@ -29,9 +40,11 @@ class FolderSource(Spec):
     """Folder that image paths are relative to; null takes the table's own folder."""
     language: str | None = None
     """BCP 47 tag of the captions where the table has no language column."""
+    texts_only: bool = False
+    """The table holds texts in several languages and no images, for losses between texts."""
 
 
-class BuiltSource(Spec):
+class BuiltSource(_Source):
     """A data set that vlkit builds itself, once, into the cache (`vlkit data build`)."""
 
     kind: Literal["built"] = "built"
@@ -66,7 +79,43 @@ class EnglishShareMixing(Spec):
     """Share of English."""
 
 
-MixingSpec = Annotated[UniformMixing | TemperatureMixing | EnglishShareMixing, Field(discriminator="kind")]
+class WeightsMixing(Spec):
+    """Every language with a share of its own: the language of a pair is drawn first, then an image that has it."""
+
+    kind: Literal["weights"] = "weights"
+    weights: dict[str, float] = Field(min_length=1)
+    """BCP 47 tag -> weight, relative to the others; languages that are not named are not learned from."""
+
+    @field_validator("weights")
+    @classmethod
+    def _positive(cls, weights: dict[str, float]) -> dict[str, float]:
+        if wrong := [language for language, weight in weights.items() if weight <= 0]:
+            raise ValueError(
+                f"weights must be above 0 (those of {', '.join(wrong)} are not); leave a language out instead"
+            )
+        return weights
+
+
+MixingSpec = Annotated[
+    UniformMixing | TemperatureMixing | EnglishShareMixing | WeightsMixing, Field(discriminator="kind")
+]
+
+
+class StreamSpec(Spec):
+    """How shards are read that are too far or too many to be read at random places."""
+
+    window_shards: int = Field(default=4, ge=1)
+    """Shards that a reader holds at a time; samples are drawn at random from all of them."""
+    resample: bool = False
+    """Draw the shards of each window anew, without end; false reads every shard once an epoch."""
+    retries: int = Field(default=4, ge=0)
+    """How often a shard that cannot be fetched is tried again, after 1, 2, 4, ... times `backoff`."""
+    backoff: float = Field(default=1.0, ge=0)
+    """Seconds before the first retry."""
+    timeout: float = Field(default=60.0, gt=0)
+    """Seconds without a byte after which a fetch has failed."""
+    cache_gb: float = Field(default=0.0, ge=0)
+    """Keep fetched shards in the cache folder, up to so many gigabytes; 0 deletes each after use."""
 
 
 class AugmentSpec(Spec):
@@ -93,6 +142,12 @@ class DataSpec(Spec):
     """BCP 47 tags to learn from; null takes every language of the data."""
     mixing: MixingSpec = UniformMixing()
     """How the language of each caption is drawn."""
+    language_batches: Literal["mixed", "single"] = "mixed"
+    """single: all captions of a batch are in one language, so that no pair is told apart by its language alone."""
+    stream: StreamSpec = StreamSpec()
+    """How shards are read that are not indexed (`sampling` of a source)."""
+    jpeg_draft: bool = True
+    """Decode large JPEGs for training at 1/2, 1/4 or 1/8 of their size where that still covers the encoder's input."""
     augment: AugmentSpec = AugmentSpec()
     """Random variations of the images."""
     holdout_concepts: int = Field(default=0, ge=0)
@@ -100,4 +155,13 @@ class DataSpec(Spec):
     distinct_concepts: bool = True
     """Never two pairs of one concept in a batch, where there are enough concepts."""
     max_bad_share: float = Field(default=0.01, ge=0.0, le=1.0)
-    """Unreadable samples are skipped and named up to this share, an error above it."""
+    """Unreadable samples are skipped and named up to this share, an error above it (streams: of the last 10,000)."""
+
+    @model_validator(mode="after")
+    def _weights_for_all_or_none(self) -> DataSpec:
+        given = [source.weight is not None for source in self.sources]
+        if any(given) and not all(given):
+            raise ValueError(
+                f"sources: {sum(given)} of {len(given)} have a weight; give one to each of them, or to none (by size)"
+            )
+        return self

@@ -1,0 +1,65 @@
+"""Fixed shares without chance in the long run: each block of steps holds every stratum exactly so many times.
+
+Within a block the order is random, so that batches vary; over a block the shares are as asked for, to the nearest row.
+As all blocks hold the same counts, how often a stratum came before any step is known without looking at those steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_ROWS_A_BLOCK = 2048  # at least: shares are then met to 1 in 2000
+
+
+class Quotas:
+    """``draw(step)`` deals ``rows`` places of a step to strata by their weights; a pure function of the step.
+
+    Args:
+        weights: Of the strata, relative to each other, at least 0.
+        rows: Places a step.
+        seed: Numbers that no other stream of random numbers has.
+    """
+
+    def __init__(self, weights: Sequence[float], *, rows: int, seed: Sequence[int]) -> None:
+        self.rows, self.seed = rows, tuple(seed)
+        self.steps = -(-_ROWS_A_BLOCK // rows)
+        exact = np.asarray(weights, dtype=np.float64) / np.sum(weights) * (self.steps * rows)
+        counts = np.floor(exact).astype(np.int64)
+        short = self.steps * rows - int(counts.sum())
+        counts[np.argsort(counts - exact, kind="stable")[:short]] += 1  # the largest remainders
+        self.counts = counts
+        self._block = lru_cache(maxsize=2)(self._make_block)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_block"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._block = lru_cache(maxsize=2)(self._make_block)
+
+    def draw(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The stratum of each row of a step, and how many rows of that stratum came before it since step 0."""
+        block, inside = divmod(step, self.steps)
+        strata, before = self._block(block)
+        here = slice(inside * self.rows, (inside + 1) * self.rows)
+        return strata[here], before[here] + block * self.counts[strata[here]]
+
+    def _make_block(self, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        strata = np.repeat(np.arange(len(self.counts)), self.counts)
+        np.random.default_rng([*self.seed, block]).shuffle(strata)
+        return strata, rank_in_group(strata)
+
+
+def rank_in_group(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many of the same group come before each entry."""
+    by_group = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(groups[by_group]) != 0])
+    lengths = np.diff(np.r_[starts, len(groups)])
+    rank = np.empty(len(groups), dtype=np.int64)
+    rank[by_group] = np.arange(len(groups)) - np.repeat(starts, lengths)
+    return rank
