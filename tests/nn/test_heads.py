@@ -74,8 +74,9 @@ def test_centring_removes_the_fitted_mean_and_any_scale() -> None:
 
 def test_the_mean_is_saved_and_only_where_there_is_one() -> None:
     head = build_head(MlpHead(hidden=4, center=True), 16, 8)
+    assert head.needs_mean
     head.fit_mean(features())
-    assert head.centers and "mean_D" in head.state_dict()
+    assert not head.needs_mean and "mean_D" in head.state_dict()
     assert "mean_D" not in dict(head.named_parameters())
     other = build_head(MlpHead(hidden=4, center=True), 16, 8)
     other.load_state_dict(head.state_dict())
@@ -193,7 +194,7 @@ def test_a_head_without_a_linear_map_takes_none() -> None:
 @pytest.mark.parametrize("spec", [LinearHead(), MlpHead(hidden=8, center=True)])
 def test_the_rows_of_a_classifier_stand_for_its_classes(spec) -> None:
     head, given = build_head(spec, 16, 8).eval(), rows()
-    if head.centers:
+    if head.needs_mean:
         head.fit_mean(features())
     centred = given.weight_KD - given.weight_KD.mean(0)
     expected = head(centred + (0 if head.mean_D is None else head.mean_D))

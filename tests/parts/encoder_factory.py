@@ -11,6 +11,7 @@ from PIL import Image
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 TEXTS = ["a cat", "ein sehr großer Hund läuft über den Berg", "猫", "قطة صغيرة"]
+NLLB_CODES = ["eng_Latn", "deu_Latn", "afr_Latn", "als_Latn", "uzn_Latn"]
 SPECIALS = ["<pad>", "<s>", "</s>", "<unk>"]
 
 
@@ -139,6 +140,24 @@ def chinese_clip(folder: Path) -> Path:
     return _save(ChineseCLIPModel(config), fast_tokenizer(), folder)
 
 
+def alt_clip(folder: Path) -> Path:
+    from transformers import AltCLIPConfig, AltCLIPModel, CLIPImageProcessor
+
+    text = {**_SIZES, "vocab_size": 300, "project_dim": 12, "pad_token_id": 1, "type_vocab_size": 1}
+    config = AltCLIPConfig(text_config=text, vision_config=_VISION, projection_dim=12)
+    CLIPImageProcessor(size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
+    return _save(AltCLIPModel(config), fast_tokenizer(pad_id=1), folder)
+
+
+def metaclip_2(folder: Path) -> Path:
+    from transformers import CLIPImageProcessor, MetaClip2Config, MetaClip2Model
+
+    # like the released models, ends at id 2, which here is no sign of a legacy config
+    config = MetaClip2Config(text_config=_clip_text_sizes(), vision_config=_VISION, projection_dim=12)
+    CLIPImageProcessor(size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
+    return _save(MetaClip2Model(config), fast_tokenizer(pad_id=0), folder)
+
+
 def siglip(folder: Path) -> Path:
     from transformers import SiglipConfig, SiglipImageProcessor, SiglipModel
 
@@ -191,8 +210,19 @@ def resnet(folder: Path) -> Path:
     )
 
 
-def open_clip_folder(folder: Path, *, siglip_like: bool = False, hf_text: Path | None = None) -> Path:
-    """An open_clip model in hub layout: native text tower, SigLIP-like one, or a transformers one from ``hf_text``."""
+def open_clip_folder(
+    folder: Path,
+    *,
+    siglip_like: bool = False,
+    hf_text: Path | None = None,
+    timm: str | None = None,
+    vision: dict[str, Any] | None = None,
+    more: dict[str, Any] | None = None,
+) -> Path:
+    """An open_clip model in hub layout: native text tower, SigLIP-like one, or a transformers one from ``hf_text``.
+
+    ``timm`` names an architecture for the images, ``vision`` another native one, ``more`` settings of the whole model.
+    """
     import open_clip
     from safetensors.torch import save_file
 
@@ -220,6 +250,10 @@ def open_clip_folder(folder: Path, *, siglip_like: bool = False, hf_text: Path |
         from transformers import AutoTokenizer
 
         AutoTokenizer.from_pretrained(hf_text).save_pretrained(folder)
+    if timm is not None:
+        config["vision_cfg"] = {"timm_model_name": timm, "timm_pool": "", "timm_proj": "linear", "image_size": 160}
+    config |= {"vision_cfg": vision} if vision else {}
+    config |= more or {}
     torch.manual_seed(2)
     folder.mkdir(exist_ok=True)
     preprocess = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4], "interpolation": "bicubic", "resize_mode": "squash"}
@@ -230,3 +264,39 @@ def open_clip_folder(folder: Path, *, siglip_like: bool = False, hf_text: Path |
             torch.nn.init.normal_(parameter, std=0.2)
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     return folder
+
+
+def coca_folder(folder: Path) -> Path:
+    """CoCa: attentional pooling, a class token at the end of the text, and a caption decoder."""
+    vision = {
+        "image_size": 32, "patch_size": 8, "width": 16, "layers": 2, "head_width": 8, "attentional_pool": True,
+        "attn_pooler_heads": 2, "attn_pooler_queries": 4, "output_tokens": True,
+    }  # fmt: skip
+    text = {
+        "context_length": 20, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2, "embed_cls": True,
+        "output_tokens": True,
+    }  # fmt: skip
+    decoder = {"context_length": 20, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1, "attn_pooler_heads": 2}
+    more = {"text_cfg": text, "multimodal_cfg": decoder, "custom_text": True}
+    return open_clip_folder(folder, vision=vision, more=more)
+
+
+def nllb_tokenizer() -> Any:
+    from transformers import NllbTokenizer
+
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "▁", *"abcdefghijklmnopqrstuvwxyz", "▁a"]
+    vocabulary = {piece: index for index, piece in enumerate(pieces)}
+    return NllbTokenizer(vocab=vocabulary, merges=[("▁", "a")], extra_special_tokens=NLLB_CODES)
+
+
+def nllb(folder: Path) -> Path:
+    """An NLLB-type encoder-decoder, whose tokenizer puts the language before the text."""
+    from transformers import M2M100Config, M2M100Model
+
+    tokenizer = nllb_tokenizer()
+    config = M2M100Config(
+        vocab_size=len(tokenizer), d_model=16, encoder_layers=2, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=80, pad_token_id=1,
+        bos_token_id=0, eos_token_id=2, decoder_start_token_id=2,
+    )  # fmt: skip
+    return _save(M2M100Model(config), tokenizer, folder)

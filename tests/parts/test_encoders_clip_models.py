@@ -30,19 +30,26 @@ def _close(one: torch.Tensor, other: torch.Tensor) -> None:
     torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("flavour", ["native", "siglip", "hf_text"])
+@pytest.mark.parametrize("flavour", ["native", "siglip", "hf_text", "coca", "timm"])
 def test_open_clip_folder_equals_open_clip(flavour: str, tmp_path: Path) -> None:
     import open_clip
 
     hf_text = factory.xlm_roberta(tmp_path / "xlmr") if flavour == "hf_text" else None
-    folder = factory.open_clip_folder(tmp_path / "oc", siglip_like=flavour == "siglip", hf_text=hf_text)
+    if flavour == "coca":
+        folder = factory.coca_folder(tmp_path / "oc")
+    else:
+        timm = "test_vit" if flavour == "timm" else None
+        folder = factory.open_clip_folder(tmp_path / "oc", siglip_like=flavour == "siglip", hf_text=hf_text, timm=timm)
     image, text, scale_bias = load_open_clip(str(folder))
     model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
     model.eval()
     tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
     pixels_BCHW = torch.stack([preprocess(factory.random_image(seed)) for seed in range(3)])
     with torch.no_grad():
-        want = model.encode_image(pixels_BCHW), model.encode_text(tokenizer(_LONG))
+        want = (
+            model.encode_image(pixels_BCHW, normalize=False),
+            model.encode_text(tokenizer(_LONG), normalize=False),
+        )
     got = _ours(image, text)
     _close(got[0], want[0])
     _close(got[1], want[1])
@@ -84,20 +91,22 @@ def test_open_clip_pickle_is_refused(tmp_path: Path) -> None:
 
 
 def test_no_hub_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with pytest.raises(AssetError) as caught:
         load_open_clip("nllb-clip-base/v1")
     assert str(caught.value).startswith(
         "cannot load the weights of open_clip:nllb-clip-base/v1 (the hub was not asked: HF_HUB_OFFLINE=1 is set): "
     )
     assert str(caught.value).endswith("open_clip_model.safetensors and the tokenizer's files")
-    from huggingface_hub import constants
-
     assert not constants.HF_HUB_OFFLINE
 
 
 _HF: dict[str, Callable[[Path], Path]] = {
     "clip": factory.clip, "siglip": factory.siglip, "vision_text": factory.vision_text, "chinese": factory.chinese_clip,
+    "alt": factory.alt_clip, "metaclip_2": factory.metaclip_2,
 }  # fmt: skip
 
 
@@ -110,7 +119,7 @@ def test_hf_folder_equals_transformers(kind: str, tmp_path: Path) -> None:
     model = AutoModel.from_pretrained(folder).eval()
     processor, tokenizer = AutoImageProcessor.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     options = {"padding": "max_length"} if kind == "siglip" else {"padding": True}
-    cut = model.config.text_config.max_position_embeddings
+    cut = text.tokenizer.max_length
     tokens = tokenizer(_LONG, return_tensors="pt", truncation=True, max_length=cut, **options)
     if kind == "siglip":  # its own processor passes no mask
         tokens.pop("attention_mask")

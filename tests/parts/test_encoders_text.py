@@ -13,14 +13,14 @@ import torch
 
 from vlkit.errors import AssetError, DataError, UnknownName, VlkitError
 from vlkit.parts.text import TEXT_ENCODERS, build_text_encoder, text_encoder
-from vlkit.spec.parts import HfText, OpenClipText, TinyText
+from vlkit.spec.parts import HfText, MultiwayText, OpenClipText, TinyText
 from vlkit.types import TextBatch, TextEncoder
 
 _HF: dict[str, Callable[[Path], Path]] = {
     "bert": factory.bert, "xlm_roberta": factory.xlm_roberta, "llama": factory.llama, "t5": factory.t5,
     "clip_text": factory.clip_text, "clip": factory.clip, "siglip": factory.siglip, "vision_text": factory.vision_text,
 }  # fmt: skip
-_KINDS = [*_HF, "tiny", "open_clip", "open_clip_hf"]
+_KINDS = [*_HF, "tiny", "multiway", "open_clip", "open_clip_hf"]
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,7 @@ def specs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     root = tmp_path_factory.mktemp("models")
     found: dict[str, Any] = {name: HfText(name=str(make(root / name))) for name, make in _HF.items()}
     found["tiny"] = TinyText()
+    found["multiway"] = MultiwayText(width=32, heads=2, ffn=64, layers=1, vl_layers=1)
     found["open_clip"] = OpenClipText(name=str(factory.open_clip_folder(root / "oc")))
     hf_text = factory.open_clip_folder(root / "oc_hf", hf_text=Path(found["xlm_roberta"].name))
     found["open_clip_hf"] = OpenClipText(name=str(hf_text))
@@ -55,6 +56,26 @@ def test_one_equals_many(kind: str, specs: dict[str, Any]) -> None:
         torch.testing.assert_close(_features(encoder, [text])[0], row, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in _KINDS if kind != "open_clip_hf"])
+def test_features_and_states_in_one_pass_and_what_the_ids_mean(kind: str, specs: dict[str, Any]) -> None:
+    encoder: Any = build_text_encoder(specs[kind])
+    tokens = encoder.tokenize(factory.TEXTS)
+    with torch.no_grad():
+        features_BD, states_BLD = encoder.pooled_and_states(tokens)
+        torch.testing.assert_close(features_BD, encoder(tokens))
+    width = getattr(encoder, "states_width", encoder.width)
+    assert states_BLD.shape == (*tokens.ids_BL.shape, width)
+    known = encoder.vocabulary()
+    assert known.starts_V.shape == known.ends_V.shape == known.special_V.shape == (encoder.vocab_size,)
+    assert not known.special_V.all() and (known.special_V <= known.starts_V).all()
+
+
+def test_a_transformers_tower_inside_open_clip_gives_no_states(specs: dict[str, Any]) -> None:
+    encoder: Any = build_text_encoder(specs["open_clip_hf"])
+    with pytest.raises(VlkitError, match="name that tower itself, with kind hf"):
+        encoder.pooled_and_states(encoder.tokenize(factory.TEXTS))
+
+
 @pytest.mark.parametrize("kind", [kind for kind in _KINDS if kind not in {"siglip", "open_clip"}])
 def test_left_and_right_padding_give_the_same(kind: str, specs: dict[str, Any]) -> None:
     encoder = build_text_encoder(specs[kind])
@@ -72,7 +93,7 @@ def test_left_and_right_padding_give_the_same(kind: str, specs: dict[str, Any]) 
 def test_saved_config_and_state_give_the_same_features(kind: str, specs: dict[str, Any], tmp_path: Path) -> None:
     first = build_text_encoder(specs[kind])
     first.save_config(tmp_path)
-    spec = first.spec.model_copy(update={} if kind == "tiny" else {"name": "gone/away"})
+    spec = first.spec.model_copy(update={} if kind in {"tiny", "multiway"} else {"name": "gone/away"})
     second = build_text_encoder(spec, saved=tmp_path)
     assert second.spec == spec
     second.load_state_dict(first.state_dict())

@@ -15,29 +15,6 @@ from vlkit.parts.text import build_text_encoder
 from vlkit.parts.tokenizers import HfTokenizer, load_tokenizer, pad_rows
 from vlkit.spec.parts import HfText, OpenClipText
 
-_CODES = ["eng_Latn", "deu_Latn", "afr_Latn", "als_Latn", "uzn_Latn"]
-
-
-def _nllb_tokenizer() -> Any:
-    from transformers import NllbTokenizer
-
-    pieces = ["<s>", "<pad>", "</s>", "<unk>", "▁", *"abcdefghijklmnopqrstuvwxyz", "▁a"]
-    vocabulary = {piece: index for index, piece in enumerate(pieces)}
-    return NllbTokenizer(vocab=vocabulary, merges=[("▁", "a")], extra_special_tokens=_CODES)
-
-
-def _nllb_folder(folder: Path) -> Path:
-    from transformers import M2M100Config, M2M100Model
-
-    tokenizer = _nllb_tokenizer()
-    config = M2M100Config(
-        vocab_size=len(tokenizer), d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=64,
-    )  # fmt: skip
-    M2M100Model(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
 
 def test_too_many_tokens_give_both_numbers(tmp_path: Path) -> None:
     folder = factory.bert(tmp_path, tokenizer=factory.fast_tokenizer(extra=5))
@@ -106,7 +83,7 @@ def test_end_pooling_needs_an_end_token(tmp_path: Path) -> None:
     [("de", "deu_Latn"), ("af", "afr_Latn"), ("sq", "als_Latn"), ("uz", "uzn_Latn"), ("en", "eng_Latn")],
 )
 def test_nllb_gets_its_language(language: str, code: str, tmp_path: Path) -> None:
-    encoder = build_text_encoder(HfText(name=str(_nllb_folder(tmp_path)), pooling="cls"))
+    encoder = build_text_encoder(HfText(name=str(factory.nllb(tmp_path)), pooling="cls"))
     batch = encoder.tokenize(["a b", "abc"], language=language)
     inner = encoder.tokenizer.tokenizer
     assert batch.ids_BL[:, 0].tolist() == [inner.convert_tokens_to_ids(code)] * 2
@@ -114,7 +91,7 @@ def test_nllb_gets_its_language(language: str, code: str, tmp_path: Path) -> Non
 
 
 def test_nllb_never_falls_back_to_english(tmp_path: Path) -> None:
-    encoder = build_text_encoder(HfText(name=str(_nllb_folder(tmp_path)), pooling="cls"))
+    encoder = build_text_encoder(HfText(name=str(factory.nllb(tmp_path)), pooling="cls"))
     encoder.tokenize(["a"], language="de")
     with pytest.raises(VlkitError, match=r"no language token for 'fr' \(French; NLLB code: fra_Latn\)"):
         encoder.tokenize(["a"], language="fr")
@@ -138,7 +115,7 @@ def test_mbart_gets_its_language() -> None:
 
 
 def test_nllb_inside_open_clip(tmp_path: Path) -> None:
-    folder = factory.open_clip_folder(tmp_path / "oc", hf_text=_nllb_folder(tmp_path / "nllb"))
+    folder = factory.open_clip_folder(tmp_path / "oc", hf_text=factory.nllb(tmp_path / "nllb"))
     encoder = build_text_encoder(OpenClipText(name=str(folder)))
     ids = [int(encoder.tokenize(["abc"], language=language).ids_BL[0, 0]) for language in ("af", "sq", "uz")]
     assert len(set(ids)) == 3

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from vlkit.adapt.inject import adapter_of
 from vlkit.models.dual_encoder import DualEncoder
-from vlkit.models.freeze import trainable_report
+from vlkit.models.freeze import ADAPTER, trainable_report
 from vlkit.parts.assets import ASSETS
 from vlkit.spec.base import Spec
 from vlkit.version import __version__
@@ -33,14 +34,23 @@ class CardFacts:
     limits: Sequence[str] = ()
 
 
-def render_card(model: DualEncoder, facts: CardFacts | None = None) -> str:
-    """The model card as Markdown with the front matter that model hubs read."""
+def render_card(
+    model: DualEncoder, facts: CardFacts | None = None, *, library: str = "vlkit", usage: str | None = None
+) -> str:
+    """The model card as Markdown with the front matter that model hubs read.
+
+    Args:
+        model: What the card is of.
+        facts: What only its maker knows.
+        library: Who loads the folder, as hubs name it.
+        usage: Python lines that show how; None shows vlkit's.
+    """
     facts = facts or CardFacts()
     sections = [
-        _front_matter(facts),
+        _front_matter(facts, library),
         f"# {facts.title}",
         facts.summary,
-        _usage(facts.languages),
+        _usage(facts.languages) if usage is None else f"```python\n{usage}\n```",
         "## Parts\n\n" + _parts(model),
         _list("Languages", [", ".join(facts.languages)] if facts.languages else []),
         _list("Data", facts.data),
@@ -51,8 +61,8 @@ def render_card(model: DualEncoder, facts: CardFacts | None = None) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _front_matter(facts: CardFacts) -> str:
-    lines = ["---", "library_name: vlkit", "pipeline_tag: zero-shot-image-classification"]
+def _front_matter(facts: CardFacts, library: str) -> str:
+    lines = ["---", f"library_name: {library}", "pipeline_tag: zero-shot-image-classification"]
     if facts.languages:
         # Quoted: Norwegian is not a boolean.
         lines += ["language:", *(f'- "{tag}"' for tag in facts.languages)]
@@ -74,13 +84,15 @@ def _parts(model: DualEncoder) -> str:
     rows = ["| part | what | parameters | license and source |", "| --- | --- | ---: | --- |"]
     for row in trainable_report(model).rows:
         spec = getattr(getattr(model, row.part, None), "spec", None)
+        if row.part.endswith(ADAPTER):
+            spec = adapter_of(model.get_submodule(row.part.removesuffix(ADAPTER)))
         what, source = _describe(spec) if isinstance(spec, Spec) else ("learned similarity", "")
         rows.append(f"| {row.part} | {_cell(what)} | {row.parameters:,} | {_cell(source)} |")
     return "\n".join(rows)
 
 
 def _describe(spec: Spec) -> tuple[str, str]:
-    kind, name = getattr(spec, "kind", ""), getattr(spec, "name", None)
+    kind, name = getattr(spec, "kind", "for training alone"), getattr(spec, "name", None)
     if name is None:
         return kind, ""
     for asset in ASSETS:

@@ -8,19 +8,23 @@ Shapes: B batch, C channels, H height, W width, L text length, D encoder width, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own short name
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from vlkit.adapt.inject import adapter_of
 from vlkit.errors import ShapeError, VlkitError
-from vlkit.models.freeze import hold_frozen_in_eval
+from vlkit.models.freeze import ADAPTER, hold_frozen_in_eval, part_names
 from vlkit.nn.heads import build_head
 from vlkit.spec.model import DualEncoderSpec
 from vlkit.types import Batch, Embeddings, ImageEncoder, TextBatch, TextEncoder
+
+Side = Literal["image", "text"]
+SIDES: frozenset[Side] = frozenset(("image", "text"))
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,15 +36,17 @@ def _default(field: str) -> Any:
 
 
 class Encoded(NamedTuple):
-    """Embeddings of both sides, L2-normalised, and where asked for the states before pooling.
+    """Embeddings of the sides that were asked for, L2-normalised, and where asked for the states before pooling.
 
-    ``image_BND`` N image tokens, ``text_BLD`` one state a text token; D is the encoder's own width.
+    ``image_BND`` N image tokens (spatial ones alone), ``text_BLD`` one state a text token (those of real tokens first);
+    D is the encoder's own width. ``raw_text_BE`` is what the text head gave, before it was normalised.
     """
 
-    image_BE: Tensor
-    text_BE: Tensor
-    image_BND: Tensor | None
-    text_BLD: Tensor | None
+    image_BE: Tensor | None
+    text_BE: Tensor | None
+    image_BND: Tensor | None = None
+    text_BLD: Tensor | None = None
+    raw_text_BE: Tensor | None = None
 
 
 class DualEncoder(nn.Module):
@@ -58,6 +64,7 @@ class DualEncoder(nn.Module):
         init_scale: First value of the learned scale of similarities (1 / temperature).
         max_scale: The scale is never above it.
         init_bias: First value of the learned bias of similarities; None for no bias.
+        decoder: An ``nn.decoders.Decoder``, for objectives that need one; embedding never runs it.
 
     Raises:
         ShapeError: A head's widths do not fit its encoder or the shared space.
@@ -80,6 +87,7 @@ class DualEncoder(nn.Module):
         init_scale: float = _default("init_scale"),
         max_scale: float = _default("max_scale"),
         init_bias: float | None = _default("init_bias"),
+        decoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if not 0 < init_scale <= max_scale:
@@ -95,7 +103,9 @@ class DualEncoder(nn.Module):
         )
         _check_head("image", self.image.width, self.image_head, embed_dim)
         _check_head("text", self.text.width, self.text_head, embed_dim)
+        self.decoder = decoder
         self._init_scale, self._init_bias = init_scale, init_bias
+        self.loaded_from: str | None = None  # what vlkit.load was given
         self.log_scale = nn.Parameter(torch.tensor(math.log(init_scale)))
         self.bias = None if init_bias is None else nn.Parameter(torch.tensor(float(init_bias)))
 
@@ -122,6 +132,9 @@ class DualEncoder(nn.Module):
             return DualEncoderSpec(
                 **parts,
                 embed_dim=self.embed_dim,
+                image_adapter=_adapter_spec(self, "image"),
+                text_adapter=_adapter_spec(self, "text"),
+                decoder=None if self.decoder is None else _spec_of(self, "decoder"),
                 init_scale=self._init_scale,
                 max_scale=self.max_scale,
                 init_bias=self._init_bias,
@@ -149,58 +162,114 @@ class DualEncoder(nn.Module):
 
     def encode_text(self, tokens: TextBatch) -> Tensor:
         """Tokens as ``tokenize`` makes them to text_BE, L2-normalised."""
+        return _unit(self.raw_text(tokens))
+
+    def raw_text(self, tokens: TextBatch) -> Tensor:
+        """Tokens as ``tokenize`` makes them to raw_text_BE, what the text head gives before it is normalised."""
         device, _ = _place(self, "text")
-        return self.project_text(self.text(TextBatch(tokens.ids_BL.to(device), tokens.mask_BL.to(device))))
+        features_BD = self.text(TextBatch(tokens.ids_BL.to(device), tokens.mask_BL.to(device)))
+        return self._head("text", features_BD, self.text.width)
 
     def project_image(self, features_BD: Tensor) -> Tensor:
         """The image encoder's features to image_BE, L2-normalised."""
-        return self._project("image", features_BD, self.image.width)
+        return _unit(self._head("image", features_BD, self.image.width))
 
     def project_text(self, features_BD: Tensor) -> Tensor:
         """The text encoder's features to text_BE, L2-normalised."""
-        return self._project("text", features_BD, self.text.width)
+        return _unit(self._head("text", features_BD, self.text.width))
 
-    def encode(self, batch: Batch, *, states: bool = False) -> Encoded:
-        """Both sides of a batch, from cached features where the batch holds them.
+    def encode(self, batch: Batch, *, states: bool = False, sides: Collection[Side] = SIDES) -> Encoded:
+        """A batch, from cached features where it holds them.
 
         Args:
             batch: Pairs.
             states: Also give the encoders' states before pooling; the batch must then hold raw input.
+            sides: What to encode; the other side is left out and need not be in the batch.
 
         Raises:
             VlkitError: A side has neither features nor raw input, or an encoder gives no states.
         """
         if states:
-            raise VlkitError("states before pooling are not offered by these encoders")
+            return self._encode_with_states(batch, sides)
+        image_BE = raw_BE = None
+        if "image" in sides:
+            image_BE = self._image(batch)
+        if "text" in sides:
+            raw_BE = self._raw_text(batch)
+        return Encoded(image_BE, None if raw_BE is None else _unit(raw_BE), raw_text_BE=raw_BE)
+
+    def _encode_with_states(self, batch: Batch, sides: Collection[Side]) -> Encoded:
+        found = Encoded(None, None)
+        if "image" in sides:
+            if batch.pixels_BCHW is None:
+                raise VlkitError(_NO_STATES.format(side="image", raw="pixels_BCHW"))
+            device, dtype = _place(self, "image")
+            features_BD, image_BND = states_method(self, "image")(batch.pixels_BCHW.to(device, dtype))
+            found = found._replace(image_BE=self.project_image(features_BD), image_BND=image_BND)
+        if "text" in sides:
+            if batch.tokens is None:
+                raise VlkitError(_NO_STATES.format(side="text", raw="tokens"))
+            device, _ = _place(self, "text")
+            tokens = TextBatch(*(part.to(device) for part in batch.tokens))
+            features_BD, text_BLD = states_method(self, "text")(tokens)
+            raw_BE = self._head("text", features_BD, self.text.width)
+            found = found._replace(text_BE=_unit(raw_BE), text_BLD=text_BLD, raw_text_BE=raw_BE)
+        return found
+
+    def _image(self, batch: Batch) -> Tensor:
         if batch.image_BD is not None:
-            image_BE = self.project_image(batch.image_BD)
-        elif batch.pixels_BCHW is not None:
-            image_BE = self.encode_image(batch.pixels_BCHW)
-        else:
-            raise VlkitError("the batch has neither pixels_BCHW nor image_BD; one of them is needed")
+            return self.project_image(batch.image_BD)
+        if batch.pixels_BCHW is not None:
+            return self.encode_image(batch.pixels_BCHW)
+        raise VlkitError("the batch has neither pixels_BCHW nor image_BD; one of them is needed")
+
+    def _raw_text(self, batch: Batch) -> Tensor:
         if batch.text_BD is not None:
-            text_BE = self.project_text(batch.text_BD)
-        elif batch.tokens is not None:
-            text_BE = self.encode_text(batch.tokens)
-        else:
-            raise VlkitError("the batch has neither tokens nor text_BD; one of them is needed")
-        return Encoded(image_BE, text_BE, None, None)
+            return self._head("text", batch.text_BD, self.text.width)
+        if batch.tokens is not None:
+            return self.raw_text(batch.tokens)
+        raise VlkitError("the batch has neither tokens nor text_BD; one of them is needed")
 
     def forward(self, batch: Batch) -> Embeddings:
         """The embeddings of both sides of a batch; see ``encode``."""
-        encoded = self.encode(batch)
-        return Embeddings(encoded.image_BE, encoded.text_BE, self.scale, self.bias)
+        return Embeddings(self._image(batch), _unit(self._raw_text(batch)), self.scale, self.bias)
 
-    def _project(self, side: str, features_BD: Tensor, width: int) -> Tensor:
+    def _head(self, side: str, features_BD: Tensor, width: int) -> Tensor:
         if features_BD.shape[-1] != width:
             raise ShapeError(f"{side} features are {features_BD.shape[-1]} wide, the {side} encoder says {width}")
         device, dtype = _place(self, f"{side}_head")
-        out_BE = self.get_submodule(f"{side}_head")(features_BD.to(device, dtype))
+        out_BE: Tensor = self.get_submodule(f"{side}_head")(features_BD.to(device, dtype))
         if out_BE.shape[-1] != self.embed_dim:
             raise ShapeError(
                 f"{side}_head gives {out_BE.shape[-1]} values, the shared space has embed_dim={self.embed_dim}"
             )
-        return F.normalize(out_BE.float(), dim=-1)
+        return out_BE.float()
+
+
+_NO_STATES = (
+    "states of the {side} tokens are wanted and the batch has no {raw}: features of a frozen encoder were cached; "
+    "set loop.cache_features=false"
+)
+
+
+def states_method(model: DualEncoder, side: Side) -> Callable[[Any], tuple[Tensor, Tensor]]:
+    """An encoder's optional method that gives the pooled features and the states before pooling in one pass.
+
+    Raises:
+        VlkitError: The encoder has none.
+    """
+    encoder = model.get_submodule(side)
+    method: Callable[[Any], tuple[Tensor, Tensor]] | None = getattr(encoder, "pooled_and_states", None)
+    if method is None:
+        raise VlkitError(
+            f"the {side} encoder {type(encoder).__name__} gives no states before pooling (it has no "
+            f"pooled_and_states); choose another one, or leave out the objectives that need a decoder"
+        )
+    return method
+
+
+def _unit(raw_BE: Tensor) -> Tensor:
+    return F.normalize(raw_BE, dim=-1)
 
 
 class _Ceiling(torch.autograd.Function):
@@ -250,6 +319,13 @@ def _spec_of(model: DualEncoder, name: str) -> Any:
             f"give your module a .spec of vlkit.spec or save its state_dict() yourself"
         )
     return part.spec
+
+
+def _adapter_spec(model: DualEncoder, name: str) -> Any:
+    part = model.get_submodule(name)
+    if (spec := adapter_of(part)) is None and f"{name}{ADAPTER}" in part_names(model):
+        raise VlkitError(f"an adapter was added inside of model.{name}; add it to model.{name} itself, so it is saved")
+    return spec
 
 
 def _place(model: DualEncoder, part: str) -> tuple[torch.device, torch.dtype]:

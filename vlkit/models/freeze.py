@@ -1,7 +1,8 @@
 """What trains: freezing by part name, the table that shows it, and the check that it was so (law 10).
 
-A part is a direct child of a model (``image``, ``text_head``), a module inside one (``image.model.blocks``), or
-``scale``: the parameters that the model itself owns (scale and bias of the similarities).
+A part is a direct child of a model (``image``, ``text_head``), a module inside one (``image.model.blocks``),
+``scale``: the parameters that the model itself owns (scale and bias of the similarities), or the adapter inside a
+child: ``text_adapter`` is what an adapter added to ``text``, and ``text`` then means all else in it.
 """
 
 from __future__ import annotations
@@ -19,13 +20,23 @@ from vlkit.errors import UnknownName, VlkitError
 if TYPE_CHECKING:
     from rich.table import Table
 
-SCALE = "scale"
+SCALE, ADAPTER = "scale", "_adapter"
 
 
 def part_names(model: nn.Module) -> tuple[str, ...]:
-    """The parts that every report lists: direct children, then ``scale`` where the model owns parameters itself."""
-    own = (SCALE,) if any(True for _ in model.parameters(recurse=False)) else ()
-    return (*(name for name, _ in model.named_children()), *own)
+    """The parts that every report lists: children, their adapters, ``scale`` where the model owns parameters."""
+    adapted = {part_of(name) for name, _ in model.named_parameters() if _in_adapter(name)}
+    children = [name for name, _ in model.named_children()]
+    parts = [part for child in children for part in (child, f"{child}{ADAPTER}") if part in (child, *adapted)]
+    return (*parts, SCALE) if any(True for _ in model.parameters(recurse=False)) else tuple(parts)
+
+
+def part_of(name: str) -> str:
+    """The reported part that a parameter or buffer belongs to, by its full name."""
+    child, dot, _ = name.partition(".")
+    if not dot:
+        return SCALE
+    return f"{child}{ADAPTER}" if _in_adapter(name) else child
 
 
 def part_parameters(model: nn.Module, part: str) -> list[nn.Parameter]:
@@ -34,17 +45,20 @@ def part_parameters(model: nn.Module, part: str) -> list[nn.Parameter]:
     Raises:
         UnknownName: There is no such part.
     """
-    if part == SCALE and SCALE in part_names(model):
+    names = part_names(model)
+    if part == SCALE and SCALE in names:
         return list(model.parameters(recurse=False))
+    if part.endswith(ADAPTER) and part in names and part not in dict(model.named_children()):
+        return [parameter for name, parameter in model.named_parameters() if part_of(name) == part]
     module, seen = model, ""
     for step in part.split("."):
         children = dict(module.named_children())
         if step not in children:
-            raise UnknownName(
-                f"part of {seen}" if seen else "part", step, allowed=children if seen else part_names(model)
-            )
+            raise UnknownName(f"part of {seen}" if seen else "part", step, allowed=children if seen else names)
         module, seen = children[step], f"{seen}.{step}".strip(".")
-    return list(module.parameters())
+    # of the whole model's names, so that what two parts share belongs to the first alone and a frozen one cannot move
+    own = model.named_parameters()
+    return [parameter for name, parameter in own if name.startswith(f"{part}.") and not _in_adapter(name)]
 
 
 def freeze(model: nn.Module, *parts: str) -> None:
@@ -250,7 +264,15 @@ def check_moved(before: Snapshot, after: Snapshot, expected: Collection[str]) ->
 
 
 def _belongs(name: str, part: str) -> bool:
-    return "." not in name if part == SCALE else name.startswith(f"{part}.")
+    if part == SCALE:
+        return "." not in name
+    if _in_adapter(name):
+        return part.endswith(ADAPTER) and name.startswith(f"{part.removesuffix(ADAPTER)}.")
+    return name.startswith(f"{part}.")
+
+
+def _in_adapter(name: str) -> bool:
+    return any(step.startswith("lora_") or step == "bottleneck" for step in name.split("."))
 
 
 def _some(names: list[str]) -> str:

@@ -20,12 +20,17 @@ SHARD_BYTES = 4 << 30
 
 
 def write_weights(
-    model: nn.Module, folder: Path, *, dtype: torch.dtype | None = None, shard_bytes: int = SHARD_BYTES
+    model: nn.Module | Mapping[str, Any],
+    folder: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Writes parameters and persistent buffers as ``model.safetensors``, or as shards with an index like transformers'.
 
     Args:
-        model: Whose tensors; those that are shared are written once, the others named in the file's metadata.
+        model: Whose tensors, or the tensors by name; those that are shared are written once, the others named in the
+            file's metadata.
         folder: An existing folder.
         dtype: Store floating-point tensors in this type (scalars keep theirs); None keeps all as they are.
         shard_bytes: Largest size of one file; a single larger tensor has a file of its own.
@@ -33,7 +38,7 @@ def write_weights(
     Raises:
         VlkitError: Something in the state dict is not a tensor, or the disk is full.
     """
-    kept, shared = _without_copies(model.state_dict())
+    kept, shared = _without_copies(model.state_dict() if isinstance(model, nn.Module) else model)
     sizes = {name: tensor.numel() * _stored(tensor, dtype).itemsize for name, tensor in kept.items()}
     shards = _split(sizes, shard_bytes)
     metadata = {"format": "pt"} | ({"shared": json.dumps(shared)} if shared else {})

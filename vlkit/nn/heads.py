@@ -33,9 +33,9 @@ class Head(nn.Module):
         self.register_buffer("mean_D", torch.zeros(in_width) if center else None)
 
     @property
-    def centers(self) -> bool:
-        """Whether ``fit_mean`` has to be called before training."""
-        return self.mean_D is not None
+    def needs_mean(self) -> bool:
+        """Whether ``fit_mean`` has to be called before training: it centres, and has no mean from a saved model."""
+        return self.mean_D is not None and not bool(self.mean_D.any())
 
     @torch.no_grad()
     def fit_mean(self, features_ND: Tensor) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import cast
 
 import torch
@@ -10,8 +11,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from vlkit.errors import VlkitError
-from vlkit.models.dual_encoder import DualEncoder
-from vlkit.objectives.chunks import split_batch, untrained_batch_norm
+from vlkit.models.dual_encoder import SIDES, DualEncoder, Side
+from vlkit.objectives.chunks import refuse_batch_norm, split_batch
 from vlkit.objectives.terms import Surroundings, Term
 from vlkit.registry import Registry
 from vlkit.spec import train as specs
@@ -20,10 +21,20 @@ from vlkit.types import Batch, Embeddings, ImageTextModel, Loss
 OBJECTIVES = Registry(
     "objective",
     {
-        "contrastive": "vlkit.objectives.contrastive.softmax:Contrastive",
+        "contrastive": "vlkit.objectives.contrastive.terms:Contrastive",
+        "grouped_contrastive": "vlkit.objectives.contrastive.terms:GroupedContrastive",
+        "sigmoid": "vlkit.objectives.contrastive.terms:Sigmoid",
         "class_prototypes": "vlkit.objectives.class_prototypes:ClassPrototypes",
+        "captioning": "vlkit.objectives.captioning.text:Captioning",
+        "masked_text": "vlkit.objectives.captioning.text:MaskedText",
+        "masked_image": "vlkit.objectives.captioning.patches:MaskedImage",
+        "text_distillation": "vlkit.objectives.distillation.text:TextDistillation",
+        "clip_distillation": "vlkit.objectives.distillation.clip:ClipDistillation",
     },
 )
+
+_Figures = Mapping[int, Mapping[str, Tensor]]
+"""Figures of each pair, by the number of the term and their name."""
 
 
 class WeightedSum:
@@ -51,39 +62,41 @@ class WeightedSum:
         weighted = [weight * loss.total for weight, loss in losses]
         return Loss(sum(weighted[1:], start=weighted[0]), parts)
 
-    def _encode(
-        self, model: DualEncoder, batch: Batch
-    ) -> tuple[Embeddings | None, dict[int, dict[str, Tensor]], Batch]:
-        """Embeddings and figures of each pair, by term, and the batch in the order they are in."""
-        embeds = any(term.embeds for _, term in self.terms)
-        if not embeds:
-            return None, {}, batch
-        size = len(batch.languages)
-        if self.micro_batch is None or self.micro_batch >= size:
-            outs = [self._chunk(model, batch)]
-        else:
-            untrained_batch_norm(model)
-            batch, chunks = split_batch(batch, self.micro_batch)
-            keep = torch.is_grad_enabled()
-            outs = [
-                checkpoint(self._chunk, model, chunk, use_reentrant=False) if keep else self._chunk(model, chunk)
-                for chunk in chunks
-            ]
-        image_BE, text_BE, *rest = (torch.cat(pieces) for pieces in zip(*outs, strict=True))
-        per_pair: dict[int, dict[str, Tensor]] = {}
-        for (number, name), values_B in zip(self._figures, rest, strict=True):
-            per_pair.setdefault(number, {})[name] = values_B
-        return Embeddings(image_BE, text_BE, model.scale, model.bias), per_pair, batch
+    @property
+    def sides(self) -> frozenset[Side]:
+        """What of a batch is encoded for all terms together; the other side is not looked at."""
+        return frozenset[Side]().union(*(term.sides for _, term in self.terms))
 
-    def _chunk(self, model: DualEncoder, chunk: Batch) -> tuple[Tensor, ...]:
-        encoded = model.encode(chunk, states=any(term.states for _, term in self.terms))
-        figures = {
-            (number, name): values_B
-            for number, (_, term) in enumerate(self.terms)
-            for name, values_B in term.per_pair(model, chunk, encoded).items()
+    def _encode(self, model: DualEncoder, batch: Batch) -> tuple[Embeddings | None, _Figures, Batch]:
+        """Embeddings, figures of each pair by term, and the batch in the order they are in."""
+        if not self.sides:
+            return None, {}, batch
+        if self.micro_batch is None or self.micro_batch >= len(batch.languages):
+            outputs = [self._chunk(model, batch)]
+        else:
+            refuse_batch_norm(model)
+            batch, chunks = split_batch(batch, self.micro_batch)
+            # Without gradients nothing is kept anyway, and checkpoint would warn.
+            run = partial(checkpoint, self._chunk, use_reentrant=False) if torch.is_grad_enabled() else self._chunk
+            outputs = [run(model, chunk) for chunk in chunks]
+        images, texts, figures = zip(*outputs, strict=True)
+        per_pair = {
+            number: {name: torch.cat([chunk[number][name] for chunk in figures]) for name in named}
+            for number, named in figures[0].items()
         }
-        self._figures = tuple(figures)
-        return encoded.image_BE, encoded.text_BE, *figures.values()
+        if len(self.sides) < len(SIDES):
+            return None, per_pair, batch
+        return Embeddings(torch.cat(images), torch.cat(texts), model.scale, model.bias), per_pair, batch
+
+    def _chunk(self, model: DualEncoder, chunk: Batch) -> tuple[Tensor | None, Tensor | None, _Figures]:
+        encoded = model.encode(chunk, states=any(term.states for _, term in self.terms), sides=self.sides)
+        figures = {number: term.per_pair(model, chunk, encoded) for number, (_, term) in enumerate(self.terms)}
+        return encoded.image_BE, encoded.text_BE, figures
+
+
+def sides_of(chosen: Sequence[specs.ObjectiveSpec]) -> frozenset[Side]:
+    """What these objectives need of a batch, known before they are built."""
+    return frozenset[Side]().union(*(OBJECTIVES.get_object(spec.kind).sides for spec in chosen))
 
 
 def build_objective(

@@ -25,7 +25,7 @@ def split_batch(batch: Batch, size: int) -> tuple[Batch, list[Batch]]:
     return batch, [_trimmed(_rows(batch, rows)) for rows in pieces]
 
 
-def untrained_batch_norm(model: nn.Module) -> None:
+def refuse_batch_norm(model: nn.Module) -> None:
     """Refuses what a micro-batch would change: batch statistics that are taken of the rows at hand.
 
     Raises:

@@ -38,7 +38,7 @@ class ClassPrototypes(Term):
     """
 
     name = "class_prototypes"
-    embeds = False
+    sides = frozenset()
 
     @classmethod
     def build(cls, spec: ObjectiveSpec, model: DualEncoder, around: Surroundings) -> ClassPrototypes:

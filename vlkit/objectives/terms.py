@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vlkit.collectives import Ranks
 from vlkit.errors import VlkitError
-from vlkit.models.dual_encoder import DualEncoder, Encoded
+from vlkit.models.dual_encoder import SIDES, DualEncoder, Encoded, Side
 from vlkit.types import Batch, Embeddings, Loss
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ class Term:
 
     Attributes:
         name: Its key in ``Loss.parts``.
-        embeds: Needs the embeddings of both sides.
+        sides: What it needs encoded; ``loss`` gets embeddings where all terms together need both.
         states: Needs the encoders' states before pooling as well (``Encoded.image_BND``, ``Encoded.text_BLD``).
     """
 
     name: ClassVar[str]
-    embeds: ClassVar[bool] = True
+    sides: ClassVar[frozenset[Side]] = SIDES
     states: ClassVar[bool] = False
 
     @classmethod
@@ -55,7 +55,7 @@ class Term:
         raise NotImplementedError
 
     def per_pair(self, model: DualEncoder, chunk: Batch, encoded: Encoded) -> Mapping[str, Tensor]:
-        """Figures of each pair of a micro-batch, by name, each [b]; differentiable."""
+        """Figures of each pair of a micro-batch, by name, one row a pair; differentiable."""
         return {}
 
     def loss(

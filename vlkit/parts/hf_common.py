@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from vlkit.errors import AssetError, VlkitError
 from vlkit.parts.building import LOAD_ERRORS, weightless
@@ -63,10 +63,10 @@ def load_model(
 
     options: dict[str, Any] = {} if pooler or not _has_pooler(config) else {"add_pooling_layer": False}
     if not weights:
-        with weightless(saved=saved, empty=empty), _quiet():
+        with weightless(saved=saved, empty=empty), quiet():
             return AutoModel.from_config(config, trust_remote_code=False, **options).float(), False
     try:
-        with _quiet():
+        with quiet():
             model, report = AutoModel.from_pretrained(
                 str(folder), config=config, output_loading_info=True, trust_remote_code=False, **options
             )
@@ -90,6 +90,18 @@ def keep_side(model: nn.Module, side: Literal["image", "text"]) -> nn.Module:
     shell._parameters = {}  # the similarity scale and bias belong to no side
     shell._modules = {name: part for name, part in model._modules.items() if name.startswith(_SIDES[side])}
     return shell
+
+
+def last_states(output: Any, *, where: str) -> Tensor:
+    """The last block's states of what a model gave.
+
+    Raises:
+        VlkitError: It gives its pooled features alone.
+    """
+    states: Tensor | None = getattr(output, "last_hidden_state", None)
+    if states is None:
+        raise VlkitError(f"{where}: this transformers gives no states beside the features; take 5.0 or newer")
+    return states
 
 
 def side_width(model: nn.Module, config: Any, *, side: Literal["image", "text"]) -> int:
@@ -119,7 +131,7 @@ def _has_pooler(config: Any) -> bool:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No load reports and no bars of transformers meanwhile: what matters of them becomes our errors."""
     from transformers.utils import logging
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vlkit.errors import AssetError, VlkitError
 from vlkit.parts import assets
 from vlkit.parts.building import LOAD_ERRORS, ImageTransform, check_patches
-from vlkit.parts.hf_common import is_two_tower, keep_side, load_model, read_config, side_width
+from vlkit.parts.hf_common import is_two_tower, keep_side, last_states, load_model, read_config, side_width
 from vlkit.spec.parts import HfImage
 
 
@@ -30,6 +30,8 @@ class HfImageEncoder(nn.Module):
         config: The config of the whole model as it was read.
         processor: The model's image processor.
         spec: What it was built from.
+
+    ``options`` are what the library's forward needs for images of another size than the model was made for.
     """
 
     def __init__(self, model: nn.Module, config: Any, *, processor: Any, spec: HfImage) -> None:
@@ -50,7 +52,7 @@ class HfImageEncoder(nn.Module):
         patch = getattr(vision, "patch_size", None)
         self.patch_size: int | None = patch if isinstance(patch, int) else None
         check_patches(spec.image_size, self.patch_size, where=spec.name)
-        self._options = _size_options(self._vision, vision, size=self.image_size, name=spec.name)
+        self.options = _size_options(self._vision, vision, size=self.image_size, name=spec.name)
 
     @classmethod
     def build(cls, spec: HfImage, *, saved: Path | None = None, empty: bool = False) -> HfImageEncoder:
@@ -75,7 +77,7 @@ class HfImageEncoder(nn.Module):
         return self.model.vision_model if self.projects else self.model  # type: ignore[return-value]
 
     def _states(self, pixels_BCHW: Tensor) -> Any:
-        return self._vision(pixel_values=pixels_BCHW, return_dict=True, **self._options)
+        return self._vision(pixel_values=pixels_BCHW, return_dict=True, **self.options)
 
     def tokens(self, pixels_BCHW: Tensor) -> Tensor:
         """tokens_BND of the last block; class and register tokens left out."""
@@ -89,14 +91,32 @@ class HfImageEncoder(nn.Module):
         count = (pixels_BCHW.shape[-2] // self.patch_size) * (pixels_BCHW.shape[-1] // self.patch_size)
         return states[:, -count:]
 
+    @property
+    def states_width(self) -> int:
+        """Width of ``tokens``."""
+        vision = self.config.vision_config if is_two_tower(self.config) else self.config
+        return int(getattr(vision, "hidden_size", self.width))
+
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """features_BD."""
+        return self._pooled(self._output(pixels_BCHW), pixels_BCHW)
+
+    def pooled_and_states(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """features_BD and ``tokens`` in one pass."""
+        output = self._output(pixels_BCHW)
+        states = last_states(output, where=self.spec.name)
+        return self._pooled(output, pixels_BCHW), self._spatial(states, pixels_BCHW)
+
+    def _output(self, pixels_BCHW: Tensor) -> Any:
+        model: Any = self.model
         if self.projects:
-            model: Any = self.model
-            output = model.get_image_features(pixel_values=pixels_BCHW, **self._options)
+            return model.get_image_features(pixel_values=pixels_BCHW, **self.options)
+        return self._states(pixels_BCHW)
+
+    def _pooled(self, output: Any, pixels_BCHW: Tensor) -> Tensor:
+        if self.projects:
             projected: Tensor = output if isinstance(output, Tensor) else output.pooler_output
             return projected
-        output = self._states(pixels_BCHW)
         pooled: Tensor | None = getattr(output, "pooler_output", None)
         if self.spec.pooling == "auto" and pooled is not None:
             return pooled.flatten(1)

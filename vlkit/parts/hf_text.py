@@ -17,15 +17,17 @@ from torch import Tensor, nn
 from vlkit.errors import VlkitError
 from vlkit.parts import assets
 from vlkit.parts.building import compact
-from vlkit.parts.hf_common import is_two_tower, keep_side, load_model, read_config, side_width
+from vlkit.parts.hf_common import is_two_tower, keep_side, last_states, load_model, read_config, side_width
 from vlkit.parts.tokenizers import (
     HfTokenizer,
+    check_end_token,
     check_padding,
     check_vocabulary,
     load_tokenizer,
     longest_input,
     vocabulary_size,
 )
+from vlkit.parts.vocabulary import Vocabulary, hf_vocabulary
 from vlkit.spec.parts import HfText
 from vlkit.types import TextBatch
 
@@ -60,6 +62,8 @@ class HfTextEncoder(nn.Module):
         rows = int(text_model.get_input_embeddings().weight.shape[0])
         check_vocabulary(vocabulary_size(tokenizer), rows=rows, where=spec.name)
         check_padding(tokenizer, text_model, where=spec.name)
+        if two_tower and self.projects:
+            _check_pooled_token(tokenizer, text_model, kind=str(text_config.model_type), where=spec.name)
         # SigLIP's text models attend to padding and read the last position
         self.fixed_length = str(text_config.model_type).startswith("siglip")
         longest = longest_input(tokenizer, text_model, config=text_config)
@@ -73,6 +77,7 @@ class HfTextEncoder(nn.Module):
         )
         self._layers = _check_layers(spec, text_config)
         hidden = int(text_config.hidden_size)
+        self.states_width = hidden
         self.width = _own_width(model, config, two_tower=two_tower) if self.projects else hidden * len(spec.layers)
 
     @classmethod
@@ -96,18 +101,44 @@ class HfTextEncoder(nn.Module):
         """
         return self.tokenizer(texts, language=language)
 
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the token embedding."""
+        model: Any = self.model
+        owner = model.text_model if self._two_tower and self.projects else model
+        return int(owner.get_input_embeddings().weight.shape[0])
+
+    def vocabulary(self) -> Vocabulary:
+        """What the ids mean."""
+        return hf_vocabulary(self.tokenizer.tokenizer, rows=self.vocab_size)
+
     def forward(self, tokens: TextBatch) -> Tensor:
         """Pooled features_BD."""
+        return self._pooled(self._output(tokens), tokens)
+
+    def pooled_and_states(self, tokens: TextBatch) -> tuple[Tensor, Tensor]:
+        """Pooled features_BD and the last block's states_BLD, those of real tokens first, in one pass."""
+        output = self._output(tokens)
+        return self._pooled(output, tokens), last_states(output, where=self.spec.name)
+
+    def _output(self, tokens: TextBatch) -> Any:
         model: Any = self.model
-        ids_BL, mask_BL = tokens if self.fixed_length else compact(*tokens)
+        ids_BL, mask_BL = self._input(tokens)
         attention = None if self.fixed_length else mask_BL
         if self.projects:
             call = model.get_text_features if self._two_tower else model
-            output = call(input_ids=ids_BL, attention_mask=attention)
+            return call(input_ids=ids_BL, attention_mask=attention)
+        deep = self._layers != (-1,)
+        return model(input_ids=ids_BL, attention_mask=attention, output_hidden_states=deep, return_dict=True)
+
+    def _input(self, tokens: TextBatch) -> tuple[Tensor, Tensor]:
+        return tokens if self.fixed_length else compact(*tokens)
+
+    def _pooled(self, output: Any, tokens: TextBatch) -> Tensor:
+        if self.projects:
             pooled: Tensor = output if isinstance(output, Tensor) else output.pooler_output
             return pooled
-        deep = self._layers != (-1,)
-        output = model(input_ids=ids_BL, attention_mask=attention, output_hidden_states=deep, return_dict=True)
+        ids_BL, mask_BL = self._input(tokens)
         # the last block's states go through the final norm, which hidden_states[-1] lacks in some models
         states = [output.last_hidden_state if i == -1 else output.hidden_states[i] for i in self._layers]
         return torch.cat([self._pool(state_BLD, ids_BL, mask_BL) for state_BLD in states], dim=-1)
@@ -222,6 +253,14 @@ def _text_part(model: nn.Module, config: Any) -> nn.Module:
     if hasattr(config, "vision_config"):
         raise VlkitError(f"model_type = {config.model_type!r} is neither a text model nor a two-tower model")
     return model
+
+
+def _check_pooled_token(tokenizer: Any, model: nn.Module, *, kind: str, where: str) -> None:
+    for module in model.modules():
+        if isinstance(reads := getattr(module, "eos_token_id", None), int):
+            legacy = kind.startswith("clip") and reads == 2  # then CLIP looks for the highest id
+            check_end_token(tokenizer, reads=None if legacy else reads, where=where)
+            return
 
 
 def _own_width(model: nn.Module, config: Any, *, two_tower: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 
 from torch import nn
@@ -16,6 +17,7 @@ IMAGE_ENCODERS = Registry(
         "timm": "vlkit.parts.timm_image:TimmImageEncoder",
         "open_clip": "vlkit.parts.open_clip_parts:OpenClipImageEncoder",
         "hf": "vlkit.parts.hf_image:HfImageEncoder",
+        "multiway": "vlkit.parts.multiway:MultiwayImageEncoder",
         "tiny": "vlkit.parts.tiny:TinyImageEncoder",
     },
     hint="Names read 'timm:NAME', 'open_clip:MODEL/TAG', 'hf:ID', 'tiny'.",
@@ -58,7 +60,18 @@ def image_encoder(name: str, *, image_size: int | None = None, pretrained: bool 
     classes: dict[str, type[TimmImage | OpenClipImage | HfImage]] = {
         "timm": TimmImage, "open_clip": OpenClipImage, "hf": HfImage,
     }  # fmt: skip
+    check_named(kind, classes)
     return build_image_encoder(classes[kind](name=name, image_size=image_size, pretrained=pretrained))
+
+
+def check_named(kind: str, named: Container[str]) -> None:
+    """Refuses a kind of encoder that has no names.
+
+    Raises:
+        VlkitError: It is one.
+    """
+    if kind not in named:
+        raise VlkitError(f"a {kind} encoder has no weights to name; build it from its spec (vlkit.spec.parts)")
 
 
 def split_name(what: str, name: str, *, kinds: Registry) -> tuple[str, str]:

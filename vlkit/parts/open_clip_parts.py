@@ -12,15 +12,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from vlkit.errors import AssetError, UnknownName, VlkitError
+from vlkit.parts import open_clip_states as states
 from vlkit.parts.assets import hub
 from vlkit.parts.building import LOAD_ERRORS, ImageTransform, check_patches, compact, weightless
-from vlkit.parts.tokenizers import check_texts, check_vocabulary, set_language, vocabulary_size
+from vlkit.parts.tokenizers import check_end_token, check_texts, check_vocabulary, set_language, vocabulary_size
+from vlkit.parts.vocabulary import Vocabulary
 from vlkit.spec.parts import OpenClipImage, OpenClipText
 from vlkit.types import TextBatch
 
@@ -93,8 +95,6 @@ class OpenClipConfig:
             elif name.weights and not Path(name.weights).is_file():
                 preprocess = open_clip.get_pretrained_cfg(name.model, name.weights)
             model_cfg = copy.deepcopy(open_clip.get_model_config(name.model))
-        if "multimodal_cfg" in model_cfg:
-            raise VlkitError(f"{name.model} is a captioning model (CoCa), not a two-tower model; choose another one")
         if image_size is not None:
             check_patches(image_size, model_cfg["vision_cfg"].get("patch_size"), where=name.model)
             model_cfg["vision_cfg"]["image_size"] = image_size
@@ -189,12 +189,16 @@ class OpenClipImageEncoder(nn.Module):
 
     def tokens(self, pixels_BCHW: Tensor) -> Tensor:
         """tokens_BND of the last block; the class token left out."""
-        tower: Any = self.tower
-        found = tower.forward_intermediates(
-            pixels_BCHW, indices=1, normalize_intermediates=True, intermediates_only=True
-        )
-        last_BDhw: Tensor = found["image_intermediates"][-1]
-        return last_BDhw.flatten(2).transpose(1, 2)
+        return self.pooled_and_states(pixels_BCHW)[1]
+
+    def pooled_and_states(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """features_BD and ``tokens`` in one pass."""
+        return states.image_states(self.tower, pixels_BCHW)
+
+    @property
+    def states_width(self) -> int:
+        """Width of ``tokens``."""
+        return states.image_states_width(self.tower, where=self.spec.name)
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """features_BD."""
@@ -221,20 +225,20 @@ class OpenClipTextEncoder(nn.Module):
         super().__init__()
         self.tower, self.config, self.tokenizer, self.spec = tower, config, tokenizer, spec
         self.width = int(config.model_cfg["embed_dim"])
-        part: Any = tower
         self._hf: Any = getattr(tokenizer, "tokenizer", None)  # the transformers tokenizer, where it wraps one
         self._hf_tower = "hf_model_name" in config.model_cfg["text_cfg"]
-        table = part.transformer.get_input_embeddings() if self._hf_tower else part.token_embedding
         size = tokenizer.vocab_size if self._hf is None else vocabulary_size(self._hf)
-        check_vocabulary(size, rows=int(table.weight.shape[0]), where=spec.name)
+        check_vocabulary(size, rows=self.vocab_size, where=spec.name)
         if self._hf_tower:
-            used = part.config.pad_token_id
+            used = cast("Any", tower).config.pad_token_id
             given = None if self._hf is None else self._hf.pad_token_id
             if given != used:
                 raise VlkitError(
                     f"{spec.name}: the tokenizer pads with id {given} but the text model masks pad id {used}; "
                     f"the tokenizer belongs to another model"
                 )
+        elif self._hf is not None:
+            self._check_native(config.model_cfg["text_cfg"])
 
     @classmethod
     def build(cls, spec: OpenClipText, *, saved: Path | None = None, empty: bool = False) -> OpenClipTextEncoder:
@@ -268,6 +272,22 @@ class OpenClipTextEncoder(nn.Module):
         config = OpenClipConfig.read(name)
         return cls(tower, config, tokenizer=_tokenizer(name, config), spec=spec)
 
+    def _check_native(self, text: dict[str, Any]) -> None:
+        """A transformers tokenizer before open_clip's own transformer: the ids that the latter looks for."""
+        pool = text.get("pool_type", "argmax")
+        if pool in ("argmax", "eos"):
+            check_end_token(self._hf, reads=text.get("eos_id", 2) if pool == "eos" else None, where=self.spec.name)
+        if text.get("embed_cls", False) and self._hf.pad_token_id != text.get("pad_id", 0):
+            raise VlkitError(
+                f"{self.spec.name}: the tokenizer pads with id {self._hf.pad_token_id} but the text model masks pad id "
+                f"{text.get('pad_id', 0)}; the tokenizer belongs to another model"
+            )
+
+    @property
+    def hf_tokenizer(self) -> Any:
+        """The transformers tokenizer inside open_clip's; None where it is open_clip's own."""
+        return self._hf
+
     def tokenize(self, texts: Sequence[str], *, language: str | None = None) -> TextBatch:
         """Tokens as open_clip makes them; NLLB-type tokenizers are told the language.
 
@@ -289,6 +309,24 @@ class OpenClipTextEncoder(nn.Module):
             length = max(1, int(mask_BL.sum(dim=1).max()))
             ids_BL, mask_BL = ids_BL[:, :length], mask_BL[:, :length]
         return TextBatch(ids_BL, mask_BL)
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the token embedding."""
+        return int(states.text_table(self.tower).weight.shape[0])
+
+    def vocabulary(self) -> Vocabulary:
+        """What the ids mean."""
+        return states.text_vocabulary(self.tokenizer, rows=self.vocab_size)
+
+    @property
+    def states_width(self) -> int:
+        """Width of the states of ``pooled_and_states``."""
+        return int(states.text_table(self.tower).weight.shape[1])
+
+    def pooled_and_states(self, tokens: TextBatch) -> tuple[Tensor, Tensor]:
+        """features_BD and the last block's states_BLD in one pass."""
+        return states.text_states(self.tower, tokens.ids_BL, where=self.spec.name)
 
     def forward(self, tokens: TextBatch) -> Tensor:
         """features_BD."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from vlkit.parts.image import split_name
+from vlkit.parts.image import check_named, split_name
 from vlkit.registry import Registry
 from vlkit.spec.parts import HfText, OpenClipText, TextEncoderSpec, TinyText
 
@@ -15,6 +15,7 @@ TEXT_ENCODERS = Registry(
     {
         "hf": "vlkit.parts.hf_text:HfTextEncoder",
         "open_clip": "vlkit.parts.open_clip_parts:OpenClipTextEncoder",
+        "multiway": "vlkit.parts.multiway:MultiwayTextEncoder",
         "tiny": "vlkit.parts.tiny:TinyTextEncoder",
     },
     hint="Names read 'hf:ID', 'open_clip:MODEL/TAG', 'tiny'.",
@@ -55,4 +56,5 @@ def text_encoder(name: str, *, pretrained: bool = True) -> nn.Module:
     if kind == "tiny":
         return build_text_encoder(TinyText())
     classes: dict[str, type[HfText | OpenClipText]] = {"hf": HfText, "open_clip": OpenClipText}
+    check_named(kind, classes)
     return build_text_encoder(classes[kind](name=name, pretrained=pretrained))

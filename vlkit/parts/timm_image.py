@@ -84,10 +84,31 @@ class TimmImageEncoder(nn.Module):
         check_patches(spec.image_size, patch[0] if isinstance(patch, tuple) else None, where=spec.name)
         return cls(model, spec, arguments=arguments)
 
+    @property
+    def architecture(self) -> str:
+        """The name that timm gives it, without a tag."""
+        model: Any = self.model
+        return str(model.pretrained_cfg.get("architecture") or self.spec.name.partition(".")[0])
+
+    @property
+    def states_width(self) -> int:
+        """Width of ``tokens``."""
+        model: Any = self.model
+        return int(model.num_features)
+
     def tokens(self, pixels_BCHW: Tensor) -> Tensor:
         """tokens_BND of the last block; class and register tokens left out."""
         model: Any = self.model
-        features: Tensor = model.forward_features(_channels_last(pixels_BCHW))
+        return self._spatial(model.forward_features(_channels_last(pixels_BCHW)))
+
+    def pooled_and_states(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """features_BD and ``tokens`` in one pass."""
+        model: Any = self.model
+        features = model.forward_features(_channels_last(pixels_BCHW))
+        return model.forward_head(features, pre_logits=True), self._spatial(features)
+
+    def _spatial(self, features: Tensor) -> Tensor:
+        model: Any = self.model
         if features.ndim == 3:
             return features[:, int(getattr(model, "num_prefix_tokens", 0)) :]
         if features.shape[1] == model.num_features:
@@ -120,11 +141,10 @@ class TimmImageEncoder(nn.Module):
         """Writes ``config.json`` in timm's hub layout."""
         model: Any = self.model
         cfg = {key: value for key, value in dict(model.pretrained_cfg).items() if value is not None}
-        architecture = cfg.pop("architecture", None) or self.spec.name.partition(".")[0]
-        for key in ("file", "url", "state_dict", "source", "hf_hub_id", "hf_hub_filename"):
+        for key in ("architecture", "file", "url", "state_dict", "source", "hf_hub_id", "hf_hub_filename"):
             cfg.pop(key, None)
         content = {
-            "architecture": architecture,
+            "architecture": self.architecture,
             "num_classes": model.num_classes,
             "num_features": model.num_features,
             "pretrained_cfg": {**cfg, "num_classes": model.num_classes},

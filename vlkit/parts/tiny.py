@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL.Image import Image, Resampling
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vlkit.parts.building import ImageTransform, check_patches, compact, weightless
+from vlkit.parts.building import ImageTransform, SquareResize, check_patches, compact, weightless
 from vlkit.parts.tokenizers import check_texts, pad_rows
+from vlkit.parts.vocabulary import Vocabulary, byte_vocabulary
 from vlkit.spec.parts import TinyImage, TinyText
 from vlkit.types import TextBatch
 
@@ -57,7 +57,8 @@ class TinyImageEncoder(nn.Module):
         self.positions_ND = nn.Parameter(torch.randn(count, spec.width) * 0.02)
         self.blocks = _blocks(spec.width, depth=spec.depth)
         self.norm = nn.LayerNorm(spec.width)
-        self.transform = ImageTransform(_TinySteps(spec.image_size), {"library": "vlkit-tiny", "size": spec.image_size})
+        settings = {"library": "vlkit-tiny", "size": spec.image_size}
+        self.transform = ImageTransform(SquareResize(spec.image_size), settings)
 
     @classmethod
     def build(cls, spec: TinyImage, *, saved: Path | None = None, empty: bool = False) -> TinyImageEncoder:
@@ -73,22 +74,17 @@ class TinyImageEncoder(nn.Module):
         normed: Tensor = self.norm(x_BND)
         return normed
 
+    def pooled_and_states(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """features_BD and ``tokens`` in one pass."""
+        tokens_BND = self.tokens(pixels_BCHW)
+        return tokens_BND.mean(dim=1), tokens_BND
+
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """features_BD."""
-        return self.tokens(pixels_BCHW).mean(dim=1)
+        return self.pooled_and_states(pixels_BCHW)[0]
 
     def save_config(self, folder: Path) -> None:
         """Nothing to write: the spec says it all."""
-
-
-class _TinySteps:
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def __call__(self, image: Image) -> Tensor:
-        small = image.resize((self.size, self.size), Resampling.BICUBIC)
-        pixels_HWC = torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8).view(self.size, self.size, 3)
-        return pixels_HWC.permute(2, 0, 1).float() / 127.5 - 1
 
 
 class TinyTextEncoder(nn.Module):
@@ -117,15 +113,28 @@ class TinyTextEncoder(nn.Module):
         rows = [[*text.encode()[: self.max_length - 1], _END] for text in check_texts(texts)]
         return pad_rows(rows, pad_id=_PAD)
 
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the token embedding."""
+        return _ROWS
+
+    def vocabulary(self) -> Vocabulary:
+        """What the ids mean."""
+        return byte_vocabulary(_ROWS)
+
     def forward(self, tokens: TextBatch) -> Tensor:
         """features_BD."""
+        return self.pooled_and_states(tokens)[0]
+
+    def pooled_and_states(self, tokens: TextBatch) -> tuple[Tensor, Tensor]:
+        """features_BD and states_BLD of the tokens, the real ones first, in one pass."""
         ids_BL, mask_BL = compact(*tokens)
         x_BLD = self.embedding(ids_BL) + self.positions_LD[: ids_BL.shape[1]]
         for block in self.blocks:
             x_BLD = block(x_BLD, mask_BL[:, None, None, :] > 0)
         weight_BL1 = mask_BL.unsqueeze(-1).to(x_BLD.dtype)
-        summed: Tensor = (self.norm(x_BLD) * weight_BL1).sum(dim=1)
-        return summed / weight_BL1.sum(dim=1)
+        states_BLD: Tensor = self.norm(x_BLD)
+        return (states_BLD * weight_BL1).sum(dim=1) / weight_BL1.sum(dim=1), states_BLD
 
     def save_config(self, folder: Path) -> None:
         """Nothing to write: the spec says it all."""

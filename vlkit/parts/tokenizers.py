@@ -5,6 +5,7 @@ Shapes: B batch, L text length.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -79,6 +80,27 @@ def load_tokenizer(folder: Path) -> Any:
         raise AssetError(f"cannot read the tokenizer in {folder}: {error}") from error
 
 
+def save_tokenizer(tokenizer: Any, folder: Path, *, prefix: str = "") -> None:
+    """Writes a transformers tokenizer for other libraries; ``prefix`` becomes a part of it.
+
+    Raises:
+        VlkitError: There is a prefix and the tokenizer is none of the ``tokenizers`` library.
+    """
+    if prefix:
+        from tokenizers import normalizers
+
+        if not getattr(tokenizer, "is_fast", False):
+            raise VlkitError(
+                f"the prefix {prefix!r} cannot be put into a {type(tokenizer).__name__}; train with "
+                f"model.text.prefix=''"
+            )
+        tokenizer = copy.deepcopy(tokenizer)
+        core = tokenizer.backend_tokenizer
+        own = [] if core.normalizer is None else [core.normalizer]
+        core.normalizer = normalizers.Sequence([normalizers.Prepend(prefix), *own])
+    tokenizer.save_pretrained(str(folder))
+
+
 def _plain_settings(folder: Path) -> dict[str, Any]:
     """Arguments of transformers' generic tokenizer, where AutoTokenizer would do no more than call it; else nothing.
 
@@ -141,6 +163,34 @@ def check_padding(tokenizer: Any, model: nn.Module, *, where: str) -> None:
             raise VlkitError(
                 f"{where}: the tokenizer pads with id {tokenizer.pad_token_id} but the text model counts positions "
                 f"from pad id {used}; {_OTHER_MODEL}"
+            )
+
+
+def check_end_token(tokenizer: Any, *, reads: int | None, where: str) -> None:
+    """The tokenizer must end its texts with the token at which the model reads their feature.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+        reads: Id of that token; None for models that read at the highest id of a text (the first CLIP).
+        where: The model, for the message.
+
+    Raises:
+        VlkitError: It ends them with another token, or with one that is not the highest: the model would read the
+            feature of some other token, and give nearly the same for every text.
+    """
+    ends = tokenizer.eos_token_id
+    if reads is not None and ends != reads:
+        raise VlkitError(
+            f"{where}: the tokenizer ends a text with id {ends} but the text model reads its feature at id {reads}; "
+            f"{_OTHER_MODEL}"
+        )
+    if reads is None:
+        special = set(tokenizer.all_special_ids)
+        highest = max((index for index in tokenizer.get_vocab().values() if index not in special), default=-1)
+        if ends is None or ends < highest:
+            raise VlkitError(
+                f"{where}: the text model reads the feature of a text at its highest id, which must be the end token, "
+                f"but the tokenizer's end token is {ends} and it has ids up to {highest}; {_OTHER_MODEL}"
             )
 
 

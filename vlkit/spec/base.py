@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 
 class Spec(BaseModel):
@@ -15,3 +19,19 @@ class Spec(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
     )
+
+
+@dataclass(frozen=True)
+class UsualKind:
+    """Annotation of a union of specs that are told apart by `kind`: the one of a map that does not say it."""
+
+    kind: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """A tagged union; not a validator around one, in which JSON would no longer count as JSON."""
+        options = {option.model_fields["kind"].default: option for option in get_args(source)}
+        choices = {kind: handler.generate_schema(option) for kind, option in options.items()}
+        return core_schema.tagged_union_schema(choices, self._kind_of)
+
+    def _kind_of(self, value: Any) -> Any:
+        return value.get("kind", self.kind) if isinstance(value, dict) else getattr(value, "kind", None)

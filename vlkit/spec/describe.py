@@ -90,6 +90,8 @@ def _step(place: _Place, part: str) -> list[_Place]:
         return _step(_Place(f"{place.key}.0", shape.item), part)
     if part in shape.kinds:
         return [_Place(key, shape_of_map(shape.kinds[part]))]
+    if shape.usual_kind and part in shape.kinds[shape.usual_kind].model_fields:
+        return _step(_Place(place.key, shape_of_map(shape.kinds[shape.usual_kind])), part)
     if shape.kinds:
         return [below for kind in shape.kinds for below in _step(_step(place, kind)[0], part)]
     if shape.spec is None or part not in shape.spec.model_fields:
@@ -104,7 +106,7 @@ def _rows(place: _Place) -> list[Row]:
         return _rows(_Place(f"{key}.0", shape.item))
     if shape.kinds:
         default = place.field.default if place.field is not None else None
-        chosen = kind_of(type(default)) if isinstance(default, Spec) else ""
+        chosen = kind_of(type(default)) if isinstance(default, Spec) else shape.usual_kind
         return [
             Row(f"{key}.{kind}", "kind", "default" if kind == chosen else "", doc(spec))
             for kind, spec in shape.kinds.items()

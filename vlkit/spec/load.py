@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -218,27 +218,39 @@ def find_recipe(path_or_name: str | Path) -> Path:
         UnknownName: There is neither.
         VlkitError: It is a folder.
     """
-    path, name = Path(path_or_name), str(path_or_name)
-    if path.is_file():
-        return path
-    shipped = shipped_recipes()
-    if (key := name.removesuffix(".yaml").removeprefix("recipes/")) in shipped:
-        return shipped[key]
-    if path.is_dir():
-        inside = sorted(str(file) for file in path.glob("*.yaml"))
-        raise VlkitError(f"{name} is a folder; {did_you_mean(name, inside) or 'give a YAML file'}")
-    raise UnknownName(
-        "recipe", name, allowed=shipped, hint="(a recipe is the path of a YAML file, or a name of: vlkit list recipes)"
-    )
+    return _find(path_or_name, "recipe", shipped_recipes(), folder="recipes", hint="vlkit list recipes")
+
+
+def find_suite(path_or_name: str | Path) -> Path:
+    """The file of an evaluation suite; see ``find_recipe``."""
+    return _find(path_or_name, "suite", shipped_suites(), folder="eval", hint="vlkit list suites")
 
 
 def shipped_recipes() -> dict[str, Path]:
     """Name to file of the recipes that come with vlkit; files that start with `_` are only there to be extended."""
     folder = packaged("recipes")
-    files = sorted(folder.rglob("*.yaml"))
     return {
-        file.relative_to(folder).with_suffix("").as_posix(): file for file in files if not file.name.startswith("_")
+        file.relative_to(folder).with_suffix("").as_posix(): file
+        for file in sorted(folder.rglob("*.yaml"))
+        if not file.name.startswith("_")
     }
+
+
+def shipped_suites() -> dict[str, Path]:
+    """Name to file of the evaluation suites that come with vlkit."""
+    return {file.stem: file for file in sorted(packaged("eval").glob("*.yaml"))}
+
+
+def _find(path_or_name: str | Path, what: str, shipped: Mapping[str, Path], *, folder: str, hint: str) -> Path:
+    path, name = Path(path_or_name), str(path_or_name)
+    if path.is_file():
+        return path
+    if (key := name.removesuffix(".yaml").removeprefix(f"{folder}/")) in shipped:
+        return shipped[key]
+    if path.is_dir():
+        inside = sorted(str(file) for file in path.glob("*.yaml"))
+        raise VlkitError(f"{name} is a folder; {did_you_mean(name, inside) or 'give a YAML file'}")
+    raise UnknownName(what, name, allowed=shipped, hint=f"(a {what} is the path of a YAML file, or a name of: {hint})")
 
 
 def dump_yaml(spec: Spec) -> str:

@@ -49,8 +49,9 @@ def fill(node: Node, shape: Shape | None, *, default: Any = None) -> Node:
     if not isinstance(node.value, dict):
         return node
     written = node.value
-    if shape.kinds and "kind" not in written and isinstance(default, Spec):
-        written = {"kind": Node(kind_of(type(default)), DEFAULT), **written}
+    usual = kind_of(type(default)) if isinstance(default, Spec) else shape.usual_kind
+    if shape.kinds and "kind" not in written and usual:
+        written = {"kind": Node(usual, DEFAULT), **written}
     spec = shape.spec
     if shape.kinds and "kind" in written and isinstance(written["kind"].value, str):
         spec = shape.kinds.get(written["kind"].value)

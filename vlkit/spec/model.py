@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vlkit.spec.base import Spec
+from vlkit.spec.adapt import AdapterSpec
+from vlkit.spec.base import Spec, UsualKind
+from vlkit.spec.captioning import DecoderSpec
 from vlkit.spec.parts import HeadSpec, ImageEncoderSpec, MlpHead, TextEncoderSpec
 
 
@@ -24,6 +26,12 @@ class DualEncoderSpec(Spec):
     """From image features to the shared space."""
     text_head: HeadSpec = MlpHead()
     """From text features to the shared space."""
+    image_adapter: AdapterSpec | None = None
+    """Adapter in the image encoder, whose own weights then stay frozen unless a stage names them; null for none."""
+    text_adapter: AdapterSpec | None = None
+    """Adapter in the text encoder, likewise."""
+    decoder: DecoderSpec | None = None
+    """Decoders for the `captioning`, `masked_text` and `masked_image` objectives; null for none."""
     init_scale: float = Field(default=1 / 0.07, gt=0)
     """First value of the learned similarity scale (1 / temperature)."""
     max_scale: float = Field(default=100.0, gt=0)
@@ -32,4 +40,16 @@ class DualEncoderSpec(Spec):
     """First value of the learned similarity bias (SigLIP uses -10); null for none."""
 
 
-ModelSpec = DualEncoderSpec
+class SavedSpec(Spec):
+    """A trained model to go on from; what comes out is a model folder like any other."""
+
+    kind: Literal["saved"] = "saved"
+    path: str
+    """What `vlkit.load` takes: a model folder, `open_clip:MODEL/TAG`, `hf:ID`, ..."""
+    image_adapter: AdapterSpec | None = None
+    """Adapter to add to the image encoder; null leaves it as it is."""
+    text_adapter: AdapterSpec | None = None
+    """Adapter to add to the text encoder; null leaves it as it is."""
+
+
+ModelSpec = Annotated[DualEncoderSpec | SavedSpec, UsualKind("dual_encoder")]

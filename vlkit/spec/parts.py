@@ -62,7 +62,36 @@ class TinyImage(Spec):
     """Transformer blocks."""
 
 
-ImageEncoderSpec = Annotated[TimmImage | OpenClipImage | HfImage | TinyImage, Field(discriminator="kind")]
+class MultiwayImage(Spec):
+    """The image side of a multiway (modality-expert) encoder with sub-LN blocks (BEiT-3, M2-Encoder).
+
+    With a text side of kind `multiway` the last `vl_layers` are one set of weights for both sides.
+    """
+
+    kind: Literal["multiway"] = "multiway"
+    width: int = Field(default=768, ge=8)
+    """Width of the features."""
+    heads: int = Field(default=12, ge=1)
+    """Attention heads; a divisor of width."""
+    ffn: int = Field(default=3072, ge=1)
+    """Hidden width of the perceptrons."""
+    layers: int = Field(default=9, ge=0)
+    """Layers of this modality alone."""
+    vl_layers: int = Field(default=3, ge=0)
+    """Layers after them that both modalities go through."""
+    vl_experts: Literal[1, 2] = 1
+    """2 also holds the second expert of those layers, which released weights have and embedding never runs."""
+    image_size: int = Field(default=224, ge=8, le=4096)
+    """Side of the square input in pixels; a multiple of patch_size."""
+    patch_size: int = Field(default=16, ge=2)
+    """Side of a patch in pixels."""
+    drop_path: float = Field(default=0.1, ge=0.0, lt=1.0)
+    """Share of rows for which a branch of the last layer is left out in training; it grows linearly from 0."""
+
+
+ImageEncoderSpec = Annotated[
+    TimmImage | OpenClipImage | HfImage | MultiwayImage | TinyImage, Field(discriminator="kind")
+]
 
 
 class HfText(Spec):
@@ -106,7 +135,33 @@ class TinyText(Spec):
     """Longest input in bytes."""
 
 
-TextEncoderSpec = Annotated[HfText | OpenClipText | TinyText, Field(discriminator="kind")]
+class MultiwayText(Spec):
+    """The text side of a multiway (modality-expert) encoder with sub-LN blocks (BEiT-3, M2-Encoder)."""
+
+    kind: Literal["multiway"] = "multiway"
+    width: int = Field(default=768, ge=8)
+    """Width of the features."""
+    heads: int = Field(default=12, ge=1)
+    """Attention heads; a divisor of width."""
+    ffn: int = Field(default=3072, ge=1)
+    """Hidden width of the perceptrons."""
+    layers: int = Field(default=9, ge=0)
+    """Layers of this modality alone."""
+    vl_layers: int = Field(default=3, ge=0)
+    """Layers after them that both modalities go through; beside a `multiway` image side they are that one's."""
+    tokenizer: str | None = None
+    """Folder with a transformers tokenizer, or its hub id; null reads UTF-8 bytes."""
+    vocab: int = Field(default=259, ge=259)
+    """Rows of the token embedding, at least as many as the tokenizer has tokens; bytes take 259."""
+    max_length: int = Field(default=52, ge=2)
+    """Longest input in tokens, marks of start and end included; longer texts are cut."""
+    normalize: bool = True
+    """Lower-case texts and make curly double quotes straight first, as M2-Encoder does."""
+    drop_path: float = Field(default=0.1, ge=0.0, lt=1.0)
+    """Share of rows for which a branch of the last layer is left out in training; it grows linearly from 0."""
+
+
+TextEncoderSpec = Annotated[HfText | OpenClipText | MultiwayText | TinyText, Field(discriminator="kind")]
 
 
 class IdentityHead(Spec):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import annotated_types as limits
 from pydantic.fields import FieldInfo
 
-from vlkit.spec.base import Spec
+from vlkit.spec.base import Spec, UsualKind
 
 _WORDS = {int: "int", float: "number", str: "text", bool: "true or false"}
 _PLURALS = {"int": "ints", "number": "numbers", "text": "texts", "map": "maps"}
@@ -25,6 +25,7 @@ class Shape:
         nullable: It may also be null.
         spec: The spec of a map with fixed keys.
         kinds: The specs of a map that varies by its `kind`.
+        usual_kind: The kind of such a map that does not say it; "" where it must.
         item: The shape of a list's items.
         choices: The allowed values of a choice.
     """
@@ -33,6 +34,7 @@ class Shape:
     nullable: bool = False
     spec: type[Spec] | None = None
     kinds: Mapping[str, type[Spec]] = field(default_factory=dict)
+    usual_kind: str = ""
     item: Shape | None = None
     choices: tuple[Any, ...] = ()
 
@@ -73,7 +75,8 @@ def _union(options: list[Any], annotation: Any, metadata: Sequence[Any]) -> Shap
         return replace(_shape(options[0], metadata), nullable=nullable)
     if all(isinstance(option, type) and issubclass(option, Spec) for option in options):
         kinds = {kind_of(option): option for option in options}
-        return Shape(f"map with kind {_either(kinds)}", nullable=nullable, kinds=kinds)
+        usual = next((extra.kind for extra in metadata if isinstance(extra, UsualKind)), "")
+        return Shape(f"map with kind {_either(kinds)}", nullable=nullable, kinds=kinds, usual_kind=usual)
     return Shape(_either([_shape(option, metadata).words for option in options]), nullable=nullable)
 
 

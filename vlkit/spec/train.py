@@ -7,10 +7,25 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from vlkit.spec.base import Spec
-from vlkit.spec.objectives import ClassPrototypeObjective, ContrastiveObjective
+from vlkit.spec.captioning import CaptioningObjective, MaskedImageObjective, MaskedTextObjective
+from vlkit.spec.distillation import ClipDistillationObjective, TextDistillationObjective
+from vlkit.spec.objectives import (
+    ClassPrototypeObjective,
+    ContrastiveObjective,
+    GroupedContrastiveObjective,
+    SigmoidObjective,
+)
 
 ObjectiveSpec = Annotated[
-    ContrastiveObjective | ClassPrototypeObjective,
+    ContrastiveObjective
+    | GroupedContrastiveObjective
+    | SigmoidObjective
+    | ClassPrototypeObjective
+    | CaptioningObjective
+    | MaskedTextObjective
+    | MaskedImageObjective
+    | TextDistillationObjective
+    | ClipDistillationObjective,
     Field(discriminator="kind"),
 ]
 
@@ -62,6 +77,8 @@ class StageSpec(Spec):
     """Optimizer steps."""
     lr: float | None = Field(default=None, gt=0)
     """Peak learning rate of this stage; null takes optim.lr."""
+    objectives: tuple[ObjectiveSpec, ...] | None = Field(default=None, min_length=1)
+    """The losses of this stage; null takes the recipe's."""
     warm_start: WarmStartSpec | None = None
     """Set the heads' linear maps in closed form before the first step (`{}` takes the defaults); null starts from where
     the heads are."""
@@ -71,7 +88,17 @@ class LoopSpec(Spec):
     """The training loop."""
 
     batch_size: int = Field(default=512, ge=2)
-    """Pairs a step (over all processes)."""
+    """Pairs a step over all processes; a multiple of their number."""
+    micro_batch: int | None = Field(default=None, ge=1)
+    """Pairs of a process that its encoders take at a time, for less memory and a second forward pass (GradCache): the
+    loss still sees the whole batch, and gradients are those of it. null takes all at once."""
+    parallel: Literal["auto", "ddp", "fsdp"] = "auto"
+    """How several processes (torchrun) train one model: ddp with a whole copy each, fsdp with a piece each of
+    weights and optimizer state. auto is ddp."""
+    grad_checkpointing: bool = False
+    """Encoders that train keep no activations inside their blocks and compute them again: less memory, more time."""
+    compile: bool = False
+    """Compile the blocks of the encoders with torch.compile: a minute at the start, faster steps."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 autocast on GPUs, fp32 on CPUs."""
     cache_features: bool = True
@@ -82,9 +109,15 @@ class LoopSpec(Spec):
     """Processes that read and decode where features are not cached."""
     log_every: int = Field(default=10, ge=1)
     """Steps between lines of metrics.jsonl."""
+    max_skipped_steps: int = Field(default=5, ge=0)
+    """Steps in a row whose loss or gradient may be nan or infinite: they change no weight; one more ends the run."""
     checkpoint_every: int = Field(default=500, ge=1)
     """Steps between checkpoints."""
+    checkpoint_minutes: float | None = Field(default=None, gt=0)
+    """Minutes between further checkpoints; null writes none by the clock."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """Older ones are deleted."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto takes a GPU where there is one."""
+    timeout: float = Field(default=600, gt=0)
+    """Seconds that processes wait for each other within a step before the job fails."""

@@ -105,6 +105,24 @@ def download(repo: str) -> Path:
     return _snapshot(repo, local_only=False)
 
 
+def tokenizer_files(repo: str) -> Path:
+    """The folder of the files of ``repo`` but its weights: from the cache, else from the hub.
+
+    Raises:
+        AssetError: They are in neither; the message says why.
+    """
+    try:
+        return _snapshot(repo, local_only=True, weights=False)
+    except AssetError as error:
+        forbidden = offline()
+        why = f"not asked, {forbidden} is set" if forbidden else unreachable(endpoint())
+        if why:
+            raise AssetError(
+                f"no tokenizer {repo!r}: {error}; hub: {why}. Give a local folder with the tokenizer's files"
+            ) from error
+    return _snapshot(repo, local_only=False, weights=False)
+
+
 def weights_problem(folder: Path) -> str | None:
     """Why ``folder`` has no usable weights; None when it has ``model.safetensors`` or all shards of its index."""
     index = folder / "model.safetensors.index.json"
@@ -123,7 +141,7 @@ def weights_problem(folder: Path) -> str | None:
     return f"{folder} has no model.safetensors (weights in other forms, such as pickles, are never loaded)"
 
 
-def _snapshot(repo: str, *, local_only: bool) -> Path:
+def _snapshot(repo: str, *, local_only: bool, weights: bool = True) -> Path:
     from huggingface_hub import snapshot_download
 
     where = "the hub's cache" if local_only else endpoint()
@@ -131,7 +149,7 @@ def _snapshot(repo: str, *, local_only: bool) -> Path:
         found = snapshot_download(
             repo,
             allow_patterns=_ALLOW,
-            ignore_patterns=_IGNORE,
+            ignore_patterns=_IGNORE if weights else [*_IGNORE, "*.safetensors", "*.safetensors.index.json"],
             local_files_only=local_only,
             endpoint=None if local_only else endpoint(),
         )
@@ -143,6 +161,8 @@ def _snapshot(repo: str, *, local_only: bool) -> Path:
         )
         raise AssetError(f"{repo} in {where}: {reason}") from error
     folder = Path(str(found))
+    if not weights:
+        return folder
     if not (folder / "config.json").is_file():
         raise AssetError(f"{repo} in {where}: no config.json")
     if problem := weights_problem(folder):

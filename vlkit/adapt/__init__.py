@@ -1,0 +1,1 @@
+"""Adapters: the few weights that train inside a frozen encoder."""

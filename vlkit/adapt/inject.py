@@ -1,0 +1,137 @@
+"""Adds adapters to a module in place, and folds them into its weights."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+
+from vlkit.adapt.targets import find_layers, last_of_blocks, layer_width
+from vlkit.errors import VlkitError
+from vlkit.nn.bottleneck import WithBottleneck
+from vlkit.spec.adapt import AdapterSpec, Bottleneck, LoRA
+
+_NAME = "default"  # peft's own name of a sole adapter
+
+
+def add_adapter(module: nn.Module, spec: AdapterSpec) -> nn.Module:
+    """Adds an adapter to ``module`` and freezes all else in it; its outputs stay the same, to the bit, until it trains.
+
+    Args:
+        module: An encoder or a language model; changed in place. ``module.adapter`` is the spec afterwards.
+        spec: Which adapter, and where.
+
+    Returns:
+        The module itself.
+
+    Raises:
+        VlkitError: It has an adapter already, or the targets mean no layer of it.
+    """
+    if adapter_of(module) is not None:
+        raise VlkitError(
+            f"{type(module).__name__} has an adapter already ({adapter_of(module)!r}); fold it in with vlkit.merge, "
+            f"or leave the new one out"
+        )
+    layers = find_layers(module, spec.targets)
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    if isinstance(spec, LoRA):
+        _inject_lora(module, spec, names=list(layers))
+    else:
+        for name, layer in last_of_blocks(layers).items():
+            _replace(module, name, _after(layer, spec))
+    module.train(module.training)  # new layers start in training mode
+    module.adapter = spec  # type: ignore[assignment]
+    return module
+
+
+def add_lora(module: nn.Module, lora: LoRA) -> nn.Module:
+    """Adds low-rank updates to the linear layers of ``module``, in place; see ``add_adapter``.
+
+    Args:
+        module: One part of a model: ``model.text``, ``model.image``.
+        lora: Rank, scale and targets.
+
+    Raises:
+        VlkitError: It has an adapter already, or the targets mean no layer of it.
+    """
+    return add_adapter(module, lora)
+
+
+def adapter_of(module: nn.Module) -> AdapterSpec | None:
+    """The spec of a module's adapter."""
+    spec: AdapterSpec | None = getattr(module, "adapter", None)
+    return spec
+
+
+def base_name(name: str) -> str:
+    """The name that a parameter of an adapted module had before."""
+    return re.sub(r"\bbase_layer\.", "", name)
+
+
+def merge(model: nn.Module) -> nn.Module:
+    """Folds every LoRA inside ``model`` into the weights it adapts, in place: the same outputs, at the base's cost.
+
+    Raises:
+        VlkitError: There is none, or an adapter is a bottleneck, which cannot be folded; nothing was changed.
+    """
+    adapted = [part for part in model.modules() if adapter_of(part) is not None]
+    if not adapted:
+        raise VlkitError(f"{type(model).__name__} has no adapter to merge")
+    if any(isinstance(adapter_of(part), Bottleneck) for part in adapted):
+        raise VlkitError("a bottleneck adapter is not linear and cannot be merged; save the model with it")
+    for part in adapted:
+        _fold(part)
+        part.adapter = None  # type: ignore[assignment]
+    return model
+
+
+def _inject_lora(module: nn.Module, spec: LoRA, *, names: list[str]) -> None:
+    from peft import LoraConfig, inject_adapter_in_model
+
+    from vlkit.adapt.attention import LoraAttention
+
+    config = LoraConfig(
+        r=spec.rank,
+        lora_alpha=spec.alpha,
+        lora_dropout=spec.dropout,
+        target_modules="|".join(re.escape(f"part.{name}") for name in names),
+    )
+    config._register_custom_module({nn.MultiheadAttention: LoraAttention})
+    shell = nn.ModuleDict({"part": module})  # the library takes whatever has a `config` for a model of transformers
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on layouts of layers, which the library settles by itself
+        inject_adapter_in_model(config, shell, adapter_name=_NAME)
+
+
+def _after(layer: nn.Module, spec: Bottleneck) -> WithBottleneck:
+    place = next(layer.parameters())
+    adapted = WithBottleneck(layer, layer_width(layer), bottleneck=spec.width)
+    adapted.bottleneck.to(place.device, place.dtype)
+    return adapted
+
+
+@torch.no_grad()
+def _fold(module: nn.Module) -> None:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    from vlkit.adapt.attention import LoraAttention
+
+    layers: dict[str, Any] = {name: part for name, part in module.named_modules() if isinstance(part, BaseTunerLayer)}
+    inner = [name for name in layers for outer in layers if name.startswith(f"{outer}.")]
+    for name, layer in layers.items():
+        if name in inner:
+            continue
+        if isinstance(layer, LoraAttention):
+            _replace(module, name, layer.fold())
+        else:
+            layer.merge(safe_merge=True)
+            _replace(module, name, layer.get_base_layer())
+
+
+def _replace(module: nn.Module, name: str, new: nn.Module) -> None:
+    owner, _, attribute = name.rpartition(".")
+    setattr(module.get_submodule(owner), attribute, new)

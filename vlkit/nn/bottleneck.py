@@ -1,0 +1,41 @@
+"""Bottleneck adapters (Houlsby et al., arXiv 1902.00751, section 2.1; Pfeiffer et al., 2005.00052).
+
+Shapes: B batch, L length, D width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+
+class WithBottleneck(nn.Module):
+    """A sub-layer whose output h becomes h + up(gelu(down(h))); the sub-layer alone, to the bit, as long as up is zero.
+
+    Args:
+        base_layer: Gives h_BLD, or a tuple whose first entry that is.
+        width: D.
+        bottleneck: Width of the bottleneck.
+    """
+
+    def __init__(self, base_layer: nn.Module, width: int, *, bottleneck: int) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        up = nn.Linear(bottleneck, width)
+        nn.init.zeros_(up.weight)
+        nn.init.zeros_(up.bias)
+        self.bottleneck = nn.Sequential(nn.Linear(width, bottleneck), nn.GELU(), up)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:  # libraries ask a layer for its weight or its width
+            return getattr(super().__getattr__("base_layer"), name)
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        """What the sub-layer gives, changed by the bottleneck."""
+        given = self.base_layer(*inputs, **options)
+        if isinstance(given, tuple):
+            return (given[0] + self.bottleneck(given[0]), *given[1:])
+        return given + self.bottleneck(given)

@@ -1,0 +1,1 @@
+"""Losses that let a model learn from another one."""

@@ -1,0 +1,197 @@
+"""Multiway (modality-expert) encoders: an image and a text side whose last layers are one set of weights.
+
+Sources: BEiT-3 (arXiv 2208.10442, section 2.1), VLMo (2111.02358), M2-Encoder (2401.15896). A layer has one expert
+(attention and perceptron) a modality; where only one modality goes through at a time, as in a dual encoder, that makes
+two stacks of layers. In the last layers both modalities take the same expert.
+
+Shapes: B batch, C channels, H height, W width, L text length, N patches, D encoder width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vlkit.errors import ShapeError, VlkitError
+from vlkit.nn.multiway import INIT_STD, BlockStack, SharedLayers, init_weights
+from vlkit.parts.assets import hub
+from vlkit.parts.building import ImageTransform, SquareResize, check_patches, compact, weightless
+from vlkit.parts.tokenizers import HfTokenizer, check_texts, load_tokenizer, pad_rows, vocabulary_size
+from vlkit.parts.vocabulary import Vocabulary, byte_vocabulary, hf_vocabulary
+from vlkit.spec.parts import MultiwayImage, MultiwayText
+from vlkit.types import TextBatch
+
+# Ids of the byte-level vocabulary: a byte is its value, then these
+_START, _END, _PAD = 256, 257, 258
+_SPARE = 2  # position tables start with two rows that nothing uses, as in the released weights
+_STRAIGHT = str.maketrans("\u201c\u201d", '""')
+
+
+class MultiwayEncoder(nn.Module):
+    """What both sides have: layers of their own, then ``shared``."""
+
+    shared: SharedLayers
+
+    def __init__(self, spec: MultiwayImage | MultiwayText, *, positions: int, vl_experts: int) -> None:
+        super().__init__()
+        self.width = spec.width
+        first = nn.Parameter(torch.empty(_SPARE + positions, spec.width))
+        self.positions_ND = nn.init.trunc_normal_(first, std=INIT_STD)
+        total = spec.layers + spec.vl_layers
+
+        def stack(depths: range) -> BlockStack:
+            return BlockStack(
+                spec.width, spec.heads, hidden=spec.ffn, depths=depths, total=total, drop_path=spec.drop_path
+            )
+
+        self.own = stack(range(1, spec.layers + 1))
+        last = range(spec.layers + 1, total + 1)
+        self.shared = SharedLayers(spec.width, stack(last), spare=stack(last) if vl_experts == 2 else None)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Keeps each layer's input only and runs the layer again in the backward pass."""
+        for stack in (self.own, self.shared.stack):
+            stack.set_grad_checkpointing(enable)
+
+    def _run(self, x_BND: Tensor, keep_BN: Tensor | None = None) -> Tensor:
+        x_BND = x_BND + self.positions_ND[_SPARE : _SPARE + x_BND.shape[1]]
+        normed_BND: Tensor = self.shared(self.own(x_BND, keep_BN), keep_BN)
+        return normed_BND
+
+
+class MultiwayImageEncoder(MultiwayEncoder):
+    """Patches behind a CLS token, whose last state is the feature."""
+
+    def __init__(self, spec: MultiwayImage) -> None:
+        check_patches(spec.image_size, spec.patch_size, where="multiway image encoder")
+        count = (spec.image_size // spec.patch_size) ** 2
+        super().__init__(spec, positions=1 + count, vl_experts=spec.vl_experts)
+        self.spec, self.image_size = spec, spec.image_size
+        self.patches = nn.Conv2d(3, spec.width, spec.patch_size, stride=spec.patch_size)
+        init_weights(self.patches)
+        self.cls_D = nn.init.trunc_normal_(nn.Parameter(torch.empty(spec.width)), std=INIT_STD)
+        settings = {"library": "vlkit", "resize": "square", "size": spec.image_size, "mean": 0.5}
+        self.transform = ImageTransform(SquareResize(spec.image_size), settings)
+
+    @classmethod
+    def build(cls, spec: MultiwayImage, *, saved: Path | None = None, empty: bool = False) -> MultiwayImageEncoder:
+        """Random weights from torch's global generator; nothing is read from ``saved``."""
+        with weightless(saved=saved is not None, empty=empty):
+            return cls(spec)
+
+    def pooled_and_states(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """features_BD and the patches' states_BND in one pass."""
+        patches_BND = self.patches(pixels_BCHW).flatten(2).transpose(1, 2)
+        states_BND = self._run(torch.cat([self.cls_D.expand(len(patches_BND), 1, -1), patches_BND], dim=1))
+        return states_BND[:, 0], states_BND[:, 1:]
+
+    def tokens(self, pixels_BCHW: Tensor) -> Tensor:
+        """The patches' states_BND."""
+        return self.pooled_and_states(pixels_BCHW)[1]
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        """features_BD."""
+        return self.pooled_and_states(pixels_BCHW)[0]
+
+    def save_config(self, folder: Path) -> None:
+        """Nothing to write: the spec says it all."""
+
+
+class MultiwayTextEncoder(MultiwayEncoder):
+    """Tokens, of which the first one's last state is the feature.
+
+    Args:
+        spec: What to build.
+        tokenizer: None for bytes, and where nothing is tokenized (shapes alone).
+    """
+
+    def __init__(self, spec: MultiwayText, *, tokenizer: HfTokenizer | None) -> None:
+        super().__init__(spec, positions=spec.max_length, vl_experts=1)
+        self.spec, self.tokenizer, self.max_length = spec, tokenizer, spec.max_length
+        self.embedding = nn.Embedding(spec.vocab, spec.width)
+        init_weights(self.embedding)
+
+    @classmethod
+    def build(cls, spec: MultiwayText, *, saved: Path | None = None, empty: bool = False) -> MultiwayTextEncoder:
+        """Random weights from torch's global generator; the tokenizer is read from ``saved`` where that is given.
+
+        Raises:
+            AssetError: There is no such tokenizer.
+            VlkitError: It has more tokens than ``vocab``.
+        """
+        tokenizer = None if spec.tokenizer is None or empty else _tokenizer(spec, saved)
+        with weightless(saved=saved is not None, empty=empty):
+            return cls(spec, tokenizer=tokenizer)
+
+    def join(self, image: nn.Module) -> None:
+        """Takes over the shared layers of the image side, if that is a multiway one too.
+
+        Raises:
+            ShapeError: The two sides' shared layers are not of one shape.
+        """
+        if not isinstance(image, MultiwayImageEncoder):
+            return
+        for key in ("width", "heads", "ffn", "layers", "vl_layers", "drop_path"):
+            ours, theirs = getattr(self.spec, key), getattr(image.spec, key)
+            if ours != theirs:
+                raise ShapeError(
+                    f"model.image.{key} = {theirs} and model.text.{key} = {ours}: two multiway encoders share their "
+                    f"last layers and must agree; set both to one value"
+                )
+        self.shared = image.shared
+
+    def tokenize(self, texts: Sequence[str], *, language: str | None = None) -> TextBatch:
+        """Tokens, or bytes between marks of start and end, cut to ``max_length``.
+
+        Raises:
+            DataError: No texts, or one that is no string.
+            VlkitError: The encoder was built without its tokenizer.
+        """
+        texts = check_texts(texts)
+        if self.spec.normalize:
+            texts = [text.translate(_STRAIGHT).lower() for text in texts]
+        if self.tokenizer is not None:
+            return self.tokenizer(texts, language=language)
+        if self.spec.tokenizer is not None:
+            raise VlkitError("this multiway text encoder holds shapes alone (a dry run) and has no tokenizer")
+        rows = [[_START, *text.encode()[: self.max_length - 2], _END] for text in texts]
+        return pad_rows(rows, pad_id=_PAD)
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the token embedding."""
+        return self.spec.vocab
+
+    def vocabulary(self) -> Vocabulary:
+        """What the ids mean."""
+        if self.tokenizer is None:
+            return byte_vocabulary(self.spec.vocab)
+        return hf_vocabulary(self.tokenizer.tokenizer, rows=self.spec.vocab)
+
+    def pooled_and_states(self, tokens: TextBatch) -> tuple[Tensor, Tensor]:
+        """features_BD and states_BLD of the tokens, the real ones first, in one pass."""
+        ids_BL, mask_BL = compact(*tokens)
+        states_BLD = self._run(self.embedding(ids_BL), mask_BL > 0)
+        return states_BLD[:, 0], states_BLD
+
+    def forward(self, tokens: TextBatch) -> Tensor:
+        """features_BD."""
+        return self.pooled_and_states(tokens)[0]
+
+    def save_config(self, folder: Path) -> None:
+        """Writes the tokenizer's files, where there are any."""
+        if self.tokenizer is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.tokenizer.save(folder)
+
+
+def _tokenizer(spec: MultiwayText, saved: Path | None) -> HfTokenizer:
+    name = str(spec.tokenizer)
+    folder = saved or Path(name).expanduser()
+    tokenizer = load_tokenizer(folder if folder.is_dir() else hub.tokenizer_files(name))
+    if (size := vocabulary_size(tokenizer)) > spec.vocab:
+        raise VlkitError(f"{name} has {size} tokens and model.text.vocab = {spec.vocab}; set vocab={size} or more")
+    return HfTokenizer(tokenizer, name, max_length=spec.max_length)

@@ -1,0 +1,65 @@
+"""What open_clip's towers tell beside their features: the states before pooling, their widths, the vocabulary.
+
+Shapes: B batch, C channels, H height, W width, h and w rows and columns of tokens, L text length, N image tokens,
+D feature width, T width of the states.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from vlkit.errors import VlkitError
+from vlkit.parts.vocabulary import Vocabulary, hf_vocabulary, marked_vocabulary
+
+
+def image_states(tower: Any, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """features_BD and the last block's tokens_BNT, the class token left out."""
+    found = tower.forward_intermediates(pixels_BCHW, indices=1, normalize_intermediates=True)
+    last_BThw: Tensor = found["image_intermediates"][-1]
+    return found["image_features"], last_BThw.flatten(2).transpose(1, 2)
+
+
+def image_states_width(tower: Any, *, where: str) -> int:
+    """T of an image tower.
+
+    Raises:
+        VlkitError: It is neither a vision transformer of open_clip's nor a model of timm's.
+    """
+    if hasattr(tower, "trunk"):
+        return int(tower.trunk.num_features)
+    if hasattr(tower, "transformer"):
+        return int(tower.transformer.width)
+    raise VlkitError(
+        f"model.decoder: the width of the image tokens of {where} ({type(tower).__name__}) is not known; choose a "
+        f"vision transformer, or leave the decoder out"
+    )
+
+
+def text_states(tower: Any, ids_BL: Tensor, *, where: str) -> tuple[Tensor, Tensor]:
+    """features_BD and the last block's states_BLT.
+
+    Raises:
+        VlkitError: It is a tower of transformers, whose states open_clip does not give.
+    """
+    if not hasattr(tower, "forward_intermediates"):
+        raise VlkitError(
+            f"{where}: open_clip gives no states of a text tower of transformers; name that tower itself, with kind hf"
+        )
+    found = tower.forward_intermediates(ids_BL, indices=1, normalize_intermediates=True, output_fmt="NLC")
+    return found["text_features"], found["text_intermediates"][-1]
+
+
+def text_table(tower: Any) -> Any:
+    """The token embedding of a text tower."""
+    whole: Any = getattr(tower, "transformer", None)
+    return whole.get_input_embeddings() if hasattr(whole, "get_input_embeddings") else tower.token_embedding
+
+
+def text_vocabulary(tokenizer: Any, *, rows: int) -> Vocabulary:
+    """What the ids of an open_clip tokenizer mean."""
+    if (inner := getattr(tokenizer, "tokenizer", None)) is not None:
+        return hf_vocabulary(inner, rows=rows)
+    tokens = [tokenizer.decoder.get(index) for index in range(tokenizer.vocab_size)]
+    return marked_vocabulary(tokens, special=tokenizer.all_special_ids, rows=rows)
