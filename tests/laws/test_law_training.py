@@ -14,15 +14,18 @@ import torch
 from vlkit.data.sources import VALIDATION, open_sources
 from vlkit.errors import DataError, VlkitError
 from vlkit.models.build import build
+from vlkit.models.dual_encoder import DualEncoder, Encoded
 from vlkit.models.freeze import snapshot
 from vlkit.objectives.build import WeightedSum
 from vlkit.parts.tiny import TinyImageEncoder
 from vlkit.spec.recipe import Recipe
-from vlkit.train import loop
+from vlkit.train import steps
 from vlkit.train.loop import train
 from vlkit.types import Batch, ClassRows, Loss
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "parts"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
+import encoder_factory
 from train_factory import ALL, HEADS, drawings, figures, losses, read_rows, recipe, write_rows
 
 H = {"name": "heads", "trainable": HEADS, "steps": 8}
@@ -106,8 +109,13 @@ def test_parts_of_parts_train_alone(table: Path, tmp_path: Path) -> None:
 
 
 def test_a_part_that_does_not_move_is_an_error(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    project = torch.no_grad()(lambda self, features_BD: self._project("text", features_BD, self.text.width))
-    monkeypatch.setattr("vlkit.models.dual_encoder.DualEncoder.project_text", project)
+    encode = DualEncoder.encode
+
+    def half(self: DualEncoder, *args: Any, **kwargs: Any) -> Encoded:
+        encoded = encode(self, *args, **kwargs)
+        return encoded._replace(text_BE=encoded.text_BE.detach())
+
+    monkeypatch.setattr(DualEncoder, "encode", half)
     with pytest.raises(VlkitError) as error:
         train(recipe(table, tmp_path / "run"))
     assert str(error.value) == (
@@ -117,13 +125,13 @@ def test_a_part_that_does_not_move_is_an_error(table: Path, tmp_path: Path, monk
 
 
 def test_a_frozen_part_that_moves_is_an_error(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = loop._Trainer._step
+    step = steps.Steps._step
 
     def leaking(self: Any, *args: Any, **kwargs: Any) -> Any:
-        self.model.image.norm.bias.data += 1e-3
+        self.trainee.model.image.norm.bias.data += 1e-3
         return step(self, *args, **kwargs)
 
-    monkeypatch.setattr(loop._Trainer, "_step", leaking)
+    monkeypatch.setattr(steps.Steps, "_step", leaking)
     with pytest.raises(VlkitError, match=r"^image\.norm\.bias moved and should not have \(only image_head, text_head"):
         train(recipe(table, tmp_path / "run"))
 
@@ -192,7 +200,7 @@ def test_the_loss_has_to_be_finite(table: Path, tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(WeightedSum, "__call__", breaking)
     with pytest.raises(VlkitError) as error:
-        train(recipe(table, tmp_path / "run", loop={"checkpoint_every": 1}))
+        train(recipe(table, tmp_path / "run", loop={"checkpoint_every": 1, "max_skipped_steps": 0}))
     assert str(error.value).startswith("the loss of step 3 is nan (contrastive ")
     assert str(error.value).endswith(
         "; start again with --overwrite and a lower optim.lr (now 0.003), more optim.warmup_steps or a lower "
@@ -210,8 +218,36 @@ def test_the_gradient_has_to_be_finite(table: Path, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(WeightedSum, "__call__", breaking)
     with pytest.raises(VlkitError, match=r"^the gradient of step 1 has length nan; start again with --overwrite"):
-        train(recipe(table, tmp_path / "run"))
+        train(recipe(table, tmp_path / "run", loop={"max_skipped_steps": 0}))
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    call, step = WeightedSum.__call__, steps.Steps._step
+    bad, states = {3, 4, 6}, []
+
+    def breaking(self: WeightedSum, model: Any, batch: Batch) -> Loss:
+        loss = call(self, model, batch)
+        return Loss(loss.total * float("inf" if len(states) + 1 in bad else 1), loss.parts)
+
+    def watched(self: steps.Steps, *args: Any) -> Any:
+        agreed = step(self, *args)
+        states.append(snapshot(self.trainee.model).parameters)
+        return agreed
+
+    monkeypatch.setattr(WeightedSum, "__call__", breaking)
+    monkeypatch.setattr(steps.Steps, "_step", watched)
+    run = train(recipe(table, tmp_path / "run", H, loop={"max_skipped_steps": 2}))
+    assert {number for number in range(2, 9) if states[number - 1] == states[number - 2]} == bad
+    assert [line["skipped_steps"] for line in run.metrics()] == [0, 0, 1, 2, 2, 3, 3, 3]
+    assert [line["loss"] is None for line in run.metrics()] == [number in bad for number in range(1, 9)]
+    assert "the loss of step 3 is inf" in caplog.text and "the step is skipped (3 so far)" in caplog.text
+    bad.add(5)
+    states.clear()
+    with pytest.raises(VlkitError, match=r"^the loss of step 5 is inf"):
+        train(recipe(table, tmp_path / "other", H, loop={"max_skipped_steps": 2}))
 
 
 WARM = {"model": {"image_head": {"center": True}, "text_head": {"center": True}}}
@@ -293,13 +329,13 @@ def test_a_prototype_head_starts_with_the_classes_and_resumes_exactly(
     # b again from where its first stage was in the middle
     made = prototypes(table, tmp_path / "c", *stages, objectives=both, loop={"checkpoint_every": 3})
     with monkeypatch.context() as patch:
-        save = loop._Trainer._checkpoint
+        save = steps.Steps._checkpoint
 
         def stopping(self: Any, *args: Any) -> None:
             save(self, *args)
             raise RuntimeError("stopped by the test")
 
-        patch.setattr(loop._Trainer, "_checkpoint", stopping)
+        patch.setattr(steps.Steps, "_checkpoint", stopping)
         for resume in (False, True, True, True):  # a stop at every checkpoint
             with pytest.raises(RuntimeError, match="stopped by the test"):
                 train(made, resume=resume)
@@ -309,3 +345,65 @@ def test_a_prototype_head_starts_with_the_classes_and_resumes_exactly(
 def test_a_warm_prototype_head_needs_its_objective(table: Path, tmp_path: Path) -> None:
     with pytest.raises(VlkitError, match=r"^a prototype head learns from the objective class_prototypes; add it"):
         train(prototypes(table, tmp_path / "run", {**H, "warm_start": {}}))
+
+
+def big_parts(folder: Path) -> dict[str, Any]:
+    """Encoders of timm and transformers, which can save activations."""
+    return {
+        "image": {"kind": "timm", "name": "test_vit", "pretrained": False, "image_size": 32},
+        "text": {"kind": "hf", "name": str(encoder_factory.bert(folder))},
+    }
+
+
+@pytest.mark.parametrize("micro_batch", [None, 4])
+def test_saving_activations_changes_nothing(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, micro_batch: int | None
+) -> None:
+    parts, runs, calls = big_parts(tmp_path / "bert"), [], []
+    count = [0]
+    linear = torch.nn.Linear.forward
+
+    def counting(self: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
+        count[0] += 1
+        return linear(self, x)
+
+    monkeypatch.setattr(torch.nn.Linear, "forward", counting)
+    for on in (False, True):
+        loop = {"grad_checkpointing": on, "micro_batch": micro_batch}
+        count[0] = 0
+        runs.append(train(recipe(table, tmp_path / f"{on}", {**T, "steps": 3}, loop=loop, model=parts)))
+        calls.append(count[0])
+    assert losses(runs[0]) == pytest.approx(losses(runs[1]), rel=1e-5)
+    assert calls[1] > 1.3 * calls[0]  # blocks ran again in the backward pass
+
+
+def test_encoders_that_cannot_save_activations_are_named(table: Path, tmp_path: Path) -> None:
+    with pytest.raises(VlkitError, match=r"^loop\.grad_checkpointing: the text encoder \(TinyTextEncoder\) cannot do"):
+        train(recipe(table, tmp_path / "run", TEXT, loop={"grad_checkpointing": True}))
+    train(recipe(table, tmp_path / "heads", H, loop={"grad_checkpointing": True}))
+
+
+def test_compiled_code_changes_nothing(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plainly, compiled = torch.nn.Module.compile, []
+
+    def quickly(self: torch.nn.Module) -> None:
+        compiled.append(type(self).__name__)
+        plainly(self, backend="aot_eager")  # traced as ever, without a minute of C++
+
+    monkeypatch.setattr(torch.nn.Module, "compile", quickly)
+    stages = ({**T, "steps": 3}, {**T, "steps": 1})
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    runs = [
+        train(recipe(table, tmp_path / f"{on}", *stages, loop={"compile": on, "batch_size": 4})) for on in (False, True)
+    ]
+    assert compiled == 4 * ["_Block"] and torch._dynamo.utils.counters["stats"]["unique_graphs"] > graphs
+    assert losses(runs[0]) == pytest.approx(losses(runs[1]), rel=1e-4)
+
+
+def test_bf16_stays_close(table: Path, tmp_path: Path) -> None:
+    runs = [
+        train(recipe(table, tmp_path / precision, T, loop={"precision": precision, "micro_batch": 4}))
+        for precision in ("fp32", "bf16")
+    ]
+    assert losses(runs[0]) == pytest.approx(losses(runs[1]), rel=3e-2)
+    assert losses(runs[0]) != losses(runs[1])

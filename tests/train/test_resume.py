@@ -22,7 +22,7 @@ from vlkit.models.freeze import snapshot
 from vlkit.spec.load import dump_yaml
 from vlkit.spec.recipe import Recipe
 from vlkit.train import checkpoint as checkpoints
-from vlkit.train import loop as training
+from vlkit.train import frozen, steps
 from vlkit.train.loop import train
 from vlkit.train.run import Run
 
@@ -115,14 +115,14 @@ def test_a_part_that_stood_still_is_found_after_resuming_too(
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """An error in the middle of a run, right after step ``step`` was saved."""
-    advance = training._Trainer._checkpoint
+    advance = steps.Steps._checkpoint
 
     def stopping(self: Any, *args: Any) -> None:
         advance(self, *args)
         if self.place.step >= step:
             raise RuntimeError("stopped by the test")
 
-    monkeypatch.setattr(training._Trainer, "_checkpoint", stopping)
+    monkeypatch.setattr(steps.Steps, "_checkpoint", stopping)
 
 
 def stopped(made: Recipe, monkeypatch: pytest.MonkeyPatch, step: int) -> Run:
@@ -312,7 +312,7 @@ def test_a_run_stopped_by_a_signal_goes_on_as_if_nothing_was(
 ) -> None:
     stages = ({"name": "a", "trainable": HEADS, "steps": 3}, {"name": "b", "trainable": HEADS, "steps": 3})
     made = recipe(table, tmp_path / "run", *stages)
-    step = training._Trainer._step
+    step = steps.Steps._step
     for at in (2, 3, 6):  # inside the first stage, in its last step, in the very last step
 
         def signalled(self: Any, *args: Any, at: int = at, **kwargs: Any) -> Any:
@@ -320,7 +320,7 @@ def test_a_run_stopped_by_a_signal_goes_on_as_if_nothing_was(
                 os.kill(os.getpid(), number)
             return step(self, *args, **kwargs)
 
-        monkeypatch.setattr(training._Trainer, "_step", signalled)
+        monkeypatch.setattr(steps.Steps, "_step", signalled)
         before = signal.getsignal(number)
         if at == 6:
             assert train(made, resume=True).model_path.exists()
@@ -336,7 +336,7 @@ def test_ctrl_c_while_features_are_computed_acts_at_once_and_keeps_them(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = recipe(table, tmp_path / "run")
-    monkeypatch.setattr(training, "TextTable", lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(frozen, "TextTable", lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         train(made)
     home = Path(os.environ["VLKIT_HOME"])

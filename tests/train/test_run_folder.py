@@ -19,7 +19,8 @@ from vlkit.spec.train import LoopSpec
 from vlkit.train import loop
 from vlkit.train.loop import train
 from vlkit.train.run import Run, recipe_digest, run_folder
-from vlkit.train.runtime import autocast, choose_device, stop_on_signals
+from vlkit.train.runtime import autocast, choose_device
+from vlkit.train.signals import stop_on_signals
 
 
 @pytest.fixture
@@ -40,7 +41,8 @@ def test_the_run_folder(table: Path, tmp_path: Path) -> None:
     lines = run.metrics()
     assert [(line["step"], line["stage"]) for line in lines] == [(4, "heads"), (6, "heads")]
     assert set(lines[0]) == {
-        "step", "stage", "loss", "contrastive", "batch_acc1", "lr", "scale", "grad_norm", "images_per_s",
+        "step", "stage", "loss", "contrastive", "batch_acc1", "lr", "scale", "grad_norm", "skipped_steps",
+        "images_per_s", "data_wait", "languages", "sources",
     }  # fmt: skip
     model = run.model()
     assert not model.training and model.spec == made.model

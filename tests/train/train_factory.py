@@ -15,10 +15,11 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from vlkit.spec.recipe import Recipe
-from vlkit.train import loop
+from vlkit.train import steps
 from vlkit.train.loop import train
 from vlkit.train.run import Run
 
+TIMES = ("images_per_s", "data_wait")
 LANGUAGES = ("de", "en", "fr")
 HEADS = ("image_head", "text_head", "scale")
 ALL = ("image", "text", *HEADS)
@@ -92,7 +93,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def figures(run: Run) -> list[dict[str, Any]]:
     """What a run logged, without the time it took."""
-    return [{key: value for key, value in line.items() if key != "images_per_s"} for line in run.metrics()]
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in run.metrics()]
 
 
 def losses(run: Run) -> list[float]:
@@ -130,11 +131,11 @@ def wait_for(run: Run, step: int, child: Any) -> None:
 def _slow(made: Recipe, environment: dict[str, str]) -> None:
     os.environ.update(environment)  # the server's is that of the first test
     multiprocessing.set_start_method("fork", force=True)  # its own workers, too, as everywhere; else they outlive it
-    advance = loop._Trainer._advance
+    advance = steps.Steps._advance
 
     def slowly(*args: Any, **kwargs: Any) -> None:
         time.sleep(_BUSY)
         advance(*args, **kwargs)
 
-    loop._Trainer._advance = slowly
+    steps.Steps._advance = slowly
     train(made)

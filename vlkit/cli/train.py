@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import typer
 
 from vlkit.cli.console import out, write
+from vlkit.errors import SpecError
 
 if TYPE_CHECKING:
     from vlkit.models.freeze import Report
@@ -27,17 +29,25 @@ def train(
     resume: bool = typer.Option(False, "--resume", help="Go on from the run folder's last checkpoint."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a run that is in the run folder already."),
 ) -> None:
-    """Train what a recipe describes."""
+    """Train what a recipe describes; on several GPUs: torchrun --nproc-per-node 8 -m vlkit train RECIPE."""
     from vlkit.spec.load import resolve
 
-    resolved = resolve(recipe, overrides or ())
+    try:
+        resolved = resolve(recipe, overrides or ())
+    except SpecError:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            raise
+        raise typer.Exit(2) from None  # the first process of the machine says it
+    leads = os.environ.get("RANK", "0") == "0"
     if dry_run:
-        _rehearse(resolved)
+        if leads:
+            _rehearse(resolved)
         return
     from vlkit.train.loop import train as run_loop
 
     run = run_loop(resolved.spec, resume=resume, overwrite=overwrite, show=_show)
-    out().print(f"\nthe model is in {run.model_path}", markup=False)
+    if leads:
+        out().print(f"\n{run.summary()}\nthe model is in {run.model_path}", markup=False)
 
 
 def _show(title: str, report: Report) -> None:
@@ -60,4 +70,22 @@ def _rehearse(resolved: Resolved[Recipe]) -> None:
         _show(
             f"stage {number} of {len(recipe.stages)}: {stage.name}, {stage.steps} steps", trainable_report(model, lrs)
         )
+    out().print(f"\n{_division(recipe)}", markup=False)
     out().print("\ndry run: nothing was trained and nothing was written", style="dim")
+
+
+def _division(recipe: Recipe) -> str:
+    """How a step's pairs are dealt out."""
+    from vlkit.spec.objectives import PairObjective
+    from vlkit.train.runtime import process_count, share_of
+
+    processes, micro = process_count(), recipe.loop.micro_batch
+    share = share_of(recipe.loop.batch_size, processes)
+    pieces = 1 if micro is None else -(-share // micro)
+    each = f"{share:,} pairs each" + (f" in {pieces} micro-batches of up to {micro:,}" if pieces > 1 else "")
+    said = [f"{recipe.loop.batch_size:,} pairs a step", f"{processes} {'process' if processes == 1 else 'processes'}"]
+    for objective in recipe.objectives:
+        if isinstance(objective, PairObjective):
+            group = getattr(objective, "group_size", processes) or int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+            each += f"; {objective.kind}: {share * group - 1:,} negatives per anchor"
+    return f"{', '.join(said)}, {each}"

@@ -1,83 +1,73 @@
-"""The one training loop: it knows stages, steps and checkpoints, and nothing of what is trained (law 7)."""
+"""The one training loop: it knows stages and what stands before their steps, and nothing of what is trained (law 7)."""
 
 from __future__ import annotations
 
-import json
 import logging
-import math
-import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from vlkit.data.bad import BadSamples
-from vlkit.data.sampling import PairSampler, read_metas
-from vlkit.data.sources import open_sources, problems
+from vlkit.data.pairs import open_pairs, streamed
+from vlkit.data.sampling import PairSampler
+from vlkit.data.sources import problems
 from vlkit.errors import VlkitError
 from vlkit.models.build import build
 from vlkit.models.checkpoint import save
 from vlkit.models.dual_encoder import DualEncoder
 from vlkit.models.freeze import Report, Snapshot, check_moved, part_names, set_trainable, snapshot, trainable_report
-from vlkit.objectives.build import WeightedSum, build_objective
+from vlkit.objectives.build import WeightedSum, build_objective, sides_of
 from vlkit.objectives.class_prototypes import ClassPrototypes
-from vlkit.objectives.terms import Surroundings, TextFeatures
-from vlkit.progress import Bar, bar
-from vlkit.spec.data import AugmentSpec
+from vlkit.objectives.terms import Surroundings
 from vlkit.spec.recipe import Recipe
 from vlkit.spec.train import StageSpec
-from vlkit.train.batches import PairBatches
-from vlkit.train.checkpoint import (
-    Place,
-    Saved,
-    read_checkpoint,
-    restore_model,
-    restore_optimizer,
-    write_checkpoint,
-)
-from vlkit.train.optim import build_optimizer, learning_rate
-from vlkit.train.run import Run, begin_run, open_run, recipe_digest
-from vlkit.train.runtime import autocast, choose_device, stop_on_signals
-from vlkit.train.tables import ImageTable, TextMemory, TextTable, image_table
+from vlkit.train.batches import Batches, PairBatches, StreamBatches, stream_plan
+from vlkit.train.checkpoint import Place, Saved, read_checkpoint, restore_model, restore_optimizer
+from vlkit.train.encoders import compiled, memory_saved, training_batch_norms
+from vlkit.train.frozen import FrozenFeatures
+from vlkit.train.optim import build_optimizer
+from vlkit.train.parallel import Trainee, check_equal, share_heads
+from vlkit.train.run import Run, begin_run, open_run, recipe_digest, run_folder
+from vlkit.train.runtime import Runtime, share_of, started
+from vlkit.train.steps import Steps
+from vlkit.train.tables import ImageTable, TextTable
 from vlkit.train.warm_start import check_started, fit_means, warm_start
-from vlkit.types import Batch, Loss
+from vlkit.types import Source
 
 log = logging.getLogger(__name__)
 Show = Callable[[str, Report], None]
 
 
 def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, show: Show | None = None) -> Run:
-    """Trains what a recipe describes and writes the run folder.
+    """Trains what a recipe describes and writes the run folder; under torchrun, together with the other processes.
 
     A run that was killed goes on with ``resume=True`` from its last checkpoint; on a CPU its losses are then those of
-    an uninterrupted run, bit for bit, given the same number of threads.
+    an uninterrupted run, bit for bit, given the same number of threads and processes.
 
     Args:
         recipe: What to build and train, on what, and how.
         resume: Go on from the run folder's newest whole checkpoint (or from the start where none was written yet).
         overwrite: Replace a run that is there already.
-        show: Takes each stage's title and table of what trains; None logs them.
+        show: Takes each stage's title and table of what trains, on rank 0; None logs them.
 
     Raises:
         VlkitError: The recipe cannot be run, or the loss is not finite.
         KeyboardInterrupt: Ctrl-C, or SIGTERM among the steps; then a checkpoint was written first.
     """
-    run = open_run(recipe, resume=resume, overwrite=overwrite)
-    trainer = _Trainer(recipe, run, show=show or _log_report)
-    if not resume:
-        begin_run(run, recipe)
-    trainer.fit(resume=resume)
-    save(trainer.model, run.model_path)
+    with started(recipe.loop) as runtime:
+        share_of(recipe.loop.batch_size, runtime.ranks.size)
+        run = Run(run_folder(recipe))
+        runtime.first(lambda: open_run(recipe, resume=resume, overwrite=overwrite))
+        trainer = _Trainer(recipe, run, runtime=runtime, show=show or _log_report)
+        if not resume:
+            runtime.first(lambda: begin_run(run, recipe))
+        trainer.fit(resume=resume)
+        runtime.first(lambda: save(trainer.model, run.model_path))
     return run
-
-
-def _parts(stage: StageSpec) -> set[str]:
-    """Direct parts of the model in which something trains."""
-    return {name.partition(".")[0] for name in stage.trainable}
 
 
 def _log_report(title: str, report: Report) -> None:
@@ -85,220 +75,135 @@ def _log_report(title: str, report: Report) -> None:
 
 
 class _Trainer:
-    def __init__(self, recipe: Recipe, run: Run, *, show: Show) -> None:
-        self.recipe, self.run, self.show = recipe, run, show
-        self.device = choose_device(recipe.loop)
+    def __init__(self, recipe: Recipe, run: Run, *, runtime: Runtime, show: Show) -> None:
+        self.recipe, self.run, self.runtime, self.show = recipe, run, runtime, show
         torch.manual_seed(recipe.seed)
-        self.source = open_sources(recipe.data)
-        self.sampler = PairSampler(
-            read_metas(self.source),
-            recipe.loop.batch_size,
-            seed=recipe.seed,
-            mixing=recipe.data.mixing,
-            languages=recipe.data.languages,
-            distinct_concepts=recipe.data.distinct_concepts,
-        )
-        self.bad = BadSamples(recipe.data.max_bad_share, total=len(self.source))
-        for name, reason in problems(self.source).items():
-            self.bad.record(name, reason)
-        self.model: DualEncoder = build(recipe.model).to(self.device)
-        self.images: ImageTable | None = None
-        self.texts: TextTable | None = None
+        self.data = None if streamed(recipe.data) else _indexed(recipe)
+        with runtime.in_turn():  # what has to be fetched is fetched once
+            self.model: DualEncoder = build(recipe.model)
+        if self.data is None:
+            stream_plan(recipe, ranks=(runtime.ranks.rank, runtime.ranks.size))  # refuses here, before files change
+        if runtime.ranks.rank:
+            torch.manual_seed(recipe.seed + runtime.ranks.rank)  # equal weights, dropout of its own
+        self.frozen = None if self.data is None else FrozenFeatures(recipe, runtime, self.model, *self.data)
         self.place = Place(0, 0, 0, 0, recipe_digest(recipe))
-        self.before = Snapshot({}, {})
+        self.data_state: dict[str, Any] = {}
 
     def fit(self, *, resume: bool) -> None:
         """All stages, or what is left of them."""
-        saved = read_checkpoint(self.run.checkpoints) if resume else None
+        saved = read_checkpoint(self.run.checkpoints, self.runtime) if resume else None
         if saved is not None:
             if saved.place.recipe != self.place.recipe:
                 raise VlkitError(f"the checkpoints in {self.run.checkpoints} are of another recipe; use --overwrite")
             self.place = saved.place
             restore_model(self.model, saved.tensors)
-        self._cut_metrics()
+            notes = saved.processes
+            self.data_state = notes[min(self.runtime.ranks.rank, len(notes) - 1)]["data"]
+        self.runtime.first(self._cut_metrics)
         for number in range(self.place.stage, len(self.recipe.stages)):
             self.place = replace(self.place, stage=number, stage_step=saved.place.stage_step if saved else 0)
             self._stage(self.recipe.stages[number], saved=saved)
             saved = None
 
     def _stage(self, stage: StageSpec, *, saved: Saved | None) -> None:
+        self.model.to(self.runtime.device)
         set_trainable(self.model, stage.trainable)
         self.model.train()
-        images, texts = self._tables()
-        around = Surroundings(text_features=self._names(texts))
-        objective = build_objective(self.recipe.objectives, self.model, around=around)
+        chosen = stage.objectives or self.recipe.objectives
+        no_tables = self.frozen is None or sides_of(chosen) == {"text"}  # losses between texts look at no image
+        images, texts = (None, None) if self.frozen is None or no_tables else self.frozen.tables()
+        names = None if self.frozen is None else self.frozen.of_texts(texts)
+        around = Surroundings(ranks=self.runtime.ranks, text_features=names)
+        objective = build_objective(
+            chosen,
+            self.model,
+            around=around,
+            micro_batch=self.recipe.loop.micro_batch,
+        )
         if saved is None:
-            if self.place.step == 0:
-                fit_means(self.model, images=images, texts=texts)
-            if stage.warm_start is not None:
-                self._warm_start(stage, objective, images=images, texts=texts)
+            self._start(stage, objective, images=images, texts=texts)
         check_started(self.model)
+        before = snapshot(self.model)
+        check_equal(before.parameters, self.runtime)
+        self._show(stage)
+        with ExitStack() as stack:
+            # Switches of the encoders come before a copy of them is cut into pieces.
+            stack.enter_context(memory_saved(self.model, wanted=self.recipe.loop.grad_checkpointing))
+            trainee = Trainee(self.model, objective, runtime=self.runtime, parallel=self.recipe.loop.parallel)
+            stack.enter_context(compiled(trainee.model, wanted=self.recipe.loop.compile))
+            self._steps(stage, trainee, before=before, saved=saved, batches=self._batches(images, texts, objective))
+        check_moved(before if saved is None else saved.before, snapshot(self.model), stage.trainable)
+
+    def _steps(
+        self, stage: StageSpec, trainee: Trainee, *, before: Snapshot, saved: Saved | None, batches: Batches
+    ) -> None:
+        optimizer = build_optimizer(trainee.model, self.recipe.optim, lr=stage.lr or self.recipe.optim.lr)
+        steps = Steps(
+            self.recipe,
+            self.run,
+            stage=stage,
+            runtime=self.runtime,
+            trainee=trainee,
+            optimizer=optimizer,
+            before=before if saved is None else saved.before,
+            place=self.place,
+        )
+        if saved is not None:
+            restore_optimizer(trainee.model, optimizer, saved.tensors)
+            steps.resume(saved)
+        if self.place.stage_step < stage.steps:
+            batches.restore(self.data_state)
+            steps.take(batches)
+            self.place, self.data_state = steps.place, batches.state()
+        trainee.settle()
+
+    def _start(
+        self, stage: StageSpec, objective: WeightedSum, *, images: ImageTable | None, texts: TextTable | None
+    ) -> None:
+        """What is worked out in closed form before the first step of a stage."""
+        if self.place.step == 0:
+            fit_means(self.model, images=images, texts=texts)
+        if stage.warm_start is not None:
+            if self.data is None:
+                raise VlkitError(
+                    "a warm start needs data that can be read at any place, and this is streamed; set the stage's "
+                    "warm_start to null"
+                )
+            source, sampler, _ = self.data
+            parts = [part for _, part in objective.terms]
+            warm_start(
+                self.model,
+                stage.warm_start,
+                source=source,
+                sampler=sampler,
+                images=images,
+                texts=texts,
+                prototypes=next((part for part in parts if isinstance(part, ClassPrototypes)), None),
+            )
+        share_heads(self.model, self.runtime)
+
+    def _show(self, stage: StageSpec) -> None:
+        if not self.runtime.leads:
+            return
         peak = stage.lr or self.recipe.optim.lr
-        optimizer = build_optimizer(self.model, self.recipe.optim, lr=peak)
-        moving = _parts(stage)
+        moving = {name.partition(".")[0] for name in stage.trainable}
         lrs = {part: peak for part in part_names(self.model) if part in moving}
         title = f"stage {self.place.stage + 1} of {len(self.recipe.stages)}: {stage.name}, {stage.steps} steps"
         self.show(title, trainable_report(self.model, lrs))
-        if saved is None:
-            self.before = snapshot(self.model)
-        else:
-            self.before = saved.before
-            restore_optimizer(self.model, optimizer, saved.tensors)
-        if self.place.stage_step < stage.steps:
-            self._steps(stage, objective=objective, optimizer=optimizer, batches=self._batches(images, texts))
-        check_moved(self.before, snapshot(self.model), stage.trainable)
-
-    def _tables(self) -> tuple[ImageTable | None, TextTable | None]:
-        """Features of the encoders that are frozen in this stage."""
-        recipe, loop = self.recipe, self.recipe.loop
-        parts = self.model.named_children()
-        frozen = {name for name, part in parts if not any(p.requires_grad for p in part.parameters())}
-        if "image" not in frozen:
-            self.images = None  # in a later stage it is another encoder
-        if "text" not in frozen:
-            self.texts = None
-        if not loop.cache_features or "image" not in frozen:
-            return None, None
-        if loop.views == 1 and recipe.data.augment != AugmentSpec():
+        norms = training_batch_norms(self.model)
+        if norms and self.runtime.ranks.size > 1:
             log.warning(
-                "data.augment does nothing here: loop.views = 1 keeps only the plain images of the frozen image "
-                "encoder; set loop.views=4, say, or loop.cache_features=false"
-            )
-        if self.images is None:
-            self.images = image_table(
-                self.model.image,
-                self.source,
-                augment=recipe.data.augment,
-                views=loop.views,
-                seed=recipe.seed,
-                bad=self.bad,
-            )
-        if self.texts is None and "text" in frozen:
-            self.texts = TextTable(self.model.text, self.source, languages=self.sampler.languages)
-        return self.images, self.texts
+                "%s is a batch norm that trains: each process takes the statistics of its own pairs, so the run is not "
+                "quite that of one process", norms[0],
+            )  # fmt: skip
 
-    def _names(self, texts: TextTable | None) -> TextFeatures | None:
-        if texts is None:
-            return None
-        memory = TextMemory(self.model.text)
-
-        def features(names: Sequence[str]) -> Tensor:
-            try:
-                return memory(names, language="en")
-            finally:
-                memory.flush()
-
-        return features
-
-    def _warm_start(
-        self, stage: StageSpec, objective: WeightedSum, *, images: ImageTable | None, texts: TextTable | None
-    ) -> None:
-        if stage.warm_start is None:
-            return
-        parts = [part for _, part in objective.terms]
-        prototypes = next((part for part in parts if isinstance(part, ClassPrototypes)), None)
-        warm_start(
-            self.model,
-            stage.warm_start,
-            source=self.source,
-            sampler=self.sampler,
-            images=images,
-            texts=texts,
-            prototypes=prototypes,
-        )
-
-    def _batches(self, images: ImageTable | None, texts: TextTable | None) -> PairBatches:
-        return PairBatches(self.recipe, self.model, self.source, self.sampler, self.bad, images, texts)
-
-    def _steps(
-        self,
-        stage: StageSpec,
-        *,
-        objective: WeightedSum,
-        optimizer: torch.optim.Optimizer,
-        batches: PairBatches,
-    ) -> None:
-        loop, size = self.recipe.loop, self.recipe.loop.batch_size
-        first, last = self.place.step, self.place.step + stage.steps - self.place.stage_step
-        clock = time.monotonic()
-        final = self.place.stage == len(self.recipe.stages) - 1
-        with (
-            stop_on_signals() as request,
-            bar(stage.name, total=(last - first) * size, unit="images") as shown,
-            self.run.metrics_path.open("a", encoding="utf-8") as metrics,
-        ):
-            for batch in batches.steps(first, last):
-                lr = learning_rate(
-                    self.recipe.optim, self.place.stage_step, steps=stage.steps, peak=stage.lr or self.recipe.optim.lr
-                )
-                loss, norm = self._step(batch, objective, optimizer, lr=lr)
-                self.place = replace(self.place, step=self.place.step + 1, stage_step=self.place.stage_step + 1)
-                done = self.place.step == last
-                if self.place.step % loop.log_every == 0 or done:
-                    rate = (self.place.step - first) * size / max(time.monotonic() - clock, 1e-9)
-                    self._log(metrics, stage, loss, lr=lr, norm=norm, rate=rate)
-                self._advance(shown, size, loss)
-                if self.place.step % loop.checkpoint_every == 0 or done or request.signal is not None:
-                    self._checkpoint(metrics, optimizer)
-                if request.signal is not None and not (done and final):
-                    raise KeyboardInterrupt(
-                        f"stopped after step {self.place.step}; {self.run.path} keeps it, go on with --resume"
-                    )
-
-    def _step(
-        self, batch: Batch, objective: WeightedSum, optimizer: torch.optim.Optimizer, *, lr: float
-    ) -> tuple[Loss, float]:
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        with autocast(self.recipe.loop, self.device):
-            loss = objective(self.model, batch)
-        if not math.isfinite(loss.total.item()):
-            parts = ", ".join(f"{name} {value.item():g}" for name, value in loss.parts.items())
-            raise self._diverged(f"the loss of step {self.place.step + 1} is {loss.total.item()} ({parts})", lr)
-        optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()  # type: ignore[no-untyped-call]
-        trains = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        norm = torch.nn.utils.clip_grad_norm_(trains, self.recipe.optim.clip_norm or math.inf)
-        if not math.isfinite(norm.item()):
-            raise self._diverged(f"the gradient of step {self.place.step + 1} has length {norm.item()}", lr)
-        optimizer.step()
-        return loss, norm.item()
-
-    def _diverged(self, what: str, lr: float) -> VlkitError:
-        return VlkitError(
-            f"{what}; start again with --overwrite and a lower optim.lr (now {lr:g}), more optim.warmup_steps or a "
-            f"lower optim.clip_norm"
-        )
-
-    def _advance(self, shown: Bar, size: int, loss: Loss) -> None:
-        shown.advance(size, step=self.place.step, loss=f"{loss.total.item():.3f}")
-
-    def _log(self, metrics: Any, stage: StageSpec, loss: Loss, *, lr: float, norm: float, rate: float) -> None:
-        line = {
-            "step": self.place.step,
-            "stage": stage.name,
-            "loss": loss.total.item(),
-            **{name: value.item() for name, value in loss.parts.items()},
-            "lr": lr,
-            "scale": self.model.scale.item(),
-            "grad_norm": norm,
-            "images_per_s": round(rate, 1),
-        }
-        metrics.write(json.dumps(line) + "\n")
-        metrics.flush()
-
-    def _checkpoint(self, metrics: Any, optimizer: torch.optim.Optimizer) -> None:
-        os.fsync(metrics.fileno())
-        self.place = replace(self.place, metrics_bytes=metrics.tell())
-        write_checkpoint(
-            self.run.checkpoints,
-            self.model,
-            optimizer,
-            place=self.place,
-            before=self.before,
-            trained={part for stage in self.recipe.stages[: self.place.stage + 1] for part in _parts(stage)},
-            keep=self.recipe.loop.keep_checkpoints,
-        )
+    def _batches(self, images: ImageTable | None, texts: TextTable | None, objective: WeightedSum) -> Batches:
+        ranks = (self.runtime.ranks.rank, self.runtime.ranks.size)
+        pixels = "image" in objective.sides
+        if self.data is None:
+            return StreamBatches(self.recipe, self.model, ranks=ranks, pixels=pixels)
+        source, sampler, bad = self.data
+        return PairBatches(self.recipe, self.model, source, sampler, bad, images, texts, ranks, pixels)
 
     def _cut_metrics(self) -> None:
         """Lines written after the checkpoint are written again by the resumed run."""
@@ -306,3 +211,11 @@ class _Trainer:
         if path.exists() and path.stat().st_size > self.place.metrics_bytes:
             with path.open("r+b") as stream:
                 stream.truncate(self.place.metrics_bytes)
+
+
+def _indexed(recipe: Recipe) -> tuple[Source, PairSampler, BadSamples]:
+    source, sampler = open_pairs(recipe.data, batch_size=recipe.loop.batch_size, seed=recipe.seed)
+    bad = BadSamples(recipe.data.max_bad_share, total=len(source))
+    for name, reason in problems(source).items():
+        bad.record(name, reason)
+    return source, sampler, bad

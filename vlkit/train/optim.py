@@ -15,7 +15,8 @@ def build_optimizer(model: nn.Module, spec: OptimSpec, *, lr: float) -> torch.op
     trains = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trains if p.ndim >= 2], "weight_decay": spec.weight_decay},
-        {"params": [p for p in trains if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in trains if p.ndim == 1], "weight_decay": 0.0},
+        {"params": [p for p in trains if p.ndim == 0], "weight_decay": 0.0},  # with fsdp the only ones not in pieces
     ]
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, betas=spec.betas, eps=spec.eps)
 

@@ -22,6 +22,10 @@ from vlkit.version import __version__
 if TYPE_CHECKING:
     from vlkit.models.dual_encoder import DualEncoder
 
+_FREE = (  # fields of loop that may change when a run is resumed: they change no figure, or only its rounding
+    "log_every", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "num_workers", "timeout",
+    "max_skipped_steps", "micro_batch", "parallel", "grad_checkpointing", "compile",
+)  # fmt: skip
 _PACKAGES = ("torch", "transformers", "timm", "open_clip_torch", "numpy", "safetensors")
 
 
@@ -56,6 +60,19 @@ class Run:
         """The resolved recipe."""
         return load_spec(Recipe, self.path / "recipe.yaml")
 
+    def summary(self) -> str:
+        """One line on how training went, "" before anything was logged."""
+        lines = self.metrics()
+        if not lines:
+            return ""
+        rates = sorted(line["images_per_s"] for line in lines)
+        waits = [line["data_wait"] for line in lines]
+        said = [f"{lines[-1]['step']} steps", f"{rates[len(rates) // 2]:,.0f} images/s"]
+        said.append(f"{100 * sum(waits) / len(waits):.0f} % of the time waiting for data")
+        if skipped := lines[-1]["skipped_steps"]:
+            said.append(f"{skipped} steps skipped")
+        return ", ".join(said)
+
     def metrics(self) -> list[dict[str, Any]]:
         """All lines of metrics.jsonl."""
         if not self.metrics_path.exists():
@@ -69,13 +86,13 @@ def run_folder(recipe: Recipe) -> Path:
 
 
 def recipe_digest(recipe: Recipe) -> str:
-    """What must be equal for a run to be resumed: all but where it is written and how it is logged."""
+    """What must be equal for a run to be resumed: all but where it is written and how it is logged and computed."""
     return digest(_decisive(recipe))
 
 
 def _decisive(recipe: Recipe) -> dict[str, Any]:
     content = recipe.model_dump(mode="json", exclude={"run", "description"})
-    for field in ("log_every", "checkpoint_every", "keep_checkpoints", "num_workers"):
+    for field in _FREE:
         content["loop"].pop(field)
     return content
 

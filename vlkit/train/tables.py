@@ -50,7 +50,14 @@ class ImageTable:
 
 
 def image_table(
-    encoder: ImageEncoder, source: Source, *, augment: AugmentSpec, views: int, seed: int, bad: BadSamples
+    encoder: ImageEncoder,
+    source: Source,
+    *,
+    augment: AugmentSpec,
+    views: int,
+    seed: int,
+    bad: BadSamples,
+    quiet: bool = False,
 ) -> ImageTable:
     """Features of every sample, plain and in ``views - 1`` augmented views; unreadable samples are recorded in ``bad``.
 
@@ -73,7 +80,7 @@ def image_table(
         return encoder.transform(vary(image, seed=view_seed(sample.key, view, seed=seed)) if view else image)
 
     def compute(missing: list[int]) -> Blocks:
-        with bar("image features", total=len(missing), unit="images") as shown:
+        with bar("image features", total=len(missing), unit="images", quiet=quiet) as shown:
             for start in range(0, len(missing), _IMAGES):
                 rows = missing[start : start + _IMAGES]
                 read = {row: picture for row in rows if (picture := pixels(row)) is not None}
@@ -94,13 +101,13 @@ def image_table(
 class TextTable:
     """Features of all captions of a source in some languages."""
 
-    def __init__(self, encoder: TextEncoder, source: Source, *, languages: Sequence[str]) -> None:
+    def __init__(self, encoder: TextEncoder, source: Source, *, languages: Sequence[str], quiet: bool = False) -> None:
         wanted: dict[str, dict[str, None]] = {language: {} for language in languages}
         for index in range(len(source)):
             for language, captions in source[index].captions.items():
                 if language in wanted:
                     wanted[language] |= dict.fromkeys(captions)
-        memory = TextMemory(encoder)
+        memory = TextMemory(encoder, quiet=quiet)
         pairs = [(language, text) for language, texts in wanted.items() for text in texts]
         self._row = {pair: row for row, pair in enumerate(pairs)}
         try:
@@ -117,14 +124,14 @@ class TextTable:
 class TextMemory:
     """Texts to the features of a frozen text encoder, each text encoded once in all."""
 
-    def __init__(self, encoder: TextEncoder) -> None:
-        self.encoder, self._memory = encoder, Remembering(cast("nn.Module", encoder))
+    def __init__(self, encoder: TextEncoder, *, quiet: bool = False) -> None:
+        self.encoder, self.quiet, self._memory = encoder, quiet, Remembering(cast("nn.Module", encoder))
 
     def __call__(self, texts: Sequence[str], *, language: str) -> Tensor:
         """features_TD in the order of the texts; texts of like length share a forward pass."""
         order = sorted(range(len(texts)), key=lambda row: len(texts[row].encode()))
         features_TD = torch.zeros(len(texts), self.encoder.width)
-        with bar(f"text features ({language})", total=len(texts), unit="texts") as shown:
+        with bar(f"text features ({language})", total=len(texts), unit="texts", quiet=self.quiet) as shown:
             for start in range(0, len(order), _TEXTS):
                 rows = order[start : start + _TEXTS]
                 tokens = self.encoder.tokenize([texts[row] for row in rows], language=language)

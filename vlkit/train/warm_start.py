@@ -34,7 +34,7 @@ def fit_means(model: DualEncoder, *, images: ImageTable | None, texts: TextTable
         ("text", model.text_head, None if texts is None else texts.features_TD),
     )
     for side, head, features_ND in sides:
-        if isinstance(head, Head) and head.centers:
+        if isinstance(head, Head) and head.needs_mean:
             if features_ND is None:
                 raise VlkitError(
                     f"model.{side}_head.center = true needs cached features of a frozen {side} encoder in the first "
