@@ -11,28 +11,37 @@ from typing import TYPE_CHECKING, Any
 from vlkit.version import __version__
 
 if TYPE_CHECKING:
+    from vlkit.adapt.inject import add_lora, merge
     from vlkit.errors import VlkitError
+    from vlkit.evaluate.run import evaluate
     from vlkit.evaluate.zero_shot import ZeroShotClassifier
     from vlkit.models.build import build
     from vlkit.models.catalog import list_models
     from vlkit.models.checkpoint import load, save
     from vlkit.models.dual_encoder import DualEncoder
+    from vlkit.models.export.export import export
     from vlkit.models.freeze import freeze, trainable_report, unfreeze
     from vlkit.parts.image import image_encoder
     from vlkit.parts.text import text_encoder
+    from vlkit.spec.adapt import LoRA
     from vlkit.spec.load import load_recipe
     from vlkit.train.loop import train
 
 _HOMES = {
     "DualEncoder": "vlkit.models.dual_encoder",
+    "LoRA": "vlkit.spec.adapt",
     "VlkitError": "vlkit.errors",
     "ZeroShotClassifier": "vlkit.evaluate.zero_shot",
+    "add_lora": "vlkit.adapt.inject",
     "build": "vlkit.models.build",
+    "evaluate": "vlkit.evaluate.run",
+    "export": "vlkit.models.export.export",
     "freeze": "vlkit.models.freeze",
     "image_encoder": "vlkit.parts.image",
     "list_models": "vlkit.models.catalog",
     "load": "vlkit.models.checkpoint",
     "load_recipe": "vlkit.spec.load",
+    "merge": "vlkit.adapt.inject",
     "save": "vlkit.models.checkpoint",
     "text_encoder": "vlkit.parts.text",
     "train": "vlkit.train.loop",
@@ -42,15 +51,20 @@ _HOMES = {
 
 __all__ = [
     "DualEncoder",
+    "LoRA",
     "VlkitError",
     "ZeroShotClassifier",
     "__version__",
+    "add_lora",
     "build",
+    "evaluate",
+    "export",
     "freeze",
     "image_encoder",
     "list_models",
     "load",
     "load_recipe",
+    "merge",
     "save",
     "text_encoder",
     "train",
@@ -66,7 +80,7 @@ def __getattr__(name: str) -> Any:
         guess = "" if name.startswith("_") else did_you_mean(name, _HOMES)
         raise AttributeError(f"module 'vlkit' has no attribute {name!r}" + (f"; {guess}" if guess else ""))
     value = getattr(importlib.import_module(_HOMES[name]), name)
-    return globals().setdefault(name, value)  # `train` is bound by now: to its package, which is callable
+    return globals().setdefault(name, value)  # `train` and `evaluate` are bound by now: to their packages, which are callable
 
 
 def __dir__() -> list[str]:

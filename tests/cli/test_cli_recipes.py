@@ -68,10 +68,10 @@ def test_explain() -> None:
     ("kind", "pattern", "found", "count"),
     [
         ("models", "lite0", "timm:tf_efficientnet_lite0.in1k", "1 model"),
-        ("encoders", "*", "open_clip", "7 encoders"),
+        ("encoders", "*", "open_clip", "9 encoders"),
         ("recipes", "tiny", "contrastive/tiny", ""),
         ("languages", "norwegian", "Norwegian Bokmål", ""),
-        ("objectives", "*", "class_prototypes", "2 objectives"),
+        ("objectives", "*", "class_prototypes", "9 objectives"),
         ("heads", "m?p", "mlp", "1 head"),
         ("heads", "nothing-like-it", "", "0 heads"),
     ],

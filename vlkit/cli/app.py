@@ -22,8 +22,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("vlkit.cli.explain:explain", "Say what a recipe may hold: type, default and meaning of each key."),
     "classify": ("vlkit.cli.classify:classify", "Sort images by labels in any language, without training."),
     "data": ("vlkit.cli.data:app", "Build and inspect data sets."),
-    "list": ("vlkit.cli.list:list_names", "List models, encoders, recipes, languages, objectives or heads."),
-    "bench": ("vlkit.cli.bench:app", "Measure speed against a peer in the same run."),
+    "eval": ("vlkit.cli.eval:evaluate", "Evaluate a model on a suite of tasks, in many languages."),
+    "compare": ("vlkit.cli.compare:compare", "Compare two evaluations, language by language."),
+    "labels": ("vlkit.cli.labels:app", "Build and check class names in many languages."),
+    "export": ("vlkit.cli.export:export", "Write a model for open_clip or transformers, and compare it there."),
+    "list": ("vlkit.cli.list:list_names", "List models, encoders, recipes, suites, languages, objectives or heads."),
+    "bench": ("vlkit.cli.bench:app", "Measure loaders and losses beside a peer, in the same run."),
 }
 
 

@@ -1,0 +1,41 @@
+"""`vlkit export`: writes, compares, and says what does not fit."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from typer.testing import CliRunner, Result
+
+from vlkit.cli.app import app
+from vlkit.models.checkpoint import load
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "parts"))
+import encoder_factory as factory
+
+RUNNER = CliRunner()
+
+
+def run(*arguments: object) -> Result:
+    return RUNNER.invoke(app, ["export", *map(str, arguments)])
+
+
+def test_export_writes_and_compares(tmp_path: Path) -> None:
+    folder, target = factory.coca_folder(tmp_path / "oc"), tmp_path / "out"
+    result = run(folder, "--format", "open_clip", "--out", target)
+    assert result.exit_code == 0, result.output
+    assert "text embeddings of equal strings" in result.stdout and "largest difference" in result.stdout
+    assert result.stdout.endswith(f"\nthe model is in {target}\n")
+    assert result.stderr == "note: the caption decoder of CoCa is no part of the two towers and is left out\n"
+    assert load(target).embed_dim == 12
+    again = run(folder, "--format", "open_clip", "--out", target)
+    assert again.exit_code == 2 and "replace it with --overwrite" in again.stderr
+    assert run(folder, "--format", "open_clip", "--out", target, "--overwrite").exit_code == 0
+
+
+def test_what_does_not_fit_is_one_message(tmp_path: Path) -> None:
+    result = run("tiny", "--format", "open_clip", "--out", tmp_path / "out")
+    assert result.exit_code == 2 and result.stderr.startswith("error: image_head is a mlp head")
+    result = run("tiny", "--format", "onnx", "--out", tmp_path / "out")
+    assert result.exit_code == 2 and "open_clip" in result.stderr
+    assert not (tmp_path / "out").exists()
