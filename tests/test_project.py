@@ -20,7 +20,7 @@ def test_the_change_log_starts_with_this_version() -> None:
 def test_what_the_build_packs_exists() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     packed = re.findall(r'^"(\w+)" = "vlkit/_(\w+)"$', text, re.MULTILINE)
-    assert packed == [("recipes", "recipes"), ("data", "data")]
+    assert packed == [("recipes", "recipes"), ("data", "data"), ("eval", "eval")]
     assert all(any((ROOT / folder).rglob("*.*")) for folder, _ in packed)
 
 

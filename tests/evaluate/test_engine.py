@@ -6,15 +6,8 @@ from evaluate_fakes import BrokenModel, CountingModel, OracleModel, picture, pla
 from torch import nn
 
 from vlkit.errors import DataError, UnknownName, VlkitError
-from vlkit.evaluate.engine import (
-    class_embeddings,
-    embed_images,
-    embed_texts,
-    evaluate_task,
-    score_task,
-    similarity_scale,
-    weights_digest,
-)
+from vlkit.evaluate.embed import class_embeddings, embed_images, embed_texts, similarity_scale
+from vlkit.evaluate.engine import evaluate_task, score_task, weights_digest
 from vlkit.evaluate.tasks import ZeroShotTask, openmoji_unseen
 
 TEXTS = ["a dog", "猫", "ein sehr langer Name für ein Ding", "كلب", "b", "a dog"]

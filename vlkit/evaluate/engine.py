@@ -1,171 +1,102 @@
 """Every image is encoded once, every text once; languages and prompts only recombine the embeddings.
 
-N images, T texts, K classes of a language, E embedding width. Embeddings are float32 on the CPU.
+N images of which C in one chunk, K classes of a language, U of them with names of their own, E embedding width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
-from typing import TYPE_CHECKING
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own name for it
-from torch import Tensor, nn
+from torch import Tensor
 
-from vlkit import prompts
+from vlkit.collectives import Ranks
 from vlkit.errors import VlkitError
-from vlkit.evaluate.results import ResultRow
+from vlkit.evaluate.embed import class_embeddings, similarity_scale, together
+from vlkit.evaluate.image_features import ImageFeatures, features_key, image_features, weights_digest
+from vlkit.evaluate.results import ResultRow, read_row
 from vlkit.evaluate.statistics import bootstrap_interval, chance, chance_corrected
 from vlkit.evaluate.tasks import ZeroShotTask
-from vlkit.files import digest
-from vlkit.models.freeze import tensor_digest
+from vlkit.files import digest, write_atomic
 from vlkit.progress import bar
 from vlkit.types import ImageTextModel
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-BARE: tuple[str, ...] = ("{}",)
+__all__ = ["LanguageScores", "TaskScores", "evaluate_task", "iter_scores", "score_task", "weights_digest"]
 _TOP = 5
-
-
-@contextmanager
-def evaluating(model: ImageTextModel) -> Iterator[torch.device]:
-    """Evaluation mode without gradients; yields the device of the parameters and puts every submodule's mode back."""
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    modes = [module.training for module in modules]
-    try:
-        if isinstance(model, nn.Module):
-            model.eval()
-        with torch.inference_mode():
-            yield _device(model)
-    finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode
-
-
-def _device(model: ImageTextModel) -> torch.device:
-    first = next(model.parameters(), None) if isinstance(model, nn.Module) else None
-    return torch.device("cpu") if first is None else first.device
-
-
-def embed_images(
-    model: ImageTextModel,
-    images: Iterable[Image],
-    *,
-    batch_size: int = 64,
-    names: Sequence[str] | None = None,
-    total: int | None = None,
-    quiet: bool = True,
-) -> Tensor:
-    """L2-normalised image_NE of RGB images, in their order.
-
-    Args:
-        model: Embeds one side of each pair.
-        images: Read one batch at a time, so that a generator of any length fits into memory.
-        batch_size: Images a forward pass.
-        names: What the images are called in error messages; else their number.
-        total: Their number for the progress bar, where ``images`` has no length.
-        quiet: Show no progress bar.
-
-    Raises:
-        VlkitError: No image, or an embedding that is not finite (the message names the image).
-    """
-    _check_batch_size(batch_size)
-    if total is None and isinstance(images, Sequence):
-        total = len(images)
-    blocks: list[Tensor] = []
-    stream, done = iter(images), 0
-    with evaluating(model) as device, bar("images", total=total, unit="images", quiet=quiet) as shown:
-        while pixels := [model.transform(image) for image in islice(stream, batch_size)]:
-            block_NE = model.encode_image(torch.stack(pixels).to(device)).float().cpu()
-            called = range(done + 1, done + 1 + len(pixels)) if names is None else names[done : done + len(pixels)]
-            _check_finite(block_NE, [f"image {name}" for name in called])
-            blocks.append(block_NE)
-            done += len(pixels)
-            shown.advance(len(pixels))
-    if not blocks:
-        raise VlkitError("no images to encode; give at least one")
-    return F.normalize(torch.cat(blocks), dim=1)
-
-
-def embed_texts(
-    model: ImageTextModel, texts: Sequence[str], *, language: str | None = None, batch_size: int = 256
-) -> Tensor:
-    """L2-normalised text_TE of texts of one language, in their order.
-
-    Equal texts are encoded once and texts of like length together, which saves padding; the result is the same.
-
-    Raises:
-        VlkitError: No text, or an embedding that is not finite (the message names the text).
-    """
-    _check_batch_size(batch_size)
-    if not texts:
-        raise VlkitError("no texts to encode; give at least one")
-    # the order of the batches is that of the set of texts, whatever order they came in
-    distinct = sorted(set(texts), key=lambda text: (len(text.encode()), text))
-    blocks: list[Tensor] = []
-    with evaluating(model) as device:
-        for start in range(0, len(distinct), batch_size):
-            batch = distinct[start : start + batch_size]
-            tokens = model.tokenize(batch, language=language)
-            tokens = tokens._replace(ids_BL=tokens.ids_BL.to(device), mask_BL=tokens.mask_BL.to(device))
-            block_TE = model.encode_text(tokens).float().cpu()
-            _check_finite(block_TE, [f"text {text!r}" for text in batch])
-            blocks.append(block_TE)
-    place = {text: row for row, text in enumerate(distinct)}
-    return F.normalize(torch.cat(blocks), dim=1)[[place[text] for text in texts]]
-
-
-def class_embeddings(
-    model: ImageTextModel,
-    names_per_class: Sequence[Sequence[str]],
-    *,
-    language: str | None = None,
-    templates: Sequence[str] = BARE,
-    batch_size: int = 256,
-) -> Tensor:
-    """L2-normalised class_KE: the mean of a class's names in all templates (CLIP, arXiv 2103.00020, section 3.1.4).
-
-    Args:
-        model: Embeds the texts.
-        names_per_class: One or more names of each of the K classes.
-        language: BCP 47 tag of the names, for tokenizers that need it.
-        templates: Texts with one ``{}`` where the name goes; one that occurs twice weighs twice.
-        batch_size: Texts a forward pass.
-    """
-    rows: list[int] = []
-    texts: list[str] = []
-    for row, names in enumerate(names_per_class):
-        for name in names:
-            texts += [template.replace("{}", name, 1) for template in templates]
-            rows += [row] * len(templates)
-    if missing := set(range(len(names_per_class))) - set(rows):
-        raise VlkitError(f"class {min(missing)} has no name or no template")
-    text_TE = embed_texts(model, texts, language=language, batch_size=batch_size)
-    sums_KE = torch.zeros(len(names_per_class), text_TE.shape[1])
-    return F.normalize(sums_KE.index_add_(0, torch.tensor(rows), text_TE), dim=1)
+_CHUNK = 2048  # images scored at once: 2048 x 1000 scores are 8 MB
 
 
 @dataclass(frozen=True)
 class LanguageScores:
-    """What a model answered in one language.
+    """What a model answered in one language about the N images that have a class in it.
 
-    ``images_N`` are rows of the task's samples that have a class in this language; ``target_N`` and ``best_NM`` (best
-    first, M = min(5, K)) are places in ``classes``, which are ids of the task; ``probability_NM`` is theirs in a
-    softmax over all K classes.
+    Attributes:
+        language: BCP 47.
+        classes: Ids of the K classes with a name in this language.
+        images_N: The images, as rows of the task's samples.
+        target_N: Their classes, as places in ``classes``.
+        rank_N: Rank of the right class, from 1; of equal scores the lower class stands first.
+        tolerant_N: The same where classes with just the names of the right one count as right.
+        tied_N: True where a class of other names scores exactly as the right one.
+        english_N: Rank of the right class with the English names of these K classes; None without them.
+        best_NM: The M best places in ``classes``, best first, where they were asked for.
+        probability_NM: Theirs in a softmax over all K classes.
+        n_ambiguous: Classes that share all their names with another one.
     """
 
     language: str
     classes: tuple[int, ...]
     images_N: Tensor
     target_N: Tensor
+    rank_N: Tensor
+    tolerant_N: Tensor
+    tied_N: Tensor
+    english_N: Tensor | None
     best_NM: Tensor
     probability_NM: Tensor
     n_ambiguous: int
+
+    def class_accuracy(self) -> dict[int, float]:
+        """Top-1 accuracy of each class that has images, by class id."""
+        hits_N, target_N = (self.rank_N == 1).double(), self.target_N.long()
+        count_K = torch.bincount(target_N, minlength=len(self.classes))
+        right_K = torch.bincount(target_N, weights=hits_N, minlength=len(self.classes))
+        return {
+            self.classes[place]: (right_K[place] / count_K[place]).item() for place in count_K.nonzero()[:, 0].tolist()
+        }
+
+    def row(self, task: ZeroShotTask, *, variant: str, seed: int = 0) -> ResultRow:
+        """The figures, with a 95 % class-cluster bootstrap interval of top-1."""
+        hits_N, count = self.rank_N == 1, len(self.classes)
+        interval = bootstrap_interval(hits_N.numpy(), self.target_N.numpy(), seed=seed)
+        acc1 = _share(hits_N)
+        by_class = list(self.class_accuracy().values())
+        return ResultRow(
+            task=task.name,
+            variant=variant,
+            language=self.language,
+            prompt=task.prompt,
+            num_classes=count,
+            n_images=len(self.rank_N),
+            acc1=acc1,
+            acc5=_share(self.rank_N <= _TOP),
+            ci_low=interval.low,
+            ci_high=interval.high,
+            chance=chance(count),
+            chance_corrected=chance_corrected(acc1, count),
+            n_ambiguous=self.n_ambiguous,
+            acc1_tolerant=_share(self.tolerant_N == 1),
+            acc1_en_subset=math.nan if self.english_N is None else _share(self.english_N == 1),
+            mean_per_class_recall=sum(by_class) / len(by_class),
+            mean_reciprocal_rank=self.rank_N.double().reciprocal().mean().item(),
+            n_tied=int(self.tied_N.sum()),
+        )
 
 
 @dataclass(frozen=True)
@@ -176,8 +107,63 @@ class TaskScores:
     languages: Mapping[str, LanguageScores]
 
     def rows(self, variant: str, *, seed: int = 0) -> list[ResultRow]:
-        """One result row a language, with a 95 % class-cluster bootstrap interval of top-1."""
-        return [_row(self.task, scores, variant=variant, seed=seed) for scores in self.languages.values()]
+        """One result row a language."""
+        return [scores.row(self.task, variant=variant, seed=seed) for scores in self.languages.values()]
+
+
+def iter_scores(
+    model: ImageTextModel,
+    task: ZeroShotTask,
+    *,
+    languages: Iterable[str] | None = None,
+    batch_size: int = 64,
+    text_batch_size: int = 256,
+    answers: int = 0,
+    cache: Path | None = None,
+    ranks: Ranks | None = None,
+    quiet: bool = True,
+) -> Iterator[LanguageScores]:
+    """Answers a task in one language after the other; each image is decoded and encoded once.
+
+    Memory holds the class embeddings of one language and the scores of one chunk of images; image embeddings are in a
+    file. One process or several give the same, bit for bit.
+
+    Args:
+        model: Any image-text model.
+        task: Images and the names of their classes.
+        languages: BCP 47 tags or other codes; None takes all of the task. With English among them, each language is
+            compared with English on its own classes.
+        batch_size: Images a forward pass.
+        text_batch_size: Texts a forward pass.
+        answers: How many best answers to keep for each image.
+        cache: Folder to keep image embeddings in.
+        ranks: Processes that share images, texts and scoring between them.
+        quiet: Show no progress bar.
+
+    Raises:
+        UnknownName: A language that is none, or that the task has no names in.
+    """
+    tags = task.choose(languages)
+    ranks = Ranks() if ranks is None else ranks
+    scale = similarity_scale(model)
+
+    def embed(tag: str) -> _Classes:
+        ids, names = task.classes(tag)
+        class_KE = class_embeddings(
+            model, names, language=tag, templates=task.templates_of(tag), batch_size=text_batch_size, ranks=ranks
+        )
+        return _Classes(ids, class_KE, _first_of_equals(names))
+
+    with (
+        image_features(model, task.samples, batch_size=batch_size, cache=cache, ranks=ranks, quiet=quiet) as features,
+        bar(f"languages of {task.name}", total=len(tags), unit="languages", quiet=quiet or ranks.rank > 0) as shown,
+    ):
+        english = embed("en") if "en" in tags else None
+        for tag in tags:
+            classes = english if tag == "en" and english is not None else embed(tag)
+            scorer = _Scorer(features, task, classes.ids, ranks=ranks)
+            yield _answer(scorer, task, tag, classes, english=english, answers=answers, scale=scale)
+            shown.advance()
 
 
 def score_task(
@@ -187,38 +173,24 @@ def score_task(
     languages: Iterable[str] | None = None,
     batch_size: int = 64,
     text_batch_size: int = 256,
+    answers: int = _TOP,
+    cache: Path | None = None,
+    ranks: Ranks | None = None,
     quiet: bool = True,
 ) -> TaskScores:
-    """Answers a task in each language; each image is decoded and encoded once, whatever the number of languages.
-
-    Args:
-        model: Any image-text model.
-        task: Images and the names of their classes.
-        languages: BCP 47 tags or other codes; null takes all of the task.
-        batch_size: Images a forward pass.
-        text_batch_size: Texts a forward pass.
-        quiet: Show no progress bar.
-
-    Raises:
-        UnknownName: A language that is none, or that the task has no names in.
-    """
-    tags = task.choose(languages)
-    image_NE = embed_images(
+    """``iter_scores`` of all languages, with the best five answers for each image."""
+    found = iter_scores(
         model,
-        (sample.image() for sample in task.samples),
+        task,
+        languages=languages,
         batch_size=batch_size,
-        names=[sample.key for sample in task.samples],
-        total=len(task.samples),
+        text_batch_size=text_batch_size,
+        answers=answers,
+        cache=cache,
+        ranks=ranks,
         quiet=quiet,
     )
-    scale = similarity_scale(model)
-    scores = {}
-    for tag in tags:
-        classes, names = task.classes(tag)
-        templates = prompts.templates(tag) if task.templates is None else task.templates
-        class_KE = class_embeddings(model, names, language=tag, templates=templates, batch_size=text_batch_size)
-        scores[tag] = _score_language(task, image_NE, class_KE, language=tag, classes=classes, scale=scale)
-    return TaskScores(task, scores)
+    return TaskScores(task, {scores.language: scores for scores in found})
 
 
 def evaluate_task(
@@ -229,79 +201,169 @@ def evaluate_task(
     variant: str = "model",
     seed: int = 0,
     batch_size: int = 64,
+    cache: Path | None = None,
+    resume: Path | None = None,
+    keep: Callable[[LanguageScores], None] | None = None,
+    ranks: Ranks | None = None,
     quiet: bool = True,
 ) -> list[ResultRow]:
-    """``score_task`` for those who need the numbers alone."""
-    return score_task(model, task, languages=languages, batch_size=batch_size, quiet=quiet).rows(variant, seed=seed)
+    """One result row a language.
+
+    Args:
+        model: Any image-text model.
+        task: Images and the names of their classes.
+        languages: See ``iter_scores``.
+        variant: What results call the model.
+        seed: Of the bootstrap.
+        batch_size: Images a forward pass.
+        cache: Folder to keep image embeddings in.
+        resume: Folder for one file a language, written as soon as its score is known. A language whose file is of the
+            same model, task and seed is not scored again.
+        ranks: See ``iter_scores``.
+        quiet: Show no progress bar.
+    """
+    ranks = Ranks() if ranks is None else ranks
+    tags = task.choose(languages)
+    store = None if resume is None else _Rows(resume, model, task, variant=variant, seed=seed, english="en" in tags)
+    known = ranks.gather_objects({} if store is None else store.read(tags))[0]
+    missing = [tag for tag in tags if tag not in known]
+    if missing and "en" in tags and "en" not in missing:
+        missing = ["en", *missing]  # the others are compared with it
+    found: dict[str, ResultRow] = dict(known)
+    if missing:
+        for scores in iter_scores(
+            model, task, languages=missing, batch_size=batch_size, cache=cache, ranks=ranks, quiet=quiet
+        ):
+            found[scores.language] = scores.row(task, variant=variant, seed=seed)
+            with together(ranks):
+                if keep is not None and ranks.rank == 0:
+                    keep(scores)
+                if store is not None and ranks.rank == 0:
+                    store.write(found[scores.language])
+    return [found[tag] for tag in tags]
 
 
-def _score_language(
-    task: ZeroShotTask, image_NE: Tensor, class_KE: Tensor, *, language: str, classes: tuple[int, ...], scale: float
+class _Rows:
+    """Rows that are known already, one file each."""
+
+    def __init__(
+        self, folder: Path, model: ImageTextModel, task: ZeroShotTask, *, variant: str, seed: int, english: bool
+    ) -> None:
+        self.folder = folder
+        self.key = digest([features_key(model, task.samples), task.digest, variant, seed, english])
+
+    def read(self, tags: Iterable[str]) -> dict[str, ResultRow]:
+        found = {}
+        for tag in tags:
+            try:
+                found[tag] = read_row(json.loads(self._path(tag).read_text(encoding="utf-8")))
+            except (OSError, ValueError, AttributeError, TypeError):
+                continue  # not there, or half of it: scored anew
+        return found
+
+    def write(self, row: ResultRow) -> None:
+        plain = {name: None if value != value else value for name, value in asdict(row).items()}  # NaN is not JSON
+        write_atomic(self._path(row.language), json.dumps(plain) + "\n")
+
+    def _path(self, tag: str) -> Path:
+        return self.folder / f"{self.key}-{tag}.json"
+
+
+class _Classes(NamedTuple):
+    """Class embeddings of one language; ``first_K`` is the first class with the same names, by place."""
+
+    ids: tuple[int, ...]
+    class_KE: Tensor
+    first_K: Tensor
+
+
+class _Scorer:
+    """The images of a task that have one of some classes, scored chunk by chunk."""
+
+    def __init__(self, features: ImageFeatures, task: ZeroShotTask, classes: Sequence[int], *, ranks: Ranks) -> None:
+        place = np.full(max(max(task.targets), *classes) + 1, -1, dtype=np.int64)
+        place[list(classes)] = np.arange(len(classes))
+        target = torch.from_numpy(place[np.asarray(task.targets)])
+        self.images_N = (target >= 0).nonzero()[:, 0]
+        self.target_N = target[self.images_N]
+        self.features, self.ranks = features, ranks
+
+    def score(self, classes: _Classes, *, answers: int, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Ranks of the right class (strict, tolerant) and ties of each image, and the best answers."""
+        own_K, column_K = torch.unique(classes.first_K, return_inverse=True)
+        count, width = len(self.images_N), min(answers, len(classes.ids))
+        rank_3N = torch.zeros(3, count, dtype=torch.int32)
+        best_NM, probability_NM = torch.zeros(count, width, dtype=torch.int64), torch.zeros(count, width)
+        with together(self.ranks):
+            # chunks are the same whatever the number of processes: so are the last bits of the scores
+            for start in range(self.ranks.rank * _CHUNK, count, self.ranks.size * _CHUNK):
+                chunk = slice(start, start + _CHUNK)
+                # classes of the same names are scored once, so that they are equal to the last bit
+                score_CK = (self.features[self.images_N[chunk]] @ classes.class_KE[own_K].T)[:, column_K]
+                rank_3N[:, chunk] = _ranks(score_CK, self.target_N[chunk], classes.first_K)
+                if width:
+                    best_CM = score_CK.sort(dim=1, descending=True, stable=True).indices[:, :width]
+                    best_NM[chunk] = best_CM
+                    probability_NM[chunk] = (scale * score_CK).softmax(1).gather(1, best_CM)
+        for filled in (rank_3N, best_NM, probability_NM):
+            self.ranks.all_reduce(filled)  # the others' places are zero
+        return rank_3N, best_NM, probability_NM
+
+
+def _answer(
+    scorer: _Scorer,
+    task: ZeroShotTask,
+    language: str,
+    classes: _Classes,
+    *,
+    english: _Classes | None,
+    answers: int,
+    scale: float,
 ) -> LanguageScores:
-    place = {class_id: row for row, class_id in enumerate(classes)}
-    images = [row for row, target in enumerate(task.targets) if target in place]
-    images_N = torch.tensor(images)
-    # one language's N x K scores at a time; ties go to the lower class, whatever the device
-    score_NK = image_NE[images_N] @ class_KE.T
-    best_NM = score_NK.sort(dim=1, descending=True, stable=True).indices[:, :_TOP]
+    rank_3N, best_NM, probability_NM = scorer.score(classes, answers=answers, scale=scale)
     return LanguageScores(
         language=language,
-        classes=classes,
-        images_N=images_N,
-        target_N=torch.tensor([place[task.targets[row]] for row in images]),
+        classes=classes.ids,
+        images_N=scorer.images_N,
+        target_N=scorer.target_N,
+        rank_N=rank_3N[0],
+        tolerant_N=rank_3N[1],
+        tied_N=rank_3N[2] > 0,
+        english_N=_english(scorer, english, classes.ids),
         best_NM=best_NM,
-        probability_NM=(scale * score_NK).softmax(1).gather(1, best_NM),
+        probability_NM=probability_NM,
         n_ambiguous=task.ambiguous(language),
     )
 
 
-def _row(task: ZeroShotTask, scores: LanguageScores, *, variant: str, seed: int) -> ResultRow:
-    hits_NM = scores.best_NM == scores.target_N[:, None]
-    count = len(scores.classes)
-    interval = bootstrap_interval(hits_NM[:, 0].numpy(), scores.target_N.numpy(), seed=seed)
-    acc1 = hits_NM[:, 0].double().mean().item()
-    return ResultRow(
-        task=task.name,
-        variant=variant,
-        language=scores.language,
-        prompt=task.prompt,
-        num_classes=count,
-        n_images=len(scores.images_N),
-        acc1=acc1,
-        acc5=hits_NM.any(1).double().mean().item(),
-        ci_low=interval.low,
-        ci_high=interval.high,
-        chance=chance(count),
-        chance_corrected=chance_corrected(acc1, count),
-        n_ambiguous=scores.n_ambiguous,
-    )
+def _ranks(score_CK: Tensor, target_C: Tensor, first_K: Tensor) -> Tensor:
+    """Rank of the right class, the same with its namesakes right as well, and the number of strangers equal to it."""
+    right_C1 = score_CK.gather(1, target_C[:, None])
+    equal_CK = score_CK == right_C1
+    before_CK = torch.arange(score_CK.shape[1])[None] < target_C[:, None]
+    ahead_CK = (score_CK > right_C1) | equal_CK & before_CK
+    stranger_CK = first_K[None] != first_K[target_C][:, None]
+    counts = (ahead_CK.sum(1) + 1, (ahead_CK & stranger_CK).sum(1) + 1, (equal_CK & stranger_CK).sum(1))
+    return torch.stack(counts).int()
 
 
-def similarity_scale(model: ImageTextModel) -> float:
-    """What cosines are multiplied by before the softmax.
-
-    The model's own ``log_scale`` (at most ``max_scale``) where it has one; else 100, which CLIP's training ends at.
-    """
-    log_scale = getattr(model, "log_scale", None)
-    if not isinstance(log_scale, Tensor):
-        return 100.0
-    return min(log_scale.detach().float().exp().item(), float(getattr(model, "max_scale", float("inf"))))
-
-
-def weights_digest(model: nn.Module) -> str:
-    """Hex digest (16 digits) of all parameters and buffers, for provenance."""
-    return digest({name: tensor_digest(tensor) for name, tensor in model.state_dict().items()})
+def _english(scorer: _Scorer, english: _Classes | None, classes: tuple[int, ...]) -> Tensor | None:
+    """Ranks among the same classes under their English names."""
+    if english is None or not set(classes) <= set(english.ids):
+        return None
+    row = {class_id: place for place, class_id in enumerate(english.ids)}
+    rows = torch.tensor([row[class_id] for class_id in classes])
+    first: dict[int, int] = {}
+    groups = [first.setdefault(group, place) for place, group in enumerate(english.first_K[rows].tolist())]
+    return scorer.score(_Classes(classes, english.class_KE[rows], torch.tensor(groups)), answers=0, scale=1.0)[0][0]
 
 
-def _check_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
-        raise VlkitError(f"batch_size = {batch_size}: must be at least 1")
+def _first_of_equals(names: Sequence[tuple[str, ...]]) -> Tensor:
+    first: dict[frozenset[str], int] = {}
+    return torch.tensor([first.setdefault(frozenset(one), place) for place, one in enumerate(names)])
 
 
-def _check_finite(block_BE: Tensor, names: Sequence[str]) -> None:
-    bad_B = ~block_BE.isfinite().all(1)
-    if bad_B.any():
-        raise VlkitError(
-            f"the model's embedding of {names[int(bad_B.nonzero()[0])]} is not finite (NaN or infinite); its weights "
-            f"are broken, or overflow in half precision: load it with dtype=torch.float32"
-        )
+def _share(mask_N: Tensor) -> float:
+    if not len(mask_N):
+        raise VlkitError("no image has a class in this language")
+    return mask_N.double().mean().item()

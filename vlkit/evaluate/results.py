@@ -8,7 +8,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
 from importlib import metadata
@@ -53,6 +53,15 @@ class ResultRow:
     """(acc1 - chance) / (1 - chance); NaN (null in the file) for one class."""
     n_ambiguous: int = 0
     """Classes that share all their names with another one, which no model can tell apart."""
+    acc1_tolerant: float = math.nan
+    """``acc1`` where a class with just the names of the right one counts as right."""
+    acc1_en_subset: float = math.nan
+    """``acc1`` with the English names of the same classes and images; NaN where they were not scored."""
+    mean_per_class_recall: float = math.nan
+    """Mean over classes of their top-1 accuracy."""
+    mean_reciprocal_rank: float = math.nan
+    n_tied: int = 0
+    """Images on which a class of other names scores exactly as the right one; the lower class then stands first."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,8 @@ class Results:
 
     meta: Mapping[str, Any]
     rows: tuple[ResultRow, ...]
+    retrieval: tuple[Mapping[str, Any], ...] = ()
+    """Rows of retrieval tasks (``RetrievalRow.plain``)."""
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -129,22 +140,24 @@ class Results:
     def save(self, path: str | Path) -> Path:
         """Writes the JSON file, and the same rows as a CSV beside it; floats are rounded to 6 digits.
 
+        Rows of retrieval, which have other fields, are under ``retrieval`` and in a CSV of their own.
+
         Raises:
             VlkitError: The place cannot be written to.
         """
         path = Path(path)
         content = {"meta": _plain(self.meta), "results": [_plain(asdict(row)) for row in self.rows]}
+        if self.retrieval:
+            content["retrieval"] = [_plain(row) for row in self.retrieval]
+            names = dict.fromkeys(name for row in self.retrieval for name in row)
+            write_atomic(path.with_name(f"{path.stem}-retrieval.csv"), _csv(list(names), self.retrieval))
         write_atomic(path, json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
         write_atomic(path.with_suffix(".csv"), self.csv())
         return path
 
     def csv(self) -> str:
         """The rows as tidy CSV, one line each, header first."""
-        stream = io.StringIO()
-        writer = csv.DictWriter(stream, fieldnames=[field.name for field in fields(ResultRow)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(_plain(asdict(row)) for row in self.rows)
-        return stream.getvalue()
+        return _csv([field.name for field in fields(ResultRow)], [asdict(row) for row in self.rows])
 
     @classmethod
     def load(cls, path: str | Path) -> Results:
@@ -156,8 +169,8 @@ class Results:
         path = Path(path)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            rows = tuple(_row(entry) for entry in content["results"])
-            return cls(meta=content["meta"], rows=rows)
+            rows = tuple(read_row(entry) for entry in content["results"])
+            return cls(meta=content["meta"], rows=rows, retrieval=tuple(map(dict, content.get("retrieval", ()))))
         except FileNotFoundError:
             raise DataError(f"no results file {path}") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -238,6 +251,14 @@ def provenance(
     }
 
 
+def _csv(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, fieldnames=names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_plain(row) for row in rows)
+    return stream.getvalue()
+
+
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
@@ -245,7 +266,12 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _row(entry: Mapping[str, Any]) -> ResultRow:
+def read_row(entry: Mapping[str, Any]) -> ResultRow:
+    """The row that a mapping of plain values, null for NaN, stands for.
+
+    Raises:
+        TypeError: A field that is missing, unknown or no number.
+    """
     values: dict[str, Any] = {}
     for name, value in entry.items():
         # NaN has no place in JSON; null stands for it

@@ -101,3 +101,90 @@ def bootstrap_interval(
     tail = (1 - level) / 2
     low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
     return Interval(float(low), float(high))
+
+
+class Comparison(NamedTuple):
+    """Accuracy of one model less that of another on the same images: 95 % interval and two-sided p-value."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+
+def paired_comparison(
+    hits: npt.ArrayLike, others: npt.ArrayLike, classes: npt.ArrayLike, *, seed: int = 0, replicates: int = 1000
+) -> Comparison:
+    """Two models on the same images by a paired class-cluster bootstrap: classes are resampled, then images inside.
+
+    The p-value is twice the smaller share of replicates on either side of zero, ``(1 + count) / (1 + R)``, at most 1.
+
+    Args:
+        hits: N values, true where the one model was right.
+        others: The same for the other model.
+        classes: N class ids, any integers.
+        seed: The same seed gives the same result, bit for bit.
+        replicates: Resamples R.
+    """
+    hits_N, others_N, classes_N = np.asarray(hits, dtype=bool), np.asarray(others, dtype=bool), np.asarray(classes)
+    if hits_N.ndim != 1 or not hits_N.shape == others_N.shape == classes_N.shape or hits_N.size == 0:
+        raise VlkitError(
+            f"hits {hits_N.shape}, others {others_N.shape} and classes {classes_N.shape} must be lists of one length, "
+            f"not empty"
+        )
+    if replicates < 1:
+        raise VlkitError(f"replicates = {replicates}: must be at least 1")
+    _, ids_N = np.unique(classes_N, return_inverse=True)
+    gap_N = hits_N.astype(np.int64) - others_N
+    count_C = np.bincount(ids_N)
+    # an image is won, lost or neither: n drawn from a class with replacement are a multinomial draw
+    share_C3 = np.stack([np.bincount(ids_N, weights=gap_N == sign) / count_C for sign in (1, -1, 0)], axis=1)
+    rng = np.random.default_rng(seed)
+    step = max(1, _CELLS // (4 * len(count_C)))
+    means = []
+    for start in range(0, replicates, step):
+        drawn_RC = rng.integers(len(count_C), size=(min(step, replicates - start), len(count_C)))
+        wins_RC3 = rng.multinomial(count_C[drawn_RC], share_C3[drawn_RC])
+        means.append((wins_RC3[..., 0] - wins_RC3[..., 1]).sum(1) / count_C[drawn_RC].sum(1))
+    mean_R = np.concatenate(means)
+    low, high = np.quantile(mean_R, [0.025, 0.975])
+    tail = (1 + min(int((mean_R <= 0).sum()), int((mean_R >= 0).sum()))) / (1 + replicates)
+    return Comparison(float(gap_N.mean()), float(low), float(high), min(1.0, 2 * tail))
+
+
+def subset_accuracy(ranks: npt.ArrayLike, classes: npt.ArrayLike, *, num_classes: int, size: int) -> float:
+    """Top-1 accuracy that a random subset of ``size`` classes would give, on average over all such subsets.
+
+    With it, languages of different numbers of classes are compared as if all had ``size``. An image whose right class
+    has rank r among K is right in a subset of m classes if none of the r - 1 before it is there, which happens with
+    probability C(K - r, m - 1) / C(K - 1, m - 1): nothing needs to be drawn. Classes weigh equally.
+
+    Args:
+        ranks: Rank of the right class of each of the N images, from 1.
+        classes: Their classes, any integers.
+        num_classes: K.
+        size: m, 1..K.
+    """
+    rank_N, classes_N = np.asarray(ranks), np.asarray(classes)
+    if not 1 <= size <= num_classes:
+        raise VlkitError(f"size = {size}: a subset of {num_classes} classes has 1 to {num_classes}")
+    if rank_N.shape != classes_N.shape or rank_N.size == 0 or rank_N.min() < 1 or rank_N.max() > num_classes:
+        raise VlkitError(f"need one rank in 1..{num_classes} and one class for each image")
+    # C(K - r, m - 1) / C(K - r + 1, m - 1) = (K - r - m + 2) / (K - r + 1), from rank to rank
+    share_K = np.zeros(num_classes)
+    share_K[0] = 1.0
+    for rank in range(2, num_classes - size + 2):
+        share_K[rank - 1] = share_K[rank - 2] * (num_classes - rank + 1 - (size - 1)) / (num_classes - rank + 1)
+    _, ids_N = np.unique(classes_N, return_inverse=True)
+    by_class = np.bincount(ids_N, weights=share_K[rank_N - 1]) / np.bincount(ids_N)
+    return float(by_class.mean())
+
+
+def bootstrap_mean(values: npt.ArrayLike, *, seed: int = 0, replicates: int = 1000) -> Interval:
+    """95 % percentile interval of a mean: of languages in a group, for example, which are resampled."""
+    values_N = np.asarray(values, dtype=np.float64)
+    if values_N.ndim != 1 or values_N.size == 0:
+        raise VlkitError("no values to take the mean of")
+    drawn_RN = np.random.default_rng(seed).integers(values_N.size, size=(replicates, values_N.size))
+    low, high = np.quantile(values_N[drawn_RN].mean(1), [0.025, 0.975])
+    return Interval(float(low), float(high))

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vlkit import languages as language_table
+from vlkit import prompts
 from vlkit.errors import DataError, UnknownName
+from vlkit.evaluate.labelsets.label_set import count_ambiguous
 from vlkit.files import digest
 from vlkit.types import Sample, Source
 
@@ -22,15 +24,15 @@ class ZeroShotTask:
         names: By BCP 47 tag, for each of the K classes one or more names, or None where the language has none: such
             classes and their images are left out of that language.
         targets: Class of each sample, 0..K-1; by default sample i is the only one of class i.
-        templates: Texts with one ``{}`` for a name, the same in every language (``("{}",)`` is the bare name); None
-            takes each language's own (``vlkit.prompts``).
+        templates: Texts with one ``{}`` for a name, the same in every language (``("{}",)`` is the bare name), or by
+            BCP 47 tag (languages left out take the bare name); None takes each language's own (``vlkit.prompts``).
     """
 
     name: str
     samples: Sequence[Sample]
     names: Mapping[str, Sequence[tuple[str, ...] | None]]
     targets: Sequence[int] = field(default=())
-    templates: tuple[str, ...] | None = ("{}",)
+    templates: tuple[str, ...] | Mapping[str, tuple[str, ...]] | None = ("{}",)
 
     def __post_init__(self) -> None:
         if not self.targets:
@@ -57,10 +59,21 @@ class ZeroShotTask:
 
     @property
     def prompt(self) -> str:
-        """What stands for a class: ``label`` (the bare name), ``templates`` (the language's own) or ``custom``."""
+        """What stands for a class.
+
+        ``label`` (the bare name), ``templates`` (the language's own), ``translated`` (given by language) or ``custom``.
+        """
         if self.templates is None:
             return "templates"
+        if isinstance(self.templates, Mapping):
+            return "translated"
         return "label" if self.templates == ("{}",) else "custom"
+
+    def templates_of(self, language: str) -> tuple[str, ...]:
+        """The templates of a language of the task."""
+        if self.templates is None:
+            return prompts.templates(language)
+        return self.templates.get(language, ("{}",)) if isinstance(self.templates, Mapping) else self.templates
 
     @property
     def digest(self) -> str:
@@ -90,26 +103,36 @@ class ZeroShotTask:
 
     def ambiguous(self, language: str) -> int:
         """How many classes share all their names with another one, so that no model can tell them apart."""
-        counts = Counter(frozenset(names) for names in self.names[language] if names)
-        return sum(count for count in counts.values() if count > 1)
+        return count_ambiguous(names for names in self.names[language] if names)
 
 
 def openmoji_unseen(source: Source, languages: Iterable[str] | None = None) -> ZeroShotTask:
-    """Held-out concepts of OpenMoji: the samples whose split is ``test``, each a class of its own.
+    """Held-out concepts of OpenMoji: the samples whose split is ``test``; see ``captioned_task``."""
+    return captioned_task("openmoji-unseen", source, languages)
+
+
+def captioned_task(
+    name: str, source: Source, languages: Iterable[str] | None = None, *, split: str | None = "test"
+) -> ZeroShotTask:
+    """Samples that are a class of their own each, named by their captions.
 
     Args:
+        name: Names the task in results.
         source: Any source; a sample's captions are the names of its class.
         languages: BCP 47 tags or other codes; None takes all that occur in the captions.
+        split: Take the samples of this split alone; None takes all.
 
     Raises:
-        DataError: No sample is held out, two are of one concept, or one of the languages is in no caption.
+        DataError: No sample is of that split, two are of one concept, or one of the languages is in no caption.
     """
-    samples = [sample for sample in (source[index] for index in range(len(source))) if sample.split == "test"]
+    every = (source[index] for index in range(len(source)))
+    samples = [sample for sample in every if split is None or sample.split == split]
     if not samples:
-        raise DataError("the data has no sample with split 'test', so nothing is held out to evaluate on")
+        raise DataError(f"the data has no sample with split {split!r}, so nothing is held out to evaluate on")
     concept, count = Counter(sample.concept or sample.key for sample in samples).most_common(1)[0]
     if count > 1:
-        raise DataError(f"{count} test samples are of one concept, {concept!r}; a class needs an image of its own")
+        kind = "samples" if split is None else f"{split} samples"
+        raise DataError(f"{count} {kind} are of one concept, {concept!r}; a class needs an image of its own")
     found = dict.fromkeys(tag for sample in samples for tag in sorted(sample.captions))
     tags = (
         tuple(found)
@@ -118,6 +141,6 @@ def openmoji_unseen(source: Source, languages: Iterable[str] | None = None) -> Z
     )
     for tag in tags:
         if tag not in found:
-            raise DataError(f"no test sample has a caption in {tag!r}; the data has: {', '.join(sorted(found))}")
+            raise DataError(f"no sample has a caption in {tag!r}; the data has: {', '.join(sorted(found))}")
     names = {tag: [sample.captions.get(tag) or None for sample in samples] for tag in tags}
-    return ZeroShotTask("openmoji-unseen", samples, names)
+    return ZeroShotTask(name, samples, names)

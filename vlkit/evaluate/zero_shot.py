@@ -18,7 +18,7 @@ from vlkit import languages as language_table
 from vlkit import prompts
 from vlkit.data.images import open_image
 from vlkit.errors import DataError, VlkitError
-from vlkit.evaluate.engine import class_embeddings, embed_images, similarity_scale
+from vlkit.evaluate.embed import class_embeddings, embed_images, similarity_scale
 from vlkit.evaluate.labels import Labels, read_labels
 from vlkit.types import ImageTextModel
 

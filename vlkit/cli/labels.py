@@ -1,0 +1,88 @@
+"""`vlkit labels build omw` and `vlkit labels check FILE`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import typer
+
+from vlkit.cli.console import err, show_table, write
+
+if TYPE_CHECKING:
+    from vlkit.evaluate.labelsets.label_set import LabelSet
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Class names in many languages for evaluation.")
+
+
+@app.command()
+def build(
+    name: str = typer.Argument(metavar="NAME", help="omw: Open Multilingual Wordnet, for the ImageNet classes."),
+    source: Path = typer.Option(..., metavar="DIR", help="Folder with its .tab files, at any depth."),
+    target: Path = typer.Option(Path("labels-omw.json"), "--out", metavar="FILE", help="JSON file to write."),
+    lemmas: Literal["one", "all"] = typer.Option("one", help="One name a class, or all of them."),
+    drop_english: bool = typer.Option(False, help="Leave out names that are spelled as an English one."),
+    min_classes: int = typer.Option(10, min=1, help="Leave out languages that name fewer classes."),
+) -> None:
+    """Build a label file from free sources."""
+    from vlkit.errors import UnknownName
+    from vlkit.evaluate.labelsets.omw import build_omw
+
+    if name != "omw":
+        raise UnknownName("label source", name, allowed=("omw",))
+    labels = build_omw(source, lemmas=lemmas, drop_english=drop_english, min_classes=min_classes)
+    labels.save(target)
+    for note in labels.notes:
+        err().print(note, markup=False, emoji=False)
+    counts = labels.counts.values()
+    err().print(
+        f"{len(counts)} languages, {sum(counts):,} class names, written to {target}; "
+        f"look at it with: vlkit labels check {target}",
+        markup=False,
+        emoji=False,
+    )
+
+
+@app.command()
+def check(
+    path: Path = typer.Argument(metavar="FILE", help="Babel-ImageNet's JSON, vlkit's own, or a .csv or .tsv table."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> None:
+    """Check a label file and report, for each language, how many classes it names and what is odd about the names."""
+    import json
+    from dataclasses import asdict
+
+    from vlkit.evaluate.labelsets.files import read_label_set
+
+    labels = read_label_set(path)
+    reports = labels.report(_english(labels))
+    if as_json:
+        found = {one.language: {**asdict(one), "n_other_script": one.n_other_script} for one in reports}
+        write(json.dumps({"name": labels.name, "digest": labels.digest, "notes": labels.notes, "languages": found}))
+        return
+    headers = ("language", "classes", "names", "ambiguous", "as in English", "script", "other scripts")
+    rows = [
+        (
+            one.language,
+            str(one.n_classes),
+            str(one.n_names),
+            str(one.n_ambiguous),
+            str(one.n_english),
+            next(iter(one.scripts)).title(),
+            str(one.n_other_script),
+        )
+        for one in reports
+    ]
+    show_table(headers, rows, title=f"{labels.name}, {labels.num_classes} classes", right=headers[1:5] + headers[6:])
+    for note in labels.notes:
+        err().print(note, markup=False, emoji=False)
+
+
+def _english(labels: LabelSet) -> dict[int, tuple[str, ...]]:
+    """English names to compare with: the file's own, else WordNet's where the classes are ImageNet's."""
+    from vlkit.evaluate.labelsets.imagenet import english_lemmas
+
+    if "en" in labels.names and not labels.private:
+        return dict(labels.names["en"])
+    lemmas = english_lemmas()
+    return dict(enumerate(lemmas)) if labels.num_classes == len(lemmas) else {}

@@ -1,0 +1,230 @@
+"""Image embeddings on disk: each image is encoded once, by any number of processes, whatever is evaluated.
+
+N images, E embedding width, B images of one batch.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from vlkit.collectives import Ranks
+from vlkit.errors import VlkitError
+from vlkit.evaluate.embed import embed_images, together
+from vlkit.files import digest, write_atomic
+from vlkit.models.freeze import tensor_digest
+from vlkit.progress import Bar, bar
+from vlkit.types import ImageTextModel, Sample
+
+_DONE = 1 << 32  # over the 32 bits of the checksum: this batch was written
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Hex digest (16 digits) of all parameters and buffers, for provenance."""
+    return digest({name: tensor_digest(tensor) for name, tensor in model.state_dict().items()})
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """L2-normalised float32 image_NE in a file.
+
+    Only the rows asked for are read, so that memory does not grow with N.
+    """
+
+    path: Path
+    count: int
+    width: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """image_BE of the images start..stop-1."""
+        stop = min(stop, self.count)
+        mapped = np.memmap(self.path, dtype=np.float32, mode="r", shape=(self.count, self.width))
+        return torch.from_numpy(np.array(mapped[start:stop]))
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """image_BE of the images of these numbers."""
+        mapped = np.memmap(self.path, dtype=np.float32, mode="r", shape=(self.count, self.width))
+        return torch.from_numpy(np.array(mapped[rows.numpy()]))
+
+
+def features_key(model: ImageTextModel, samples: Sequence[Sample]) -> str:
+    """Digest of all that decides the embeddings: weights, transform, precision, and which images.
+
+    The transform is known by what it makes of two test images, the images by their keys and by the pixels of the first,
+    the middle and the last one.
+
+    Raises:
+        VlkitError: The model is no torch module, so that its weights cannot be known.
+    """
+    if not isinstance(model, nn.Module):
+        raise VlkitError(
+            f"the features of a {type(model).__name__} cannot be kept: only of a torch.nn.Module are the weights "
+            f"known; leave cache out"
+        )
+    ramp = np.arange(48 * 64 * 3, dtype=np.uint32).reshape(48, 64, 3)
+    tests = [Image.fromarray((ramp * step % 251).astype(np.uint8)) for step in (7, 31)]
+    probes = [samples[place].image() for place in sorted({0, len(samples) // 2, len(samples) - 1})]
+    return digest(
+        {
+            "weights": weights_digest(model),
+            "precision": sorted({str(parameter.dtype) for parameter in model.parameters()}),
+            "transform": [tensor_digest(model.transform(test)) for test in tests],
+            "images": [sample.key for sample in samples],
+            "pixels": [digest([probe.size, zlib.crc32(probe.convert("RGB").tobytes())]) for probe in probes],
+        }
+    )
+
+
+@contextmanager
+def image_features(
+    model: ImageTextModel,
+    samples: Sequence[Sample],
+    *,
+    batch_size: int = 64,
+    cache: Path | None = None,
+    ranks: Ranks | None = None,
+    quiet: bool = True,
+) -> Iterator[ImageFeatures]:
+    """The embeddings of all images, computed where they are not known yet.
+
+    A run that was stopped goes on where it was; batches that were damaged on disk are computed again. One process or
+    several write the same file.
+
+    Args:
+        model: Embeds one side of each pair.
+        samples: The images.
+        batch_size: Images a forward pass.
+        cache: Folder to keep features in, shared by all processes; None keeps them only inside the block.
+        ranks: Processes that share the batches between them.
+        quiet: Show no progress bar.
+
+    Raises:
+        VlkitError: No image, an embedding that is not finite, or a folder that not all processes see.
+    """
+    ranks = Ranks() if ranks is None else ranks
+    if not samples:
+        raise VlkitError("no images to encode; give at least one")
+    with tempfile.TemporaryDirectory(prefix="vlkit-features-") as scratch:
+        folder = Path(ranks.gather_objects(scratch)[0]) if cache is None else cache / features_key(model, samples)
+        with together(ranks):
+            file = _File(folder, len(samples), batch_size=batch_size, ranks=ranks)
+        with bar("images", total=len(samples), unit="images", quiet=quiet or ranks.rank > 0) as shown:
+            file.fill(model, samples, shown)
+        yield ImageFeatures(folder / "features.f32", len(samples), file.width)
+        ranks.barrier()  # the scratch folder of rank 0 is read by all
+
+
+class _File:
+    """Rows of float32, and for each batch of rows its checksum once it is written."""
+
+    def __init__(self, folder: Path, count: int, *, batch_size: int, ranks: Ranks) -> None:
+        self.folder, self.count, self.ranks = folder, count, ranks
+        self.batch_size, self.width = batch_size, 0
+        try:
+            meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+            if meta["count"] == count:
+                self.batch_size, self.width = int(meta["batch_size"]), int(meta["width"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # nothing there yet, or nothing of use
+        self.batches = [range(start, min(start + self.batch_size, count)) for start in range(0, count, self.batch_size)]
+
+    def fill(self, model: ImageTextModel, samples: Sequence[Sample], shown: Bar) -> None:
+        """Computes what is missing."""
+        missing: list[int] = self.ranks.gather_objects(self._missing() if self.ranks.rank == 0 else [])[0]
+        shown.advance(self.count - sum(len(self.batches[number]) for number in missing))
+        mine = missing[self.ranks.rank :: self.ranks.size]
+        first: Tensor | None = None
+        with together(self.ranks):
+            if mine:
+                first = self._encode(model, samples, mine[0])
+        if self.width == 0:
+            self.width = max(self.ranks.gather_objects(0 if first is None else first.shape[1]))
+            with together(self.ranks):
+                if self.ranks.rank == 0:
+                    self._create()
+            with together(self.ranks):
+                self._check_shared()
+        with together(self.ranks):
+            for number in mine:
+                image_BE = self._encode(model, samples, number) if first is None else first
+                first = None
+                self._write(number, image_BE)
+                shown.advance(len(image_BE))
+
+    def _encode(self, model: ImageTextModel, samples: Sequence[Sample], number: int) -> Tensor:
+        part = [samples[row] for row in self.batches[number]]
+        return embed_images(
+            model, (sample.image() for sample in part), batch_size=len(part), names=[sample.key for sample in part]
+        )
+
+    def _missing(self) -> list[int]:
+        """Batches that are not on disk as they were written."""
+        everything = list(range(len(self.batches)))
+        if self.width == 0:
+            return everything
+        rows, done = self._sizes()
+        for path, size in ((self._features, rows), (self._done, done)):
+            if not path.exists() or path.stat().st_size != size:
+                path.touch()
+                with path.open("r+b") as stream:
+                    stream.truncate(size)  # what was cut off is zeros now, which no checksum fits
+        sums = np.fromfile(self._done, dtype=np.uint64)
+        mapped = np.memmap(self._features, dtype=np.float32, mode="r", shape=(self.count, self.width))
+        return [
+            number
+            for number in everything
+            if int(sums[number]) != _seal(mapped[self.batches[number].start : self.batches[number].stop])
+        ]
+
+    def _create(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path, size in zip((self._features, self._done), self._sizes(), strict=True):
+            with path.open("wb") as stream:
+                stream.truncate(size)
+        meta = {"count": self.count, "width": self.width, "batch_size": self.batch_size}
+        write_atomic(self.folder / "meta.json", json.dumps(meta) + "\n")
+
+    def _check_shared(self) -> None:
+        if not (self.folder / "meta.json").exists():
+            raise VlkitError(
+                f"the folder {self.folder} made by the first process is not seen by all; give a cache folder on a "
+                f"file system that all of them share"
+            )
+
+    def _write(self, number: int, image_BE: Tensor) -> None:
+        rows = np.ascontiguousarray(image_BE.numpy(), dtype=np.float32)
+        with self._features.open("r+b") as stream:
+            stream.seek(self.batches[number].start * self.width * 4)
+            stream.write(rows.tobytes())
+        with self._done.open("r+b") as stream:
+            stream.seek(number * 8)
+            stream.write(np.uint64(_seal(rows)).tobytes())
+
+    def _sizes(self) -> tuple[int, int]:
+        return self.count * self.width * 4, len(self.batches) * 8
+
+    @property
+    def _features(self) -> Path:
+        return self.folder / "features.f32"
+
+    @property
+    def _done(self) -> Path:
+        return self.folder / "batches.u64"
+
+
+def _seal(rows: npt.NDArray[np.float32]) -> int:
+    return _DONE | zlib.crc32(np.ascontiguousarray(rows).tobytes())

@@ -1,0 +1,97 @@
+"""Published scores to compare with: tables shipped with vlkit, and result files of Babel-ImageNet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vlkit import languages as language_table
+from vlkit.errors import DataError, UnknownName
+from vlkit.files import packaged
+
+_SYSTEMS: dict[str, language_table.System] = {"babel_imagenet": "babelnet", "xm3600": "xm3600"}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A table of published scores.
+
+    Attributes:
+        name: Of the benchmark.
+        metric: What was measured.
+        models: Short name to where the weights are.
+        scores: By BCP 47 tag and short name of the model, shares in 0..1 (published to 0.001).
+        num_classes: Classes by the benchmark's own language code, where it has classes.
+        codes: BCP 47 tag to the benchmark's own code.
+    """
+
+    name: str
+    metric: str
+    models: Mapping[str, str]
+    scores: Mapping[str, Mapping[str, float]]
+    num_classes: Mapping[str, int]
+    codes: Mapping[str, str]
+
+    def of(self, model: str) -> dict[str, float]:
+        """One model's scores by BCP 47 tag.
+
+        Raises:
+            UnknownName: No such model in the table.
+        """
+        if model not in self.models:
+            raise UnknownName(f"model in the table {self.name}", model, allowed=self.models)
+        return {tag: row[model] for tag, row in self.scores.items()}
+
+    def classes_of(self, tag: str) -> int:
+        """How many classes a language of the table has."""
+        return self.num_classes[self.codes[tag]]
+
+
+def references() -> tuple[str, ...]:
+    """Names of the tables there are."""
+    return tuple(sorted(path.stem for path in (packaged("eval") / "reference").glob("*.yaml")))
+
+
+def reference(name: str) -> Reference:
+    """One of the tables.
+
+    Raises:
+        UnknownName: No such table.
+    """
+    from ruamel.yaml import YAML  # YAML 1.2, where `no:` is a string
+
+    if name not in references():
+        raise UnknownName("reference table", name, allowed=references())
+    raw = YAML(typ="safe", pure=True).load(packaged("eval") / "reference" / f"{name}.yaml")
+    codes = {language_table.get(code, system=_SYSTEMS.get(name)).tag: code for code in raw["scores"]}
+    scores = {
+        tag: {model: round(percent / 100, 4) for model, percent in zip(raw["models"], raw["scores"][code], strict=True)}
+        for tag, code in codes.items()
+    }
+    counts = {**raw.get("languages", {}), **raw.get("other_languages", {})}
+    return Reference(raw["name"], raw["metric"], raw["models"], scores, counts, codes)
+
+
+def read_babel_results(path: str | Path) -> dict[tuple[str, str], float]:
+    """A result file of Babel-ImageNet: accuracies in 0..1 by BCP 47 tag and prompt.
+
+    Raises:
+        DataError: Missing, or not of that form.
+    """
+    path = Path(path)
+    try:
+        entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["results"]
+        scores = [float(entry["accuracy"]) for entry in entries]
+        unit = 100.0 if max(scores, default=0.0) > 1 else 1.0  # percent, unless nothing is above one
+        tags = [language_table.get(entry["lang"], system="babelnet").tag for entry in entries]
+        found = {
+            (tag, str(entry["prompt"])): score / unit for tag, entry, score in zip(tags, entries, scores, strict=True)
+        }
+    except FileNotFoundError:
+        raise DataError(f"no result file {path}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is not a result file of Babel-ImageNet: {type(error).__name__}: {error}") from error
+    return found
