@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import train_factory as factory
 from torch.distributed import HashStore
@@ -69,6 +70,18 @@ def test_a_killed_process_ends_the_job_and_resuming_is_exact(table: Path, tmp_pa
     assert code != 0 and err.count("rank 0: another process of the job is gone and left no message") == 1, err
     resumed = run_on(2, towers(table, tmp_path / "run", num_workers=0), resume=True)
     assert figures(resumed) == figures(run_on(2, towers(table, tmp_path / "whole", num_workers=0)))
+
+
+def test_all_processes_killed_and_resumed_are_uninterrupted(table: Path, tmp_path: Path) -> None:
+    settings = {"steps": 150, "checkpoint_every": 20, "num_workers": 0}
+    job, run = start(towers(table, tmp_path / "run", **settings), "none"), Run(tmp_path / "run")
+    factory.wait_for(run, 45, job)
+    for process in [*psutil.Process(job.pid).children(recursive=True), psutil.Process(job.pid)]:
+        process.kill()
+    code, _, _ = ended(job)
+    assert code == -signal.SIGKILL and 45 <= len(run.metrics()) < 150
+    resumed = run_on(2, towers(table, tmp_path / "run", **settings), resume=True)
+    assert figures(resumed) == figures(run_on(2, towers(table, tmp_path / "whole", **settings)))
 
 
 def test_a_signal_saves_the_run_on_all_ranks_at_one_step(table: Path, tmp_path: Path) -> None:

@@ -1,0 +1,134 @@
+"""The grouped contrastive loss on a slow link: what crosses it, and the time of a step, beside exact losses."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from vlkit.bench.contrastive import Found, measured, paired, peer_name, rounded, summary, write_reference
+from vlkit.bench.links import slow_link
+from vlkit.bench.losses import Setting
+from vlkit.errors import VlkitError
+
+_SIDES = _GROUPED, _EXACT, _PEER = ["vlkit grouped", "vlkit", "open_clip"]
+
+
+@dataclass(frozen=True)
+class GroupedBench:
+    """Two groups of processes; negatives come from the own group, so this is a different loss from its peers.
+
+    Attributes:
+        time_ratio: The grouped loss's step over that of open_clip's loss over all processes.
+        exact_time_ratio: The same over vlkit's exact loss over all processes.
+        crossing_bytes: What a process receives from the other group in a step of the grouped loss.
+        exact_crossing_bytes: In a step of vlkit's exact loss (counted as a ring sends it).
+        peer_crossing_bytes: In a step of open_clip's.
+        gradient_error: The largest relative error against float64, of the mean of the two groups' losses.
+        exact_gradient_error: That of vlkit's exact loss, against the loss over all.
+        negatives_per_anchor: Other texts that an image meets.
+        grouped_s: Seconds a step.
+        exact_s: Seconds a step.
+        peer_s: Seconds a step.
+        link: What joins the groups: a real one, or a model and its numbers.
+    """
+
+    time_ratio: float
+    exact_time_ratio: float
+    crossing_bytes: int
+    exact_crossing_bytes: int
+    peer_crossing_bytes: int
+    gradient_error: float | None
+    exact_gradient_error: float | None
+    negatives_per_anchor: int
+    grouped_s: float
+    exact_s: float
+    peer_s: float
+    link: str
+    peer: str
+    ranks: int
+    group_size: int
+    batch: int
+    dim: int
+    scale: float
+    repeats: int
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps({name: rounded(value) for name, value in asdict(self).items()})
+
+
+def bench_grouped(
+    *,
+    ranks: int = 4,
+    batch: int = 1024,
+    dim: int = 512,
+    megabits: float = 1000.0,
+    repeats: int = 5,
+    tell: Callable[[str], object] = str,
+) -> GroupedBench:
+    """Measures a step of the grouped loss and of two exact ones by turns; the groups are two halves of the processes.
+
+    Args:
+        ranks: Processes on this machine's CPU; they share the cores.
+        batch: Pairs a process.
+        dim: Embedding width.
+        megabits: Rate of the link between the halves, in 10^6 bits a second.
+        repeats: How often each is timed.
+        tell: Is told what is being done.
+
+    Raises:
+        VlkitError: An odd number of processes, or one of them failed.
+    """
+    if ranks < 2 or ranks % 2:
+        raise VlkitError(f"two groups need an even number of ranks, not {ranks}")
+    setting = Setting(batch=batch, dim=dim, group_size=ranks // 2)
+    found, link = _measured(setting, ranks, megabits, repeats, tell)
+    grouped, exact, peer = (summary(found, side) for side in _SIDES)
+    return GroupedBench(
+        time_ratio=paired(found, "seconds", _GROUPED, _PEER),
+        exact_time_ratio=paired(found, "seconds", _GROUPED, _EXACT),
+        crossing_bytes=grouped.crossing,
+        exact_crossing_bytes=exact.crossing,
+        peer_crossing_bytes=peer.crossing,
+        gradient_error=grouped.error,
+        exact_gradient_error=exact.error,
+        negatives_per_anchor=setting.group_size * batch - 1,
+        grouped_s=grouped.seconds,
+        exact_s=exact.seconds,
+        peer_s=peer.seconds,
+        link=link,
+        peer=peer_name(setting),
+        ranks=ranks,
+        group_size=setting.group_size,
+        batch=batch,
+        dim=dim,
+        scale=setting.scale,
+        repeats=repeats,
+    )
+
+
+def _measured(
+    setting: Setting, ranks: int, megabits: float, repeats: int, tell: Callable[[str], object]
+) -> tuple[Found, str]:
+    """What ``losses.measure`` found on each process, a modelled link added to its seconds; and the link in words."""
+    with tempfile.TemporaryDirectory(prefix="vlkit-bench-") as name, slow_link(ranks, megabits=megabits) as link:
+        tell("gradients in float64")
+        reference = {}
+        for side, groups in ((_GROUPED, 2), (_EXACT, 1)):
+            folder = Path(name) / str(groups)
+            folder.mkdir()
+            write_reference(setting, folder, ranks=ranks, groups=groups)
+            reference[side] = str(folder)
+        tell(f"time ({link})")
+        found = measured(
+            "measure", setting, ranks=ranks, places=link.places, sides=_SIDES, repeats=repeats, reference=reference
+        )
+    for rank in found:
+        for side in _SIDES:
+            here = rank["sides"][side]
+            more = link.seconds(here["crossing"], here["crossing_calls"])
+            here["seconds"] = [seconds + more for seconds in here["seconds"]]
+    return found, str(link)
