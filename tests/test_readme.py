@@ -14,6 +14,7 @@ import typer
 
 import vlkit
 from vlkit.cli.app import app
+from vlkit.evaluate.suite import read_suite
 from vlkit.spec.describe import explain
 from vlkit.spec.load import load_recipe
 
@@ -37,7 +38,7 @@ def commands() -> list[str]:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         lines = [line for language, block in _BLOCK.findall(text) if language in ("bash", "console")
-                 for line in block.splitlines()]  # fmt: skip
+                 for line in block.replace("\\\n", " ").splitlines()]  # fmt: skip
         found += [line.removeprefix("$ ") for line in lines if line.removeprefix("$ ").startswith("vlkit ")]
         found += [inline for inline in _INLINE.findall(_BLOCK.sub("", text)) if "..." not in inline]
     return sorted(set(found))
@@ -83,7 +84,10 @@ def test_a_wrong_option_would_be_seen() -> None:
 def test_recipes_resolve(text: str, tmp_path: Path) -> None:
     path = tmp_path / "shown.yaml"
     path.write_text(text, encoding="utf-8")
-    assert load_recipe(str(path)).stages
+    if re.search(r"^tasks:", text, re.MULTILINE):
+        assert read_suite(str(path)).tasks
+    else:
+        assert load_recipe(str(path)).stages
 
 
 @pytest.mark.parametrize("text", blocks("python"))

@@ -80,7 +80,8 @@ def __getattr__(name: str) -> Any:
         guess = "" if name.startswith("_") else did_you_mean(name, _HOMES)
         raise AttributeError(f"module 'vlkit' has no attribute {name!r}" + (f"; {guess}" if guess else ""))
     value = getattr(importlib.import_module(_HOMES[name]), name)
-    return globals().setdefault(name, value)  # `train` and `evaluate` are bound by now: to their packages, which are callable
+    # `train` and `evaluate` are bound by now: to their packages, which are callable
+    return globals().setdefault(name, value)
 
 
 def __dir__() -> list[str]:

@@ -198,7 +198,7 @@ class TestTask:
             (lambda source: openmoji_unseen(source[2:]), "no sample with split 'test', so nothing is held out"),
             (
                 lambda source: openmoji_unseen(source, ["fr"]),
-                "no test sample has a caption in 'fr'; the data has: de, en",
+                "no sample has a caption in 'fr'; the data has: de, en",
             ),
             (lambda source: openmoji_unseen([source[0]] * 2), "2 test samples are of one concept, 'concept-1'"),
         ],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 import typer
@@ -13,7 +14,7 @@ from vlkit.cli.console import out, show_table
 if TYPE_CHECKING:
     from vlkit.spec.schema import Shape
 
-Listed = Literal["models", "encoders", "recipes", "languages", "objectives", "heads"]
+Listed = Literal["models", "encoders", "recipes", "suites", "languages", "objectives", "heads"]
 Rows = list[tuple[str, ...]]
 
 
@@ -23,7 +24,7 @@ def list_names(
         "*", metavar="PATTERN", help="Show only what matches: a part of it, or a pattern with * and ?."
     ),
 ) -> None:
-    """List models, encoders, recipes, languages, objectives or heads."""
+    """List models, encoders, recipes, suites, languages, objectives or heads."""
     from vlkit.registry import Registry
 
     tables = Registry("list", {name: f"vlkit.cli.list:{name}" for name in get_args(Listed)})
@@ -60,13 +61,23 @@ def encoders() -> tuple[tuple[str, ...], Rows]:
 
 def recipes() -> tuple[tuple[str, ...], Rows]:
     """The recipes that come with vlkit."""
-    from vlkit.spec.load import read_document, shipped_recipes
+    from vlkit.spec.load import shipped_recipes
 
-    rows: Rows = []
-    for name, path in shipped_recipes().items():
-        description = read_document(path).plain().get("description", "")
-        rows.append((name, " ".join(str(description).split())))
-    return ("name", "description"), rows
+    return ("name", "description"), _described(shipped_recipes())
+
+
+def suites() -> tuple[tuple[str, ...], Rows]:
+    """The evaluation suites that come with vlkit."""
+    from vlkit.spec.load import shipped_suites
+
+    return ("name", "description"), _described(shipped_suites())
+
+
+def _described(shipped: Mapping[str, Path]) -> Rows:
+    from vlkit.spec.load import read_document
+
+    found = {name: read_document(path).plain().get("description", "") for name, path in shipped.items()}
+    return [(name, " ".join(str(description).split())) for name, description in found.items()]
 
 
 def languages() -> tuple[tuple[str, ...], Rows]:

@@ -219,6 +219,7 @@ def evaluate_task(
         cache: Folder to keep image embeddings in.
         resume: Folder for one file a language, written as soon as its score is known. A language whose file is of the
             same model, task and seed is not scored again.
+        keep: Called by the first process with the answers in each language that is scored, before its row is kept.
         ranks: See ``iter_scores``.
         quiet: Show no progress bar.
     """

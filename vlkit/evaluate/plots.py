@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from vlkit.evaluate.comparison import Comparison
+
 # Okabe and Ito's palette: told apart by colour-blind readers, and on white as on black
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 _INK = "#5f6670"
@@ -68,6 +70,33 @@ def language_bars(results: Results, *, task: str | None = None, ink: str = _INK)
     axes.set_xlim(left=0)
     axes.set_xlabel("top-1 accuracy in % (bars: 95 % interval)")
     axes.legend(loc="lower right", frameon=False, labelcolor=ink)
+    _dress(axes, ink=ink)
+    return figure
+
+
+def difference_dots(comparison: Comparison, *, ink: str = _INK) -> Figure:
+    """By how many points the first model is ahead in each language, with 95 % intervals where there are any.
+
+    Args:
+        comparison: Of one task or several; languages stand in its order.
+        ink: Colour of text and lines.
+    """
+    from matplotlib.figure import Figure
+
+    rows, several = comparison.rows, len({row.task for row in comparison.rows}) > 1
+    figure = Figure(figsize=(7, 1.2 + 0.28 * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axvline(0, color=ink, linewidth=1)
+    for place, row in enumerate(rows):
+        color = COLORS[0 if row.difference >= 0 else 1]
+        if row.paired:
+            axes.plot([100 * row.low, 100 * row.high], [place, place], color=color, linewidth=2, alpha=0.6)
+        axes.plot([100 * row.difference], [place], "o", color=color, markersize=5)
+    names = [f"{language_table.get(row.language).name} ({row.language})" for row in rows]
+    names = [f"{name}, {row.task}" if several else name for name, row in zip(names, rows, strict=True)]
+    axes.set_yticks(range(len(rows)), names)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlabel(f"{comparison.one} less {comparison.other}, in points (lines: 95 % interval)")
     _dress(axes, ink=ink)
     return figure
 

@@ -48,7 +48,7 @@ def write_report(
 
     Args:
         path: The file to write.
-        results: Rows of one or more variants.
+        results: Rows of one or more variants; all of retrieval are shown.
         gallery: Images with answers (``make_gallery``).
         gallery_variant: Which variant gave these answers.
         metrics: Variant name to its ``metrics.jsonl``, for the training curves.
@@ -57,7 +57,7 @@ def write_report(
         title: Heading of the page.
         intro: A sentence or two below it.
         commands: What to try next, as shell commands.
-        task: Which task of the results, where there are several.
+        task: Which task of the results' zero-shot rows, where there are several.
 
     Raises:
         UnknownName: No such task or variant.
@@ -66,7 +66,7 @@ def write_report(
     """
     if gallery_variant and gallery_variant not in results.variants:
         raise UnknownName("variant", gallery_variant, allowed=results.variants)
-    scores = _scores(results, task=task)
+    scores = {"variants": []} if results.retrieval and not results.rows else _scores(results, task=task)
     page = _environment().get_template(_TEMPLATE).render(
         title=title,
         intro=intro,
@@ -76,6 +76,7 @@ def write_report(
         meta=_flatten(results.meta),
         curves=_inline_svg(metrics, order=[variant["name"] for variant in scores["variants"]]) if metrics else "",
         gallery_variant=gallery_variant,
+        retrieval=_retrieval(results),
         **scores,
         **_gallery(gallery),
     )  # fmt: skip
@@ -119,6 +120,36 @@ def _scores(results: Results, *, task: str | None) -> dict[str, Any]:
         "prompts": sorted({row.prompt for row in found}),
         "lowest_name": language_table.get(means[variants[0]].lowest.language).name,
     }
+
+
+def _retrieval(results: Results) -> list[dict[str, Any]]:
+    """One table for each task and variant of retrieval."""
+    tables: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in results.retrieval:
+        tables.setdefault((row["task"], row["variant"]), []).append(row)
+    return [
+        {
+            "task": task,
+            "variant": variant,
+            "captions": rows[0]["captions"],
+            "ks": [name.partition("@")[2] for name in rows[0] if name.startswith("image_retrieval_recall@")],
+            "rows": [_retrieval_row(row) for row in rows],
+        }
+        for (task, variant), rows in tables.items()
+    ]
+
+
+def _retrieval_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    sides = [
+        {
+            "recalls": [share for name, share in row.items() if name.startswith(f"{side}_retrieval_recall@")],
+            "low": row[f"{side}_retrieval_ci_low"],
+            "high": row[f"{side}_retrieval_ci_high"],
+        }
+        for side in ("image", "text")
+    ]
+    language = language_table.get(row["language"])
+    return {"language": language, "n_images": row["n_images"], "n_texts": row["n_texts"], "sides": sides}
 
 
 def _cell(row: ResultRow | None, top: float) -> dict[str, Any] | None:

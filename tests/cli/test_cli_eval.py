@@ -1,0 +1,139 @@
+"""`vlkit eval` and `vlkit compare`, from a folder of images to a table."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import vlkit
+from vlkit.cli.app import app
+from vlkit.cli.eval import model_name
+
+SUITE = """
+tasks:
+  - kind: zero_shot
+    name: pets
+    images: {kind: folder, path: images}
+    labels: {kind: files, paths: [labels.csv]}
+  - {kind: retrieval, name: captions, source: {kind: folder, path: table.csv}}
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("cat", "dog", "owl")):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for one in range(2):
+            pixels = np.random.default_rng(10 * number + one).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{one}.png")
+    names = [("en", "cat", "dog", "owl"), ("no", "katt", "hund", "ugle")]
+    lines = [f"{tag},{number},{name}" for tag, *each in names for number, name in enumerate(each)]
+    (tmp_path / "labels.csv").write_text("\n".join(["language,class,name", *lines]))
+    rows = [f"images/{name}/0.png,a {name},{tag}" for tag, *each in names[:1] for name in each]
+    (tmp_path / "table.csv").write_text("\n".join(["image,caption,language", *rows]))
+    (tmp_path / "suite.yaml").write_text(SUITE)
+    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+
+
+def test_two_models_then_compare(run: Any, tmp_path: Path) -> None:
+    model = vlkit.load("tiny")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    vlkit.save(model, tmp_path / "runs" / "other" / "model")
+    first = run("eval", "tiny", "suite.yaml")
+    assert first.exit_code == 0, first.stderr
+    assert "nb  Norwegian" in first.stdout and "t2i@1" in first.stdout
+    folder = Path("runs/eval/suite-tiny")
+    assert f"written to {folder}/results.json; look at {folder}/report-captions.html, {folder}/report-pets.html" in (
+        first.stderr
+    )
+    second = run("eval", "runs/other/model", "suite.yaml", "--out", "other", "--name", "the other", "--device", "cpu")
+    assert second.exit_code == 0, second.stderr
+    compared = run("compare", str(folder), "other/results.json", "--out", "compared")
+    assert compared.exit_code == 0, compared.stderr
+    assert (
+        "tiny against the other, in %" in compared.stdout and "pets: mean difference of 2 languages" in compared.stdout
+    )
+    assert (tmp_path / "compared" / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    lines = (tmp_path / "compared" / "comparison.csv").read_text().splitlines()
+    assert len(lines) == 4 and lines[1].startswith("tiny,the other,captions,en,mean_recall,0,3,")
+    table = (tmp_path / "compared" / "comparison.md").read_text()
+    assert table.startswith("| language | task | classes | tiny | the other | difference | 95 % interval |")
+
+
+def test_overrides_choose_and_resume_goes_on(run: Any) -> None:
+    said = ("eval", "tiny", "suite.yaml", "tasks.0.languages=[no]", "tasks.1.languages=[en]", "--out", "o")
+    assert run(*said).exit_code == 0
+    rows = json.loads(Path("o/results.json").read_text())["results"]
+    assert [row["language"] for row in rows] == ["nb"] and rows[0]["variant"] == "tiny"
+    taken = run(*said)
+    assert (taken.exit_code, taken.stdout) == (2, "")
+    assert "error: o holds an evaluation; --resume goes on with it, --overwrite replaces it" in taken.stderr
+    assert run(*said, "--resume").exit_code == 0 and run(*said, "--overwrite").exit_code == 0
+    shared = run("eval", "tiny", "suite.yaml", "--out", "p", "--cache", "o/features")
+    assert shared.exit_code == 0 and not Path("p/features").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["suite.yaml", "languages=[de]"], "error: no language of task pets 'de'; there are: en, nb"),
+        (["suite.yaml", "languages=[qq]"], "error: no language 'qq'"),
+        (["suite.yaml", "tasks.0.images.path=none"], "error: none: no such folder of images"),
+        (["suite.yaml", "tasks.0.image.path=none"], "command line  tasks.0.image"),
+        (["suite.yaml", "seed=-1"], "command line  seed = -1\n  should be an int >= 0"),
+        (["babel_imagenet"], "babel_imagenet.yaml:9  tasks.0.images.path\n  missing; should be text"),
+        (["no_such"], "error: no suite 'no_such'"),
+    ],
+)
+def test_what_is_wrong_is_said_before_a_model_is_loaded(run: Any, arguments: list[str], message: str) -> None:
+    result = run("eval", "no-such-model", *arguments)
+    assert result.exit_code == 2 and message in result.stderr, result.stderr
+    assert not Path("runs").exists()
+
+
+def test_suites_are_listed(run: Any) -> None:
+    listed = run("list", "suites", "imagenet").stdout
+    assert "babel_imagenet" in listed and "omw_imagenet" in listed and "2 suites" in listed
+
+
+def test_compare_says_what_is_wrong(run: Any) -> None:
+    for arguments, message in (
+        (("none.json", "none.json"), "no results file none.json"),
+        (("suite.yaml", "suite.yaml"), "suite.yaml is not a results file"),
+        (("a", "b", "--models", "one"), "give two names with a comma between"),
+    ):
+        result = run("compare", *arguments)
+        assert result.exit_code == 2 and message in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("runs/quickstart/model", "quickstart"),
+        ("runs/mine/", "mine"),
+        ("./model", "model"),
+        ("open_clip:ViT-B-32/laion2b_s34b_b79k", "ViT-B-32-laion2b_s34b_b79k"),
+        ("hf:google/siglip2-base-patch16-224", "siglip2-base-patch16-224"),
+        ("tiny", "tiny"),
+    ],
+)
+def test_models_are_called_after_where_they_are(model: str, name: str) -> None:
+    assert model_name(model) == name
+
+
+@pytest.mark.parametrize("first", ["import vlkit.evaluate.run", "vlkit.evaluate"])
+def test_evaluate_is_callable_whatever_is_imported_first(first: str) -> None:
+    code = f"import vlkit\n{first}\nfrom vlkit import evaluate\nassert callable(evaluate) and callable(vlkit.evaluate)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,110 @@
+"""`vlkit eval MODEL SUITE`: a model on a suite of tasks, in many languages."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+from vlkit.cli.console import collector_off, err, out, show_table
+from vlkit.errors import VlkitError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from vlkit.evaluate.results import Results
+    from vlkit.evaluate.suite import Suite
+
+
+def evaluate(
+    model: str = typer.Argument(metavar="MODEL", help="A model folder or name, as vlkit.load takes it."),
+    suite: str = typer.Argument(
+        metavar="SUITE", help="A YAML file, or the name of a shipped suite (see: vlkit list suites)."
+    ),
+    overrides: list[str] = typer.Argument(
+        None, metavar="KEY=VALUE", help="Values laid over the suite, e.g. languages=[en,de,sw]"
+    ),
+    folder: Path | None = typer.Option(
+        None, "--out", metavar="DIR", help="Folder for the results; default: runs/eval/SUITE-NAME."
+    ),
+    name: str = typer.Option("", metavar="NAME", help="What results call the model; default: after MODEL."),
+    resume: bool = typer.Option(False, "--resume", help="Go on with the evaluation that is in the folder."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the evaluation that is in the folder."),
+    cache: Path | None = typer.Option(
+        None, metavar="DIR", help="Folder for image embeddings, to be shared by evaluations; default: in --out."
+    ),
+    device: Literal["auto", "cpu", "cuda", "mps"] = typer.Option("auto", help="Where to compute."),
+) -> None:
+    """Evaluate a model on a suite; on several GPUs: torchrun --nproc-per-node 8 -m vlkit eval MODEL SUITE."""
+    leads = os.environ.get("RANK", "0") == "0"
+    try:
+        opened = _open(suite, overrides or ())
+    except VlkitError:
+        if leads:
+            raise
+        raise typer.Exit(2) from None  # the first process says it
+    called = name or model_name(model)
+    place = folder or Path("runs/eval") / f"{Path(suite).stem}-{called}"
+    with collector_off():
+        from vlkit.evaluate.run import evaluate as run
+        from vlkit.models.checkpoint import load
+        from vlkit.spec.train import LoopSpec
+        from vlkit.train.runtime import started
+
+    with started(LoopSpec(device=device)) as runtime:
+        with collector_off():
+            loaded = load(model).to(runtime.device)
+        results = run(
+            loaded,
+            opened,
+            name=called,
+            folder=place,
+            cache=cache,
+            resume=resume,
+            overwrite=overwrite,
+            ranks=runtime.ranks,
+        )
+    if leads:
+        _show(results, place)
+
+
+def model_name(model: str) -> str:
+    """A short name for a model folder or hub name that is fit for files: ``runs/quickstart/model`` is quickstart."""
+    parts = [part for part in re.split(r"[/:]", model.rstrip("/")) if part not in ("", ".", "..", "~")]
+    if len(parts) > 1 and parts[-1] == "model":
+        parts.pop()
+    if model.startswith("open_clip:"):
+        parts = ["-".join(parts[1:])]
+    return re.sub(r"[^\w.-]+", "-", parts[-1]) if parts else "model"
+
+
+def _open(suite: str, overrides: list[str] | tuple[()]) -> Suite:
+    from vlkit.evaluate.suite import open_suite, read_suite
+
+    return open_suite(read_suite(suite, overrides))
+
+
+def _show(results: Results, folder: Path) -> None:
+    console = out(width=None if out().is_terminal else 200)
+    for task in results.tasks:
+        console.print(results.table(task=task))
+    if results.retrieval:
+        _show_retrieval(results.retrieval)
+    pages = ", ".join(str(page) for page in sorted(folder.glob("report*.html")))
+    err().print(f"written to {folder / 'results.json'}; look at {pages}", markup=False, emoji=False)
+
+
+def _show_retrieval(rows: Sequence[Mapping[str, Any]]) -> None:
+    sides = {"image_retrieval_recall": "t2i", "text_retrieval_recall": "i2t"}
+    columns = [name for name in rows[0] if name.partition("@")[0] in sides]
+    short = [sides[side] + "@" + k for side, _, k in (name.partition("@") for name in columns)]
+    facts = ("task", "language", "n_images", "n_texts")
+    show_table(
+        ("task", "language", "images", "texts", *short),
+        [[*(str(row[name]) for name in facts), *(f"{100 * row[name]:.1f}" for name in columns)] for row in rows],
+        title="recall at k in %: text to image (t2i), image to text (i2t)",
+        right=("images", "texts", *short),
+    )

@@ -1,0 +1,339 @@
+"""Two evaluations side by side, language by language: image by image where the answers to each image were kept.
+
+N images of a language, C classes, L languages, R bootstrap replicates.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vlkit.errors import DataError, UnknownName, VlkitError
+from vlkit.evaluate.answers import Answers, read_answers
+from vlkit.evaluate.results import ResultRow, Results
+from vlkit.evaluate.statistics import Interval, bootstrap_mean, paired_comparison
+
+_RESULTS = "results.json"
+_DIGITS = 6
+_REPLICATES = 1000
+
+
+@dataclass(frozen=True)
+class LanguagePair:
+    """Two scores in one language; scores are shares in 0..1, the difference is the first less the second.
+
+    ``low``, ``high`` (95 % interval) and ``p_value`` are NaN where the answers to each image are not known.
+    """
+
+    task: str
+    language: str
+    metric: str
+    """``acc1`` or ``mean_recall``."""
+    num_classes: int
+    """0 for retrieval."""
+    n_images: int
+    one: float
+    other: float
+    difference: float
+    low: float = math.nan
+    high: float = math.nan
+    p_value: float = math.nan
+    one_english: float = math.nan
+    """Top-1 with the English names of the same classes, on the same images."""
+    other_english: float = math.nan
+
+    @property
+    def paired(self) -> bool:
+        """Whether the difference has an interval."""
+        return not math.isnan(self.low)
+
+
+@dataclass(frozen=True)
+class MeanDifference:
+    """Mean difference over the languages of a task, a share, with its 95 % interval (NaN for a single language).
+
+    Where all languages are paired, ``resampled`` are classes, the same ones in every language: the languages share
+    their images, and resampling them as if they were independent would give too narrow an interval.
+    """
+
+    task: str
+    languages: int
+    value: float
+    low: float
+    high: float
+    resampled: str
+    """``classes`` or ``languages``."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models by language, the greatest lead of the first at the top.
+
+    Attributes:
+        one: Name of the first model.
+        other: Name of the second.
+        rows: One a task and language.
+        means: One a task.
+        notes: What could not be compared, and why.
+    """
+
+    one: str
+    other: str
+    rows: tuple[LanguagePair, ...]
+    means: tuple[MeanDifference, ...]
+    notes: tuple[str, ...] = ()
+
+    def ahead(self, task: str) -> tuple[int, int, int]:
+        """In how many languages the first is ahead, the second is, and how many have an interval at all."""
+        known = [row for row in self.rows if row.task == task and row.paired]
+        return sum(row.low > 0 for row in known), sum(row.high < 0 for row in known), len(known)
+
+    def csv(self) -> str:
+        """The rows as CSV, shares rounded to 6 digits, empty where not known."""
+        stream = io.StringIO()
+        names = [field.name for field in fields(LanguagePair)]
+        writer = csv.DictWriter(stream, fieldnames=["model", "other_model", *names], lineterminator="\n")
+        writer.writeheader()
+        for row in self.rows:
+            values = {name: _rounded(value) for name, value in asdict(row).items()}
+            writer.writerow({"model": self.one, "other_model": self.other, **values})
+        return stream.getvalue()
+
+    def cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Headers and rows of a table for readers: percent, differences in points."""
+        headers = ("language", "task", "classes", self.one, self.other, "difference", "95 % interval", "p")
+        english = any(not math.isnan(row.one_english) for row in self.rows)
+        return headers + (("English: " + self.one, self.other) if english else ()), [
+            (
+                row.language,
+                row.task,
+                str(row.num_classes or ""),
+                _percent(row.one),
+                _percent(row.other),
+                f"{100 * row.difference:+.1f}",
+                f"{100 * row.low:+.1f} to {100 * row.high:+.1f}" if row.paired else "",
+                f"{row.p_value:.3f}" if row.paired else "",
+                *((_percent(row.one_english), _percent(row.other_english)) if english else ()),
+            )
+            for row in self.rows
+        ]
+
+    def summary(self) -> list[str]:
+        """For each task the mean difference, and in how many languages which model is ahead."""
+        return [self._summary(mean) for mean in self.means]
+
+    def _summary(self, mean: MeanDifference) -> str:
+        said = f"{mean.task}: mean difference of {mean.languages} languages {100 * mean.value:+.1f} points"
+        if not math.isnan(mean.low):
+            said += f" ({100 * mean.low:+.1f} to {100 * mean.high:+.1f}, {mean.resampled} resampled)"
+        one, other, known = self.ahead(mean.task)
+        if known:
+            said += f"; by the intervals, {self.one} is ahead in {one}, {self.other} in {other} of {known}"
+        return said
+
+    def markdown(self) -> str:
+        """The table and the summary as Markdown."""
+        headers, rows = self.cells()
+        lines = [headers, tuple("---" if place < 2 else "---:" for place in range(len(headers))), *rows]
+        table = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+        said = [*self.summary(), *(f"note: {note}" for note in self.notes)]
+        return "\n".join([*table, "", *(f"- {line}" for line in said), ""])
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One of the two: its results, the folder they are in, and the model that is looked at."""
+
+    results: Results
+    folder: Path
+    variant: str
+
+    @classmethod
+    def open(cls, path: Path, variant: str | None) -> _Side:
+        path = path / _RESULTS if path.is_dir() else path
+        results = Results.load(path)
+        retrieval = [str(row["variant"]) for row in results.retrieval]
+        variants = tuple(dict.fromkeys([*results.variants, *retrieval]))
+        if variant is None:
+            if len(variants) != 1:
+                raise VlkitError(f"{path} holds {len(variants)} models; name the two: --models {','.join(variants)}")
+            variant = variants[0]
+        if variant not in variants:
+            raise UnknownName(f"model in {path}", variant, allowed=variants)
+        return cls(results, path.parent, variant)
+
+    def rows(self) -> dict[tuple[str, str], ResultRow]:
+        return {(row.task, row.language): row for row in self.results.rows if row.variant == self.variant}
+
+    def recalls(self) -> dict[tuple[str, str], Mapping[str, Any]]:
+        found = (row for row in self.results.retrieval if row["variant"] == self.variant)
+        return {(str(row["task"]), str(row["language"])): row for row in found}
+
+    def answers(self, task: str, language: str) -> Answers | None:
+        """The answers of this model alone: a file of several models has no such folder."""
+        return read_answers(self.folder, task, language)
+
+    def images(self, task: str) -> Any:
+        found = self.results.meta.get("images")
+        return found.get(task) if isinstance(found, Mapping) else None
+
+
+def compare(one: str | Path, other: str | Path, *, models: tuple[str, str] | None = None, seed: int = 0) -> Comparison:
+    """Compares two models on the tasks and languages that both were evaluated on.
+
+    Where both evaluations kept their answers and are of the same images and classes, the difference is paired: its
+    interval resamples classes, then images inside each (``statistics.paired_comparison``).
+
+    Args:
+        one: A results file, or the folder of an evaluation.
+        other: The second one; it may be the same file, where that holds several models.
+        models: Names of the two, where a file holds several.
+        seed: Of the bootstrap.
+
+    Raises:
+        DataError: A file that is missing or wrong, or no task and language in both.
+        VlkitError: A file of several models, and none named.
+    """
+    first, second = (
+        _Side.open(Path(path), None if models is None else models[place]) for place, path in enumerate((one, other))
+    )
+    notes: list[str] = []
+    rows = [*_accuracies(first, second, notes, seed), *_recalls(first, second, notes)]
+    if not rows:
+        raise DataError(
+            f"{one} and {other} have no task and language in common"
+            + "".join(f"; {note}" for note in notes)
+            + f"; tasks: {_tasks(first)}, and {_tasks(second)}"
+        )
+    rows.sort(key=lambda row: (row.task, -row.difference, row.language))
+    tasks = dict.fromkeys(row.task for row in rows)
+    means = [_mean(first, second, [row for row in rows if row.task == task], seed) for task in tasks]
+    names = (first.variant, second.variant)
+    if first.variant == second.variant:
+        names = (f"{first.folder.name}/{first.variant}", f"{second.folder.name}/{second.variant}")
+    return Comparison(*names, tuple(rows), tuple(means), tuple(notes))
+
+
+def _accuracies(first: _Side, second: _Side, notes: list[str], seed: int) -> Iterator[LanguagePair]:
+    for key, row, against in _shared(first.rows(), second.rows(), notes):
+        if (row.num_classes, row.n_images) != (against.num_classes, against.n_images):
+            notes.append(
+                f"{' '.join(key)}: {row.num_classes} and {against.num_classes} classes, {row.n_images} and "
+                f"{against.n_images} images; left out"
+            )
+            continue
+        low, high, p_value = _paired(first, second, key, seed)
+        yield LanguagePair(
+            task=row.task,
+            language=row.language,
+            metric="acc1",
+            num_classes=row.num_classes,
+            n_images=row.n_images,
+            one=row.acc1,
+            other=against.acc1,
+            difference=row.acc1 - against.acc1,
+            low=low,
+            high=high,
+            p_value=p_value,
+            one_english=row.acc1_en_subset,
+            other_english=against.acc1_en_subset,
+        )
+
+
+def _paired(first: _Side, second: _Side, key: tuple[str, str], seed: int) -> tuple[float, float, float]:
+    found = _answers(first, second, key)
+    if found is None:
+        return math.nan, math.nan, math.nan
+    answers, others = found
+    compared = paired_comparison(answers.rank_N == 1, others.rank_N == 1, answers.class_N, seed=seed)
+    return compared.low, compared.high, compared.p_value
+
+
+def _answers(first: _Side, second: _Side, key: tuple[str, str]) -> tuple[Answers, Answers] | None:
+    """Both models' answers to the same images; None where they are of others, or were not kept."""
+    images, answers, others = first.images(key[0]), first.answers(*key), second.answers(*key)
+    if images is None or images != second.images(key[0]) or answers is None or others is None:
+        return None
+    same = np.array_equal(answers.image_N, others.image_N) and np.array_equal(answers.class_N, others.class_N)
+    return (answers, others) if same else None
+
+
+def _mean(first: _Side, second: _Side, rows: list[LanguagePair], seed: int) -> MeanDifference:
+    differences = [row.difference for row in rows]
+    value = sum(differences) / len(rows)
+    if all(row.paired for row in rows):
+        pairs = [pair for row in rows if (pair := _answers(first, second, (row.task, row.language)))]
+        interval, resampled = _joint(pairs, seed), "classes"
+    else:
+        interval = bootstrap_mean(differences, seed=seed) if len(rows) > 1 else Interval(math.nan, math.nan)
+        resampled = "languages"
+    return MeanDifference(rows[0].task, len(rows), value, interval.low, interval.high, resampled)
+
+
+def _joint(pairs: list[tuple[Answers, Answers]], seed: int) -> Interval:
+    """Interval of the mean over L languages of the difference, R times with C classes drawn for all of them at once."""
+    classes_C = np.unique(np.concatenate([answers.class_N for answers, _ in pairs]))
+    gap_CL, count_CL = np.zeros((2, len(classes_C), len(pairs)))
+    for column, (answers, others) in enumerate(pairs):
+        place_N = np.searchsorted(classes_C, answers.class_N)
+        gap_N = (answers.rank_N == 1).astype(np.float64) - (others.rank_N == 1)
+        gap_CL[:, column] = np.bincount(place_N, weights=gap_N, minlength=len(classes_C))
+        count_CL[:, column] = np.bincount(place_N, minlength=len(classes_C))
+    share_C = np.full(len(classes_C), 1 / len(classes_C))
+    drawn_RC = np.random.default_rng(seed).multinomial(len(classes_C), share_C, size=_REPLICATES)
+    with np.errstate(invalid="ignore"):
+        mean_RL = (drawn_RC @ gap_CL) / (drawn_RC @ count_CL)  # NaN where no class of a language was drawn
+    mean_RL = mean_RL[~np.isnan(mean_RL).all(axis=1)]
+    low, high = np.quantile(np.nanmean(mean_RL, axis=1), [0.025, 0.975])
+    return Interval(float(low), float(high))
+
+
+def _recalls(first: _Side, second: _Side, notes: list[str]) -> Iterator[LanguagePair]:
+    for key, row, against in _shared(first.recalls(), second.recalls(), notes):
+        sizes = [tuple(side[name] for name in ("n_images", "n_texts", "captions")) for side in (row, against)]
+        if sizes[0] != sizes[1]:
+            notes.append(f"{' '.join(key)}: {sizes[0]} and {sizes[1]} images, texts and captions; left out")
+            continue
+        yield LanguagePair(
+            task=key[0],
+            language=key[1],
+            metric="mean_recall",
+            num_classes=0,
+            n_images=int(row["n_images"]),
+            one=float(row["mean_recall"]),
+            other=float(against["mean_recall"]),
+            difference=float(row["mean_recall"]) - float(against["mean_recall"]),
+        )
+
+
+def _shared(
+    one: Mapping[tuple[str, str], Any], other: Mapping[tuple[str, str], Any], notes: list[str]
+) -> Iterator[tuple[tuple[str, str], Any, Any]]:
+    for name, here, there in (("first", one, other), ("second", other, one)):
+        if alone := [" ".join(key) for key in here if key not in there]:
+            shown = ", ".join(alone[:8]) + (f" and {len(alone) - 8} more" if len(alone) > 8 else "")
+            notes.append(f"only in the {name}: {shown}")
+    for key in one:
+        if key in other:
+            yield key, one[key], other[key]
+
+
+def _tasks(side: _Side) -> str:
+    return ", ".join([*side.results.tasks, *dict.fromkeys(task for task, _ in side.recalls())]) or "none"
+
+
+def _percent(share: float) -> str:
+    return "" if math.isnan(share) else f"{100 * share:.1f}"
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else round(value, _DIGITS)
+    return value

@@ -1,0 +1,198 @@
+"""Runs a suite on a model: results, answers and reports in a folder, from which a stopped run goes on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from vlkit.collectives import Ranks
+from vlkit.evaluate.answers import write_answers
+from vlkit.evaluate.embed import together
+from vlkit.evaluate.engine import evaluate_task
+from vlkit.evaluate.image_features import features_key, weights_digest
+from vlkit.evaluate.report import write_report
+from vlkit.evaluate.results import ResultRow, Results, provenance
+from vlkit.evaluate.retrieval_task import RetrievalTask, evaluate_retrieval
+from vlkit.evaluate.suite import Suite, claim, open_suite, read_suite
+from vlkit.evaluate.tasks import ZeroShotTask
+from vlkit.files import digest, write_atomic
+from vlkit.progress import track
+from vlkit.spec.evaluation import SuiteSpec
+from vlkit.types import ImageTextModel
+
+RESULTS = "results.json"
+
+
+def evaluate(
+    model: ImageTextModel,
+    suite: Suite | SuiteSpec | str | Path,
+    *,
+    name: str = "model",
+    folder: str | Path | None = None,
+    cache: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    ranks: Ranks | None = None,
+    quiet: bool = False,
+) -> Results:
+    """Evaluates a model on every task of a suite; each image is encoded once whatever the number of languages.
+
+    Args:
+        model: Any image-text model.
+        suite: A suite, or its file, or the name of a shipped one (``openmoji``).
+        name: What results call the model.
+        folder: Takes ``results.json``, ``results.csv``, a report for each task, the answers for each image, and what a
+            stopped run goes on from; None writes nothing.
+        cache: Folder for the embeddings of the images, which other evaluations of the model can use; None takes one
+            inside ``folder``.
+        resume: Go on with the evaluation that is in ``folder``.
+        overwrite: Replace it.
+        ranks: Processes that share the work between them; each gets the whole result, the first one writes.
+        quiet: Show no progress.
+
+    Raises:
+        SpecError, UnknownName, DataError: Something in the suite or its files is wrong; nothing was run.
+        VlkitError: The folder is taken, or an embedding that is not finite.
+    """
+    ranks, start = Ranks() if ranks is None else ranks, time.monotonic()
+    if not isinstance(suite, Suite):
+        suite = open_suite(suite if isinstance(suite, SuiteSpec) else read_suite(suite))
+    place = None if folder is None else Path(folder)
+    with together(ranks):
+        if place is not None and ranks.rank == 0:
+            claim(place, suite.spec, resume=resume, overwrite=overwrite)
+    features = Path(cache) if cache is not None else None if place is None else place / "features"
+    run = _Run(model, name, place, features, suite.spec.seed, suite.spec.batch_size, ranks, quiet)
+    rows: list[ResultRow] = []
+    retrieval: list[Mapping[str, Any]] = []
+    for task, tags in zip(suite.tasks, suite.languages, strict=True):
+        if isinstance(task, ZeroShotTask):
+            rows += run.zero_shot(task, tags)
+        else:
+            retrieval += run.retrieval(task, tags)
+    results = Results(_meta(model, suite, name, time.monotonic() - start), tuple(rows), tuple(retrieval))
+    with together(ranks):
+        if place is not None and ranks.rank == 0:
+            results.save(place / RESULTS)
+            write_reports(place, results, intro=suite.spec.description)
+    return results
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One model on its way through the tasks."""
+
+    model: ImageTextModel
+    name: str
+    folder: Path | None
+    cache: Path | None
+    seed: int
+    batch_size: int
+    ranks: Ranks
+    quiet: bool
+
+    def zero_shot(self, task: ZeroShotTask, tags: tuple[str, ...]) -> list[ResultRow]:
+        """One row a language; those that are in the folder already are taken from there."""
+        return evaluate_task(
+            self.model,
+            task,
+            languages=tags,
+            variant=self.name,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            cache=self.cache,
+            resume=None if self.folder is None else self.folder / "rows",
+            keep=None if self.folder is None else partial(write_answers, self.folder, task.name),
+            ranks=self.ranks,
+            quiet=self.quiet,
+        )
+
+    def retrieval(self, task: RetrievalTask, tags: tuple[str, ...]) -> list[dict[str, Any]]:
+        """The same for retrieval."""
+        if self.folder is None:
+            return self._retrieve(task, tags)
+        key = digest([features_key(self.model, task.samples), task.digest, self.name, self.seed])
+        paths = {tag: self.folder / "rows" / f"{key}-{tag}.json" for tag in tags}
+        known = self.ranks.gather_objects({tag: _read(path) for tag, path in paths.items()})[0]
+        missing = [tag for tag in tags if known[tag] is None]
+        for tag in track(missing, f"languages of {task.name}", unit="languages", quiet=self.quiet or self._follows):
+            known[tag] = self._retrieve(task, (tag,))[0]
+            with together(self.ranks):
+                if not self._follows:
+                    write_atomic(paths[tag], json.dumps(known[tag]) + "\n")
+        return [known[tag] for tag in tags]
+
+    def _retrieve(self, task: RetrievalTask, tags: tuple[str, ...]) -> list[dict[str, Any]]:
+        rows = evaluate_retrieval(
+            self.model,
+            task,
+            languages=tags,
+            variant=self.name,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            cache=self.cache,
+            ranks=self.ranks,
+            quiet=True,
+        )
+        return [row.plain() for row in rows]
+
+    @property
+    def _follows(self) -> bool:
+        return self.ranks.rank > 0
+
+
+def write_reports(folder: Path, results: Results, *, intro: str = "") -> list[Path]:
+    """One page a task: ``report.html`` where there is one, else ``report-TASK.html``."""
+    tasks = [*results.tasks, *dict.fromkeys(row["task"] for row in results.retrieval)]
+    return [
+        write_report(
+            folder / ("report.html" if len(tasks) == 1 else f"report-{task}.html"),
+            results=_only(results, task),
+            title=task,
+            intro=intro,
+        )
+        for task in tasks
+    ]
+
+
+def _only(results: Results, task: str) -> Results:
+    return replace(
+        results,
+        rows=tuple(row for row in results.rows if row.task == task),
+        retrieval=tuple(row for row in results.retrieval if row["task"] == task),
+    )
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None  # not there, or half of it: computed anew
+    return found if isinstance(found, dict) else None
+
+
+def _meta(model: ImageTextModel, suite: Suite, name: str, seconds: float) -> dict[str, Any]:
+    languages = dict.fromkeys(tag for tags in suite.languages for tag in tags)
+    return provenance(
+        models={name: weights_digest(model) if isinstance(model, nn.Module) else "not known"},
+        seed=suite.spec.seed,
+        languages=list(languages),
+        prompts={task.name: task.prompt for task in suite.tasks if isinstance(task, ZeroShotTask)},
+        data_digest=digest([task.digest for task in suite.tasks]),
+        seconds=seconds,
+        images={task.name: images_digest(task) for task in suite.tasks},
+        suite=suite.spec.model_dump(mode="json"),
+    )
+
+
+def images_digest(task: ZeroShotTask | RetrievalTask) -> str:
+    """Hex digest of the images' keys and classes: where it is the same, answers can be compared image by image."""
+    targets = list(task.targets) if isinstance(task, ZeroShotTask) else []
+    return digest([[sample.key for sample in task.samples], targets])

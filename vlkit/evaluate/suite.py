@@ -1,0 +1,173 @@
+"""A suite of tasks: opened and checked before a model is loaded, run, and written to a folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
+
+from vlkit import languages as language_table
+from vlkit.data.sources import Subset, open_source
+from vlkit.errors import DataError, UnknownName, VlkitError
+from vlkit.evaluate.class_folders import ClassImages, folder_names, imagenet_folders, numbered_folders
+from vlkit.evaluate.labelsets.files import read_label_set
+from vlkit.evaluate.labelsets.imagenet import english_names, openai_templates
+from vlkit.evaluate.labelsets.label_set import LabelSet
+from vlkit.evaluate.labelsets.templates import read_templates
+from vlkit.evaluate.retrieval_task import RetrievalTask
+from vlkit.evaluate.tasks import ZeroShotTask, captioned_task
+from vlkit.files import write_atomic
+from vlkit.spec import evaluation as spec
+from vlkit.spec.data import BuiltSource
+from vlkit.spec.load import dump_yaml, find_suite, resolve_spec
+
+Task: TypeAlias = ZeroShotTask | RetrievalTask
+SETTINGS = "evaluation.yaml"
+_WRITTEN = ("rows", "answers", "results*.json", "results*.csv", "report*.html")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite whose files have been read.
+
+    Attributes:
+        spec: What was asked for.
+        tasks: Its tasks, in their order.
+        languages: BCP 47 tags of each task.
+    """
+
+    spec: spec.SuiteSpec
+    tasks: tuple[Task, ...]
+    languages: tuple[tuple[str, ...], ...]
+
+
+def read_suite(path_or_name: str | Path, overrides: Sequence[str] = ()) -> spec.SuiteSpec:
+    """Reads a suite.
+
+    Args:
+        path_or_name: A YAML file, or the name of a shipped suite (``openmoji``).
+        overrides: ``key=value`` arguments with dotted keys, e.g. ``["languages=[de,no]"]``.
+
+    Raises:
+        SpecError: Something in it is wrong; the message lists every fault with its place.
+        UnknownName: There is neither such a file nor such a shipped suite.
+    """
+    return resolve_spec(spec.SuiteSpec, find_suite(path_or_name), overrides).spec
+
+
+def open_suite(suite: spec.SuiteSpec) -> Suite:
+    """Finds the images and names of a suite; reads no image. Built data sets are built if need be.
+
+    Raises:
+        DataError: Files that are missing or wrong.
+        UnknownName: A language that is none, or that a task does not have.
+    """
+    tasks = tuple(_task(one) for one in suite.tasks)
+    chosen = [suite.languages if one.languages is None else one.languages for one in suite.tasks]
+    return Suite(suite, tasks, tuple(task.choose(tags) for task, tags in zip(tasks, chosen, strict=True)))
+
+
+def _task(task: spec.ZeroShotSpec | spec.RetrievalSpec) -> Task:
+    if isinstance(task, spec.RetrievalSpec):
+        source = open_source(task.source)
+        if task.split is not None:
+            metas = [source.meta(index) for index in range(len(source))]
+            if task.split not in (splits := {meta.split for meta in metas}):
+                raise UnknownName(f"split in the data of task {task.name}", task.split, allowed=splits)
+            source = Subset(source, [index for index, meta in enumerate(metas) if meta.split == task.split])
+        samples = [source[index] for index in range(len(source))]
+        return RetrievalTask(task.name, samples, captions=task.captions, gallery=task.gallery)
+    templates = _templates(task.templates)
+    if isinstance(task.images, spec.BuiltImages):
+        source = open_source(BuiltSource(name=task.images.name, image_size=task.images.image_size))
+        split = None if task.images.split == "all" else task.images.split
+        return replace(captioned_task(task.name, source, split=split), templates=templates)
+    images, labels = _named_classes(task.images, task.labels)
+    return ZeroShotTask(
+        task.name,
+        images.samples,
+        {tag: labels.of(tag) for tag in labels.languages},
+        images.targets,
+        templates=templates,
+    )
+
+
+def _named_classes(
+    images: spec.FolderImages | spec.ImageNetImages, labels: spec.OwnLabels | spec.LabelFiles
+) -> tuple[ClassImages, LabelSet]:
+    folder = Path(images.path).expanduser()
+    if isinstance(images, spec.ImageNetImages):
+        found = imagenet_folders(folder, classes=images.classes)
+        named, language = list(english_names()), "en"
+    else:
+        found = numbered_folders(folder)
+        named, language = [name.replace("_", " ") for name in folder_names(folder)], images.language
+    if isinstance(labels, spec.LabelFiles):
+        names = _label_files([Path(path).expanduser() for path in labels.paths], found.num_classes, folder)
+    else:
+        own = {language_table.normalize(language): {number: (name,) for number, name in enumerate(named)}}
+        names = LabelSet("own", found.num_classes, own)
+    return found, names.subset(found.present)
+
+
+def _label_files(paths: Sequence[Path], num_classes: int, folder: Path) -> LabelSet:
+    read = []
+    for path in paths:
+        labels = read_label_set(path, num_classes=num_classes)
+        if labels.num_classes != num_classes:
+            raise DataError(
+                f"label file {path} is for {labels.num_classes} classes, but {folder} has {num_classes}; "
+                f"take a file for these classes, or images of kind imagenet"
+            )
+        read.append(labels)
+    names = {tag: one.names[tag] for one in reversed(read) for tag in one.languages}
+    order = dict.fromkeys(tag for one in read for tag in one.languages)
+    return LabelSet(read[0].name, num_classes, {tag: names[tag] for tag in order})
+
+
+def _templates(templates: spec.TemplatesSpec) -> tuple[str, ...] | dict[str, tuple[str, ...]] | None:
+    if isinstance(templates, spec.BareTemplates):
+        return ("{}",)
+    if isinstance(templates, spec.PackagedTemplates):
+        return None
+    path = Path(templates.path).expanduser()
+    found = read_templates(path, normalize_whitespace=templates.normalize_whitespace)
+    return found | ({"en": openai_templates()} if templates.english == "openai" else {})
+
+
+def claim(folder: Path, suite: spec.SuiteSpec, *, resume: bool, overwrite: bool) -> None:
+    """Takes a folder for an evaluation; what is to be evaluated is written there.
+
+    Embeddings of images stay where an evaluation is replaced: they are known by a digest of all that decides them.
+
+    Raises:
+        VlkitError: It holds something else, or an evaluation and neither ``resume`` nor ``overwrite`` was said, or one
+            of other settings and ``resume`` was.
+    """
+    wanted, path = dump_yaml(suite), folder / SETTINGS
+    if folder.exists() and not folder.is_dir():
+        raise VlkitError(f"{folder} is a file; --out takes a folder")
+    if path.is_file():
+        if overwrite:
+            _clear(folder)
+        elif not resume:
+            raise VlkitError(f"{folder} holds an evaluation; --resume goes on with it, --overwrite replaces it")
+        elif path.read_text(encoding="utf-8") != wanted:
+            raise VlkitError(
+                f"{folder} holds an evaluation of other settings (see {path}); --overwrite replaces it, another --out "
+                f"keeps both"
+            )
+    elif folder.is_dir() and any(not inside.name.startswith(".") for inside in folder.iterdir()):
+        raise VlkitError(f"{folder} holds other files; --out takes a new folder")
+    write_atomic(path, wanted)
+
+
+def _clear(folder: Path) -> None:
+    for pattern in _WRITTEN:
+        for path in folder.glob(pattern):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()

@@ -1,0 +1,165 @@
+"""Specs of evaluation suites: which images, named how, in which languages."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from vlkit.spec.base import Spec
+from vlkit.spec.data import SourceSpec
+
+
+class BuiltImages(Spec):
+    """Drawings of a data set that vlkit builds itself; each is a class of its own, named in many languages."""
+
+    kind: Literal["built"] = "built"
+    name: Literal["openmoji", "flags"]
+    """Which one."""
+    split: Literal["test", "all"] = "test"
+    """test: the concepts that are kept back from training; all: every image (flags only)."""
+    image_size: int = Field(default=224, ge=16, le=1024)
+    """Side of the rendered images in pixels."""
+
+    @model_validator(mode="after")
+    def _one_image_a_class(self) -> BuiltImages:
+        if self.name == "openmoji" and self.split == "all":
+            raise ValueError("openmoji has several drawings of one concept; only its split test has one of each")
+        return self
+
+
+class FolderImages(Spec):
+    """A folder with one folder of images for each class; classes are numbered in the order of the folders' names."""
+
+    kind: Literal["folder"] = "folder"
+    path: str
+    """The folder."""
+    language: str = "en"
+    """BCP 47 tag of the folders' names, which name the classes where no label file does ("polar_bear": polar bear)."""
+
+
+class ImageNetImages(Spec):
+    """ImageNet-1k or a set with its classes: one folder a class, named by WordNet id (n01440764) or number (0..999)."""
+
+    kind: Literal["imagenet"] = "imagenet"
+    path: str
+    """The folder that holds the folders of the classes."""
+    classes: Literal["imagenet-1k", "imagenet-v2", "imagenet-sketch", "imagenet-a", "imagenet-r", "present"] = (
+        "imagenet-1k"
+    )
+    """Whose classes are told apart; each must have images. present: those that have any."""
+
+
+ImagesSpec = Annotated[BuiltImages | FolderImages | ImageNetImages, Field(discriminator="kind")]
+
+
+class OwnLabels(Spec):
+    """The names that come with the images: built sets have theirs, folders their names, ImageNet OpenAI's English."""
+
+    kind: Literal["own"] = "own"
+
+
+class LabelFiles(Spec):
+    """Label files: Babel-ImageNet's JSON, vlkit's own JSON, or tables (`vlkit labels check FILE`)."""
+
+    kind: Literal["files"] = "files"
+    paths: tuple[str, ...] = Field(min_length=1)
+    """One or more; a language is taken from the first file that has it."""
+
+
+LabelsSpec = Annotated[OwnLabels | LabelFiles, Field(discriminator="kind")]
+
+
+class BareTemplates(Spec):
+    """The bare name."""
+
+    kind: Literal["none"] = "none"
+
+
+class PackagedTemplates(Spec):
+    """The frames that vlkit has for each language; the bare name where it has none."""
+
+    kind: Literal["packaged"] = "packaged"
+
+
+class TemplateFile(Spec):
+    """A JSON or YAML file of language codes and templates; the bare name for languages that are not in it."""
+
+    kind: Literal["file"] = "file"
+    path: str
+    """The file."""
+    english: Literal["openai", "file"] = "openai"
+    """openai: OpenAI's 80 templates for English, as in Babel-ImageNet's own evaluation; file: those of the file."""
+    normalize_whitespace: bool = False
+    """Take out stray blanks of machine translation; published scores were made with them."""
+
+
+TemplatesSpec = Annotated[BareTemplates | PackagedTemplates | TemplateFile, Field(discriminator="kind")]
+
+
+class _Task(Spec):
+    """What all tasks share."""
+
+    name: str = Field(pattern=r"^\w[\w.-]*$")
+    """Names the task in results and files."""
+    languages: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """BCP 47 tags; null takes the suite's. With en among them, each language is compared with English."""
+
+
+class ZeroShotSpec(_Task):
+    """Images to be told apart by the names of their classes."""
+
+    kind: Literal["zero_shot"] = "zero_shot"
+    images: ImagesSpec
+    """The images and their classes."""
+    labels: LabelsSpec = OwnLabels()
+    """The names of the classes."""
+    templates: TemplatesSpec = BareTemplates()
+    """What names are put into."""
+
+    @model_validator(mode="after")
+    def _labels_fit_images(self) -> ZeroShotSpec:
+        if isinstance(self.images, BuiltImages) and isinstance(self.labels, LabelFiles):
+            raise ValueError("labels: images of kind built have names of their own; label files are for the others")
+        return self
+
+
+class RetrievalSpec(_Task):
+    """Images to be found by their captions, and captions by their images."""
+
+    kind: Literal["retrieval"] = "retrieval"
+    source: SourceSpec
+    """Images with captions."""
+    split: str | None = None
+    """Take the samples of this split alone; null takes all."""
+    captions: Literal["all", "first"] = "all"
+    """Which captions of an image are queries; first: one a language, as CLIP_benchmark does."""
+    gallery: Literal["language", "all"] = "language"
+    """Candidates: the images with a caption in the language, or all."""
+
+
+TaskSpec = Annotated[ZeroShotSpec | RetrievalSpec, Field(discriminator="kind")]
+
+
+class SuiteSpec(Spec):
+    """An evaluation suite: tasks, each in many languages."""
+
+    description: str = ""
+    """One or two sentences: what it measures, its source."""
+    tasks: tuple[TaskSpec, ...] = Field(min_length=1)
+    """What is evaluated."""
+    languages: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """BCP 47 tags, for tasks that do not say theirs; null takes every language of a task."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the bootstrap intervals."""
+    batch_size: int = Field(default=64, ge=1)
+    """Images a forward pass."""
+
+    @field_validator("tasks")
+    @classmethod
+    def _names_differ(cls, tasks: tuple[TaskSpec, ...]) -> tuple[TaskSpec, ...]:
+        name, count = Counter(task.name for task in tasks).most_common(1)[0]
+        if count > 1:
+            raise ValueError(f"{count} tasks are named {name!r}; give each a name of its own")
+        return tasks
