@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sys
 import tempfile
 from itertools import count
@@ -20,6 +21,8 @@ _NUMBERS = count()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background jobs are started so
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # Before anything is imported that reads them, and inherited by the processes that tests start.
     os.environ.setdefault(_ASSETS, os.environ.get("VLKIT_HOME", ""))
     os.environ["VLKIT_HOME"] = str(Path(tempfile.gettempdir()) / "vlkit-tests-no-home")
