@@ -16,12 +16,14 @@ from vlkit.evaluate.labelsets.files import read_label_set
 from vlkit.evaluate.labelsets.imagenet import english_names, openai_templates
 from vlkit.evaluate.labelsets.label_set import LabelSet
 from vlkit.evaluate.labelsets.templates import read_templates
+from vlkit.evaluate.retrieval_sets.open import open_retrieval_set
 from vlkit.evaluate.retrieval_task import RetrievalTask
 from vlkit.evaluate.tasks import ZeroShotTask, captioned_task
 from vlkit.files import write_atomic
 from vlkit.spec import evaluation as spec
 from vlkit.spec.data import BuiltSource
 from vlkit.spec.load import dump_yaml, find_suite, resolve_spec
+from vlkit.types import Sample
 
 Task: TypeAlias = ZeroShotTask | RetrievalTask
 SETTINGS = "evaluation.yaml"
@@ -71,13 +73,7 @@ def open_suite(suite: spec.SuiteSpec) -> Suite:
 
 def _task(task: spec.ZeroShotSpec | spec.RetrievalSpec) -> Task:
     if isinstance(task, spec.RetrievalSpec):
-        source = open_source(task.source)
-        if task.split is not None:
-            metas = [source.meta(index) for index in range(len(source))]
-            if task.split not in (splits := {meta.split for meta in metas}):
-                raise UnknownName(f"split in the data of task {task.name}", task.split, allowed=splits)
-            source = Subset(source, [index for index, meta in enumerate(metas) if meta.split == task.split])
-        samples = [source[index] for index in range(len(source))]
+        samples = _captioned(task)
         return RetrievalTask(task.name, samples, captions=task.captions, gallery=task.gallery)
     templates = _templates(task.templates)
     if isinstance(task.images, spec.BuiltImages):
@@ -92,6 +88,18 @@ def _task(task: spec.ZeroShotSpec | spec.RetrievalSpec) -> Task:
         images.targets,
         templates=templates,
     )
+
+
+def _captioned(task: spec.RetrievalSpec) -> Sequence[Sample]:
+    if isinstance(task.source, spec.RetrievalSet):
+        return open_retrieval_set(task.source)
+    source = open_source(task.source)
+    if task.split is not None:
+        metas = [source.meta(index) for index in range(len(source))]
+        if task.split not in (splits := {meta.split for meta in metas}):
+            raise UnknownName(f"split in the data of task {task.name}", task.split, allowed=splits)
+        source = Subset(source, [index for index, meta in enumerate(metas) if meta.split == task.split])
+    return [source[index] for index in range(len(source))]
 
 
 def _named_classes(

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from vlkit.spec.base import Spec
-from vlkit.spec.data import SourceSpec
+from vlkit.spec.data import BuiltSource, FolderSource, WebDatasetSource
 
 
 class BuiltImages(Spec):
@@ -125,11 +125,58 @@ class ZeroShotSpec(_Task):
         return self
 
 
+class _RetrievalSet(Spec):
+    """A published retrieval set, from files of one's own."""
+
+    images: str
+    """The folder that the names of images are relative to."""
+
+
+class BabelJson(_RetrievalSet):
+    """XTD, xFlickrCO or Crossmodal-3600 as Babel-ImageNet's repository has them."""
+
+    kind: Literal["babel_json"] = "babel_json"
+    path: str
+    """`{"images": [name, ...], "captions": {"de": [[caption, ...], ...]}}`"""
+
+
+class Crossmodal3600(_RetrievalSet):
+    """Crossmodal-3600 as its authors publish it; images are named `KEY.jpg`."""
+
+    kind: Literal["crossmodal3600"] = "crossmodal3600"
+    path: str
+    """captions.jsonl"""
+
+
+class AlignedLines(_RetrievalSet):
+    """Multi30K and XTD as their authors publish them: text files whose lines belong together. May be `.gz`."""
+
+    kind: Literal["aligned_lines"] = "aligned_lines"
+    names: str
+    """File names of the images, one a line."""
+    captions: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(min_length=1)
+    """Language code -> files with one caption a line."""
+
+
+class CaptionJsonl(_RetrievalSet):
+    """Flickr30K-CN and COCO-CN as M2-Encoder has them, xFlickrCO as IGLUE has it: one JSON line an image."""
+
+    kind: Literal["caption_jsonl"] = "caption_jsonl"
+    captions: dict[str, str] = Field(min_length=1)
+    """Language code -> file."""
+
+
+RetrievalSet = BabelJson | Crossmodal3600 | AlignedLines | CaptionJsonl
+RetrievalSourceSpec = Annotated[
+    WebDatasetSource | FolderSource | BuiltSource | RetrievalSet, Field(discriminator="kind")
+]
+
+
 class RetrievalSpec(_Task):
     """Images to be found by their captions, and captions by their images."""
 
     kind: Literal["retrieval"] = "retrieval"
-    source: SourceSpec
+    source: RetrievalSourceSpec
     """Images with captions."""
     split: str | None = None
     """Take the samples of this split alone; null takes all."""
@@ -137,6 +184,12 @@ class RetrievalSpec(_Task):
     """Which captions of an image are queries; first: one a language, as CLIP_benchmark does."""
     gallery: Literal["language", "all"] = "language"
     """Candidates: the images with a caption in the language, or all."""
+
+    @model_validator(mode="after")
+    def _sets_are_one_split(self) -> RetrievalSpec:
+        if self.split is not None and isinstance(self.source, RetrievalSet):
+            raise ValueError(f"split: files of kind {self.source.kind} hold one split; leave it out")
+        return self
 
 
 TaskSpec = Annotated[ZeroShotSpec | RetrievalSpec, Field(discriminator="kind")]
