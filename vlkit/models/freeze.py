@@ -278,3 +278,12 @@ def _in_adapter(name: str) -> bool:
 def _some(names: list[str]) -> str:
     shown = ", ".join(names[:3])
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
+
+
+def training_batch_norms(model: nn.Module) -> list[str]:
+    """Names of the batch norms that train: their statistics are those of the rows at hand."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
+    ]

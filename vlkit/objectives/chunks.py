@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vlkit.errors import VlkitError
+from vlkit.models.freeze import training_batch_norms
 from vlkit.types import Batch, TextBatch
 
 
@@ -31,12 +32,11 @@ def refuse_batch_norm(model: nn.Module) -> None:
     Raises:
         VlkitError: A batch norm trains.
     """
-    for name, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
-            raise VlkitError(
-                f"loop.micro_batch: {name} is a batch norm in training, whose statistics would be those of the "
-                f"micro-batch, taken twice; freeze that part or leave loop.micro_batch out"
-            )
+    for name in training_batch_norms(model):
+        raise VlkitError(
+            f"loop.micro_batch: {name} is a batch norm in training, whose statistics would be those of the "
+            f"micro-batch, taken twice; freeze that part or leave loop.micro_batch out"
+        )
 
 
 def _rows(batch: Batch, rows: Tensor) -> Batch:

@@ -89,12 +89,3 @@ def _switch(module: nn.Module, *, on: bool) -> None:
         module.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
     else:
         module.gradient_checkpointing_disable()  # type: ignore[operator]
-
-
-def training_batch_norms(model: nn.Module) -> list[str]:
-    """Names of the batch norms that train: their statistics are those of each process's own pairs."""
-    return [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
-    ]

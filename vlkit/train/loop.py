@@ -19,7 +19,16 @@ from vlkit.errors import VlkitError
 from vlkit.models.build import build
 from vlkit.models.checkpoint import save
 from vlkit.models.dual_encoder import DualEncoder
-from vlkit.models.freeze import Report, Snapshot, check_moved, part_names, set_trainable, snapshot, trainable_report
+from vlkit.models.freeze import (
+    Report,
+    Snapshot,
+    check_moved,
+    part_names,
+    set_trainable,
+    snapshot,
+    trainable_report,
+    training_batch_norms,
+)
 from vlkit.objectives.build import WeightedSum, build_objective, sides_of
 from vlkit.objectives.class_prototypes import ClassPrototypes
 from vlkit.objectives.terms import Surroundings
@@ -27,7 +36,7 @@ from vlkit.spec.recipe import Recipe
 from vlkit.spec.train import StageSpec
 from vlkit.train.batches import Batches, PairBatches, StreamBatches, stream_plan
 from vlkit.train.checkpoint import Place, Saved, read_checkpoint, restore_model, restore_optimizer
-from vlkit.train.encoders import compiled, memory_saved, training_batch_norms
+from vlkit.train.encoders import compiled, memory_saved
 from vlkit.train.frozen import FrozenFeatures
 from vlkit.train.optim import build_optimizer
 from vlkit.train.parallel import Trainee, check_equal, share_heads

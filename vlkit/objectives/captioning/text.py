@@ -30,6 +30,12 @@ class _TextTerm(PairMean):
     def __init__(self, spec: CaptioningObjective | MaskedTextObjective, vocabulary: Vocabulary) -> None:
         self.spec, self.vocabulary = spec, vocabulary
 
+    @classmethod
+    def build(cls, spec: ObjectiveSpec, model: DualEncoder, around: Surroundings) -> _TextTerm:
+        """See ``Term.build``."""
+        decoder_of(model, "text", TextDecoder, objective=cls.name)
+        return cls(cast("CaptioningObjective | MaskedTextObjective", spec), vocabulary_of(model, cls.name))
+
     def _loss_of(self, decoder: TextDecoder, states_BLD: Tensor, given: _Given, *, chosen_BL: Tensor) -> Tensor:
         """Each pair's mean cross entropy over its chosen tokens, [B]; 0 for a pair without any."""
         places_T = chosen_BL.flatten().nonzero().squeeze(1)
@@ -50,12 +56,6 @@ class Captioning(_TextTerm):
     """
 
     name = "captioning"
-
-    @classmethod
-    def build(cls, spec: ObjectiveSpec, model: DualEncoder, around: Surroundings) -> Captioning:
-        """See ``Term.build``."""
-        decoder_of(model, "text", TextDecoder, objective=cls.name)
-        return cls(cast("CaptioningObjective", spec), vocabulary_of(model, cls.name))
 
     def per_pair(self, model: DualEncoder, chunk: Batch, encoded: Encoded) -> Mapping[str, Tensor]:
         """Each pair's loss."""
@@ -78,12 +78,6 @@ class MaskedText(_TextTerm):
     """
 
     name = "masked_text"
-
-    @classmethod
-    def build(cls, spec: ObjectiveSpec, model: DualEncoder, around: Surroundings) -> MaskedText:
-        """See ``Term.build``."""
-        decoder_of(model, "text", TextDecoder, objective=cls.name)
-        return cls(cast("MaskedTextObjective", spec), vocabulary_of(model, cls.name))
 
     def per_pair(self, model: DualEncoder, chunk: Batch, encoded: Encoded) -> Mapping[str, Tensor]:
         """Each pair's loss."""

@@ -32,11 +32,11 @@ from torch import Tensor
 
 Ids = tuple[Tensor, Tensor]
 
-_TOP = 70.0
+TOP = 70.0
 """exp(70) = 2.5e30: the sum of 1e8 of them is still a float32."""
-_LOST = 1e-25
+LOST = 1e-25
 """Terms below float32's 1e-38 matter to no sum above this one, were there a million."""
-_DEEP = -60.0
+DEEP = -60.0
 """exp(60) = 1e26, times exp(70) still a float32."""
 
 
@@ -68,7 +68,7 @@ def log_sums(
         keep_MN: Is filled with S, for ``gradients`` to read; not offered by kernels.
     """
     tiles = _Tiles(image_MD, text_ND, scale, tile=tile, ids=ids, logits_MN=keep_MN)
-    found = _sums_below(tiles, max(0.0, tiles.scale - _TOP))
+    found = _sums_below(tiles, max(0.0, tiles.scale - TOP))
     return found or _running_sums(tiles)
 
 
@@ -93,8 +93,8 @@ def gradients(
         pull_MD and pull_ND, float32 (float64 for float64).
     """
     tiles = _Tiles(image_MD, text_ND, scale, tile=tile, ids=ids, logits_MN=kept_MN, kept=kept_MN is not None)
-    shift = max(0.0, tiles.scale - _TOP)
-    one = min(row_lse_M.min().item(), col_lse_N.min().item()) > shift + _DEEP
+    shift = max(0.0, tiles.scale - TOP)
+    one = min(row_lse_M.min().item(), col_lse_N.min().item()) > shift + DEEP
     image_pull_MD = torch.zeros(image_MD.shape, dtype=tiles.dtype, device=image_MD.device)
     text_pull_ND = torch.zeros(text_ND.shape, dtype=tiles.dtype, device=text_ND.device)
     row_M1, col_1N = row_lse_M[:, None], col_lse_N[None, :]
@@ -215,7 +215,7 @@ def _sums_below(tiles: _Tiles, shift: float) -> LogSums | None:
         E = _exp(S, shift, out=S if tiles.own else tiles.like(S))
         row_M[rows] += E.sum(1)
         col_N[cols] += E.sum(0)
-    if min(row_M.min().item(), col_N.min().item()) < _LOST:
+    if min(row_M.min().item(), col_N.min().item()) < LOST:
         return None
     fine = statistics(device)
     return LogSums(row_M.to(fine).log_().add_(shift), col_N.to(fine).log_().add_(shift), max_M)
