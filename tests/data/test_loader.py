@@ -10,10 +10,11 @@ import torch
 from data_factory import encoded, record, shards, source, tokenize, transform
 
 from vlkit.data.bad import BadSamples
-from vlkit.data.loader import batches, tokenize_mixed
+from vlkit.data.loader import batches
 from vlkit.data.sampling import PairSampler, read_metas
 from vlkit.data.shards import ShardSource
 from vlkit.errors import DataError
+from vlkit.parts.tokenizers import tokenize_mixed
 from vlkit.spec.data import AugmentSpec
 from vlkit.types import Batch
 

@@ -16,10 +16,10 @@ import encoder_factory as factory
 import pytest
 import torch
 
-from vlkit.data.loader import tokenize_mixed
 from vlkit.errors import AssetError, VlkitError
 from vlkit.models.checkpoint import load, save
 from vlkit.parts.text import build_text_encoder
+from vlkit.parts.tokenizers import tokenize_mixed
 from vlkit.spec.parts import HfText, OpenClipText
 
 

@@ -20,10 +20,10 @@ from vlkit.data.bad import BadSamples
 from vlkit.data.images import LazyImage
 from vlkit.data.sampling import PairSampler, Pick
 from vlkit.errors import DataError, VlkitError
+from vlkit.parts.tokenizers import Tokenize, tokenize_mixed
 from vlkit.spec.data import AugmentSpec
-from vlkit.types import Batch, Sample, Source, TextBatch
+from vlkit.types import Batch, Sample, Source
 
-Tokenize = Callable[..., TextBatch]
 _ATTEMPTS = 16  # unreadable samples in a row before a place in a batch is given up
 
 
@@ -111,21 +111,6 @@ def read_image(sample: Sample, *, draft_size: int | None) -> Image:
     if isinstance(sample.image, LazyImage):
         return sample.image(draft_size=draft_size)
     return sample.image()
-
-
-def tokenize_mixed(tokenize: Tokenize, captions: Sequence[str], languages: Sequence[str]) -> TextBatch:
-    """Tokens of captions in several languages, each tokenised as its own, padded to one length."""
-    groups: dict[str, list[int]] = {}
-    for row, language in enumerate(languages):
-        groups.setdefault(language, []).append(row)
-    parts = [(rows, tokenize([captions[row] for row in rows], language=language)) for language, rows in groups.items()]
-    length = max(tokens.ids_BL.shape[1] for _, tokens in parts)
-    ids_BL = torch.zeros((len(captions), length), dtype=torch.int64)
-    mask_BL = torch.zeros_like(ids_BL)
-    for rows, tokens in parts:
-        ids_BL[rows, : tokens.ids_BL.shape[1]] = tokens.ids_BL
-        mask_BL[rows, : tokens.mask_BL.shape[1]] = tokens.mask_BL
-    return TextBatch(ids_BL, mask_BL)
 
 
 def batches(

@@ -24,13 +24,14 @@ from vlkit.data.bad import Bad, RecentBad
 from vlkit.data.captions import CaptionError, tag
 from vlkit.data.images import LazyImage, read_span
 from vlkit.data.index import read_record
-from vlkit.data.loader import Pair, Tokenize, as_is, collate, one_thread
+from vlkit.data.loader import Pair, as_is, collate, one_thread
 from vlkit.data.quotas import Quotas
 from vlkit.data.remote import list_shards, spool_folder
 from vlkit.data.sampling import chosen_languages, language_weights
 from vlkit.data.sources import built_path, source_names
 from vlkit.data.windows import Found, ShardReader, Shards
 from vlkit.errors import DataError, VlkitError
+from vlkit.parts.tokenizers import Tokenize
 from vlkit.spec.data import BuiltSource, DataSpec, FolderSource, TemperatureMixing, WebDatasetSource, WeightsMixing
 from vlkit.types import Batch
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -304,3 +304,22 @@ class HfTokenizer:
     def save(self, folder: Path) -> None:
         """Writes the tokenizer's files."""
         self.tokenizer.save_pretrained(str(folder))
+
+
+Tokenize = Callable[..., TextBatch]
+"""``tokenize(texts, language=...)`` of a text encoder."""
+
+
+def tokenize_mixed(tokenize: Tokenize, captions: Sequence[str], languages: Sequence[str]) -> TextBatch:
+    """Tokens of captions in several languages, each tokenised as its own, padded to one length."""
+    groups: dict[str, list[int]] = {}
+    for row, language in enumerate(languages):
+        groups.setdefault(language, []).append(row)
+    parts = [(rows, tokenize([captions[row] for row in rows], language=language)) for language, rows in groups.items()]
+    length = max(tokens.ids_BL.shape[1] for _, tokens in parts)
+    ids_BL = torch.zeros((len(captions), length), dtype=torch.int64)
+    mask_BL = torch.zeros_like(ids_BL)
+    for rows, tokens in parts:
+        ids_BL[rows, : tokens.ids_BL.shape[1]] = tokens.ids_BL
+        mask_BL[rows, : tokens.mask_BL.shape[1]] = tokens.mask_BL
+    return TextBatch(ids_BL, mask_BL)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from vlkit.data.bad import BadSamples
-from vlkit.data.loader import batches, tokenize_mixed
+from vlkit.data.loader import batches
 from vlkit.data.sampling import PairSampler, Pick
 from vlkit.data.stream import Stream, StreamPlan, open_stream
 from vlkit.errors import DataError
 from vlkit.models.dual_encoder import DualEncoder
+from vlkit.parts.tokenizers import tokenize_mixed
 from vlkit.spec.recipe import Recipe
 from vlkit.train.tables import ImageTable, TextTable, view_of
 from vlkit.types import Batch, Sample, Source

@@ -16,6 +16,7 @@ from vlkit.errors import VlkitError
 from vlkit.models.checkpoint import load
 from vlkit.models.dual_encoder import DualEncoder
 from vlkit.models.features import Remembering
+from vlkit.parts.tokenizers import tokenize_mixed
 
 
 def load_teacher(name: str, student: DualEncoder, *, remember: bool = False) -> DualEncoder:
@@ -46,12 +47,4 @@ def raw_texts(teacher: DualEncoder, texts: Sequence[str], languages: Sequence[st
     """
     if not texts:
         raise VlkitError("distillation needs the captions of a batch; its reader does not give them")
-    rows: dict[str, list[int]] = {}
-    for row, language in enumerate(languages):
-        rows.setdefault(language, []).append(row)
-    pieces = [
-        teacher.raw_text(teacher.tokenize([texts[row] for row in own], language=language))
-        for language, own in rows.items()
-    ]
-    order_B = torch.tensor([row for own in rows.values() for row in own])
-    return torch.cat(pieces)[order_B.argsort().to(pieces[0].device)]
+    return teacher.raw_text(tokenize_mixed(teacher.tokenize, texts, languages))
