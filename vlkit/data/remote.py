@@ -223,20 +223,26 @@ def _link(source: Path, target: Path) -> bool:
 
 
 def _keep(fetched: Path, kept: Path, *, limit: int) -> None:
-    """Puts a shard into the cache and deletes those used longest ago where it grows above ``limit`` bytes."""
+    """Puts a shard into the cache, which never grows above ``limit`` bytes: those used longest ago make room first."""
+    from filelock import FileLock
+
+    size = fetched.stat().st_size
+    if size > limit:
+        return
     kept.parent.mkdir(parents=True, exist_ok=True)
-    if fetched.stat().st_size <= limit and not kept.exists():
+    with FileLock(kept.parent / ".lock"):  # readers of one machine share the cache
+        entries = []
+        for path in kept.parent.glob("*.tar"):
+            with contextlib.suppress(OSError):  # deleted by hand
+                entries.append((path.stat().st_mtime, path.stat().st_size, path))
+        total = size + sum(taken for _, taken, path in entries if path != kept)
+        for _, taken, path in sorted(entries):
+            if total <= limit:
+                break
+            if path != kept:
+                path.unlink(missing_ok=True)
+                total -= taken
         _link(fetched, kept)
-    entries = []
-    for path in kept.parent.glob("*.tar"):
-        with contextlib.suppress(OSError):  # another reader deletes too
-            entries.append((path.stat().st_mtime, path.stat().st_size, path))
-    total = sum(size for _, size, _ in entries)
-    for _, size, path in sorted(entries):
-        if total <= limit:
-            return
-        path.unlink(missing_ok=True)
-        total -= size
 
 
 @contextlib.contextmanager
