@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 _LINE_EVERY = 10.0  # seconds between plain lines
+_shown: list[Any] = []  # the display on the terminal, where there is one
 _SIZES = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 
 
@@ -104,6 +105,24 @@ def bar(description: str, *, total: int | None, unit: str = "items", quiet: bool
 
 @contextmanager
 def _rich_bar(description: str, total: int | None, unit: str) -> Iterator[Bar]:
+    """A bar of its own, or below the one that is shown already: a terminal holds one display at a time."""
+    if _shown:
+        progress = _shown[-1]
+        task = progress.add_task(description, total=total, extra="", rate="", unit=unit)
+        try:
+            yield _Rich(progress, task)
+        finally:
+            progress.remove_task(task)
+        return
+    with _display(unit) as progress:
+        _shown.append(progress)
+        try:
+            yield _Rich(progress, progress.add_task(description, total=total, extra="", rate="", unit=unit))
+        finally:
+            _shown.pop()
+
+
+def _display(unit: str) -> Any:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -125,11 +144,10 @@ def _rich_bar(description: str, total: int | None, unit: str) -> Iterator[Bar]:
     class WithRate(Progress):
         def get_renderables(self) -> Iterator[Any]:
             for task in self.tasks:
-                task.fields["rate"] = _rate(task.speed, unit) if task.speed else ""
+                task.fields["rate"] = _rate(task.speed, task.fields["unit"]) if task.speed else ""
             yield from super().get_renderables()
 
-    with WithRate(*columns, console=Console(stderr=True)) as progress:
-        yield _Rich(progress, progress.add_task(description, total=total, extra="", rate=""))
+    return WithRate(*columns, console=Console(stderr=True))
 
 
 def track(

@@ -122,7 +122,11 @@ class TextEncoder(Protocol):
     width: int
 
     def tokenize(self, texts: Sequence[str], *, language: str | None = None) -> TextBatch:
-        """Adds the encoder's own prefix, and its own language token where it has one."""
+        """Adds the encoder's own prefix, and its own language token where it has one.
+
+        An attribute ``marks_language = False`` says that the language makes no difference: then a text that several
+        languages share is encoded once.
+        """
 
     def __call__(self, tokens: TextBatch) -> Tensor:
         """Pooled features_BD; rows do not depend on the padding or on the other rows."""

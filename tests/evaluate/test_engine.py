@@ -6,9 +6,10 @@ from evaluate_fakes import BrokenModel, CountingModel, OracleModel, picture, pla
 from torch import nn
 
 from vlkit.errors import DataError, UnknownName, VlkitError
-from vlkit.evaluate.embed import class_embeddings, embed_images, embed_texts, similarity_scale
+from vlkit.evaluate.embed import embed_images, similarity_scale
 from vlkit.evaluate.engine import evaluate_task, score_task, weights_digest
 from vlkit.evaluate.tasks import ZeroShotTask, openmoji_unseen
+from vlkit.evaluate.texts import class_embeddings, embed_texts
 
 TEXTS = ["a dog", "猫", "ein sehr langer Name für ein Ding", "كلب", "b", "a dog"]
 
@@ -37,7 +38,7 @@ def test_one_text_at_a_time_equals_all_at_once_in_any_order():
     alone = torch.cat([embed_texts(model, [text]) for text in TEXTS])
     assert torch.allclose(whole, alone, atol=1e-6)
     assert torch.equal(embed_texts(model, TEXTS[::-1]), whole.flip(0))
-    assert torch.allclose(embed_texts(model, TEXTS, batch_size=2), whole, atol=1e-6)
+    assert torch.allclose(embed_texts(model, TEXTS, text_batch_size=2), whole, atol=1e-6)
 
 
 def test_equal_texts_are_encoded_once_and_short_ones_first():

@@ -14,13 +14,14 @@ import torch
 from evaluate_fakes import BrokenModel, CountingModel, OracleModel, picture, sample
 from PIL import Image
 
-import vlkit.evaluate.engine as engine
+import vlkit.evaluate.scorer as scorer
 from vlkit.collectives import Ranks
 from vlkit.errors import VlkitError
-from vlkit.evaluate.embed import class_embeddings, embed_images
+from vlkit.evaluate.embed import embed_images
 from vlkit.evaluate.engine import evaluate_task, score_task
 from vlkit.evaluate.image_features import image_features
 from vlkit.evaluate.tasks import ZeroShotTask
+from vlkit.evaluate.texts import class_embeddings
 from vlkit.types import Sample
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -107,7 +108,7 @@ def test_recall_by_class_and_mean_reciprocal_rank() -> None:
 
 def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = evaluate_task(CountingModel(), _task())
-    monkeypatch.setattr(engine, "_CHUNK", 4)
+    monkeypatch.setattr(scorer, "_CHUNK", 4)
     for one, other in zip(whole, evaluate_task(CountingModel(), _task()), strict=True):
         assert _same(asdict(one), asdict(other))
 
@@ -210,7 +211,7 @@ def test_features_of_what_is_no_module_cannot_be_kept(tmp_path: Path) -> None:
 
 
 def _shared(folder: str | None, resume: str | None) -> Any:
-    engine._CHUNK = 6
+    scorer._CHUNK = 6
     model, ranks = CountingModel(), Ranks.world()
     places = {"cache": folder and Path(folder), "resume": resume and Path(resume)}
     rows = evaluate_task(model, _task(), batch_size=3, ranks=ranks, **places)
@@ -221,7 +222,7 @@ def _shared(folder: str | None, resume: str | None) -> Any:
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_CHUNK", 6)
+    monkeypatch.setattr(scorer, "_CHUNK", 6)
 
 
 @pytest.mark.parametrize("size", [2, 4])

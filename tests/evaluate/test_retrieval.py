@@ -15,9 +15,10 @@ from torch import Tensor
 
 from vlkit.collectives import Ranks
 from vlkit.errors import DataError, UnknownName, VlkitError
-from vlkit.evaluate.embed import embed_images, embed_texts
+from vlkit.evaluate.embed import embed_images
 from vlkit.evaluate.retrieval import Retrieval, retrieval
 from vlkit.evaluate.retrieval_task import RetrievalTask, evaluate_retrieval
+from vlkit.evaluate.texts import embed_texts
 from vlkit.types import Sample
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

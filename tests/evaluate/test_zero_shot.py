@@ -7,8 +7,8 @@ from evaluate_fakes import BrokenModel, CountingModel, picture, plain
 
 from vlkit import prompts
 from vlkit.errors import DataError, UnknownName, VlkitError
-from vlkit.evaluate.engine import class_embeddings
 from vlkit.evaluate.labels import load_labels, read_labels, split_labels
+from vlkit.evaluate.texts import class_embeddings
 from vlkit.evaluate.zero_shot import Predictions, ZeroShotClassifier
 
 LABELS = ["Katze", "Hund", "Auto", "Haus"]

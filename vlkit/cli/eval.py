@@ -37,11 +37,14 @@ def evaluate(
         None, metavar="DIR", help="Folder for image embeddings, to be shared by evaluations; default: in --out."
     ),
     device: Literal["auto", "cpu", "cuda", "mps"] = typer.Option("auto", help="Where to compute."),
+    parity: Literal["", "babel-imagenet"] = typer.Option(
+        "", help="Take the settings of a published evaluation, and show how far the scores are from its figures."
+    ),
 ) -> None:
     """Evaluate a model on a suite; on several GPUs: torchrun --nproc-per-node 8 -m vlkit eval MODEL SUITE."""
     leads = os.environ.get("RANK", "0") == "0"
     try:
-        opened = _open(suite, overrides or ())
+        opened = _open(suite, overrides or (), parity)
     except VlkitError:
         if leads:
             raise
@@ -69,6 +72,8 @@ def evaluate(
         )
     if leads:
         _show(results, place)
+        if parity:
+            _show_parity(results, opened, model)
 
 
 def model_name(model: str) -> str:
@@ -81,10 +86,42 @@ def model_name(model: str) -> str:
     return re.sub(r"[^\w.-]+", "-", parts[-1]) if parts else "model"
 
 
-def _open(suite: str, overrides: list[str] | tuple[()]) -> Suite:
+def _open(suite: str, overrides: list[str] | tuple[()], parity: str) -> Suite:
     from vlkit.evaluate.suite import open_suite, read_suite
 
-    return open_suite(read_suite(suite, overrides))
+    read = read_suite(suite, overrides)
+    if parity:
+        from vlkit.evaluate.parity import with_parity
+
+        read = with_parity(read, parity)
+    return open_suite(read)
+
+
+def _show_parity(results: Results, suite: Suite, model: str) -> None:
+    from vlkit.evaluate.parity import babel_tasks, differences, published_name
+
+    short = published_name(model)
+    if short is None:
+        err().print(f"no figures of {model} were published; see eval/reference/babel_imagenet.yaml", markup=False)
+        return
+    for task in babel_tasks(suite.spec):
+        found = differences(results, short, task=task)
+        within = sum(one.within for one in found)
+        show_table(
+            ("language", "top-1 %", "published", "difference", "allowed"),
+            [
+                (
+                    one.language,
+                    f"{100 * one.ours:.1f}",
+                    f"{100 * one.published:.1f}",
+                    f"{100 * (one.ours - one.published):+.2f}",
+                    f"{100 * one.allowed:.1f}",
+                )
+                for one in found
+            ],
+            title=f"{task} beside the published figures of {short}: {within} of {len(found)} languages agree",
+            right=("top-1 %", "published", "difference", "allowed"),
+        )
 
 
 def _show(results: Results, folder: Path) -> None:

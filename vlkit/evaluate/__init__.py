@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vlkit.collectives import Ranks
+    from vlkit.evaluate.embed import Embedder
     from vlkit.evaluate.results import Results
     from vlkit.evaluate.suite import Suite
     from vlkit.spec.evaluation import SuiteSpec
-    from vlkit.types import ImageTextModel
 
 
 class _Evaluate(ModuleType):
     def __call__(
         self,
-        model: ImageTextModel,
+        model: Embedder,
         suite: Suite | SuiteSpec | str | Path,
         *,
         name: str = "model",

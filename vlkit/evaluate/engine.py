@@ -7,29 +7,29 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
-from vlkit.collectives import Ranks
 from vlkit.errors import VlkitError
-from vlkit.evaluate.embed import class_embeddings, similarity_scale, together
-from vlkit.evaluate.image_features import ImageFeatures, features_key, image_features, weights_digest
+from vlkit.evaluate.embed import Embedder, device_of, similarity_scale, together
+from vlkit.evaluate.encoding import Encoding, How
+from vlkit.evaluate.identity import features_key, weights_digest
+from vlkit.evaluate.image_features import image_features
 from vlkit.evaluate.results import ResultRow, read_row
+from vlkit.evaluate.scorer import Classes, Scorer, first_of_equals
 from vlkit.evaluate.statistics import bootstrap_interval, chance, chance_corrected
 from vlkit.evaluate.tasks import ZeroShotTask
+from vlkit.evaluate.texts import ClassTexts, check_languages, stream_class_embeddings
 from vlkit.files import digest, write_atomic
 from vlkit.progress import bar
-from vlkit.types import ImageTextModel
 
 __all__ = ["LanguageScores", "TaskScores", "evaluate_task", "iter_scores", "score_task", "weights_digest"]
 _TOP = 5
-_CHUNK = 2048  # images scored at once: 2048 x 1000 scores are 8 MB
 
 
 @dataclass(frozen=True)
@@ -112,119 +112,90 @@ class TaskScores:
 
 
 def iter_scores(
-    model: ImageTextModel,
+    model: Embedder,
     task: ZeroShotTask,
     *,
     languages: Iterable[str] | None = None,
-    batch_size: int = 64,
-    text_batch_size: int = 256,
     answers: int = 0,
-    cache: Path | None = None,
-    ranks: Ranks | None = None,
-    quiet: bool = True,
+    **how: Unpack[How],
 ) -> Iterator[LanguageScores]:
-    """Answers a task in one language after the other; each image is decoded and encoded once.
+    """Answers a task in one language after the other; each image is decoded and encoded once, each text as well.
 
-    Memory holds the class embeddings of one language and the scores of one chunk of images; image embeddings are in a
+    Memory holds the embeddings of some 65,000 texts and the scores of one chunk of images; image embeddings are in a
     file. One process or several give the same, bit for bit.
 
     Args:
-        model: Any image-text model.
+        model: Any image-text model, or a pair of functions.
         task: Images and the names of their classes.
         languages: BCP 47 tags or other codes; None takes all of the task. With English among them, each language is
             compared with English on its own classes.
-        batch_size: Images a forward pass.
-        text_batch_size: Texts a forward pass.
         answers: How many best answers to keep for each image.
-        cache: Folder to keep image embeddings in.
-        ranks: Processes that share images, texts and scoring between them.
-        quiet: Show no progress bar.
+        how: See ``Encoding``.
 
     Raises:
         UnknownName: A language that is none, or that the task has no names in.
+        VlkitError: A language that the model's tokenizer has no mark for.
     """
-    tags = task.choose(languages)
-    ranks = Ranks() if ranks is None else ranks
-    scale = similarity_scale(model)
-
-    def embed(tag: str) -> _Classes:
-        ids, names = task.classes(tag)
-        class_KE = class_embeddings(
-            model, names, language=tag, templates=task.templates_of(tag), batch_size=text_batch_size, ranks=ranks
-        )
-        return _Classes(ids, class_KE, _first_of_equals(names))
-
+    encoding, tags = Encoding(**how), task.choose(languages)
+    scale, quiet = similarity_scale(model), encoding.quiet or encoding.follows
+    with together(encoding.ranks):
+        check_languages(model, tags, spoken=task.tokenizer_languages)
+    if "en" in tags:  # the others are compared with it
+        tags = ("en", *(tag for tag in tags if tag != "en"))
+    english: Classes | None = None
     with (
-        image_features(model, task.samples, batch_size=batch_size, cache=cache, ranks=ranks, quiet=quiet) as features,
-        bar(f"languages of {task.name}", total=len(tags), unit="languages", quiet=quiet or ranks.rank > 0) as shown,
+        image_features(model, task.samples, **how) as features,
+        bar(f"languages of {task.name}", total=len(tags), unit="languages", quiet=quiet) as shown,
     ):
-        english = embed("en") if "en" in tags else None
-        for tag in tags:
-            classes = english if tag == "en" and english is not None else embed(tag)
-            scorer = _Scorer(features, task, classes.ids, ranks=ranks)
+        names = {tag: task.classes(tag) for tag in tags}
+        wanted = [ClassTexts(task.spoken(tag), names[tag][1], task.templates_of(tag)) for tag in tags]
+        for tag, class_KE in zip(tags, stream_class_embeddings(model, wanted, **how), strict=True):
+            ids, listed = names[tag]
+            classes = Classes(ids, class_KE, first_of_equals(listed))
+            english = classes if tag == "en" else english
+            scorer = Scorer(features, task, ids, ranks=encoding.ranks, device=device_of(model))
             yield _answer(scorer, task, tag, classes, english=english, answers=answers, scale=scale)
             shown.advance()
 
 
 def score_task(
-    model: ImageTextModel,
+    model: Embedder,
     task: ZeroShotTask,
     *,
     languages: Iterable[str] | None = None,
-    batch_size: int = 64,
-    text_batch_size: int = 256,
     answers: int = _TOP,
-    cache: Path | None = None,
-    ranks: Ranks | None = None,
-    quiet: bool = True,
+    **how: Unpack[How],
 ) -> TaskScores:
     """``iter_scores`` of all languages, with the best five answers for each image."""
-    found = iter_scores(
-        model,
-        task,
-        languages=languages,
-        batch_size=batch_size,
-        text_batch_size=text_batch_size,
-        answers=answers,
-        cache=cache,
-        ranks=ranks,
-        quiet=quiet,
-    )
-    return TaskScores(task, {scores.language: scores for scores in found})
+    found = {one.language: one for one in iter_scores(model, task, languages=languages, answers=answers, **how)}
+    return TaskScores(task, {tag: found[tag] for tag in task.choose(languages)})
 
 
 def evaluate_task(
-    model: ImageTextModel,
+    model: Embedder,
     task: ZeroShotTask,
     *,
     languages: Iterable[str] | None = None,
     variant: str = "model",
     seed: int = 0,
-    batch_size: int = 64,
-    cache: Path | None = None,
     resume: Path | None = None,
     keep: Callable[[LanguageScores], None] | None = None,
-    ranks: Ranks | None = None,
-    quiet: bool = True,
+    **how: Unpack[How],
 ) -> list[ResultRow]:
     """One result row a language.
 
     Args:
-        model: Any image-text model.
+        model: Any image-text model, or a pair of functions.
         task: Images and the names of their classes.
         languages: See ``iter_scores``.
         variant: What results call the model.
         seed: Of the bootstrap.
-        batch_size: Images a forward pass.
-        cache: Folder to keep image embeddings in.
         resume: Folder for one file a language, written as soon as its score is known. A language whose file is of the
             same model, task and seed is not scored again.
         keep: Called by the first process with the answers in each language that is scored, before its row is kept.
-        ranks: See ``iter_scores``.
-        quiet: Show no progress bar.
+        how: See ``Encoding``.
     """
-    ranks = Ranks() if ranks is None else ranks
-    tags = task.choose(languages)
+    ranks, tags = Encoding(**how).ranks, task.choose(languages)
     store = None if resume is None else _Rows(resume, model, task, variant=variant, seed=seed, english="en" in tags)
     known = ranks.gather_objects({} if store is None else store.read(tags))[0]
     missing = [tag for tag in tags if tag not in known]
@@ -232,9 +203,7 @@ def evaluate_task(
         missing = ["en", *missing]  # the others are compared with it
     found: dict[str, ResultRow] = dict(known)
     if missing:
-        for scores in iter_scores(
-            model, task, languages=missing, batch_size=batch_size, cache=cache, ranks=ranks, quiet=quiet
-        ):
+        for scores in iter_scores(model, task, languages=missing, **how):
             found[scores.language] = scores.row(task, variant=variant, seed=seed)
             with together(ranks):
                 if keep is not None and ranks.rank == 0:
@@ -248,7 +217,7 @@ class _Rows:
     """Rows that are known already, one file each."""
 
     def __init__(
-        self, folder: Path, model: ImageTextModel, task: ZeroShotTask, *, variant: str, seed: int, english: bool
+        self, folder: Path, model: Embedder, task: ZeroShotTask, *, variant: str, seed: int, english: bool
     ) -> None:
         self.folder = folder
         self.key = digest([features_key(model, task.samples), task.digest, variant, seed, english])
@@ -270,54 +239,13 @@ class _Rows:
         return self.folder / f"{self.key}-{tag}.json"
 
 
-class _Classes(NamedTuple):
-    """Class embeddings of one language; ``first_K`` is the first class with the same names, by place."""
-
-    ids: tuple[int, ...]
-    class_KE: Tensor
-    first_K: Tensor
-
-
-class _Scorer:
-    """The images of a task that have one of some classes, scored chunk by chunk."""
-
-    def __init__(self, features: ImageFeatures, task: ZeroShotTask, classes: Sequence[int], *, ranks: Ranks) -> None:
-        place = np.full(max(max(task.targets), *classes) + 1, -1, dtype=np.int64)
-        place[list(classes)] = np.arange(len(classes))
-        target = torch.from_numpy(place[np.asarray(task.targets)])
-        self.images_N = (target >= 0).nonzero()[:, 0]
-        self.target_N = target[self.images_N]
-        self.features, self.ranks = features, ranks
-
-    def score(self, classes: _Classes, *, answers: int, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Ranks of the right class (strict, tolerant) and ties of each image, and the best answers."""
-        own_K, column_K = torch.unique(classes.first_K, return_inverse=True)
-        count, width = len(self.images_N), min(answers, len(classes.ids))
-        rank_3N = torch.zeros(3, count, dtype=torch.int32)
-        best_NM, probability_NM = torch.zeros(count, width, dtype=torch.int64), torch.zeros(count, width)
-        with together(self.ranks):
-            # chunks are the same whatever the number of processes: so are the last bits of the scores
-            for start in range(self.ranks.rank * _CHUNK, count, self.ranks.size * _CHUNK):
-                chunk = slice(start, start + _CHUNK)
-                # classes of the same names are scored once, so that they are equal to the last bit
-                score_CK = (self.features[self.images_N[chunk]] @ classes.class_KE[own_K].T)[:, column_K]
-                rank_3N[:, chunk] = _ranks(score_CK, self.target_N[chunk], classes.first_K)
-                if width:
-                    best_CM = score_CK.sort(dim=1, descending=True, stable=True).indices[:, :width]
-                    best_NM[chunk] = best_CM
-                    probability_NM[chunk] = (scale * score_CK).softmax(1).gather(1, best_CM)
-        for filled in (rank_3N, best_NM, probability_NM):
-            self.ranks.all_reduce(filled)  # the others' places are zero
-        return rank_3N, best_NM, probability_NM
-
-
 def _answer(
-    scorer: _Scorer,
+    scorer: Scorer,
     task: ZeroShotTask,
     language: str,
-    classes: _Classes,
+    classes: Classes,
     *,
-    english: _Classes | None,
+    english: Classes | None,
     answers: int,
     scale: float,
 ) -> LanguageScores:
@@ -337,18 +265,7 @@ def _answer(
     )
 
 
-def _ranks(score_CK: Tensor, target_C: Tensor, first_K: Tensor) -> Tensor:
-    """Rank of the right class, the same with its namesakes right as well, and the number of strangers equal to it."""
-    right_C1 = score_CK.gather(1, target_C[:, None])
-    equal_CK = score_CK == right_C1
-    before_CK = torch.arange(score_CK.shape[1])[None] < target_C[:, None]
-    ahead_CK = (score_CK > right_C1) | equal_CK & before_CK
-    stranger_CK = first_K[None] != first_K[target_C][:, None]
-    counts = (ahead_CK.sum(1) + 1, (ahead_CK & stranger_CK).sum(1) + 1, (equal_CK & stranger_CK).sum(1))
-    return torch.stack(counts).int()
-
-
-def _english(scorer: _Scorer, english: _Classes | None, classes: tuple[int, ...]) -> Tensor | None:
+def _english(scorer: Scorer, english: Classes | None, classes: tuple[int, ...]) -> Tensor | None:
     """Ranks among the same classes under their English names."""
     if english is None or not set(classes) <= set(english.ids):
         return None
@@ -356,12 +273,7 @@ def _english(scorer: _Scorer, english: _Classes | None, classes: tuple[int, ...]
     rows = torch.tensor([row[class_id] for class_id in classes])
     first: dict[int, int] = {}
     groups = [first.setdefault(group, place) for place, group in enumerate(english.first_K[rows].tolist())]
-    return scorer.score(_Classes(classes, english.class_KE[rows], torch.tensor(groups)), answers=0, scale=1.0)[0][0]
-
-
-def _first_of_equals(names: Sequence[tuple[str, ...]]) -> Tensor:
-    first: dict[frozenset[str], int] = {}
-    return torch.tensor([first.setdefault(frozenset(one), place) for place, one in enumerate(names)])
+    return scorer.score(Classes(classes, english.class_KE[rows], torch.tensor(groups)), answers=0, scale=1.0)[0][0]
 
 
 def _share(mask_N: Tensor) -> float:

@@ -11,28 +11,25 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
-from torch import Tensor, nn
+import torch.nn.functional as F  # noqa: N812 - torch's own name for it
+from torch import Tensor
+from typing_extensions import Unpack
 
-from vlkit.collectives import Ranks
 from vlkit.errors import VlkitError
-from vlkit.evaluate.embed import embed_images, together
-from vlkit.files import digest, write_atomic
-from vlkit.models.freeze import tensor_digest
+from vlkit.evaluate.embed import Embedder, encode_prepared, prepare, read_ahead, together
+from vlkit.evaluate.encoding import Encoding, How
+from vlkit.evaluate.identity import features_key
+from vlkit.files import write_atomic
 from vlkit.progress import Bar, bar
-from vlkit.types import ImageTextModel, Sample
+from vlkit.types import Sample
 
 _DONE = 1 << 32  # over the 32 bits of the checksum: this batch was written
-
-
-def weights_digest(model: nn.Module) -> str:
-    """Hex digest (16 digits) of all parameters and buffers, for provenance."""
-    return digest({name: tensor_digest(tensor) for name, tensor in model.state_dict().items()})
 
 
 @dataclass(frozen=True)
@@ -61,44 +58,8 @@ class ImageFeatures:
         return torch.from_numpy(np.array(mapped[rows.numpy()]))
 
 
-def features_key(model: ImageTextModel, samples: Sequence[Sample]) -> str:
-    """Digest of all that decides the embeddings: weights, transform, precision, and which images.
-
-    The transform is known by what it makes of two test images, the images by their keys and by the pixels of the first,
-    the middle and the last one.
-
-    Raises:
-        VlkitError: The model is no torch module, so that its weights cannot be known.
-    """
-    if not isinstance(model, nn.Module):
-        raise VlkitError(
-            f"the features of a {type(model).__name__} cannot be kept: only of a torch.nn.Module are the weights "
-            f"known; leave cache out"
-        )
-    ramp = np.arange(48 * 64 * 3, dtype=np.uint32).reshape(48, 64, 3)
-    tests = [Image.fromarray((ramp * step % 251).astype(np.uint8)) for step in (7, 31)]
-    probes = [samples[place].image() for place in sorted({0, len(samples) // 2, len(samples) - 1})]
-    return digest(
-        {
-            "weights": weights_digest(model),
-            "precision": sorted({str(parameter.dtype) for parameter in model.parameters()}),
-            "transform": [tensor_digest(model.transform(test)) for test in tests],
-            "images": [sample.key for sample in samples],
-            "pixels": [digest([probe.size, zlib.crc32(probe.convert("RGB").tobytes())]) for probe in probes],
-        }
-    )
-
-
 @contextmanager
-def image_features(
-    model: ImageTextModel,
-    samples: Sequence[Sample],
-    *,
-    batch_size: int = 64,
-    cache: Path | None = None,
-    ranks: Ranks | None = None,
-    quiet: bool = True,
-) -> Iterator[ImageFeatures]:
+def image_features(model: Embedder, samples: Sequence[Sample], **how: Unpack[How]) -> Iterator[ImageFeatures]:
     """The embeddings of all images, computed where they are not known yet.
 
     A run that was stopped goes on where it was; batches that were damaged on disk are computed again. One process or
@@ -107,33 +68,34 @@ def image_features(
     Args:
         model: Embeds one side of each pair.
         samples: The images.
-        batch_size: Images a forward pass.
-        cache: Folder to keep features in, shared by all processes; None keeps them only inside the block.
-        ranks: Processes that share the batches between them.
-        quiet: Show no progress bar.
+        how: See ``Encoding``. Without a cache, embeddings are kept only inside the block.
 
     Raises:
         VlkitError: No image, an embedding that is not finite, or a folder that not all processes see.
     """
-    ranks = Ranks() if ranks is None else ranks
+    encoding = Encoding(**how)
     if not samples:
         raise VlkitError("no images to encode; give at least one")
     with tempfile.TemporaryDirectory(prefix="vlkit-features-") as scratch:
-        folder = Path(ranks.gather_objects(scratch)[0]) if cache is None else cache / features_key(model, samples)
-        with together(ranks):
-            file = _File(folder, len(samples), batch_size=batch_size, ranks=ranks)
-        with bar("images", total=len(samples), unit="images", quiet=quiet or ranks.rank > 0) as shown:
+        if encoding.cache is None:
+            folder = Path(encoding.ranks.gather_objects(scratch)[0])
+        else:
+            folder = encoding.cache / features_key(model, samples)
+        with together(encoding.ranks):
+            file = _File(folder, len(samples), encoding)
+        quiet = encoding.quiet or encoding.follows
+        with bar("images", total=len(samples), unit="images", quiet=quiet) as shown:
             file.fill(model, samples, shown)
         yield ImageFeatures(folder / "features.f32", len(samples), file.width)
-        ranks.barrier()  # the scratch folder of rank 0 is read by all
+        encoding.ranks.barrier()  # the scratch folder of rank 0 is read by all
 
 
 class _File:
     """Rows of float32, and for each batch of rows its checksum once it is written."""
 
-    def __init__(self, folder: Path, count: int, *, batch_size: int, ranks: Ranks) -> None:
-        self.folder, self.count, self.ranks = folder, count, ranks
-        self.batch_size, self.width = batch_size, 0
+    def __init__(self, folder: Path, count: int, encoding: Encoding) -> None:
+        self.folder, self.count, self.encoding, self.ranks = folder, count, encoding, encoding.ranks
+        self.batch_size, self.width = encoding.batch_size, 0
         try:
             meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
             if meta["count"] == count:
@@ -142,34 +104,36 @@ class _File:
             pass  # nothing there yet, or nothing of use
         self.batches = [range(start, min(start + self.batch_size, count)) for start in range(0, count, self.batch_size)]
 
-    def fill(self, model: ImageTextModel, samples: Sequence[Sample], shown: Bar) -> None:
+    def fill(self, model: Embedder, samples: Sequence[Sample], shown: Bar) -> None:
         """Computes what is missing."""
         missing: list[int] = self.ranks.gather_objects(self._missing() if self.ranks.rank == 0 else [])[0]
         shown.advance(self.count - sum(len(self.batches[number]) for number in missing))
-        mine = missing[self.ranks.rank :: self.ranks.size]
-        first: Tensor | None = None
+        encoded = self._encode(model, samples, missing[self.ranks.rank :: self.ranks.size])
         with together(self.ranks):
-            if mine:
-                first = self._encode(model, samples, mine[0])
+            first = next(encoded, None)
         if self.width == 0:
-            self.width = max(self.ranks.gather_objects(0 if first is None else first.shape[1]))
+            self.width = max(self.ranks.gather_objects(0 if first is None else first[1].shape[1]))
             with together(self.ranks):
                 if self.ranks.rank == 0:
                     self._create()
             with together(self.ranks):
                 self._check_shared()
+        count = 0
         with together(self.ranks):
-            for number in mine:
-                image_BE = self._encode(model, samples, number) if first is None else first
-                first = None
+            for number, image_BE in encoded if first is None else chain([first], encoded):
                 self._write(number, image_BE)
+                count += len(image_BE)
                 shown.advance(len(image_BE))
+        self.encoding.work.images += sum(self.ranks.gather_objects(count))
 
-    def _encode(self, model: ImageTextModel, samples: Sequence[Sample], number: int) -> Tensor:
-        part = [samples[row] for row in self.batches[number]]
-        return embed_images(
-            model, (sample.image() for sample in part), batch_size=len(part), names=[sample.key for sample in part]
-        )
+    def _encode(
+        self, model: Embedder, samples: Sequence[Sample], numbers: Sequence[int]
+    ) -> Iterator[tuple[int, Tensor]]:
+        batches = [[samples[row] for row in self.batches[number]] for number in numbers]
+        prepared = read_ahead(batches, lambda sample: prepare(model, sample.image()), workers=self.encoding.workers)
+        for number, batch, images in zip(numbers, batches, prepared, strict=True):
+            image_BE = encode_prepared(model, images, names=[sample.key for sample in batch])
+            yield number, F.normalize(image_BE, dim=1)
 
     def _missing(self) -> list[int]:
         """Batches that are not on disk as they were written."""

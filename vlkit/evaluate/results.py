@@ -150,14 +150,14 @@ class Results:
         if self.retrieval:
             content["retrieval"] = [_plain(row) for row in self.retrieval]
             names = dict.fromkeys(name for row in self.retrieval for name in row)
-            write_atomic(path.with_name(f"{path.stem}-retrieval.csv"), _csv(list(names), self.retrieval))
+            write_atomic(path.with_name(f"{path.stem}-retrieval.csv"), csv_text(list(names), self.retrieval))
         write_atomic(path, json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
         write_atomic(path.with_suffix(".csv"), self.csv())
         return path
 
     def csv(self) -> str:
         """The rows as tidy CSV, one line each, header first."""
-        return _csv([field.name for field in fields(ResultRow)], [asdict(row) for row in self.rows])
+        return csv_text([field.name for field in fields(ResultRow)], [asdict(row) for row in self.rows])
 
     @classmethod
     def load(cls, path: str | Path) -> Results:
@@ -251,7 +251,8 @@ def provenance(
     }
 
 
-def _csv(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+def csv_text(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as CSV, header first; floats are rounded to 6 digits, NaN is empty."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, fieldnames=names, lineterminator="\n")
     writer.writeheader()

@@ -5,22 +5,23 @@ N images, M texts of a language, E embedding width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
+from typing_extensions import Unpack
 
 from vlkit import languages as language_table
-from vlkit.collectives import Ranks
 from vlkit.errors import DataError, UnknownName
-from vlkit.evaluate.embed import embed_texts
+from vlkit.evaluate.embed import Embedder, together
+from vlkit.evaluate.encoding import Encoding, How
 from vlkit.evaluate.image_features import image_features
 from vlkit.evaluate.retrieval import KS, Retrieval, retrieval
 from vlkit.evaluate.statistics import Interval, bootstrap_interval
+from vlkit.evaluate.texts import check_languages, embed_texts
 from vlkit.files import digest
-from vlkit.types import ImageTextModel, Sample
+from vlkit.types import Sample
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,14 @@ class RetrievalTask:
         captions: Take ``all`` captions of an image as queries, or the ``first`` of each language alone (as
             CLIP_benchmark does for Crossmodal-3600; the figures differ by several points).
         gallery: Candidates of a language's captions: the images with a caption in that ``language``, or ``all``.
+        tokenizer_languages: See ``ZeroShotTask``.
     """
 
     name: str
     samples: Sequence[Sample]
     captions: Literal["all", "first"] = "all"
     gallery: Literal["language", "all"] = "language"
+    tokenizer_languages: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.samples:
@@ -55,7 +58,7 @@ class RetrievalTask:
     def digest(self) -> str:
         """Hex digest of the images' keys and all captions, for provenance."""
         images = [(sample.key, sample.captions) for sample in self.samples]
-        return digest([self.name, self.captions, self.gallery, images])
+        return digest([self.name, self.captions, self.gallery, images, sorted(self.tokenizer_languages.items())])
 
     def choose(self, languages: Iterable[str] | None) -> tuple[str, ...]:
         """Tags of the languages asked for; all of the task for None.
@@ -115,41 +118,37 @@ class RetrievalRow:
 
 
 def evaluate_retrieval(
-    model: ImageTextModel,
+    model: Embedder,
     task: RetrievalTask,
     *,
     languages: Iterable[str] | None = None,
     variant: str = "model",
     ks: Sequence[int] = KS,
     seed: int = 0,
-    batch_size: int = 64,
-    cache: Path | None = None,
-    ranks: Ranks | None = None,
-    quiet: bool = True,
+    **how: Unpack[How],
 ) -> list[RetrievalRow]:
     """One row a language; each image is encoded once whatever their number, each caption once.
 
     Args:
-        model: Any image-text model.
+        model: Any image-text model, or a pair of functions.
         task: Images with captions.
         languages: BCP 47 tags or other codes; None takes all of the task.
         variant: What results call the model.
         ks: Numbers of candidates to look at.
         seed: Of the bootstrap.
-        batch_size: Images a forward pass; captions are encoded four times as many at once.
-        cache: Folder to keep image embeddings in.
-        ranks: Processes that share the work between them; each gets the whole result.
-        quiet: Show no progress bar.
+        how: See ``Encoding``.
 
     Raises:
         UnknownName: A language that is none, or that the task has no captions in.
     """
-    tags = task.choose(languages)
+    tags, ranks = task.choose(languages), Encoding(**how).ranks
+    with together(ranks):
+        check_languages(model, tags, spoken=task.tokenizer_languages)
     rows = []
-    with image_features(model, task.samples, batch_size=batch_size, cache=cache, ranks=ranks, quiet=quiet) as features:
+    with image_features(model, task.samples, **how) as features:
         for tag in tags:
             texts, owners = task.texts(tag)
-            text_ME = embed_texts(model, texts, language=tag, batch_size=4 * batch_size, ranks=ranks)
+            text_ME = embed_texts(model, texts, language=task.tokenizer_languages.get(tag, tag), **how)
             owner_M = torch.tensor(owners)
             images_N = torch.arange(len(features))
             if task.gallery == "language":

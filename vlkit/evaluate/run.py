@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,24 +16,26 @@ from torch import nn
 
 from vlkit.collectives import Ranks
 from vlkit.evaluate.answers import write_answers
-from vlkit.evaluate.embed import together
+from vlkit.evaluate.by_template import TemplateScore, template_scores
+from vlkit.evaluate.embed import Embedder, together
+from vlkit.evaluate.encoding import How, Work
 from vlkit.evaluate.engine import evaluate_task
-from vlkit.evaluate.image_features import features_key, weights_digest
+from vlkit.evaluate.identity import UNKNOWN, features_key, model_digest
 from vlkit.evaluate.report import write_report
-from vlkit.evaluate.results import ResultRow, Results, provenance
+from vlkit.evaluate.results import ResultRow, Results, csv_text, provenance
 from vlkit.evaluate.retrieval_task import RetrievalTask, evaluate_retrieval
 from vlkit.evaluate.suite import Suite, claim, open_suite, read_suite
 from vlkit.evaluate.tasks import ZeroShotTask
 from vlkit.files import digest, write_atomic
 from vlkit.progress import track
-from vlkit.spec.evaluation import SuiteSpec
-from vlkit.types import ImageTextModel
+from vlkit.spec.evaluation import SuiteSpec, ZeroShotSpec
 
 RESULTS = "results.json"
+TEMPLATES = "templates.csv"
 
 
 def evaluate(
-    model: ImageTextModel,
+    model: Embedder,
     suite: Suite | SuiteSpec | str | Path,
     *,
     name: str = "model",
@@ -45,7 +49,7 @@ def evaluate(
     """Evaluates a model on every task of a suite; each image is encoded once whatever the number of languages.
 
     Args:
-        model: Any image-text model.
+        model: Any image-text model, or a pair of functions (``TwoCallables``).
         suite: A suite, or its file, or the name of a shipped one (``openmoji``).
         name: What results call the model.
         folder: Takes ``results.json``, ``results.csv``, a report for each task, the answers for each image, and what a
@@ -68,35 +72,50 @@ def evaluate(
     with together(ranks):
         if place is not None and ranks.rank == 0:
             claim(place, suite.spec, resume=resume, overwrite=overwrite)
-    features = Path(cache) if cache is not None else None if place is None else place / "features"
-    run = _Run(model, name, place, features, suite.spec.seed, suite.spec.batch_size, ranks, quiet)
     rows: list[ResultRow] = []
     retrieval: list[Mapping[str, Any]] = []
-    for task, tags in zip(suite.tasks, suite.languages, strict=True):
-        if isinstance(task, ZeroShotTask):
-            rows += run.zero_shot(task, tags)
-        else:
-            retrieval += run.retrieval(task, tags)
-    results = Results(_meta(model, suite, name, time.monotonic() - start), tuple(rows), tuple(retrieval))
+    alone: list[TemplateScore] = []
+    with _cache(model, suite, Path(cache) if cache is not None else place and place / "features", ranks) as kept:
+        encoding = How(batch_size=suite.spec.batch_size, cache=kept, ranks=ranks, quiet=quiet, work=Work())
+        run = _Run(model, name, place, suite.spec.seed, encoding)
+        for spec, task, tags in zip(suite.spec.tasks, suite.tasks, suite.languages, strict=True):
+            if isinstance(task, ZeroShotTask):
+                rows += run.zero_shot(task, tags)
+                alone += run.by_template(task, tags) if isinstance(spec, ZeroShotSpec) and spec.per_template else []
+            else:
+                retrieval += run.retrieval(task, tags)
+    meta = _meta(model, suite, name, time.monotonic() - start, encoding["work"])
+    results = Results(meta, tuple(rows), tuple(retrieval))
     with together(ranks):
         if place is not None and ranks.rank == 0:
             results.save(place / RESULTS)
+            if alone:
+                write_atomic(place / TEMPLATES, csv_text(TemplateScore._fields, [one._asdict() for one in alone]))
             write_reports(place, results, intro=suite.spec.description)
     return results
+
+
+@contextmanager
+def _cache(model: Embedder, suite: Suite, given: Path | None, ranks: Ranks) -> Iterator[Path | None]:
+    """The folder given; else, where several tasks may share images and texts, one for the time of the run."""
+    nameless = not isinstance(model, nn.Module) and model_digest(model) == UNKNOWN
+    if given is not None or nameless or len(suite.tasks) == 1:
+        yield given
+        return
+    with tempfile.TemporaryDirectory(prefix="vlkit-evaluate-") as scratch:
+        yield Path(ranks.gather_objects(scratch)[0])
+        ranks.barrier()  # all read it
 
 
 @dataclass(frozen=True)
 class _Run:
     """One model on its way through the tasks."""
 
-    model: ImageTextModel
+    model: Embedder
     name: str
     folder: Path | None
-    cache: Path | None
     seed: int
-    batch_size: int
-    ranks: Ranks
-    quiet: bool
+    how: How
 
     def zero_shot(self, task: ZeroShotTask, tags: tuple[str, ...]) -> list[ResultRow]:
         """One row a language; those that are in the folder already are taken from there."""
@@ -106,46 +125,35 @@ class _Run:
             languages=tags,
             variant=self.name,
             seed=self.seed,
-            batch_size=self.batch_size,
-            cache=self.cache,
             resume=None if self.folder is None else self.folder / "rows",
             keep=None if self.folder is None else partial(write_answers, self.folder, task.name),
-            ranks=self.ranks,
-            quiet=self.quiet,
+            **self.how,
         )
+
+    def by_template(self, task: ZeroShotTask, tags: tuple[str, ...]) -> list[TemplateScore]:
+        """Each template alone, language by language."""
+        return [one for tag in tags for one in template_scores(self.model, task, tag, seed=self.seed, **self.how)]
 
     def retrieval(self, task: RetrievalTask, tags: tuple[str, ...]) -> list[dict[str, Any]]:
         """The same for retrieval."""
         if self.folder is None:
             return self._retrieve(task, tags)
+        ranks, quiet = self.how["ranks"], self.how["quiet"] or self.how["ranks"].rank > 0
         key = digest([features_key(self.model, task.samples), task.digest, self.name, self.seed])
         paths = {tag: self.folder / "rows" / f"{key}-{tag}.json" for tag in tags}
-        known = self.ranks.gather_objects({tag: _read(path) for tag, path in paths.items()})[0]
+        known = ranks.gather_objects({tag: _read(path) for tag, path in paths.items()})[0]
         missing = [tag for tag in tags if known[tag] is None]
-        for tag in track(missing, f"languages of {task.name}", unit="languages", quiet=self.quiet or self._follows):
+        for tag in track(missing, f"languages of {task.name}", unit="languages", quiet=quiet):
             known[tag] = self._retrieve(task, (tag,))[0]
-            with together(self.ranks):
-                if not self._follows:
+            with together(ranks):
+                if ranks.rank == 0:
                     write_atomic(paths[tag], json.dumps(known[tag]) + "\n")
         return [known[tag] for tag in tags]
 
     def _retrieve(self, task: RetrievalTask, tags: tuple[str, ...]) -> list[dict[str, Any]]:
-        rows = evaluate_retrieval(
-            self.model,
-            task,
-            languages=tags,
-            variant=self.name,
-            seed=self.seed,
-            batch_size=self.batch_size,
-            cache=self.cache,
-            ranks=self.ranks,
-            quiet=True,
-        )
+        how = How(**{**self.how, "quiet": True})
+        rows = evaluate_retrieval(self.model, task, languages=tags, variant=self.name, seed=self.seed, **how)
         return [row.plain() for row in rows]
-
-    @property
-    def _follows(self) -> bool:
-        return self.ranks.rank > 0
 
 
 def write_reports(folder: Path, results: Results, *, intro: str = "") -> list[Path]:
@@ -178,10 +186,10 @@ def _read(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _meta(model: ImageTextModel, suite: Suite, name: str, seconds: float) -> dict[str, Any]:
+def _meta(model: Embedder, suite: Suite, name: str, seconds: float, work: Work) -> dict[str, Any]:
     languages = dict.fromkeys(tag for tags in suite.languages for tag in tags)
     return provenance(
-        models={name: weights_digest(model) if isinstance(model, nn.Module) else "not known"},
+        models={name: model_digest(model)},
         seed=suite.spec.seed,
         languages=list(languages),
         prompts={task.name: task.prompt for task in suite.tasks if isinstance(task, ZeroShotTask)},
@@ -189,6 +197,7 @@ def _meta(model: ImageTextModel, suite: Suite, name: str, seconds: float) -> dic
         seconds=seconds,
         images={task.name: images_digest(task) for task in suite.tasks},
         suite=suite.spec.model_dump(mode="json"),
+        work={"images_encoded": work.images, "texts_encoded": work.texts, "texts_asked": work.texts_asked},
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -20,6 +20,7 @@ from vlkit.evaluate.retrieval_sets.open import open_retrieval_set
 from vlkit.evaluate.retrieval_task import RetrievalTask
 from vlkit.evaluate.tasks import ZeroShotTask, captioned_task
 from vlkit.files import write_atomic
+from vlkit.prompts import check_template
 from vlkit.spec import evaluation as spec
 from vlkit.spec.data import BuiltSource
 from vlkit.spec.load import dump_yaml, find_suite, resolve_spec
@@ -27,7 +28,7 @@ from vlkit.types import Sample
 
 Task: TypeAlias = ZeroShotTask | RetrievalTask
 SETTINGS = "evaluation.yaml"
-_WRITTEN = ("rows", "answers", "results*.json", "results*.csv", "report*.html")
+_WRITTEN = ("rows", "answers", "results*.json", "results*.csv", "templates.csv", "report*.html")
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,13 @@ def open_suite(suite: spec.SuiteSpec) -> Suite:
 def _task(task: spec.ZeroShotSpec | spec.RetrievalSpec) -> Task:
     if isinstance(task, spec.RetrievalSpec):
         samples = _captioned(task)
-        return RetrievalTask(task.name, samples, captions=task.captions, gallery=task.gallery)
-    templates = _templates(task.templates)
+        told = _tags(task.tokenizer_languages)
+        return RetrievalTask(task.name, samples, captions=task.captions, gallery=task.gallery, tokenizer_languages=told)
+    templates, told = _templates(task.templates), _tags(task.tokenizer_languages)
     if isinstance(task.images, spec.BuiltImages):
         source = open_source(BuiltSource(name=task.images.name, image_size=task.images.image_size))
         split = None if task.images.split == "all" else task.images.split
-        return replace(captioned_task(task.name, source, split=split), templates=templates)
+        return replace(captioned_task(task.name, source, split=split), templates=templates, tokenizer_languages=told)
     images, labels = _named_classes(task.images, task.labels)
     return ZeroShotTask(
         task.name,
@@ -87,7 +89,12 @@ def _task(task: spec.ZeroShotSpec | spec.RetrievalSpec) -> Task:
         {tag: labels.of(tag) for tag in labels.languages},
         images.targets,
         templates=templates,
+        tokenizer_languages=told,
     )
+
+
+def _tags(languages: Mapping[str, str]) -> dict[str, str]:
+    return {language_table.normalize(one): language_table.normalize(other) for one, other in languages.items()}
 
 
 def _captioned(task: spec.RetrievalSpec) -> Sequence[Sample]:
@@ -140,6 +147,12 @@ def _templates(templates: spec.TemplatesSpec) -> tuple[str, ...] | dict[str, tup
         return ("{}",)
     if isinstance(templates, spec.PackagedTemplates):
         return None
+    if isinstance(templates, spec.EnglishTemplates):
+        return openai_templates()
+    if isinstance(templates, spec.ListedTemplates):
+        for template in templates.texts:
+            check_template(template)
+        return templates.texts
     path = Path(templates.path).expanduser()
     found = read_templates(path, normalize_whitespace=templates.normalize_whitespace)
     return found | ({"en": openai_templates()} if templates.english == "openai" else {})

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from vlkit import languages as language_table
 from vlkit import prompts
 from vlkit.errors import DataError, UnknownName
+from vlkit.evaluate.labelsets.imagenet import openai_templates
 from vlkit.evaluate.labelsets.label_set import count_ambiguous
 from vlkit.files import digest
 from vlkit.types import Sample, Source
@@ -26,6 +27,8 @@ class ZeroShotTask:
         targets: Class of each sample, 0..K-1; by default sample i is the only one of class i.
         templates: Texts with one ``{}`` for a name, the same in every language (``("{}",)`` is the bare name), or by
             BCP 47 tag (languages left out take the bare name); None takes each language's own (``vlkit.prompts``).
+        tokenizer_languages: BCP 47 tag to the one that a tokenizer is told in its place, for tokenizers that mark the
+            language of their input and do not know every one.
     """
 
     name: str
@@ -33,6 +36,7 @@ class ZeroShotTask:
     names: Mapping[str, Sequence[tuple[str, ...] | None]]
     targets: Sequence[int] = field(default=())
     templates: tuple[str, ...] | Mapping[str, tuple[str, ...]] | None = ("{}",)
+    tokenizer_languages: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.targets:
@@ -61,13 +65,16 @@ class ZeroShotTask:
     def prompt(self) -> str:
         """What stands for a class.
 
-        ``label`` (the bare name), ``templates`` (the language's own), ``translated`` (given by language) or ``custom``.
+        ``label`` (the bare name), ``templates`` (the language's own), ``translated`` (given by language), ``english``
+        (OpenAI's, in every language) or ``custom``.
         """
         if self.templates is None:
             return "templates"
         if isinstance(self.templates, Mapping):
             return "translated"
-        return "label" if self.templates == ("{}",) else "custom"
+        if self.templates == ("{}",):
+            return "label"
+        return "english" if len(self.templates) > 1 and self.templates == openai_templates() else "custom"
 
     def templates_of(self, language: str) -> tuple[str, ...]:
         """The templates of a language of the task."""
@@ -75,11 +82,22 @@ class ZeroShotTask:
             return prompts.templates(language)
         return self.templates.get(language, ("{}",)) if isinstance(self.templates, Mapping) else self.templates
 
+    def spoken(self, language: str) -> str:
+        """What a tokenizer is told that the texts of a language are in."""
+        return self.tokenizer_languages.get(language, language)
+
     @property
     def digest(self) -> str:
         """Hex digest of the images' keys and of all names, for provenance."""
         return digest(
-            [self.name, [sample.key for sample in self.samples], list(self.targets), self.names, self.templates]
+            [
+                self.name,
+                [sample.key for sample in self.samples],
+                list(self.targets),
+                self.names,
+                self.templates,
+                sorted(self.tokenizer_languages.items()),
+            ]
         )
 
     def choose(self, languages: Iterable[str] | None) -> tuple[str, ...]:

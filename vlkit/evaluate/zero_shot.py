@@ -18,9 +18,9 @@ from vlkit import languages as language_table
 from vlkit import prompts
 from vlkit.data.images import open_image
 from vlkit.errors import DataError, VlkitError
-from vlkit.evaluate.embed import class_embeddings, embed_images, similarity_scale
+from vlkit.evaluate.embed import Embedder, embed_images, similarity_scale
 from vlkit.evaluate.labels import Labels, read_labels
-from vlkit.types import ImageTextModel
+from vlkit.evaluate.texts import class_embeddings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -132,7 +132,7 @@ class ZeroShotClassifier:
     The embedding of a label is the mean over all its names in all templates (CLIP, arXiv 2103.00020, section 3.1.4).
 
     Args:
-        model: Any image-text model.
+        model: Any image-text model, or a pair of functions (``TwoCallables``).
         labels: What to choose from: strings, tuples of several names for one thing (the first is shown), or a mapping
             from what is shown to its names.
         language: Of the labels; BCP 47 or any other code that ``vlkit list languages`` shows.
@@ -147,7 +147,7 @@ class ZeroShotClassifier:
 
     def __init__(
         self,
-        model: ImageTextModel,
+        model: Embedder,
         labels: Labels,
         *,
         language: str = "en",
@@ -159,7 +159,11 @@ class ZeroShotClassifier:
         self.names = read_labels(labels)
         self.templates = _templates(templates, self.language)
         self.class_KE = class_embeddings(
-            model, list(self.names.values()), language=self.language, templates=self.templates, batch_size=batch_size
+            model,
+            list(self.names.values()),
+            language=self.language,
+            templates=self.templates,
+            text_batch_size=batch_size,
         )
 
     @property

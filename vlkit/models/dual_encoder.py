@@ -151,6 +151,11 @@ class DualEncoder(nn.Module):
         hold_frozen_in_eval(self)
         return self
 
+    @property
+    def marks_language(self) -> bool:
+        """Whether tokens of one text depend on its language; True where the text encoder does not say."""
+        return bool(getattr(self.text, "marks_language", True))
+
     def tokenize(self, texts: Sequence[str], *, language: str | None = None) -> TextBatch:
         """Tokens as the text encoder wants them; ``language`` is BCP 47."""
         return self.text.tokenize(texts, language=language)

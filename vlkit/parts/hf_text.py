@@ -25,6 +25,7 @@ from vlkit.parts.tokenizers import (
     check_vocabulary,
     load_tokenizer,
     longest_input,
+    marks_language,
     vocabulary_size,
 )
 from vlkit.parts.vocabulary import Vocabulary, hf_vocabulary
@@ -100,6 +101,11 @@ class HfTextEncoder(nn.Module):
             VlkitError: The tokenizer needs a language and has none for this one.
         """
         return self.tokenizer(texts, language=language)
+
+    @property
+    def marks_language(self) -> bool:
+        """Whether the tokenizer puts a mark of the language into its input."""
+        return marks_language(self.tokenizer.tokenizer)
 
     @property
     def vocab_size(self) -> int:

@@ -19,7 +19,7 @@ from vlkit.errors import ShapeError, VlkitError
 from vlkit.nn.multiway import INIT_STD, BlockStack, SharedLayers, init_weights
 from vlkit.parts.assets import hub
 from vlkit.parts.building import ImageTransform, SquareResize, check_patches, compact, weightless
-from vlkit.parts.tokenizers import HfTokenizer, check_texts, load_tokenizer, pad_rows, vocabulary_size
+from vlkit.parts.tokenizers import HfTokenizer, check_texts, load_tokenizer, marks_language, pad_rows, vocabulary_size
 from vlkit.parts.vocabulary import Vocabulary, byte_vocabulary, hf_vocabulary
 from vlkit.spec.parts import MultiwayImage, MultiwayText
 from vlkit.types import TextBatch
@@ -142,6 +142,11 @@ class MultiwayTextEncoder(MultiwayEncoder):
                     f"last layers and must agree; set both to one value"
                 )
         self.shared = image.shared
+
+    @property
+    def marks_language(self) -> bool:
+        """Whether the tokenizer puts a mark of the language into its input."""
+        return self.tokenizer is not None and marks_language(self.tokenizer.tokenizer)
 
     def tokenize(self, texts: Sequence[str], *, language: str | None = None) -> TextBatch:
         """Tokens, or bytes between marks of start and end, cut to ``max_length``.

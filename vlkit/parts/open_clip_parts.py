@@ -21,7 +21,14 @@ from vlkit.errors import AssetError, UnknownName, VlkitError
 from vlkit.parts import open_clip_states as states
 from vlkit.parts.assets import hub
 from vlkit.parts.building import LOAD_ERRORS, ImageTransform, check_patches, compact, weightless
-from vlkit.parts.tokenizers import check_end_token, check_texts, check_vocabulary, set_language, vocabulary_size
+from vlkit.parts.tokenizers import (
+    check_end_token,
+    check_texts,
+    check_vocabulary,
+    marks_language,
+    set_language,
+    vocabulary_size,
+)
 from vlkit.parts.vocabulary import Vocabulary
 from vlkit.spec.parts import OpenClipImage, OpenClipText
 from vlkit.types import TextBatch
@@ -227,6 +234,7 @@ class OpenClipTextEncoder(nn.Module):
         self.width = int(config.model_cfg["embed_dim"])
         self._hf: Any = getattr(tokenizer, "tokenizer", None)  # the transformers tokenizer, where it wraps one
         self._hf_tower = "hf_model_name" in config.model_cfg["text_cfg"]
+        self.marks_language = self._hf is not None and marks_language(self._hf)
         size = tokenizer.vocab_size if self._hf is None else vocabulary_size(self._hf)
         check_vocabulary(size, rows=self.vocab_size, where=spec.name)
         if self._hf_tower:

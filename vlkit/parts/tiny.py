@@ -90,6 +90,8 @@ class TinyImageEncoder(nn.Module):
 class TinyTextEncoder(nn.Module):
     """A small byte-level transformer: UTF-8 bytes and an end token, mean over the real tokens."""
 
+    marks_language = False
+
     def __init__(self, spec: TinyText) -> None:
         super().__init__()
         self.spec, self.width, self.max_length = spec, spec.width, spec.max_length

@@ -83,6 +83,20 @@ class PackagedTemplates(Spec):
     kind: Literal["packaged"] = "packaged"
 
 
+class EnglishTemplates(Spec):
+    """OpenAI's 80 English templates around the names of every language."""
+
+    kind: Literal["english"] = "english"
+
+
+class ListedTemplates(Spec):
+    """Templates given here, the same in every language."""
+
+    kind: Literal["list"] = "list"
+    texts: tuple[str, ...] = Field(min_length=1)
+    """Each with one `{}` for the name; one that stands twice weighs twice."""
+
+
 class TemplateFile(Spec):
     """A JSON or YAML file of language codes and templates; the bare name for languages that are not in it."""
 
@@ -95,7 +109,9 @@ class TemplateFile(Spec):
     """Take out stray blanks of machine translation; published scores were made with them."""
 
 
-TemplatesSpec = Annotated[BareTemplates | PackagedTemplates | TemplateFile, Field(discriminator="kind")]
+TemplatesSpec = Annotated[
+    BareTemplates | PackagedTemplates | EnglishTemplates | ListedTemplates | TemplateFile, Field(discriminator="kind")
+]
 
 
 class _Task(Spec):
@@ -105,6 +121,9 @@ class _Task(Spec):
     """Names the task in results and files."""
     languages: tuple[str, ...] | None = Field(default=None, min_length=1)
     """BCP 47 tags; null takes the suite's. With en among them, each language is compared with English."""
+    tokenizer_languages: dict[str, str] = Field(default_factory=dict)
+    """What a tokenizer that marks the language of its input (NLLB's) is told for one it does not know: `{br: fr}`.
+    Without an entry such a language is an error, never English."""
 
 
 class ZeroShotSpec(_Task):
@@ -117,6 +136,8 @@ class ZeroShotSpec(_Task):
     """The names of the classes."""
     templates: TemplatesSpec = BareTemplates()
     """What names are put into."""
+    per_template: bool = False
+    """Also score each template alone, in each language (`templates.csv`); nothing is encoded for it."""
 
     @model_validator(mode="after")
     def _labels_fit_images(self) -> ZeroShotSpec:
