@@ -21,11 +21,15 @@ _FOLDER = "answers"
 
 
 class Answers(NamedTuple):
-    """Rows of the task's images, their classes, and the rank of the right class (from 1), int32 each."""
+    """Rows of the task's images, their classes, the rank of the right class (from 1) and the answer, int32 each.
+
+    ``answer_N`` are class ids; -1 in files of versions before 0.3, which did not keep them.
+    """
 
     image_N: npt.NDArray[np.int32]
     class_N: npt.NDArray[np.int32]
     rank_N: npt.NDArray[np.int32]
+    answer_N: npt.NDArray[np.int32]
 
 
 def write_answers(folder: Path, task: str, scores: LanguageScores) -> None:
@@ -37,6 +41,7 @@ def write_answers(folder: Path, task: str, scores: LanguageScores) -> None:
         image=scores.images_N.numpy().astype(np.int32),
         target=classes[scores.target_N.numpy()],
         rank=scores.rank_N.numpy().astype(np.int32),
+        answer=classes[scores.answer_N.numpy()],
     )
     write_atomic(_path(folder, task, scores.language), stream.getvalue())
 
@@ -50,7 +55,8 @@ def read_answers(folder: Path, task: str, language: str) -> Answers | None:
     path = _path(folder, task, language)
     try:
         with np.load(path, allow_pickle=False) as found:
-            return Answers(found["image"], found["target"], found["rank"])
+            answer = found["answer"] if "answer" in found else np.full_like(found["rank"], -1)
+            return Answers(found["image"], found["target"], found["rank"], answer)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:

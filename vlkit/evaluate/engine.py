@@ -21,7 +21,7 @@ from vlkit.errors import VlkitError
 from vlkit.evaluate.embed import class_embeddings, similarity_scale, together
 from vlkit.evaluate.image_features import ImageFeatures, features_key, image_features, weights_digest
 from vlkit.evaluate.results import ResultRow, read_row
-from vlkit.evaluate.statistics import bootstrap_interval, chance, chance_corrected
+from vlkit.evaluate.statistics import bootstrap_interval, chance, chance_corrected, subset_accuracy
 from vlkit.evaluate.tasks import ZeroShotTask
 from vlkit.files import digest, write_atomic
 from vlkit.progress import bar
@@ -44,6 +44,7 @@ class LanguageScores:
         rank_N: Rank of the right class, from 1; of equal scores the lower class stands first.
         tolerant_N: The same where classes with just the names of the right one count as right.
         tied_N: True where a class of other names scores exactly as the right one.
+        answer_N: The best class, as a place in ``classes``; the right one just where its rank is 1.
         english_N: Rank of the right class with the English names of these K classes; None without them.
         best_NM: The M best places in ``classes``, best first, where they were asked for.
         probability_NM: Theirs in a softmax over all K classes.
@@ -57,6 +58,7 @@ class LanguageScores:
     rank_N: Tensor
     tolerant_N: Tensor
     tied_N: Tensor
+    answer_N: Tensor
     english_N: Tensor | None
     best_NM: Tensor
     probability_NM: Tensor
@@ -96,7 +98,16 @@ class LanguageScores:
             mean_per_class_recall=sum(by_class) / len(by_class),
             mean_reciprocal_rank=self.rank_N.double().reciprocal().mean().item(),
             n_tied=int(self.tied_N.sum()),
+            median_rank=float(np.median(self.rank_N.numpy())),
+            subset_size=task.subset_size,
+            acc1_subset=self._among(task.subset_size),
         )
+
+    def _among(self, size: int) -> float:
+        """Top-1 among ``size`` classes, on average over all such subsets; NaN where there are fewer, or for 0."""
+        if not 0 < size <= len(self.classes):
+            return math.nan
+        return subset_accuracy(self.rank_N.numpy(), self.target_N.numpy(), num_classes=len(self.classes), size=size)
 
 
 @dataclass(frozen=True)
@@ -290,10 +301,10 @@ class _Scorer:
         self.features, self.ranks = features, ranks
 
     def score(self, classes: _Classes, *, answers: int, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Ranks of the right class (strict, tolerant) and ties of each image, and the best answers."""
+        """Ranks of the right class (strict, tolerant), ties and best class of each image, and the best answers."""
         own_K, column_K = torch.unique(classes.first_K, return_inverse=True)
         count, width = len(self.images_N), min(answers, len(classes.ids))
-        rank_3N = torch.zeros(3, count, dtype=torch.int32)
+        rank_4N = torch.zeros(4, count, dtype=torch.int32)
         best_NM, probability_NM = torch.zeros(count, width, dtype=torch.int64), torch.zeros(count, width)
         with together(self.ranks):
             # chunks are the same whatever the number of processes: so are the last bits of the scores
@@ -301,14 +312,14 @@ class _Scorer:
                 chunk = slice(start, start + _CHUNK)
                 # classes of the same names are scored once, so that they are equal to the last bit
                 score_CK = (self.features[self.images_N[chunk]] @ classes.class_KE[own_K].T)[:, column_K]
-                rank_3N[:, chunk] = _ranks(score_CK, self.target_N[chunk], classes.first_K)
+                rank_4N[:, chunk] = _ranks(score_CK, self.target_N[chunk], classes.first_K)
                 if width:
                     best_CM = score_CK.sort(dim=1, descending=True, stable=True).indices[:, :width]
                     best_NM[chunk] = best_CM
                     probability_NM[chunk] = (scale * score_CK).softmax(1).gather(1, best_CM)
-        for filled in (rank_3N, best_NM, probability_NM):
+        for filled in (rank_4N, best_NM, probability_NM):
             self.ranks.all_reduce(filled)  # the others' places are zero
-        return rank_3N, best_NM, probability_NM
+        return rank_4N, best_NM, probability_NM
 
 
 def _answer(
@@ -321,15 +332,16 @@ def _answer(
     answers: int,
     scale: float,
 ) -> LanguageScores:
-    rank_3N, best_NM, probability_NM = scorer.score(classes, answers=answers, scale=scale)
+    rank_4N, best_NM, probability_NM = scorer.score(classes, answers=answers, scale=scale)
     return LanguageScores(
         language=language,
         classes=classes.ids,
         images_N=scorer.images_N,
         target_N=scorer.target_N,
-        rank_N=rank_3N[0],
-        tolerant_N=rank_3N[1],
-        tied_N=rank_3N[2] > 0,
+        rank_N=rank_4N[0],
+        tolerant_N=rank_4N[1],
+        tied_N=rank_4N[2] > 0,
+        answer_N=rank_4N[3],
         english_N=_english(scorer, english, classes.ids),
         best_NM=best_NM,
         probability_NM=probability_NM,
@@ -338,14 +350,15 @@ def _answer(
 
 
 def _ranks(score_CK: Tensor, target_C: Tensor, first_K: Tensor) -> Tensor:
-    """Rank of the right class, the same with its namesakes right as well, and the number of strangers equal to it."""
+    """Rank of the right class, the same with its namesakes right too, how many strangers equal it, and the best class."""
     right_C1 = score_CK.gather(1, target_C[:, None])
     equal_CK = score_CK == right_C1
     before_CK = torch.arange(score_CK.shape[1])[None] < target_C[:, None]
     ahead_CK = (score_CK > right_C1) | equal_CK & before_CK
     stranger_CK = first_K[None] != first_K[target_C][:, None]
     counts = (ahead_CK.sum(1) + 1, (ahead_CK & stranger_CK).sum(1) + 1, (equal_CK & stranger_CK).sum(1))
-    return torch.stack(counts).int()
+    best_C = score_CK.argmax(1)  # of equal scores the first
+    return torch.stack((*counts, best_C)).int()
 
 
 def _english(scorer: _Scorer, english: _Classes | None, classes: tuple[int, ...]) -> Tensor | None:

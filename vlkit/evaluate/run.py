@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from vlkit.collectives import Ranks
 from vlkit.evaluate.answers import write_answers
 from vlkit.evaluate.embed import together
 from vlkit.evaluate.engine import evaluate_task
+from vlkit.evaluate.facts import model_facts, task_facts
 from vlkit.evaluate.image_features import features_key, weights_digest
-from vlkit.evaluate.report import write_report
+from vlkit.evaluate.pages import write_pages
 from vlkit.evaluate.results import ResultRow, Results, provenance
 from vlkit.evaluate.retrieval_task import RetrievalTask, evaluate_retrieval
 from vlkit.evaluate.suite import Suite, claim, open_suite, read_suite
@@ -81,7 +82,7 @@ def evaluate(
     with together(ranks):
         if place is not None and ranks.rank == 0:
             results.save(place / RESULTS)
-            write_reports(place, results, intro=suite.spec.description)
+            write_pages(place, results, intro=suite.spec.description, tasks=suite.tasks)
     return results
 
 
@@ -148,28 +149,6 @@ class _Run:
         return self.ranks.rank > 0
 
 
-def write_reports(folder: Path, results: Results, *, intro: str = "") -> list[Path]:
-    """One page a task: ``report.html`` where there is one, else ``report-TASK.html``."""
-    tasks = [*results.tasks, *dict.fromkeys(row["task"] for row in results.retrieval)]
-    return [
-        write_report(
-            folder / ("report.html" if len(tasks) == 1 else f"report-{task}.html"),
-            results=_only(results, task),
-            title=task,
-            intro=intro,
-        )
-        for task in tasks
-    ]
-
-
-def _only(results: Results, task: str) -> Results:
-    return replace(
-        results,
-        rows=tuple(row for row in results.rows if row.task == task),
-        retrieval=tuple(row for row in results.retrieval if row["task"] == task),
-    )
-
-
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -188,6 +167,8 @@ def _meta(model: ImageTextModel, suite: Suite, name: str, seconds: float) -> dic
         data_digest=digest([task.digest for task in suite.tasks]),
         seconds=seconds,
         images={task.name: images_digest(task) for task in suite.tasks},
+        **model_facts(model),
+        **task_facts(suite.tasks),
         suite=suite.spec.model_dump(mode="json"),
     )
 

@@ -107,6 +107,18 @@ class _Task(Spec):
     """BCP 47 tags; null takes the suite's. With en among them, each language is compared with English."""
 
 
+class ComparableSpec(Spec):
+    """Languages name different numbers of classes; what makes their accuracies comparable."""
+
+    size: Annotated[int, Field(ge=2)] | Literal["smallest"] | None = "smallest"
+    """Rows also give the accuracy among so many classes, averaged over all subsets; null leaves it out.
+
+    smallest: as many as the language with the fewest has, where they differ.
+    """
+    shared: bool = False
+    """Run the task a second time, as NAME-shared, on the classes that all its languages name."""
+
+
 class ZeroShotSpec(_Task):
     """Images to be told apart by the names of their classes."""
 
@@ -117,6 +129,8 @@ class ZeroShotSpec(_Task):
     """The names of the classes."""
     templates: TemplatesSpec = BareTemplates()
     """What names are put into."""
+    comparable: ComparableSpec = ComparableSpec()
+    """How accuracies over different numbers of classes are made comparable."""
 
     @model_validator(mode="after")
     def _labels_fit_images(self) -> ZeroShotSpec:
