@@ -37,15 +37,19 @@ def evaluate(
         None, metavar="DIR", help="Folder for image embeddings, to be shared by evaluations; default: in --out."
     ),
     device: Literal["auto", "cpu", "cuda", "mps"] = typer.Option("auto", help="Where to compute."),
+    dump_classnames: bool = typer.Option(
+        False, "--dump-classnames", help="Also write classnames.json; refused for names that may not be passed on."
+    ),
+    own_use: bool = typer.Option(
+        False, "--own-use", help="With --dump-classnames: write those names too, for a file that you keep to yourself."
+    ),
+    clip_benchmark: bool = typer.Option(
+        False, "--clip-benchmark", help="Also write one file a row in clip_benchmark/, as CLIP_benchmark does."
+    ),
 ) -> None:
     """Evaluate a model on a suite; on several GPUs: torchrun --nproc-per-node 8 -m vlkit eval MODEL SUITE."""
     leads = os.environ.get("RANK", "0") == "0"
-    try:
-        opened = _open(suite, overrides or ())
-    except VlkitError:
-        if leads:
-            raise
-        raise typer.Exit(2) from None  # the first process says it
+    opened = _open(suite, overrides or (), leads=leads, names=dump_classnames, own_use=own_use)
     called = name or model_name(model)
     place = folder or Path("runs/eval") / f"{Path(suite).stem}-{called}"
     with collector_off():
@@ -68,6 +72,10 @@ def evaluate(
             ranks=runtime.ranks,
         )
     if leads:
+        if dump_classnames:
+            _write_names(opened, place, own_use=own_use)
+        if clip_benchmark:
+            results.save_clip_benchmark(place / "clip_benchmark")
         _show(results, place)
 
 
@@ -81,10 +89,30 @@ def model_name(model: str) -> str:
     return re.sub(r"[^\w.-]+", "-", parts[-1]) if parts else "model"
 
 
-def _open(suite: str, overrides: list[str] | tuple[()]) -> Suite:
+def _open(suite: str, overrides: list[str] | tuple[()], *, leads: bool, names: bool, own_use: bool) -> Suite:
+    """The suite, with all that is wrong with it or with writing its names said before a model is loaded."""
+    from vlkit.evaluate.class_names import check_class_names
     from vlkit.evaluate.suite import open_suite, read_suite
 
-    return open_suite(read_suite(suite, overrides))
+    try:
+        if own_use and not names:
+            raise VlkitError("--own-use says what --dump-classnames may write; give both or none")
+        opened = open_suite(read_suite(suite, overrides))
+        if names:
+            check_class_names(opened.tasks, own_use=own_use)
+    except VlkitError:
+        if leads:
+            raise
+        raise typer.Exit(2) from None  # the first process says it
+    return opened
+
+
+def _write_names(suite: Suite, folder: Path, *, own_use: bool) -> None:
+    from vlkit.evaluate.class_names import write_class_names
+
+    path, notices = write_class_names(folder, suite.tasks, own_use=own_use)
+    for notice in notices:
+        err().print(f"license of the names in {path}: {notice}", markup=False, emoji=False)
 
 
 def _show(results: Results, folder: Path) -> None:

@@ -32,17 +32,22 @@ class Answers(NamedTuple):
     answer_N: npt.NDArray[np.int32]
 
 
+def answers_of(scores: LanguageScores) -> Answers:
+    """What a model answered in one language, classes by their ids."""
+    classes = np.asarray(scores.classes, dtype=np.int32)
+    return Answers(
+        scores.images_N.numpy().astype(np.int32),
+        classes[scores.target_N.numpy()],
+        scores.rank_N.numpy().astype(np.int32),
+        classes[scores.answer_N.numpy()],
+    )
+
+
 def write_answers(folder: Path, task: str, scores: LanguageScores) -> None:
     """Writes the answers in one language below the folder of an evaluation; no name of a class is in them."""
-    classes = np.asarray(scores.classes, dtype=np.int32)
+    found = answers_of(scores)
     stream = io.BytesIO()
-    np.savez_compressed(
-        stream,
-        image=scores.images_N.numpy().astype(np.int32),
-        target=classes[scores.target_N.numpy()],
-        rank=scores.rank_N.numpy().astype(np.int32),
-        answer=classes[scores.answer_N.numpy()],
-    )
+    np.savez_compressed(stream, image=found.image_N, target=found.class_N, rank=found.rank_N, answer=found.answer_N)
     write_atomic(_path(folder, task, scores.language), stream.getvalue())
 
 

@@ -7,8 +7,9 @@ is run.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from vlkit import languages as language_table
@@ -18,7 +19,7 @@ from vlkit.languages import Language
 _MANY = 40  # rows from which a chart is compact
 _SOME = 8  # rows from which a chart can be sorted and filtered
 _SCRIPTS = 8  # scripts that have a filter of their own
-_LETTER, _LINE = 1.0, 4.0  # width and height of a label's letter, in percent of a plot
+_LETTER, _LINE = 1.5, 4.0  # width and height of a label's letter, in percent of a plot
 _PHONE = 8  # labels that a phone shows
 _RING = (0.0, -26.0, 26.0, -13.0, 13.0, -38.0, 38.0)  # heights that dots of a strip take in turn
 
@@ -53,7 +54,6 @@ class Point:
     title: str
     series: int = 0
     second: float = math.nan
-    error: tuple[float, float] | None = field(default=None)
 
 
 def bars(key: str, series: Sequence[str], rows: Sequence[BarRow], *, unit: str = "") -> dict[str, Any]:
@@ -121,10 +121,12 @@ def strips(
     rows = []
     for name in names:
         series = []
+        count = 0
         for number, (_, one, values) in enumerate(parts):
             group = next((group for group in one.groups if group.group == name), None)
             if group is None:
                 continue
+            count = max(count, len(group.languages))
             dots = [
                 {
                     "left": _place(values[tag], low, top),
@@ -145,14 +147,14 @@ def strips(
                     "range": (group.low, group.high),
                 }
             )
-        count = max(len(one["dots"]) for one in series)
         rows.append({"name": name, "count": count, "series": series})
     ticks = (
         percent_ticks(top)
         if low == 0
-        else [{"at": _place(at, low, top), "label": f"{100 * at:+.0f}"} for at in (low, 0.0, top)]
+        else [{"at": _place(at, low, top), "label": signed(at)} for at in (low, 0.0, top)]
     )
-    return {"title": parts[0][1].title, "rows": rows, "ticks": ticks, "zero": _place(0.0, low, top) if low < 0 else None}  # fmt: skip
+    zero = _place(0.0, low, top) if low < 0 else None
+    return {"title": parts[0][1].title, "rows": rows, "ticks": ticks, "zero": zero}
 
 
 def scatter(
@@ -180,17 +182,10 @@ def scatter(
     top = nice_ceiling(max(max(point.y, 0 if math.isnan(point.second) else point.second) for point in points))
     if square:
         top = max(top, nice_ceiling(max(point.x for point in points)))
+    across: Callable[[float], float] = partial(_place, low=0.0, high=top)
+    ticks = percent_ticks(top)
     if log_x:
-        lowest, highest = min(point.x for point in points), max(point.x for point in points)
-        room = max(1.01, (highest / lowest) ** 0.05)
-        ends = (lowest / room, highest * room)
-        span = math.log(ends[1] / ends[0])
-        ticks = [{"at": 100 * math.log(at / ends[0]) / span, "label": f"{at:g}"} for at in _round_counts(*ends)]
-    else:
-        ends, ticks = (0.0, top), percent_ticks(top)
-
-    def across(x: float) -> float:
-        return 100 * math.log(x / ends[0]) / math.log(ends[1] / ends[0]) if log_x else _place(x, *ends)
+        across, ticks = _logarithmic([point.x for point in points])
 
     drawn = [
         {
@@ -224,9 +219,26 @@ def nice_ceiling(value: float) -> float:
     return min(100, max(step, step * math.ceil(round(100 * value / step, 9)))) / 100
 
 
+def signed(share: float) -> str:
+    """A share in whole percent with its sign, 0 without one."""
+    return f"{100 * share:+.0f}" if round(100 * share) else "0"
+
+
 def percent_ticks(top: float) -> list[dict[str, Any]]:
     """Five ticks from 0 to ``top``."""
     return [{"at": 25.0 * part, "label": f"{25 * part * top:.0f}"} for part in range(5)]
+
+
+def _logarithmic(counts: Sequence[float]) -> tuple[Callable[[float], float], list[dict[str, Any]]]:
+    """Where a count stands on a logarithmic axis with room for all of them, and the axis' ticks."""
+    lowest, highest = min(counts), max(counts)
+    room = max(1.01, (highest / lowest) ** 0.05)
+    low, high = lowest / room, highest * room
+
+    def across(count: float) -> float:
+        return 100 * math.log(count / low) / math.log(high / low)
+
+    return across, [{"at": across(at), "label": f"{at:g}"} for at in _round_counts(low, high)]
 
 
 def _label(drawn: Sequence[dict[str, Any]], points: Sequence[Point], labels: Iterable[int]) -> None:

@@ -73,7 +73,7 @@ def check_class_names(tasks: Iterable[object], *, own_use: bool = False) -> list
     return found
 
 
-def write_class_names(folder: Path, tasks: Iterable[object], *, own_use: bool = False) -> Path:
+def write_class_names(folder: Path, tasks: Iterable[object], *, own_use: bool = False) -> tuple[Path, tuple[str, ...]]:
     """Writes ``classnames.json``: for each task origin and license, and by language the names of each class.
 
     Args:
@@ -81,9 +81,13 @@ def write_class_names(folder: Path, tasks: Iterable[object], *, own_use: bool = 
         tasks: Of its suite; those of retrieval have no class names.
         own_use: See ``check_class_names``.
 
+    Returns:
+        The file, and the origins and licenses of the names in it.
+
     Raises:
         DataError: The license of some names forbids copies, and ``own_use`` was not said.
     """
+    found = check_class_names(tasks, own_use=own_use)
     content = {
         task.name: {
             "notice": task.notice,
@@ -93,8 +97,8 @@ def write_class_names(folder: Path, tasks: Iterable[object], *, own_use: bool = 
                 for tag, each in task.names.items()
             },
         }
-        for task in check_class_names(tasks, own_use=own_use)
+        for task in found
     }
     path = folder / FILE
     write_atomic(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
-    return path
+    return path, tuple(dict.fromkeys(task.notice for task in found if task.notice))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +35,7 @@ class ClassScore:
         reciprocal_rank: Mean of 1 / rank of the right class: which of two classes that are always missed is nearer.
         confused_with: The most frequent wrong answer; None where answers were not kept, or none is wrong.
         confused_title: What that class may be called.
-        confused_share: Which share of all answers it is.
+        confused_share: Which share of all answers it is; over languages, counted where it is the most frequent one.
     """
 
     class_id: int
@@ -97,12 +96,12 @@ class ClassTable:
         writer.writerow(COLUMNS)
         for tag, found in self.by_language.items():
             for score in found.values():
-                known = score.confused_with is not None
-                writer.writerow(
-                    (self.task, self.variant, tag, score.class_id, score.title, score.n_images)
-                    + (round(score.accuracy, _DIGITS), round(score.reciprocal_rank, _DIGITS))
-                    + ((score.confused_with, score.confused_title, round(score.confused_share, _DIGITS)) if known else ("", "", ""))
-                )  # fmt: skip
+                facts = (score.class_id, score.title, score.n_images)
+                figures = (round(score.accuracy, _DIGITS), round(score.reciprocal_rank, _DIGITS))
+                other: tuple[object, ...] = ("", "", "")
+                if score.confused_with is not None:
+                    other = (score.confused_with, score.confused_title, round(score.confused_share, _DIGITS))
+                writer.writerow((self.task, self.variant, tag, *facts, *figures, *other))
         return stream.getvalue()
 
 
@@ -156,10 +155,10 @@ def _most_often(answers: Answers) -> dict[int, tuple[int, int]]:
 
 def _over_languages(scores: list[ClassScore], titles: Sequence[str]) -> ClassScore:
     """The mean, and what is the most frequent wrong answer of the most languages."""
-    votes: Counter[int] = Counter()
+    votes: dict[int, float] = {}
     for score in scores:
         if score.confused_with is not None:
-            votes[score.confused_with] += score.confused_share
+            votes[score.confused_with] = votes.get(score.confused_with, 0.0) + score.confused_share
     other = min(votes, key=lambda one: (-votes[one], one)) if votes else None
     return ClassScore(
         scores[0].class_id,

@@ -350,7 +350,7 @@ def _answer(
 
 
 def _ranks(score_CK: Tensor, target_C: Tensor, first_K: Tensor) -> Tensor:
-    """Rank of the right class, the same with its namesakes right too, how many strangers equal it, and the best class."""
+    """Rank of the right class, the same with its namesakes right too, strangers equal to it, the best class."""
     right_C1 = score_CK.gather(1, target_C[:, None])
     equal_CK = score_CK == right_C1
     before_CK = torch.arange(score_CK.shape[1])[None] < target_C[:, None]

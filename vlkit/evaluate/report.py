@@ -70,7 +70,7 @@ def write_report(
     if gallery_variant and gallery_variant not in results.variants:
         raise UnknownName("variant", gallery_variant, allowed=results.variants)
     scores = {"variants": []} if results.retrieval and not results.rows else task_view(results)
-    worst = classes.overall()[:_WORST] if classes else []
+    known = classes.overall() if classes else []
     page = environment().get_template("report.html.j2").render(
         title=title,
         intro=intro,
@@ -81,9 +81,10 @@ def write_report(
         curves=_inline_svg(metrics, order=[variant["name"] for variant in scores["variants"]]) if metrics else "",
         gallery_variant=gallery_variant,
         retrieval=retrieval_views(results),
-        known_classes=worst,
+        known_classes=known[:_WORST],
+        never_right=(sum(one.accuracy == 0 for one in known), len(known)),
         classes_variant=classes.variant if classes else "",
-        titles_known=any(one.title for one in worst),
+        titles_known=any(one.title for one in known[:_WORST]),
         **scores,
         **_gallery(gallery),
     )  # fmt: skip

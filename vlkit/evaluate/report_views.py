@@ -68,11 +68,11 @@ def _retrieval(number: int, task: str, variant: str, rows: Sequence[Mapping[str,
         )
         for row in rows
     ]  # fmt: skip
-    values = [{line.tag: line.cells[side].value for line in lines if line.cells[side]} for side in (0, 1)]  # type: ignore[union-attr]
+    values = [{line.tag: cell.value for line in lines if (cell := line.cells[side])} for side in (0, 1)]
     names = ("text to image", "image to text")
     parts = [
-        list(zip(names, (one, other), values, strict=True))
-        for one, other in zip(*map(by_tier_and_script, values), strict=True)
+        [(name, few_groups(one, each), each) for name, one, each in zip(names, pair, values, strict=True)]
+        for pair in zip(*map(by_tier_and_script, values), strict=True)
     ]
     return {
         "task": task,

@@ -75,7 +75,9 @@ def open_suite(suite: spec.SuiteSpec) -> Suite:
     for one in suite.tasks:
         task = _task(one)
         tags = task.choose(suite.languages if one.languages is None else one.languages)
-        made = comparable_tasks(task, tags, one.comparable) if isinstance(task, ZeroShotTask) else [task]
+        made: list[Task] = [task]
+        if isinstance(task, ZeroShotTask) and isinstance(one, spec.ZeroShotSpec):
+            made = [*comparable_tasks(task, tags, one.comparable)]
         tasks += made
         languages += [tags] * len(made)
     names = [task.name for task in tasks]
