@@ -43,8 +43,8 @@ def language_bars(results: Results, *, task: str | None = None, ink: str = _INK)
             best[tag] = max(best.get(tag, 0.0), row.acc1)
     tags = sorted(best, key=lambda tag: (-best[tag], tag))
     thick = 0.8 / len(by_variant)
-    row = (0.34 if len(tags) <= _MANY else 0.17) * max(1, len(by_variant) / 2)
-    figure = Figure(figsize=(7, 1.2 + row * len(tags)), layout="constrained")
+    height = (0.34 if len(tags) <= _MANY else 0.17) * max(1, len(by_variant) / 2)
+    figure = Figure(figsize=(7, 1.2 + height * len(tags)), layout="constrained")
     axes = figure.add_subplot()
     for number, (name, rows) in enumerate(by_variant.items()):
         places = [place for place, tag in enumerate(tags) if tag in rows]
