@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
-from evaluate_fakes import CountingModel
+from evaluate_fakes import CountingModel, sample
 from test_suite import NAMES, images, labels, suite, zero_shot
 
 import vlkit
@@ -125,3 +125,13 @@ def test_facts_for_provenance(tmp_path: Path) -> None:
     other = task_facts(open_suite(spec).tasks)
     assert other["label_sets"] != task_facts(tasks)["label_sets"]
     assert other["template_sets"] == task_facts(tasks)["template_sets"]
+
+
+def test_private_names_are_no_titles() -> None:
+    samples = [sample(number, en=f"name {number}") for number in range(2)]
+    names = {"en": (("name 0",), None), "de": (("Name 0",), ("Name 1",))}
+    task = ZeroShotTask("mine", samples, names)
+    assert task.titles == ("name 0", "")
+    assert ZeroShotTask("mine", samples, names, private=True).titles == ()
+    assert ZeroShotTask("mine", samples, names, private=True, known_titles=("a", "b")).titles == ("a", "b")
+    assert ZeroShotTask("mine", samples, {"de": names["de"]}).titles == ()
