@@ -8,11 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlkit.data.sources import open_sources
-from vlkit.evaluate.engine import TaskScores, score_task, weights_digest
+from vlkit.evaluate.answers import answers_of
+from vlkit.evaluate.class_scores import ClassTable, language_classes
+from vlkit.evaluate.engine import TaskScores, score_task
 from vlkit.evaluate.gallery import make_gallery
+from vlkit.evaluate.identity import weights_digest
+from vlkit.evaluate.markdown import results_markdown
+from vlkit.evaluate.pages import CLASSES, MARKDOWN
 from vlkit.evaluate.report import Credit, write_report
 from vlkit.evaluate.results import ResultRow, Results, provenance
 from vlkit.evaluate.tasks import openmoji_unseen
+from vlkit.files import write_atomic
 from vlkit.models.card import CardFacts, render_card
 from vlkit.models.checkpoint import save
 from vlkit.models.features import remembering
@@ -45,8 +51,9 @@ class Quickstart:
 def quickstart(folder: Path, *, show: Show | None = None, say: Callable[[str], None] | None = None) -> Quickstart:
     """Trains, evaluates and reports; features that earlier runs computed are used again.
 
-    Writes ``model/`` (the multilingual one), ``metrics.jsonl``, ``results.json``, ``results.csv`` and ``report.html``
-    into ``folder``, and the run of the English-only variant into a folder in it.
+    Writes ``model/`` (the multilingual one), ``metrics.jsonl``, ``results.json``, ``results.csv``, ``results.md``,
+    ``results-classes.csv`` and ``report.html`` into ``folder``, and the run of the English-only variant into a folder
+    in it.
 
     Args:
         folder: Where to.
@@ -70,6 +77,9 @@ def quickstart(folder: Path, *, show: Show | None = None, say: Callable[[str], N
     rows = tuple(row for name, found in scores.items() for row in found.rows(name, seed=recipes[name].seed))
     results = _results(rows, scores, recipes=recipes, digests=digests, seconds=time.monotonic() - start)
     results.save(folder / "results.json")
+    classes = _classes(scores[MAIN])
+    write_atomic(folder / MARKDOWN, results_markdown(results, classes=[classes]))
+    write_atomic(folder / CLASSES, classes.csv())
     _write_card(runs[MAIN], recipes[MAIN], results)
     _report(folder, results, scores, recipes=recipes, runs=runs)
     return Quickstart(folder, results, time.monotonic() - start)
@@ -121,6 +131,13 @@ def _write_card(run: Run, recipe: Recipe, results: Results) -> None:
     save(model, run.model_path, card=render_card(model, facts))
 
 
+def _classes(scores: TaskScores) -> ClassTable:
+    found = {
+        tag: language_classes(answers_of(one), tag, titles=scores.task.titles) for tag, one in scores.languages.items()
+    }
+    return ClassTable(scores.task.name, MAIN, found, scores.task.titles)
+
+
 def _report(
     folder: Path, results: Results, scores: dict[str, TaskScores], *, recipes: dict[str, Recipe], runs: dict[str, Run]
 ) -> None:
@@ -128,6 +145,7 @@ def _report(
     write_report(
         folder / "report.html",
         results=results,
+        classes=_classes(scores[MAIN]),
         gallery=make_gallery(scores[MAIN]),
         gallery_variant=MAIN,
         metrics={name: run.metrics_path for name, run in runs.items()},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,7 @@ def test_two_models_then_compare(run: Any, tmp_path: Path) -> None:
     assert (tmp_path / "compared" / "comparison.png").read_bytes().startswith(b"\x89PNG")
     lines = (tmp_path / "compared" / "comparison.csv").read_text().splitlines()
     assert len(lines) == 4 and lines[1].startswith("tiny,the other,captions,en,mean_recall,0,3,")
+    assert "By how much" in (tmp_path / "compared" / "comparison.html").read_text(encoding="utf-8")
     table = (tmp_path / "compared" / "comparison.md").read_text()
     assert table.startswith("| language | task | classes | tiny | the other | difference | 95 % interval |")
 
@@ -101,6 +103,48 @@ def test_what_is_wrong_is_said_before_a_model_is_loaded(run: Any, arguments: lis
     result = run("eval", "no-such-model", *arguments)
     assert result.exit_code == 2 and message in result.stderr, result.stderr
     assert not Path("runs").exists()
+
+
+def test_what_is_written_when_asked_for(run: Any) -> None:
+    assert run("eval", "tiny", "suite.yaml", "--out", "plain").exit_code == 0
+    assert not Path("plain/classnames.json").exists() and not Path("plain/clip_benchmark").exists()
+    asked = run("eval", "tiny", "suite.yaml", "--out", "all", "--dump-classnames", "--clip-benchmark")
+    assert asked.exit_code == 0, asked.stderr
+    assert json.loads(Path("all/classnames.json").read_text())["pets"]["names"]["nb"]["2"] == ["ugle"]
+    rows = [json.loads(path.read_text()) for path in Path("all/clip_benchmark").iterdir()]
+    assert sorted((one["dataset"], one["language"]) for one in rows) == [
+        ("captions", "en"),
+        ("pets", "en"),
+        ("pets", "nb"),
+    ]
+    again = run("eval", "tiny", "suite.yaml", "--out", "all", "--overwrite")
+    assert again.exit_code == 0 and not Path("all/classnames.json").exists() and not Path("all/clip_benchmark").exists()
+
+
+def test_names_that_may_not_be_passed_on_are_refused_before_a_model_is_loaded(run: Any) -> None:
+    Path("babel.json").write_text(json.dumps({"DE": [[0, 2], ["Schleie", "Weisshai"]]}))
+    for name, number in (("cat", "0"), ("dog", "2")):
+        shutil.copytree(Path("images", name), Path("val", number))
+    said = ["tasks.0.images={kind: imagenet, path: val, classes: present}", "tasks.0.labels.paths=[babel.json]"]
+    refused = run("eval", "no-such-model", "suite.yaml", *said, "--dump-classnames")
+    assert refused.exit_code == 2 and "task 'pets' may not be passed on" in refused.stderr
+    alone = run("eval", "no-such-model", "suite.yaml", *said, "--own-use")
+    assert alone.exit_code == 2 and "give both or none" in alone.stderr
+    kept = run("eval", "tiny", "suite.yaml", *said, "--dump-classnames", "--own-use", "--out", "o")
+    assert kept.exit_code == 0, kept.stderr
+    assert "license of the names in o/classnames.json: Babel-ImageNet labels" in kept.stderr
+    assert "Weisshai" in Path("o/classnames.json").read_text(encoding="utf-8")
+
+
+def test_published_scores_are_compared_and_correlated(run: Any) -> None:
+    compared = run("compare", "reference:babel_imagenet/OC-B32", "reference:babel_imagenet/OC-H14")
+    assert compared.exit_code == 0 and "mean difference of 101 languages" in compared.stdout
+    found = run("correlate", "reference:babel_imagenet", "reference:xm3600", "--replicates", "0")
+    assert found.exit_code == 0, found.stderr
+    cells = next(line.split() for line in found.stdout.splitlines() if line.startswith("all "))
+    assert cells[:4] == ["all", "with", "408", "0.649"]
+    wrong = run("correlate", "reference:xm3600", "reference:xm3600", "--given", "log-classes")
+    assert wrong.exit_code == 2 and "leave out --given" in wrong.stderr
 
 
 def test_suites_are_listed(run: Any) -> None:

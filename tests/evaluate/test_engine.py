@@ -7,7 +7,8 @@ from torch import nn
 
 from vlkit.errors import DataError, UnknownName, VlkitError
 from vlkit.evaluate.embed import embed_images, similarity_scale
-from vlkit.evaluate.engine import evaluate_task, score_task, weights_digest
+from vlkit.evaluate.engine import evaluate_task, score_task
+from vlkit.evaluate.identity import weights_digest
 from vlkit.evaluate.tasks import ZeroShotTask, openmoji_unseen
 from vlkit.evaluate.texts import class_embeddings, embed_texts
 

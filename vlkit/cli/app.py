@@ -24,6 +24,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("vlkit.cli.data:app", "Build and inspect data sets."),
     "eval": ("vlkit.cli.eval:evaluate", "Evaluate a model on a suite of tasks, in many languages."),
     "compare": ("vlkit.cli.compare:compare", "Compare two evaluations, language by language."),
+    "correlate": (
+        "vlkit.cli.correlate:correlate",
+        "Say how far two tables of scores go together, over languages and models.",
+    ),
     "labels": ("vlkit.cli.labels:app", "Build and check class names in many languages."),
     "export": ("vlkit.cli.export:export", "Write a model for open_clip or transformers, and compare it there."),
     "list": ("vlkit.cli.list:list_names", "List models, encoders, recipes, suites, languages, objectives or heads."),

@@ -40,15 +40,19 @@ def evaluate(
     parity: Literal["", "babel-imagenet"] = typer.Option(
         "", help="Take the settings of a published evaluation, and show how far the scores are from its figures."
     ),
+    dump_classnames: bool = typer.Option(
+        False, "--dump-classnames", help="Also write classnames.json; refused for names that may not be passed on."
+    ),
+    own_use: bool = typer.Option(
+        False, "--own-use", help="With --dump-classnames: write those names too, for a file that you keep to yourself."
+    ),
+    clip_benchmark: bool = typer.Option(
+        False, "--clip-benchmark", help="Also write one file a row in clip_benchmark/, as CLIP_benchmark does."
+    ),
 ) -> None:
     """Evaluate a model on a suite; on several GPUs: torchrun --nproc-per-node 8 -m vlkit eval MODEL SUITE."""
     leads = os.environ.get("RANK", "0") == "0"
-    try:
-        opened = _open(suite, overrides or (), parity)
-    except VlkitError:
-        if leads:
-            raise
-        raise typer.Exit(2) from None  # the first process says it
+    opened = _open(suite, overrides or (), parity, leads=leads, names=dump_classnames, own_use=own_use)
     called = name or model_name(model)
     place = folder or Path("runs/eval") / f"{Path(suite).stem}-{called}"
     with collector_off():
@@ -71,6 +75,10 @@ def evaluate(
             ranks=runtime.ranks,
         )
     if leads:
+        if dump_classnames:
+            _write_names(opened, place, own_use=own_use)
+        if clip_benchmark:
+            results.save_clip_benchmark(place / "clip_benchmark")
         _show(results, place)
         if parity:
             _show_parity(results, opened, model)
@@ -86,15 +94,34 @@ def model_name(model: str) -> str:
     return re.sub(r"[^\w.-]+", "-", parts[-1]) if parts else "model"
 
 
-def _open(suite: str, overrides: list[str] | tuple[()], parity: str) -> Suite:
+def _open(
+    suite: str, overrides: list[str] | tuple[()], parity: str, *, leads: bool, names: bool, own_use: bool
+) -> Suite:
+    """The suite, with all that is wrong with it or with writing its names said before a model is loaded."""
+    from vlkit.evaluate.class_names import check_class_names
+    from vlkit.evaluate.parity import with_parity
     from vlkit.evaluate.suite import open_suite, read_suite
 
-    read = read_suite(suite, overrides)
-    if parity:
-        from vlkit.evaluate.parity import with_parity
+    try:
+        if own_use and not names:
+            raise VlkitError("--own-use says what --dump-classnames may write; give both or none")
+        read = read_suite(suite, overrides)
+        opened = open_suite(with_parity(read, parity) if parity else read)
+        if names:
+            check_class_names(opened.tasks, own_use=own_use)
+    except VlkitError:
+        if leads:
+            raise
+        raise typer.Exit(2) from None  # the first process says it
+    return opened
 
-        read = with_parity(read, parity)
-    return open_suite(read)
+
+def _write_names(suite: Suite, folder: Path, *, own_use: bool) -> None:
+    from vlkit.evaluate.class_names import write_class_names
+
+    path, notices = write_class_names(folder, suite.tasks, own_use=own_use)
+    for notice in notices:
+        err().print(f"license of the names in {path}: {notice}", markup=False, emoji=False)
 
 
 def _show_parity(results: Results, suite: Suite, model: str) -> None:

@@ -58,8 +58,8 @@ def template_scores(
         scorer = Scorer(features, task, ids, ranks=Encoding(**how).ranks, device=device_of(model))
         embedded = stream_class_embeddings(model, wanted, **how)
         for (template, count), class_KE in zip(counts.items(), embedded, strict=True):
-            rank_3N, _, _ = scorer.score(Classes(ids, class_KE, first_of_equals(names)), answers=0, scale=1.0)
-            hits_N = rank_3N[0] == 1
+            rank_4N, _, _ = scorer.score(Classes(ids, class_KE, first_of_equals(names)), answers=0, scale=1.0)
+            hits_N = rank_4N[0] == 1
             interval = bootstrap_interval(hits_N.numpy(), scorer.target_N.numpy(), seed=seed)
             found.append(TemplateScore(task.name, tag, template, count, hits_N.double().mean().item(), *interval))
     return sorted(found, key=lambda one: -one.acc1)

@@ -9,18 +9,19 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vlkit.errors import DataError, UnknownName, VlkitError
-from vlkit.evaluate.answers import Answers, read_answers
-from vlkit.evaluate.results import ResultRow, Results
+from vlkit.errors import DataError
+from vlkit.evaluate.answers import Answers
+from vlkit.evaluate.breakdown import Breakdown, by_tier_and_script
+from vlkit.evaluate.markdown import markdown_table, percent
+from vlkit.evaluate.sides import RECALL, Side, align, open_side
 from vlkit.evaluate.statistics import Interval, bootstrap_mean, paired_comparison
 
-_RESULTS = "results.json"
 _DIGITS = 6
 _REPLICATES = 1000
 
@@ -35,7 +36,7 @@ class LanguagePair:
     task: str
     language: str
     metric: str
-    """``acc1`` or ``mean_recall``."""
+    """``acc1``, ``mean_recall`` or, where published scores have just that, ``image_retrieval_recall@1``."""
     num_classes: int
     """0 for retrieval."""
     n_images: int
@@ -82,6 +83,7 @@ class Comparison:
         rows: One a task and language.
         means: One a task.
         notes: What could not be compared, and why.
+        provenance: For each model what its file says of its making.
     """
 
     one: str
@@ -89,6 +91,7 @@ class Comparison:
     rows: tuple[LanguagePair, ...]
     means: tuple[MeanDifference, ...]
     notes: tuple[str, ...] = ()
+    provenance: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
 
     def ahead(self, task: str) -> tuple[int, int, int]:
         """In how many languages the first is ahead, the second is, and how many have an interval at all."""
@@ -98,7 +101,7 @@ class Comparison:
     def csv(self) -> str:
         """The rows as CSV, shares rounded to 6 digits, empty where not known."""
         stream = io.StringIO()
-        names = [field.name for field in fields(LanguagePair)]
+        names = [one.name for one in fields(LanguagePair)]
         writer = csv.DictWriter(stream, fieldnames=["model", "other_model", *names], lineterminator="\n")
         writer.writeheader()
         for row in self.rows:
@@ -115,12 +118,12 @@ class Comparison:
                 row.language,
                 row.task,
                 str(row.num_classes or ""),
-                _percent(row.one),
-                _percent(row.other),
+                percent(row.one),
+                percent(row.other),
                 f"{100 * row.difference:+.1f}",
-                f"{100 * row.low:+.1f} to {100 * row.high:+.1f}" if row.paired else "",
+                _span(row.low, row.high),
                 f"{row.p_value:.3f}" if row.paired else "",
-                *((_percent(row.one_english), _percent(row.other_english)) if english else ()),
+                *((percent(row.one_english), percent(row.other_english)) if english else ()),
             )
             for row in self.rows
         ]
@@ -139,70 +142,58 @@ class Comparison:
         return said
 
     def markdown(self) -> str:
-        """The table and the summary as Markdown."""
+        """The table, the summary, and mean differences by resource tier and script, as Markdown."""
         headers, rows = self.cells()
-        lines = [headers, tuple("---" if place < 2 else "---:" for place in range(len(headers))), *rows]
-        table = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
-        said = [*self.summary(), *(f"note: {note}" for note in self.notes)]
-        return "\n".join([*table, "", *(f"- {line}" for line in said), ""])
+        lines = [*markdown_table(headers, rows, text_columns=2), ""]
+        lines += [f"- {line}" for line in (*self.summary(), *(f"note: {note}" for note in self.notes))]
+        for task in self.tasks:
+            for one in self.by_kind(task):
+                said = [
+                    (group.group, str(len(group.languages)), f"{100 * group.mean:+.1f}", _span(group.low, group.high))
+                    for group in one.groups
+                ]
+                lines += ["", f"{task}: mean difference by {one.title}", ""]
+                lines += markdown_table(("group", "languages", "difference", "95 % interval"), said)
+        return "\n".join([*lines, ""])
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks, in the order of the rows."""
+        return tuple(dict.fromkeys(row.task for row in self.rows))
+
+    def by_kind(self, task: str, *, seed: int = 0) -> list[Breakdown]:
+        """Mean differences by resource tier and script, languages resampled; English is in none."""
+        values = {row.language: row.difference for row in self.rows if row.task == task}
+        return [one for one in by_tier_and_script(values, seed=seed) if one.groups]
 
 
-@dataclass(frozen=True)
-class _Side:
-    """One of the two: its results, the folder they are in, and the model that is looked at."""
-
-    results: Results
-    folder: Path
-    variant: str
-
-    @classmethod
-    def open(cls, path: Path, variant: str | None) -> _Side:
-        path = path / _RESULTS if path.is_dir() else path
-        results = Results.load(path)
-        retrieval = [str(row["variant"]) for row in results.retrieval]
-        variants = tuple(dict.fromkeys([*results.variants, *retrieval]))
-        if variant is None:
-            if len(variants) != 1:
-                raise VlkitError(f"{path} holds {len(variants)} models; name the two: --models {','.join(variants)}")
-            variant = variants[0]
-        if variant not in variants:
-            raise UnknownName(f"model in {path}", variant, allowed=variants)
-        return cls(results, path.parent, variant)
-
-    def rows(self) -> dict[tuple[str, str], ResultRow]:
-        return {(row.task, row.language): row for row in self.results.rows if row.variant == self.variant}
-
-    def recalls(self) -> dict[tuple[str, str], Mapping[str, Any]]:
-        found = (row for row in self.results.retrieval if row["variant"] == self.variant)
-        return {(str(row["task"]), str(row["language"])): row for row in found}
-
-    def answers(self, task: str, language: str) -> Answers | None:
-        """The answers of this model alone: a file of several models has no such folder."""
-        return read_answers(self.folder, task, language)
-
-    def images(self, task: str) -> Any:
-        found = self.results.meta.get("images")
-        return found.get(task) if isinstance(found, Mapping) else None
-
-
-def compare(one: str | Path, other: str | Path, *, models: tuple[str, str] | None = None, seed: int = 0) -> Comparison:
+def compare(
+    one: str | Path,
+    other: str | Path,
+    *,
+    models: tuple[str, str] | None = None,
+    task: str | None = None,
+    seed: int = 0,
+) -> Comparison:
     """Compares two models on the tasks and languages that both were evaluated on.
 
     Where both evaluations kept their answers and are of the same images and classes, the difference is paired: its
     interval resamples classes, then images inside each (``statistics.paired_comparison``).
 
     Args:
-        one: A results file, or the folder of an evaluation.
+        one: A results file, the folder of an evaluation, or published scores (``sides.open_side``).
         other: The second one; it may be the same file, where that holds several models.
         models: Names of the two, where a file holds several.
+        task: Compare this task alone; needed where published scores could stand for several.
         seed: Of the bootstrap.
 
     Raises:
         DataError: A file that is missing or wrong, or no task and language in both.
         VlkitError: A file of several models, and none named.
     """
-    first, second = (
-        _Side.open(Path(path), None if models is None else models[place]) for place, path in enumerate((one, other))
+    first, second = align(
+        *(open_side(path, None if models is None else models[place]) for place, path in enumerate((one, other))),
+        task=task,
     )
     notes: list[str] = []
     rows = [*_accuracies(first, second, notes, seed), *_recalls(first, second, notes)]
@@ -217,13 +208,14 @@ def compare(one: str | Path, other: str | Path, *, models: tuple[str, str] | Non
     means = [_mean(first, second, [row for row in rows if row.task == task], seed) for task in tasks]
     names = (first.variant, second.variant)
     if first.variant == second.variant:
-        names = (f"{first.folder.name}/{first.variant}", f"{second.folder.name}/{second.variant}")
-    return Comparison(*names, tuple(rows), tuple(means), tuple(notes))
+        names = (_long_name(first), _long_name(second))
+    made = dict(zip(names, (first.results.meta, second.results.meta), strict=True))
+    return Comparison(*names, tuple(rows), tuple(means), tuple(notes), made)
 
 
-def _accuracies(first: _Side, second: _Side, notes: list[str], seed: int) -> Iterator[LanguagePair]:
+def _accuracies(first: Side, second: Side, notes: list[str], seed: int) -> Iterator[LanguagePair]:
     for key, row, against in _shared(first.rows(), second.rows(), notes):
-        if (row.num_classes, row.n_images) != (against.num_classes, against.n_images):
+        if not _alike(row.num_classes, against.num_classes) or not _alike(row.n_images, against.n_images):
             notes.append(
                 f"{' '.join(key)}: {row.num_classes} and {against.num_classes} classes, {row.n_images} and "
                 f"{against.n_images} images; left out"
@@ -234,8 +226,8 @@ def _accuracies(first: _Side, second: _Side, notes: list[str], seed: int) -> Ite
             task=row.task,
             language=row.language,
             metric="acc1",
-            num_classes=row.num_classes,
-            n_images=row.n_images,
+            num_classes=row.num_classes or against.num_classes,
+            n_images=row.n_images or against.n_images,
             one=row.acc1,
             other=against.acc1,
             difference=row.acc1 - against.acc1,
@@ -247,7 +239,7 @@ def _accuracies(first: _Side, second: _Side, notes: list[str], seed: int) -> Ite
         )
 
 
-def _paired(first: _Side, second: _Side, key: tuple[str, str], seed: int) -> tuple[float, float, float]:
+def _paired(first: Side, second: Side, key: tuple[str, str], seed: int) -> tuple[float, float, float]:
     found = _answers(first, second, key)
     if found is None:
         return math.nan, math.nan, math.nan
@@ -256,7 +248,7 @@ def _paired(first: _Side, second: _Side, key: tuple[str, str], seed: int) -> tup
     return compared.low, compared.high, compared.p_value
 
 
-def _answers(first: _Side, second: _Side, key: tuple[str, str]) -> tuple[Answers, Answers] | None:
+def _answers(first: Side, second: Side, key: tuple[str, str]) -> tuple[Answers, Answers] | None:
     """Both models' answers to the same images; None where they are of others, or were not kept."""
     images, answers, others = first.images(key[0]), first.answers(*key), second.answers(*key)
     if images is None or images != second.images(key[0]) or answers is None or others is None:
@@ -265,7 +257,7 @@ def _answers(first: _Side, second: _Side, key: tuple[str, str]) -> tuple[Answers
     return (answers, others) if same else None
 
 
-def _mean(first: _Side, second: _Side, rows: list[LanguagePair], seed: int) -> MeanDifference:
+def _mean(first: Side, second: Side, rows: list[LanguagePair], seed: int) -> MeanDifference:
     differences = [row.difference for row in rows]
     value = sum(differences) / len(rows)
     if all(row.paired for row in rows):
@@ -295,22 +287,32 @@ def _joint(pairs: list[tuple[Answers, Answers]], seed: int) -> Interval:
     return Interval(float(low), float(high))
 
 
-def _recalls(first: _Side, second: _Side, notes: list[str]) -> Iterator[LanguagePair]:
+def _recalls(first: Side, second: Side, notes: list[str]) -> Iterator[LanguagePair]:
     for key, row, against in _shared(first.recalls(), second.recalls(), notes):
-        sizes = [tuple(side[name] for name in ("n_images", "n_texts", "captions")) for side in (row, against)]
-        if sizes[0] != sizes[1]:
+        metric = "mean_recall" if "mean_recall" in row and "mean_recall" in against else RECALL
+        sizes = [tuple(side.get(name) for name in ("n_images", "n_texts", "captions")) for side in (row, against)]
+        if None not in (*sizes[0], *sizes[1]) and sizes[0] != sizes[1]:
             notes.append(f"{' '.join(key)}: {sizes[0]} and {sizes[1]} images, texts and captions; left out")
             continue
         yield LanguagePair(
             task=key[0],
             language=key[1],
-            metric="mean_recall",
+            metric=metric,
             num_classes=0,
-            n_images=int(row["n_images"]),
-            one=float(row["mean_recall"]),
-            other=float(against["mean_recall"]),
-            difference=float(row["mean_recall"]) - float(against["mean_recall"]),
+            n_images=int(row.get("n_images") or against.get("n_images") or 0),
+            one=float(row[metric]),
+            other=float(against[metric]),
+            difference=float(row[metric]) - float(against[metric]),
         )
+
+
+def _alike(one: int, other: int) -> bool:
+    """Whether two counts agree; 0 is one that published scores do not say."""
+    return one == other or 0 in (one, other)
+
+
+def _long_name(side: Side) -> str:
+    return side.variant if side.folder is None else f"{side.folder.resolve().name}/{side.variant}"
 
 
 def _shared(
@@ -325,12 +327,12 @@ def _shared(
             yield key, one[key], other[key]
 
 
-def _tasks(side: _Side) -> str:
-    return ", ".join([*side.results.tasks, *dict.fromkeys(task for task, _ in side.recalls())]) or "none"
+def _tasks(side: Side) -> str:
+    return ", ".join([*side.results.tasks, *side.tasks()[1]]) or "none"
 
 
-def _percent(share: float) -> str:
-    return "" if math.isnan(share) else f"{100 * share:.1f}"
+def _span(low: float, high: float) -> str:
+    return "" if math.isnan(low) else f"{100 * low:+.1f} to {100 * high:+.1f}"
 
 
 def _rounded(value: Any) -> Any:

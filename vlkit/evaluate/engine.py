@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import Unpack
@@ -18,17 +19,16 @@ from typing_extensions import Unpack
 from vlkit.errors import VlkitError
 from vlkit.evaluate.embed import Embedder, device_of, similarity_scale, together
 from vlkit.evaluate.encoding import Encoding, How
-from vlkit.evaluate.identity import features_key, weights_digest
+from vlkit.evaluate.identity import features_key
 from vlkit.evaluate.image_features import image_features
 from vlkit.evaluate.results import ResultRow, read_row
 from vlkit.evaluate.scorer import Classes, Scorer, first_of_equals
-from vlkit.evaluate.statistics import bootstrap_interval, chance, chance_corrected
+from vlkit.evaluate.statistics import bootstrap_interval, chance, chance_corrected, subset_accuracy
 from vlkit.evaluate.tasks import ZeroShotTask
 from vlkit.evaluate.texts import ClassTexts, check_languages, stream_class_embeddings
 from vlkit.files import digest, write_atomic
 from vlkit.progress import bar
 
-__all__ = ["LanguageScores", "TaskScores", "evaluate_task", "iter_scores", "score_task", "weights_digest"]
 _TOP = 5
 
 
@@ -44,6 +44,7 @@ class LanguageScores:
         rank_N: Rank of the right class, from 1; of equal scores the lower class stands first.
         tolerant_N: The same where classes with just the names of the right one count as right.
         tied_N: True where a class of other names scores exactly as the right one.
+        answer_N: The best class, as a place in ``classes``; the right one just where its rank is 1.
         english_N: Rank of the right class with the English names of these K classes; None without them.
         best_NM: The M best places in ``classes``, best first, where they were asked for.
         probability_NM: Theirs in a softmax over all K classes.
@@ -57,6 +58,7 @@ class LanguageScores:
     rank_N: Tensor
     tolerant_N: Tensor
     tied_N: Tensor
+    answer_N: Tensor
     english_N: Tensor | None
     best_NM: Tensor
     probability_NM: Tensor
@@ -96,7 +98,16 @@ class LanguageScores:
             mean_per_class_recall=sum(by_class) / len(by_class),
             mean_reciprocal_rank=self.rank_N.double().reciprocal().mean().item(),
             n_tied=int(self.tied_N.sum()),
+            median_rank=float(np.median(self.rank_N.numpy())),
+            subset_size=task.subset_size,
+            acc1_subset=self._among(task.subset_size),
         )
+
+    def _among(self, size: int) -> float:
+        """Top-1 among ``size`` classes, on average over all such subsets; NaN where there are fewer, or for 0."""
+        if not 0 < size <= len(self.classes):
+            return math.nan
+        return subset_accuracy(self.rank_N.numpy(), self.target_N.numpy(), num_classes=len(self.classes), size=size)
 
 
 @dataclass(frozen=True)
@@ -249,15 +260,16 @@ def _answer(
     answers: int,
     scale: float,
 ) -> LanguageScores:
-    rank_3N, best_NM, probability_NM = scorer.score(classes, answers=answers, scale=scale)
+    rank_4N, best_NM, probability_NM = scorer.score(classes, answers=answers, scale=scale)
     return LanguageScores(
         language=language,
         classes=classes.ids,
         images_N=scorer.images_N,
         target_N=scorer.target_N,
-        rank_N=rank_3N[0],
-        tolerant_N=rank_3N[1],
-        tied_N=rank_3N[2] > 0,
+        rank_N=rank_4N[0],
+        tolerant_N=rank_4N[1],
+        tied_N=rank_4N[2] > 0,
+        answer_N=rank_4N[3],
         english_N=_english(scorer, english, classes.ids),
         best_NM=best_NM,
         probability_NM=probability_NM,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette: told apart by colour-blind readers, and on white as on black
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 _INK = "#5f6670"
+_MANY = 60  # languages from which rows are thin
 
 
 def language_bars(results: Results, *, task: str | None = None, ink: str = _INK) -> Figure:
@@ -42,7 +43,8 @@ def language_bars(results: Results, *, task: str | None = None, ink: str = _INK)
             best[tag] = max(best.get(tag, 0.0), row.acc1)
     tags = sorted(best, key=lambda tag: (-best[tag], tag))
     thick = 0.8 / len(by_variant)
-    figure = Figure(figsize=(7, 1.2 + 0.34 * len(tags) * max(1, len(by_variant) / 2)), layout="constrained")
+    height = (0.34 if len(tags) <= _MANY else 0.17) * max(1, len(by_variant) / 2)
+    figure = Figure(figsize=(7, 1.2 + height * len(tags)), layout="constrained")
     axes = figure.add_subplot()
     for number, (name, rows) in enumerate(by_variant.items()):
         places = [place for place, tag in enumerate(tags) if tag in rows]
@@ -65,7 +67,8 @@ def language_bars(results: Results, *, task: str | None = None, ink: str = _INK)
     guess = [100 * next(rows[tag].chance for rows in by_variant.values() if tag in rows) for tag in tags]
     edges = [place - 0.5 for place in range(len(tags) + 1)]
     axes.vlines(guess, edges[:-1], edges[1:], colors=ink, linestyles="dotted", label="chance")
-    axes.set_yticks(range(len(tags)), [f"{language_table.get(tag).name} ({tag})" for tag in tags])
+    names = [f"{language_table.get(tag).name} ({tag})" for tag in tags]
+    axes.set_yticks(range(len(tags)), names, fontsize="medium" if len(tags) <= _MANY else "x-small")
     axes.set_ylim(len(tags) - 0.4, -0.6)
     axes.set_xlim(left=0)
     axes.set_xlabel("top-1 accuracy in % (bars: 95 % interval)")
@@ -84,7 +87,7 @@ def difference_dots(comparison: Comparison, *, ink: str = _INK) -> Figure:
     from matplotlib.figure import Figure
 
     rows, several = comparison.rows, len({row.task for row in comparison.rows}) > 1
-    figure = Figure(figsize=(7, 1.2 + 0.28 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(7, 1.2 + (0.28 if len(rows) <= _MANY else 0.16) * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     axes.axvline(0, color=ink, linewidth=1)
     for place, row in enumerate(rows):
@@ -94,7 +97,7 @@ def difference_dots(comparison: Comparison, *, ink: str = _INK) -> Figure:
         axes.plot([100 * row.difference], [place], "o", color=color, markersize=5)
     names = [f"{language_table.get(row.language).name} ({row.language})" for row in rows]
     names = [f"{name}, {row.task}" if several else name for name, row in zip(names, rows, strict=True)]
-    axes.set_yticks(range(len(rows)), names)
+    axes.set_yticks(range(len(rows)), names, fontsize="medium" if len(rows) <= _MANY else "x-small")
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel(f"{comparison.one} less {comparison.other}, in points (lines: 95 % interval)")
     _dress(axes, ink=ink)

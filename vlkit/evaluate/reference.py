@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vlkit import languages as language_table
 from vlkit.errors import DataError, UnknownName
@@ -75,8 +75,17 @@ def reference(name: str) -> Reference:
     return Reference(raw["name"], raw["metric"], raw["models"], scores, counts, codes)
 
 
-def read_babel_results(path: str | Path) -> dict[tuple[str, str], float]:
-    """A result file of Babel-ImageNet: accuracies in 0..1 by BCP 47 tag and prompt.
+class BabelScore(NamedTuple):
+    """One accuracy of a released result file, in 0..1; ``num_classes`` is 0 where the file does not say."""
+
+    language: str
+    prompt: str
+    num_classes: int
+    accuracy: float
+
+
+def read_babel_scores(path: str | Path) -> list[BabelScore]:
+    """A result file of Babel-ImageNet, in its order.
 
     Raises:
         DataError: Missing, or not of that form.
@@ -86,12 +95,21 @@ def read_babel_results(path: str | Path) -> dict[tuple[str, str], float]:
         entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["results"]
         scores = [float(entry["accuracy"]) for entry in entries]
         unit = 100.0 if max(scores, default=0.0) > 1 else 1.0  # percent, unless nothing is above one
-        tags = [language_table.get(entry["lang"], system="babelnet").tag for entry in entries]
-        found = {
-            (tag, str(entry["prompt"])): score / unit for tag, entry, score in zip(tags, entries, scores, strict=True)
-        }
+        return [
+            BabelScore(
+                language_table.get(entry["lang"], system="babelnet").tag,
+                str(entry["prompt"]),
+                int(entry.get("num_classes", 0)),
+                score / unit,
+            )
+            for entry, score in zip(entries, scores, strict=True)
+        ]
     except FileNotFoundError:
         raise DataError(f"no result file {path}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is not a result file of Babel-ImageNet: {type(error).__name__}: {error}") from error
-    return found
+
+
+def read_babel_results(path: str | Path) -> dict[tuple[str, str], float]:
+    """The accuracies of ``read_babel_scores`` by BCP 47 tag and prompt."""
+    return {(score.language, score.prompt): score.accuracy for score in read_babel_scores(path)}

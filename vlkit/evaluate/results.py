@@ -8,8 +8,9 @@ import json
 import math
 import os
 import platform
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _LIBRARIES = ("torch", "torchvision", "timm", "transformers", "open_clip_torch", "numpy", "pillow")
 _DIGITS = 6
+_TOP = 5  # CLIP_benchmark gives acc5 for at least so many classes
 _TEXTS = ("task", "variant", "language", "prompt")
 
 
@@ -62,6 +64,12 @@ class ResultRow:
     mean_reciprocal_rank: float = math.nan
     n_tied: int = 0
     """Images on which a class of other names scores exactly as the right one; the lower class then stands first."""
+    median_rank: float = math.nan
+    """Of the right class, from 1."""
+    subset_size: int = 0
+    """How many classes ``acc1_subset`` is among; 0 where it was not asked for."""
+    acc1_subset: float = math.nan
+    """``acc1`` among so many classes, on average over all subsets; NaN for languages that have fewer."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,57 @@ class Results:
         """
         task = self._task(task)
         return {variant: self.mean(variant, task=task) for variant in self.variants if self.of(variant, task=task)}
+
+    def only(self, task: str) -> Results:
+        """The rows of one task, of classification or retrieval."""
+        return replace(
+            self,
+            rows=tuple(row for row in self.rows if row.task == task),
+            retrieval=tuple(row for row in self.retrieval if row["task"] == task),
+        )
+
+    def clip_benchmark(self) -> list[dict[str, Any]]:
+        """The rows in the form that CLIP_benchmark writes, one object each, for tables that hold runs of both.
+
+        ``dataset`` is the task, ``pretrained`` the digest of the weights. As there, acc5 is null for fewer than five
+        classes.
+        """
+        found: list[dict[str, Any]] = []
+        for row in self.rows:
+            metrics: dict[str, Any] = {
+                "acc1": row.acc1,
+                "acc5": row.acc5 if row.num_classes >= _TOP else None,
+                "mean_per_class_recall": row.mean_per_class_recall,
+            }
+            found.append(self._foreign(asdict(row), "zeroshot_classification", metrics))
+        for line in self.retrieval:
+            metrics = {name: value for name, value in line.items() if "_retrieval_recall@" in name}
+            found.append(self._foreign(line, "zeroshot_retrieval", metrics))
+        return found
+
+    def _foreign(self, row: Mapping[str, Any], task: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        weights = self.meta.get("models")
+        return {
+            "dataset": row["task"],
+            "model": row["variant"],
+            "pretrained": str(weights.get(row["variant"], "")) if isinstance(weights, Mapping) else "",
+            "task": task,
+            "metrics": _plain(metrics),
+            "language": row["language"],
+        }
+
+    def save_clip_benchmark(self, folder: Path) -> list[Path]:
+        """Writes each object of ``clip_benchmark`` to a file of its own, as `clip_benchmark build FOLDER` reads them.
+
+        Raises:
+            VlkitError: The place cannot be written to.
+        """
+        paths = []
+        for one in self.clip_benchmark():
+            name = re.sub(r"[^\w.-]+", "-", f"{one['dataset']}_{one['model']}_{one['language']}_{one['task']}.json")
+            write_atomic(folder / name, json.dumps(one, ensure_ascii=False, allow_nan=False) + "\n")
+            paths.append(folder / name)
+        return paths
 
     def save(self, path: str | Path) -> Path:
         """Writes the JSON file, and the same rows as a CSV beside it; floats are rounded to 6 digits.
@@ -226,7 +285,7 @@ def provenance(
     """What a results file must say about its making.
 
     Args:
-        models: Variant name to digest of its weights (``engine.weights_digest``).
+        models: Variant name to digest of its weights (``identity.model_digest``).
         seed: Of the run and of the bootstrap.
         languages: BCP 47 tags evaluated.
         prompts: What stood for a class, for all or by language.

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from vlkit.evaluate.by_template import TemplateScore, template_scores
 from vlkit.evaluate.embed import Embedder, together
 from vlkit.evaluate.encoding import How, Work
 from vlkit.evaluate.engine import evaluate_task
+from vlkit.evaluate.facts import model_facts, task_facts
 from vlkit.evaluate.identity import UNKNOWN, features_key, model_digest
-from vlkit.evaluate.report import write_report
+from vlkit.evaluate.pages import write_pages
 from vlkit.evaluate.results import ResultRow, Results, csv_text, provenance
 from vlkit.evaluate.retrieval_task import RetrievalTask, evaluate_retrieval
 from vlkit.evaluate.suite import Suite, claim, open_suite, read_suite
@@ -78,10 +79,11 @@ def evaluate(
     with _cache(model, suite, Path(cache) if cache is not None else place and place / "features", ranks) as kept:
         encoding = How(batch_size=suite.spec.batch_size, cache=kept, ranks=ranks, quiet=quiet, work=Work())
         run = _Run(model, name, place, suite.spec.seed, encoding)
-        for spec, task, tags in zip(suite.spec.tasks, suite.tasks, suite.languages, strict=True):
+        ablated = {one.name for one in suite.spec.tasks if isinstance(one, ZeroShotSpec) and one.per_template}
+        for task, tags in zip(suite.tasks, suite.languages, strict=True):
             if isinstance(task, ZeroShotTask):
                 rows += run.zero_shot(task, tags)
-                alone += run.by_template(task, tags) if isinstance(spec, ZeroShotSpec) and spec.per_template else []
+                alone += run.by_template(task, tags) if task.name in ablated else []
             else:
                 retrieval += run.retrieval(task, tags)
     meta = _meta(model, suite, name, time.monotonic() - start, encoding["work"])
@@ -91,7 +93,7 @@ def evaluate(
             results.save(place / RESULTS)
             if alone:
                 write_atomic(place / TEMPLATES, csv_text(TemplateScore._fields, [one._asdict() for one in alone]))
-            write_reports(place, results, intro=suite.spec.description)
+            write_pages(place, results, intro=suite.spec.description, tasks=suite.tasks)
     return results
 
 
@@ -156,28 +158,6 @@ class _Run:
         return [row.plain() for row in rows]
 
 
-def write_reports(folder: Path, results: Results, *, intro: str = "") -> list[Path]:
-    """One page a task: ``report.html`` where there is one, else ``report-TASK.html``."""
-    tasks = [*results.tasks, *dict.fromkeys(row["task"] for row in results.retrieval)]
-    return [
-        write_report(
-            folder / ("report.html" if len(tasks) == 1 else f"report-{task}.html"),
-            results=_only(results, task),
-            title=task,
-            intro=intro,
-        )
-        for task in tasks
-    ]
-
-
-def _only(results: Results, task: str) -> Results:
-    return replace(
-        results,
-        rows=tuple(row for row in results.rows if row.task == task),
-        retrieval=tuple(row for row in results.retrieval if row["task"] == task),
-    )
-
-
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -196,6 +176,8 @@ def _meta(model: Embedder, suite: Suite, name: str, seconds: float, work: Work) 
         data_digest=digest([task.digest for task in suite.tasks]),
         seconds=seconds,
         images={task.name: images_digest(task) for task in suite.tasks},
+        **model_facts(model),
+        **task_facts(suite.tasks),
         suite=suite.spec.model_dump(mode="json"),
         work={"images_encoded": work.images, "texts_encoded": work.texts, "texts_asked": work.texts_asked},
     )

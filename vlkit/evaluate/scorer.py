@@ -42,13 +42,13 @@ class Scorer:
         self.features, self.ranks, self.device = features, ranks, device
 
     def score(self, classes: Classes, *, answers: int, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Ranks of the right class (strict, tolerant) and ties of each image, and the best answers."""
+        """Ranks of the right class (strict, tolerant), ties and best class of each image, and the best answers."""
         # classes of the same names are scored once, so that they are equal to the last bit
         own_K, column_K = torch.unique(classes.first_K, return_inverse=True)
         class_EK, first_K = classes.class_KE[own_K].T.to(self.device), classes.first_K.to(self.device)
         column_K = column_K.to(self.device) if len(own_K) < len(column_K) else None
         count, width = len(self.images_N), min(answers, len(classes.ids))
-        rank_3N = torch.zeros(3, count, dtype=torch.int32)
+        rank_4N = torch.zeros(4, count, dtype=torch.int32)
         best_NM, probability_NM = torch.zeros(count, width, dtype=torch.int64), torch.zeros(count, width)
         with together(self.ranks):
             # chunks are the same whatever the number of processes: so are the last bits of the scores
@@ -56,14 +56,14 @@ class Scorer:
                 chunk = slice(start, start + _CHUNK)
                 score_CK = self.features[self.images_N[chunk]].to(self.device) @ class_EK
                 score_CK = score_CK if column_K is None else score_CK[:, column_K]
-                rank_3N[:, chunk] = _ranks(score_CK, self.target_N[chunk].to(self.device), first_K).cpu()
+                rank_4N[:, chunk] = _ranks(score_CK, self.target_N[chunk].to(self.device), first_K).cpu()
                 if width:
                     best_CM = score_CK.sort(dim=1, descending=True, stable=True).indices[:, :width]
                     best_NM[chunk] = best_CM.cpu()
                     probability_NM[chunk] = (scale * score_CK).softmax(1).gather(1, best_CM).cpu()
-        for filled in (rank_3N, best_NM, probability_NM):
+        for filled in (rank_4N, best_NM, probability_NM):
             self.ranks.all_reduce(filled)  # the others' places are zero
-        return rank_3N, best_NM, probability_NM
+        return rank_4N, best_NM, probability_NM
 
 
 def first_of_equals(names: Sequence[tuple[str, ...]]) -> Tensor:
@@ -73,10 +73,11 @@ def first_of_equals(names: Sequence[tuple[str, ...]]) -> Tensor:
 
 
 def _ranks(score_CK: Tensor, target_C: Tensor, first_K: Tensor) -> Tensor:
-    """Rank of the right class, the same with its namesakes right as well, and the number of strangers equal to it."""
+    """Rank of the right class, the same with its namesakes right too, strangers equal to it, the best class."""
     right_C1 = score_CK.gather(1, target_C[:, None])
     above_C, level_C = (score_CK > right_C1).sum(1), (score_CK >= right_C1).sum(1)
-    rank_3C = torch.stack([above_C + 1, above_C + 1, torch.zeros_like(above_C)])
+    best_C = score_CK.argmax(1)  # of equal scores the first
+    rank_4C = torch.stack([above_C + 1, above_C + 1, torch.zeros_like(above_C), best_C])
     # ties are rare, and the order of equal scores is looked at for them alone
     tied_B = (level_C - above_C > 1).nonzero()[:, 0]
     if len(tied_B):
@@ -85,5 +86,5 @@ def _ranks(score_CK: Tensor, target_C: Tensor, first_K: Tensor) -> Tensor:
         before_BK = equal_BK & (torch.arange(len(first_K), device=first_K.device)[None] < target_B[:, None])
         stranger_BK = first_K[None] != first_K[target_B][:, None]
         more = (before_BK.sum(1), (before_BK & stranger_BK).sum(1), (equal_BK & stranger_BK).sum(1))
-        rank_3C[:, tied_B] += torch.stack(more)
-    return rank_3C.int()
+        rank_4C[:3, tied_B] += torch.stack(more)
+    return rank_4C.int()

@@ -12,6 +12,7 @@ from vlkit import languages as language_table
 from vlkit.data.sources import Subset, open_source
 from vlkit.errors import DataError, UnknownName, VlkitError
 from vlkit.evaluate.class_folders import ClassImages, folder_names, imagenet_folders, numbered_folders
+from vlkit.evaluate.class_names import comparable_tasks
 from vlkit.evaluate.labelsets.files import read_label_set
 from vlkit.evaluate.labelsets.imagenet import english_names, openai_templates
 from vlkit.evaluate.labelsets.label_set import LabelSet
@@ -28,7 +29,10 @@ from vlkit.types import Sample
 
 Task: TypeAlias = ZeroShotTask | RetrievalTask
 SETTINGS = "evaluation.yaml"
-_WRITTEN = ("rows", "answers", "results*.json", "results*.csv", "templates.csv", "report*.html")
+_WRITTEN = (
+    "rows", "answers", "clip_benchmark", "results*.json", "results*.csv", "results.md", "templates.csv", "report*.html",
+    "classnames.json",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,20 @@ def open_suite(suite: spec.SuiteSpec) -> Suite:
         DataError: Files that are missing or wrong.
         UnknownName: A language that is none, or that a task does not have.
     """
-    tasks = tuple(_task(one) for one in suite.tasks)
-    chosen = [suite.languages if one.languages is None else one.languages for one in suite.tasks]
-    return Suite(suite, tasks, tuple(task.choose(tags) for task, tags in zip(tasks, chosen, strict=True)))
+    tasks: list[Task] = []
+    languages: list[tuple[str, ...]] = []
+    for one in suite.tasks:
+        task = _task(one)
+        tags = task.choose(suite.languages if one.languages is None else one.languages)
+        made: list[Task] = [task]
+        if isinstance(task, ZeroShotTask) and isinstance(one, spec.ZeroShotSpec):
+            made = [*comparable_tasks(task, tags, one.comparable)]
+        tasks += made
+        languages += [tags] * len(made)
+    names = [task.name for task in tasks]
+    if taken := [name for name in names if names.count(name) > 1]:
+        raise VlkitError(f"comparable.shared makes a task {taken[0]!r}, which the suite has already; rename that one")
+    return Suite(suite, tuple(tasks), tuple(languages))
 
 
 def _task(task: spec.ZeroShotSpec | spec.RetrievalSpec) -> Task:
@@ -90,6 +105,9 @@ def _task(task: spec.ZeroShotSpec | spec.RetrievalSpec) -> Task:
         images.targets,
         templates=templates,
         tokenizer_languages=told,
+        notice=labels.notice,
+        private=labels.private,
+        known_titles=english_names() if isinstance(task.images, spec.ImageNetImages) else (),
     )
 
 
@@ -139,7 +157,9 @@ def _label_files(paths: Sequence[Path], num_classes: int, folder: Path) -> Label
         read.append(labels)
     names = {tag: one.names[tag] for one in reversed(read) for tag in one.languages}
     order = dict.fromkeys(tag for one in read for tag in one.languages)
-    return LabelSet(read[0].name, num_classes, {tag: names[tag] for tag in order})
+    notice = "\n".join(dict.fromkeys(one.notice for one in read if one.notice))
+    private = any(one.private for one in read)
+    return LabelSet(read[0].name, num_classes, {tag: names[tag] for tag in order}, notice, private=private)
 
 
 def _templates(templates: spec.TemplatesSpec) -> tuple[str, ...] | dict[str, tuple[str, ...]] | None:

@@ -29,6 +29,10 @@ class ZeroShotTask:
             BCP 47 tag (languages left out take the bare name); None takes each language's own (``vlkit.prompts``).
         tokenizer_languages: BCP 47 tag to the one that a tokenizer is told in its place, for tokenizers that mark the
             language of their input and do not know every one.
+        subset_size: Rows also give the accuracy among so many classes, on average over all subsets; 0 for none.
+        notice: Origin and license of the names.
+        private: The license forbids copies of the names: they are written to no file.
+        known_titles: What files and pages call the classes; by default their English names, unless ``private``.
     """
 
     name: str
@@ -37,6 +41,10 @@ class ZeroShotTask:
     targets: Sequence[int] = field(default=())
     templates: tuple[str, ...] | Mapping[str, tuple[str, ...]] | None = ("{}",)
     tokenizer_languages: Mapping[str, str] = field(default_factory=dict)
+    subset_size: int = 0
+    notice: str = ""
+    private: bool = False
+    known_titles: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not self.targets:
@@ -89,16 +97,16 @@ class ZeroShotTask:
     @property
     def digest(self) -> str:
         """Hex digest of the images' keys and of all names, for provenance."""
-        return digest(
-            [
-                self.name,
-                [sample.key for sample in self.samples],
-                list(self.targets),
-                self.names,
-                self.templates,
-                sorted(self.tokenizer_languages.items()),
-            ]
-        )
+        parts = [self.name, [sample.key for sample in self.samples], list(self.targets), self.names, self.templates]
+        parts += [sorted(self.tokenizer_languages.items())] if self.tokenizer_languages else []
+        return digest([*parts, self.subset_size] if self.subset_size else parts)
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """What files and pages may call the classes; empty where nothing may be written."""
+        if self.known_titles or self.private or "en" not in self.names:
+            return tuple(self.known_titles)
+        return tuple(names[0] if names else "" for names in self.names["en"])
 
     def choose(self, languages: Iterable[str] | None) -> tuple[str, ...]:
         """Tags of the languages asked for, in that order and each once; all of the task for None.

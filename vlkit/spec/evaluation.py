@@ -126,6 +126,18 @@ class _Task(Spec):
     Without an entry such a language is an error, never English."""
 
 
+class ComparableSpec(Spec):
+    """Languages name different numbers of classes; what makes their accuracies comparable."""
+
+    size: Annotated[int, Field(ge=2)] | Literal["smallest"] | None = "smallest"
+    """Rows also give the accuracy among so many classes, averaged over all subsets; null leaves it out.
+
+    smallest: as many as the language with the fewest has, where they differ.
+    """
+    shared: bool = False
+    """Run the task a second time, as NAME-shared, on the classes that all its languages name."""
+
+
 class ZeroShotSpec(_Task):
     """Images to be told apart by the names of their classes."""
 
@@ -138,6 +150,8 @@ class ZeroShotSpec(_Task):
     """What names are put into."""
     per_template: bool = False
     """Also score each template alone, in each language (`templates.csv`); nothing is encoded for it."""
+    comparable: ComparableSpec = ComparableSpec()
+    """How accuracies over different numbers of classes are made comparable."""
 
     @model_validator(mode="after")
     def _labels_fit_images(self) -> ZeroShotSpec:

@@ -21,7 +21,7 @@ _IMAGENET = 1000
 _BABEL_NOTICE = (
     "Babel-ImageNet labels (Geigle et al., arXiv 2306.08658) are a processed version of BabelNet v5.2, under the "
     "BabelNet Non-Commercial License (https://babelnet.org/full-license): for non-commercial research only, and not to "
-    "be passed on. vlkit writes no label of it to any file."
+    "be passed on. vlkit writes no label of it to any file, unless it is told that the file is for own use."
 )
 Named = dict[int, tuple[str, ...]]
 
