@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 from PIL.Image import Image
 
@@ -186,7 +186,7 @@ def _tar_members(path: Path, outer: Member | None = None) -> list[Member]:
             refuse_compressed(where, window.read(6))
             rows = [
                 (name, offset + base, length)
-                for name, (offset, length) in tar_members(where, window, problems, size=size)
+                for name, (offset, length) in tar_members(where, cast("IO[bytes]", window), problems, size=size)
             ]
         if problems:
             name, reason = next(iter(problems.items()))

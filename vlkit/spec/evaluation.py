@@ -73,7 +73,7 @@ ImagesSpec = Annotated[BuiltImages | NamedImages, Field(discriminator="kind")]
 
 
 class OwnLabels(Spec):
-    """The names that come with the images: built sets and ObjectNet have theirs, folders their names, ImageNet OpenAI's."""
+    """The names that come with the images: those of built sets, folders and ObjectNet, OpenAI's of ImageNet."""
 
     kind: Literal["own"] = "own"
 
@@ -184,7 +184,33 @@ class CaptionJsonl(_RetrievalSet):
     """Language code -> file."""
 
 
-RetrievalSet = BabelJson | Crossmodal3600 | AlignedLines | CaptionJsonl
+class WitJsonl(_RetrievalSet):
+    """WIT as IGLUE publishes it: one JSON line a caption, whose image has an address and a number."""
+
+    kind: Literal["wit"] = "wit"
+    captions: dict[str, str] = Field(min_length=1)
+    """Language code -> file (`test_da.jsonl`)."""
+    naming: Literal["wit_ix", "image_idx", "url_name", "url_md5", "file"] = "wit_ix"
+    """How files are called, whatever their ending: `wit-test_15`; `57`; the address's last part; its MD5; see names."""
+    names: str | None = None
+    """For naming file: a table (CSV or TSV) of wit_ix or address and file name, or a JSON object of these."""
+
+    @model_validator(mode="after")
+    def _names_of_files(self) -> WitJsonl:
+        if (self.names is None) == (self.naming == "file"):
+            raise ValueError("names: is the file that naming: file takes names from; give both or neither")
+        return self
+
+
+class CaptionParquet(Spec):
+    """Images with captions in parquet files, as WIT is on the Hugging Face hub (mteb/wit): one split a language."""
+
+    kind: Literal["caption_parquet"] = "caption_parquet"
+    captions: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(min_length=1)
+    """Language code -> files with the columns image, image_id and captions."""
+
+
+RetrievalSet = BabelJson | Crossmodal3600 | AlignedLines | CaptionJsonl | WitJsonl | CaptionParquet
 RetrievalSourceSpec = Annotated[
     WebDatasetSource | FolderSource | BuiltSource | RetrievalSet, Field(discriminator="kind")
 ]

@@ -78,7 +78,7 @@ def _parquet_files(root: Path) -> tuple[Path, ...]:
 
 
 def _shard_folder(root: Path) -> Collection | None:
-    """What CLIP_benchmark's own layout holds: ``test/{0..n}.tar`` and ``nshards.txt``, with ``classnames.txt`` above."""
+    """CLIP_benchmark's layout: ``test/{0..n}.tar`` with ``nshards.txt``, and ``classnames.txt`` above."""
     folders = [root, *(root / split for split in _SPLITS)] if root.is_dir() else []
     split = next((folder for folder in folders if (folder / SHARD_COUNT).is_file()), None)
     if split is None:
@@ -114,8 +114,8 @@ def _collect(
     flat = [member.where for member, one, depth in zip(images, parts, depths, strict=True) if len(one) < depth + 2]
     if flat:
         raise DataError(
-            f"{path}: {len(flat)} of {len(images)} images lie in no folder of a class: {some(flat)}; give a labels_file "
-            f"that says of which class each is, or sort them into a folder for each class"
+            f"{path}: {len(flat)} of {len(images)} images lie in no folder of a class: {some(flat)}; give a "
+            f"labels_file that says of which class each is, or sort them into a folder for each class"
         )
     sorted_in = zip(images, parts, depths, strict=True)
     return Collection(

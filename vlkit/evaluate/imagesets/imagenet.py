@@ -143,11 +143,15 @@ def _check_classes(found: Collection, there: set[int], classes: str) -> None:
 
 
 def _check_counts(images: ClassImages, classes: str) -> None:
-    counts = Counter(images.targets)
-    if wanted := _EACH.get(classes):
-        if odd := [f"{wordnet_ids()[number]} ({n})" for number, n in sorted(counts.items()) if n != wanted]:
-            log.warning(
-                "%s: %d of %d classes do not have the %d images that %s has of each: %s; scores are not those of the "
-                "whole set",
-                images.where, len(odd), len(counts), wanted, classes, some(odd),
-            )  # fmt: skip
+    counts, wanted = Counter(images.targets), _EACH.get(classes)
+    odd = [f"{wordnet_ids()[number]} ({count})" for number, count in sorted(counts.items()) if count != wanted]
+    if wanted is not None and odd:
+        log.warning(
+            "%s: %d of %d classes do not have the %d images that %s has of each: %s; scores are not those of all of it",
+            images.where,
+            len(odd),
+            len(counts),
+            wanted,
+            classes,
+            some(odd),
+        )
