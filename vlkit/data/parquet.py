@@ -12,6 +12,7 @@ from typing import Any
 from vlkit.errors import DataError, MissingPackage
 
 _KEPT_GROUPS = 2  # of rows in memory, a hundred images each as the hub writes them
+_KEPT_FOOTERS = 128
 _HUB = b"huggingface"
 
 
@@ -114,10 +115,16 @@ def _row_group(path: Path, column: str, group: int, changed: int) -> Any:
     """The column of one group of rows; ``changed`` makes a file that was written anew another one."""
     parquet = _pyarrow()
     try:
-        with parquet.ParquetFile(path, memory_map=True) as file:
+        footer = _footer(path, changed)  # of many groups it takes longer to read than one of them
+        with parquet.ParquetFile(path, memory_map=True, metadata=footer) as file:
             return file.read_row_group(group, columns=[column])[column]
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path}: row group {group} is damaged ({error}); get the file anew") from None
+
+
+@lru_cache(maxsize=_KEPT_FOOTERS)
+def _footer(path: Path, changed: int) -> Any:
+    return _pyarrow().read_metadata(path)
 
 
 def _pyarrow() -> Any:

@@ -51,7 +51,7 @@ def read_wit(
             name = found.image(record.get(_KEY), where=f"{where}: {_KEY}")
             if name is None:
                 continue
-            if records.setdefault(name, record)[_URL] != record[_URL]:
+            if record[_URL] not in _addresses(records.setdefault(name, record)):
                 found.problem(f"{where}: {name} is {record[_URL]} here and {records[name][_URL]} above")
             texts.setdefault(name, []).append(record[_CAPTION])
         for name, listed in texts.items():
@@ -66,8 +66,10 @@ def _files(
     """The file name of each image that has one."""
     if naming == "file" and names is not None:
         listed = _table(names)
-        both = {key: listed.get(key) or listed.get(record[_URL]) for key, record in records.items()}
-        return {key: file for key, file in both.items() if file}
+        keys = {key: [key, *_addresses(record)] for key, record in records.items()}
+        return {
+            key: listed[one] for key, options in keys.items() if (one := next((o for o in options if o in listed), ""))
+        }
     there: dict[str, str] = {}
     for path in sorted(images.iterdir()) if images.is_dir() else []:
         if path.suffix.lower() in IMAGE_FILES and (first := there.setdefault(path.stem, path.name)) != path.name:
@@ -80,11 +82,18 @@ def _files(
 
 def _stems(record: Mapping[str, Any], naming: Naming) -> list[str]:
     if naming == "url_md5":
-        return [hashlib.md5(record[_URL].encode(), usedforsecurity=False).hexdigest()]
+        return [hashlib.md5(url.encode(), usedforsecurity=False).hexdigest() for url in _addresses(record)]
     if naming == "url_name":
         name = PurePosixPath(urlsplit(record[_URL]).path).name
-        return [PurePosixPath(name).stem, PurePosixPath(unquote(name)).stem]
+        # x.jpg, and x.svg.png of a vector drawing
+        return [stem for one in (name, unquote(name)) for stem in (PurePosixPath(one).stem, one)]
     return [str(record.get(naming))]
+
+
+def _addresses(record: Mapping[str, Any]) -> list[str]:
+    """The address as it stands there, and by the other scheme: lines of one image differ in it."""
+    rest = record[_URL].partition("://")[2]
+    return list(dict.fromkeys([record[_URL], f"https://{rest}", f"http://{rest}"]))
 
 
 def _table(path: Path) -> dict[str, str]:
