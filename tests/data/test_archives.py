@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import zipfile
 from collections.abc import Mapping
@@ -43,6 +44,14 @@ def test_folder_tar_and_zip_hold_the_same(tmp_path: Path) -> None:
     assert names == sorted(FILES)
     for _ in range(2):  # the second time from the cache
         assert content(tmp_path / "x.tar") == FILES
+
+
+def test_a_tar_of_the_same_size_written_anew_is_listed_anew(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar"
+    for time, name in enumerate(("a.png", "b.png"), start=1):
+        path.write_bytes(tar({name: b"1"}))
+        os.utime(path, ns=(time, time))
+        assert [member.name for member in list_members(path)] == [name]
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])

@@ -144,7 +144,7 @@ def parquet(path: Path, rows: Sequence[tuple[str, int, list[Any]]]) -> Path:
 def test_the_hubs_parquet_files(tmp_path: Path) -> None:
     da = parquet(tmp_path / "da.parquet", [("1", 1, ["en"]), ("2", 2, ["to", "tre"]), ("3", 3, [" "])])
     el = [
-        parquet(tmp_path / "el0.parquet", [("2", 2, ["δύο"])]),
+        parquet(tmp_path / "el0.parquet", [("2", 9, ["δύο"])]),
         parquet(tmp_path / "el1.parquet", [("4", 4, ["τέσσερα"])]),
     ]
     samples = read_caption_parquet({"da": [da], "el": el})
