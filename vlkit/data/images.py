@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,27 @@ class LazyImage:
         except OSError as error:
             raise DataError(f"cannot read image {self.name}: {_reason(error)}") from error
         return open_image(raw, draft_size=draft_size, name=self.name)
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """An image whose encoded bytes take more than a look into a file, decoded when called for.
+
+    Args:
+        read: Gives the bytes.
+        name: What to call the image in errors.
+    """
+
+    read: Callable[[], bytes]
+    name: str
+
+    def __call__(self) -> Image.Image:
+        """The RGB image; see open_image."""
+        try:
+            raw = self.read()
+        except OSError as error:
+            raise DataError(f"cannot read image {self.name}: {_reason(error)}") from error
+        return open_image(raw, name=self.name)
 
 
 def read_span(path: Path, span: tuple[int, int]) -> bytes:

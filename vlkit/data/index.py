@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from vlkit import files
 from vlkit.data.captions import CaptionError, parse_captions
@@ -75,10 +75,10 @@ def scan(path: Path, *, language: str | None) -> ShardIndex:
     """Reads the headers and captions of a shard; see read_index."""
     index = ShardIndex()
     with path.open("rb") as stream:
-        _refuse_compressed(path, stream.read(6))
+        refuse_compressed(path, stream.read(6))
         members: dict[str, Span] = {}
         current = ""
-        for name, span in _members(path, stream, index.problems):
+        for name, span in tar_members(path, stream, index.problems, size=path.stat().st_size):
             key, suffix = _split_name(name)
             if key is None:
                 continue
@@ -91,14 +91,20 @@ def scan(path: Path, *, language: str | None) -> ShardIndex:
     return index
 
 
-def _refuse_compressed(path: Path, magic: bytes) -> None:
+def refuse_compressed(path: Path, magic: bytes) -> None:
+    """Raises DataError where the first six bytes of a file are those of gzip, zstd, bzip2 or xz."""
     if magic[:2] == b"\x1f\x8b" or magic[:4] == b"\x28\xb5\x2f\xfd" or magic[:3] == b"BZh" or magic == b"\xfd7zXZ\x00":
         raise DataError(f"{path}: a compressed tar cannot be read at random places; unpack it to a plain .tar first")
 
 
-def _members(path: Path, stream: BinaryIO, problems: dict[str, str]) -> Iterator[tuple[str, Span]]:
-    """Regular files in order; a shard that breaks off is noted in ``problems`` and read up to there."""
-    size = path.stat().st_size
+def tar_members(path: Path, stream: IO[bytes], problems: dict[str, str], *, size: int) -> Iterator[tuple[str, Span]]:
+    """Names and places of a tar's regular files in order; ``path`` is what it is called in errors.
+
+    A tar that breaks off is noted in ``problems`` (name -> reason) and read up to there.
+
+    Raises:
+        DataError: Not a tar.
+    """
     if size == 0:
         problems[path.name] = "the shard is empty (0 bytes)"
         return
@@ -123,7 +129,7 @@ def _members(path: Path, stream: BinaryIO, problems: dict[str, str]) -> Iterator
         problems[path.name] = f"the shard breaks off: {error}"
 
 
-def _only_zeros(stream: BinaryIO, offset: int, size: int) -> bool:
+def _only_zeros(stream: IO[bytes], offset: int, size: int) -> bool:
     stream.seek(offset)
     return not any(stream.read(size))
 

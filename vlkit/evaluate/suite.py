@@ -10,12 +10,10 @@ from typing import TypeAlias
 
 from vlkit import languages as language_table
 from vlkit.data.sources import Subset, open_source
-from vlkit.errors import DataError, UnknownName, VlkitError
-from vlkit.evaluate.class_folders import ClassImages, folder_names, imagenet_folders, numbered_folders
+from vlkit.errors import UnknownName, VlkitError
 from vlkit.evaluate.class_names import comparable_tasks
-from vlkit.evaluate.labelsets.files import read_label_set
-from vlkit.evaluate.labelsets.imagenet import english_names, openai_templates
-from vlkit.evaluate.labelsets.label_set import LabelSet
+from vlkit.evaluate.imagesets.open import open_images
+from vlkit.evaluate.labelsets.imagenet import openai_templates
 from vlkit.evaluate.labelsets.templates import read_templates
 from vlkit.evaluate.retrieval_sets.open import open_retrieval_set
 from vlkit.evaluate.retrieval_task import RetrievalTask
@@ -97,7 +95,7 @@ def _task(task: spec.ZeroShotSpec | spec.RetrievalSpec) -> Task:
         source = open_source(BuiltSource(name=task.images.name, image_size=task.images.image_size))
         split = None if task.images.split == "all" else task.images.split
         return replace(captioned_task(task.name, source, split=split), templates=templates, tokenizer_languages=told)
-    images, labels = _named_classes(task.images, task.labels)
+    images, labels = open_images(task.images, task.labels)
     return ZeroShotTask(
         task.name,
         images.samples,
@@ -107,7 +105,7 @@ def _task(task: spec.ZeroShotSpec | spec.RetrievalSpec) -> Task:
         tokenizer_languages=told,
         notice=labels.notice,
         private=labels.private,
-        known_titles=english_names() if isinstance(task.images, spec.ImageNetImages) else (),
+        known_titles=() if isinstance(task.images, spec.FolderImages) and not labels.private else images.class_names,
     )
 
 
@@ -125,41 +123,6 @@ def _captioned(task: spec.RetrievalSpec) -> Sequence[Sample]:
             raise UnknownName(f"split in the data of task {task.name}", task.split, allowed=splits)
         source = Subset(source, [index for index, meta in enumerate(metas) if meta.split == task.split])
     return [source[index] for index in range(len(source))]
-
-
-def _named_classes(
-    images: spec.FolderImages | spec.ImageNetImages, labels: spec.OwnLabels | spec.LabelFiles
-) -> tuple[ClassImages, LabelSet]:
-    folder = Path(images.path).expanduser()
-    if isinstance(images, spec.ImageNetImages):
-        found = imagenet_folders(folder, classes=images.classes)
-        named, language = list(english_names()), "en"
-    else:
-        found = numbered_folders(folder)
-        named, language = [name.replace("_", " ") for name in folder_names(folder)], images.language
-    if isinstance(labels, spec.LabelFiles):
-        names = _label_files([Path(path).expanduser() for path in labels.paths], found.num_classes, folder)
-    else:
-        own = {language_table.normalize(language): {number: (name,) for number, name in enumerate(named)}}
-        names = LabelSet("own", found.num_classes, own)
-    return found, names.subset(found.present)
-
-
-def _label_files(paths: Sequence[Path], num_classes: int, folder: Path) -> LabelSet:
-    read = []
-    for path in paths:
-        labels = read_label_set(path, num_classes=num_classes)
-        if labels.num_classes != num_classes:
-            raise DataError(
-                f"label file {path} is for {labels.num_classes} classes, but {folder} has {num_classes}; "
-                f"take a file for these classes, or images of kind imagenet"
-            )
-        read.append(labels)
-    names = {tag: one.names[tag] for one in reversed(read) for tag in one.languages}
-    order = dict.fromkeys(tag for one in read for tag in one.languages)
-    notice = "\n".join(dict.fromkeys(one.notice for one in read if one.notice))
-    private = any(one.private for one in read)
-    return LabelSet(read[0].name, num_classes, {tag: names[tag] for tag in order}, notice, private=private)
 
 
 def _templates(templates: spec.TemplatesSpec) -> tuple[str, ...] | dict[str, tuple[str, ...]] | None:

@@ -97,9 +97,9 @@ class ZeroShotTask:
     @property
     def digest(self) -> str:
         """Hex digest of the images' keys and of all names, for provenance."""
-        parts = [self.name, [sample.key for sample in self.samples], list(self.targets), self.names, self.templates]
-        parts += [sorted(self.tokenizer_languages.items())] if self.tokenizer_languages else []
-        return digest([*parts, self.subset_size] if self.subset_size else parts)
+        keys, told = [sample.key for sample in self.samples], sorted(self.tokenizer_languages.items())
+        more = [*([told] if told else []), *([self.subset_size] if self.subset_size else [])]
+        return digest([self.name, keys, list(self.targets), self.names, self.templates, *more])
 
     @property
     def titles(self) -> tuple[str, ...]:

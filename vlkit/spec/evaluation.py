@@ -29,33 +29,51 @@ class BuiltImages(Spec):
         return self
 
 
-class FolderImages(Spec):
-    """A folder with one folder of images for each class; classes are numbered in the order of the folders' names."""
+class _ImageFiles(Spec):
+    """Images in any form: what a path holds is found out by looking."""
+
+    path: str
+    """A folder, tar or zip with a folder for each class; WebDataset shards; parquet files; or a pattern of files."""
+    labels_file: str | None = None
+    """For images without folders: a file that says of which class each is."""
+
+
+class FolderImages(_ImageFiles):
+    """Images of any classes, numbered by the data set itself or else in the order of their folders' names."""
 
     kind: Literal["folder"] = "folder"
-    path: str
-    """The folder."""
     language: str = "en"
     """BCP 47 tag of the folders' names, which name the classes where no label file does ("polar_bear": polar bear)."""
 
 
-class ImageNetImages(Spec):
-    """ImageNet-1k or a set with its classes: one folder a class, named by WordNet id (n01440764) or number (0..999)."""
+class ImageNetImages(_ImageFiles):
+    """ImageNet-1k or a set with its classes, called by WordNet id (n01440764) or number (0..999)."""
 
     kind: Literal["imagenet"] = "imagenet"
-    path: str
-    """The folder that holds the folders of the classes."""
     classes: Literal["imagenet-1k", "imagenet-v2", "imagenet-sketch", "imagenet-a", "imagenet-r", "present"] = (
         "imagenet-1k"
     )
     """Whose classes are told apart; each must have images. present: those that have any."""
 
 
-ImagesSpec = Annotated[BuiltImages | FolderImages | ImageNetImages, Field(discriminator="kind")]
+class ObjectNetImages(Spec):
+    """ObjectNet's objects that are ImageNet classes (113), each told apart by the names of all its ImageNet classes."""
+
+    kind: Literal["objectnet"] = "objectnet"
+    path: str
+    """The release's folder, or its folder of images."""
+    mappings: str | None = None
+    """The folder of objectnet_to_imagenet_1k.json and folder_to_objectnet_label.json; null: mappings of the release."""
+    border: int = Field(default=2, ge=0, le=16)
+    """Pixels to cut off on each side; the release marks its images with a red border, to be removed before use."""
+
+
+NamedImages = FolderImages | ImageNetImages | ObjectNetImages
+ImagesSpec = Annotated[BuiltImages | NamedImages, Field(discriminator="kind")]
 
 
 class OwnLabels(Spec):
-    """The names that come with the images: built sets have theirs, folders their names, ImageNet OpenAI's English."""
+    """The names that come with the images: those of built sets, folders and ObjectNet, OpenAI's of ImageNet."""
 
     kind: Literal["own"] = "own"
 
@@ -201,7 +219,33 @@ class CaptionJsonl(_RetrievalSet):
     """Language code -> file."""
 
 
-RetrievalSet = BabelJson | Crossmodal3600 | AlignedLines | CaptionJsonl
+class WitJsonl(_RetrievalSet):
+    """WIT as IGLUE publishes it: one JSON line a caption, whose image has an address and a number."""
+
+    kind: Literal["wit"] = "wit"
+    captions: dict[str, str] = Field(min_length=1)
+    """Language code -> file (`test_da.jsonl`)."""
+    naming: Literal["wit_ix", "image_idx", "url_name", "url_md5", "file"] = "wit_ix"
+    """How files are called, whatever their ending: `wit-test_15`; `57`; the address's last part; its MD5; see names."""
+    names: str | None = None
+    """For naming file: a table (CSV or TSV) of wit_ix or address and file name, or a JSON object of these."""
+
+    @model_validator(mode="after")
+    def _names_of_files(self) -> WitJsonl:
+        if (self.names is None) == (self.naming == "file"):
+            raise ValueError("names: is the file that naming: file takes names from; give both or neither")
+        return self
+
+
+class CaptionParquet(Spec):
+    """Images with captions in parquet files, as WIT is on the Hugging Face hub (mteb/wit): one split a language."""
+
+    kind: Literal["caption_parquet"] = "caption_parquet"
+    captions: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(min_length=1)
+    """Language code -> files with the columns image, image_id and captions."""
+
+
+RetrievalSet = BabelJson | Crossmodal3600 | AlignedLines | CaptionJsonl | WitJsonl | CaptionParquet
 RetrievalSourceSpec = Annotated[
     WebDatasetSource | FolderSource | BuiltSource | RetrievalSet, Field(discriminator="kind")
 ]

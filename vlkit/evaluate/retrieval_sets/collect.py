@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from PIL.Image import Image
 
 from vlkit import languages
 from vlkit.data.images import LazyImage
@@ -72,31 +74,39 @@ class Collector:
         elif texts:
             self._captions[name][tag] = tuple(texts)
 
-    def samples(self, images: Path) -> tuple[Sample, ...]:
+    def samples(self, images: Path, files: Mapping[str, str] | None = None) -> tuple[Sample, ...]:
         """The images with their captions.
 
         Args:
             images: The folder that names are relative to.
+            files: The file of each image in that folder, where it is not called as the image is; what is not in it is
+                missing.
 
         Raises:
             DataError: Problems have been noted, no captions, an image without any, or images that are not there.
         """
+        self._check()
+        if not images.is_dir():
+            raise DataError(f"{images}: no such folder of images; images names the folder that {self.where} speaks of")
+        paths = {name: images / file for name in self._captions if (file := name if files is None else files.get(name))}
+        if missing := [name for name in self._captions if name not in paths or not paths[name].is_file()]:
+            raise DataError(
+                f"{images}: {some(missing)} of {len(self._captions)} images of {self.where} are not there; "
+                f"names are relative to this folder"
+            )
+        return self.samples_of({name: LazyImage(path, str(path)) for name, path in paths.items()})
+
+    def samples_of(self, images: Mapping[str, Callable[[], Image]]) -> tuple[Sample, ...]:
+        """The same for images that lie elsewhere than in files of their own: by name, what decodes each."""
+        self._check()
+        return tuple(Sample(name, images[name], captions, split=_SPLIT) for name, captions in self._captions.items())
+
+    def _check(self) -> None:
         raise_all(self._problems, where=str(self.where))
         if not any(self._captions.values()):
             raise DataError(f"{self.where}: there are no captions")
         if bare := [name for name, captions in self._captions.items() if not captions]:
             raise DataError(f"{self.where}: {some(bare)} of {len(self._captions)} images without a caption")
-        if not images.is_dir():
-            raise DataError(f"{images}: no such folder of images; images names the folder that {self.where} speaks of")
-        if missing := [name for name in self._captions if not (images / name).is_file()]:
-            raise DataError(
-                f"{images}: {some(missing)} of {len(self._captions)} images of {self.where} are not there; "
-                f"names are relative to this folder"
-            )
-        return tuple(
-            Sample(name, LazyImage(images / name, str(images / name)), captions, split=_SPLIT)
-            for name, captions in self._captions.items()
-        )
 
 
 def some(names: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vlkit.evaluate.retrieval_sets import readers
+from vlkit.evaluate.retrieval_sets import readers, wit
 from vlkit.spec import evaluation as spec
 from vlkit.types import Sample
 
@@ -15,7 +15,15 @@ def open_retrieval_set(source: spec.RetrievalSet) -> tuple[Sample, ...]:
     Raises:
         DataError: Files that are missing or wrong.
     """
+    if isinstance(source, spec.CaptionParquet):
+        return wit.read_caption_parquet(
+            {code: [_path(path) for path in paths] for code, paths in source.captions.items()}
+        )
     images = _path(source.images)
+    if isinstance(source, spec.WitJsonl):
+        files = {code: _path(path) for code, path in source.captions.items()}
+        names = None if source.names is None else _path(source.names)
+        return wit.read_wit(files, images, naming=source.naming, names=names)
     if isinstance(source, spec.BabelJson):
         return readers.read_babel_json(_path(source.path), images)
     if isinstance(source, spec.Crossmodal3600):

@@ -1,0 +1,138 @@
+"""Parquet files as the Hugging Face hub has them: images in a column, read by row group."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from vlkit.errors import DataError, MissingPackage
+
+_KEPT_GROUPS = 2  # of rows in memory, a hundred images each as the hub writes them
+_KEPT_FOOTERS = 128
+_HUB = b"huggingface"
+_reading = Lock()  # of threads that want rows of one group the first reads it for all
+
+
+@dataclass(frozen=True)
+class ParquetCell:
+    """The bytes of the image in one row: those of ``column.bytes``."""
+
+    path: Path
+    column: str
+    group: int
+    row: int
+
+    def __call__(self) -> bytes:
+        """The encoded image.
+
+        Raises:
+            DataError: The cell is empty, or the file damaged.
+        """
+        status = self.path.stat()
+        with _reading:
+            cells = _row_group(self.path, self.column, self.group, status.st_mtime_ns)
+        value = cells[self.row].as_py()
+        raw = value.get("bytes") if isinstance(value, Mapping) else value
+        if not raw:
+            raise DataError(
+                f"{self.path}: row {self.row} of group {self.group} holds no image, only {str(value)[:60]!r}"
+            )
+        return bytes(raw)
+
+
+@dataclass(frozen=True)
+class ParquetRows:
+    """All rows of a file but for the images.
+
+    Attributes:
+        columns: Values by name; ``COLUMN.path`` for the names of images where they are known.
+        cells: The image of each row.
+        features: What the hub says of each column, by name (``{"label": {"names": [...], "_type": "ClassLabel"}}``).
+    """
+
+    columns: Mapping[str, Sequence[Any]]
+    cells: tuple[ParquetCell, ...]
+    features: Mapping[str, Any]
+
+
+def read_rows(path: Path, *, images: Sequence[str], columns: Sequence[Sequence[str]]) -> ParquetRows:
+    """Reads a file's columns; images are left where they are.
+
+    Args:
+        path: A parquet file.
+        images: Names that the column of images may have.
+        columns: For each further column, the names that it may have; the first one is what it is called here.
+
+    Raises:
+        MissingPackage: pyarrow is not installed.
+        DataError: Missing, damaged, or without one of the columns.
+    """
+    parquet = _pyarrow()
+    if not path.is_file():
+        raise DataError(f"{path}: no such parquet file")
+    try:
+        with parquet.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            image = _column(path, schema.names, images)
+            found = {names[0]: _column(path, schema.names, names) for names in columns}
+            nested = str(schema.field(image).type).startswith("struct")
+            paths = [f"{image}.path"] if nested and "path" in [one.name for one in schema.field(image).type] else []
+            table = file.read(columns=[*found.values(), *paths])
+            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+            metadata = schema.metadata or {}
+    except OSError as error:  # pyarrow's ArrowInvalid is a ValueError, its reading errors are OSErrors
+        raise DataError(f"cannot read {path}: {error}") from None
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"cannot read {path}: not a whole parquet file ({error}); get it anew") from None
+    values = {name: table[column].to_pylist() for name, column in found.items()}
+    if paths:
+        values[f"{images[0]}.path"] = [(one or {}).get("path") for one in table[image].to_pylist()]
+    cells = tuple(ParquetCell(path, image, group, row) for group, size in enumerate(sizes) for row in range(size))
+    return ParquetRows(values, cells, _features(metadata.get(_HUB), found))
+
+
+def _column(path: Path, there: Sequence[str], wanted: Sequence[str]) -> str:
+    name = next((one for one in wanted if one in there), None)
+    if name is None:
+        raise DataError(f"{path}: no column {' or '.join(map(repr, wanted))}; there are: {', '.join(there)}")
+    return name
+
+
+def _features(raw: bytes | None, found: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        features = json.loads(raw or b"{}")["info"]["features"]
+        return {name: features[column] for name, column in found.items() if column in features}
+    except (ValueError, KeyError, TypeError):
+        return {}  # written by something else than the hub's tools
+
+
+@lru_cache(maxsize=_KEPT_GROUPS)
+def _row_group(path: Path, column: str, group: int, changed: int) -> Any:
+    """The column of one group of rows; ``changed`` makes a file that was written anew another one."""
+    parquet = _pyarrow()
+    try:
+        footer = _footer(path, changed)  # of many groups it takes longer to read than one of them
+        with parquet.ParquetFile(path, memory_map=True, metadata=footer) as file:
+            return file.read_row_group(group, columns=[column])[column]
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}: row group {group} is damaged ({error}); get the file anew") from None
+
+
+@lru_cache(maxsize=_KEPT_FOOTERS)
+def _footer(path: Path, changed: int) -> Any:
+    return _pyarrow().read_metadata(path)
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise MissingPackage("pyarrow", purpose="reading parquet files", extra="parquet") from None
+    return pyarrow.parquet

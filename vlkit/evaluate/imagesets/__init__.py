@@ -1,0 +1,1 @@
+"""Images of classes in the forms people have them: folders, tars, zips, parquet files, WebDataset shards."""

@@ -1,0 +1,156 @@
+"""What every form of an image set is read into, and the classes made of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from PIL.Image import Image
+
+from vlkit.errors import DataError
+from vlkit.types import Sample
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """One image.
+
+    Attributes:
+        label: Its class as written there: a folder's name or a WordNet id; an int where classes are numbered.
+        name: What it is called within its class; images of a class are ordered by it.
+        image: Decodes it.
+        where: File and member, for errors.
+    """
+
+    label: str | int
+    name: str
+    image: Callable[[], Image]
+    where: str
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The images of one data set, in any order.
+
+    Attributes:
+        where: The file or folder, for errors.
+        images: At least one; all labels are texts, or all are numbers.
+        names: What the data set itself calls its classes 0, 1, ...; empty where it does not say.
+    """
+
+    where: str
+    images: tuple[LabelledImage, ...]
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.images:
+            raise DataError(f"{self.where}: no image")
+        kinds = Counter(type(image.label) for image in self.images)
+        if len(kinds) > 1:
+            rare = kinds.most_common()[-1][0]
+            odd = next(image for image in self.images if type(image.label) is rare)
+            raise DataError(f"{odd.where}: label {odd.label!r}, where others are {kinds.most_common(1)[0][0].__name__}")
+
+    @property
+    def labels(self) -> list[str | int]:
+        """The different labels, sorted."""
+        return sorted({image.label for image in self.images}, key=lambda label: (isinstance(label, str), label))
+
+
+@dataclass(frozen=True)
+class ClassImages:
+    """N images of K classes.
+
+    Attributes:
+        where: The file or folder, for errors.
+        samples: The images, class by class, in each by name.
+        targets: Class of each, 0..K-1.
+        num_classes: K; classes may have no images.
+        class_names: What the data set itself calls its K classes; empty where it only numbers them.
+    """
+
+    where: str
+    samples: tuple[Sample, ...]
+    targets: tuple[int, ...]
+    num_classes: int
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def present(self) -> tuple[int, ...]:
+        """The classes that have images, ascending."""
+        return tuple(sorted(set(self.targets)))
+
+
+def sort_into_classes(
+    found: Collection,
+    number_of: Callable[[LabelledImage], int],
+    *,
+    num_classes: int,
+    keys: Sequence[str],
+    class_names: Sequence[str] = (),
+) -> ClassImages:
+    """The images of a collection in the order that all forms of a set share: by class, then by name.
+
+    Args:
+        found: The collection.
+        number_of: The class of an image, 0..num_classes-1; images of a number below 0 are left out.
+        num_classes: K.
+        keys: What a class is called in the keys of its samples (``KEY/NAME``), K of them.
+        class_names: See ClassImages.
+
+    Raises:
+        DataError: Two images of one class with the same name.
+    """
+    numbered = [(number_of(image), image) for image in found.images]
+    numbered = sorted((pair for pair in numbered if pair[0] >= 0), key=lambda pair: (pair[0], pair[1].name))
+    samples = [
+        Sample(f"{keys[number]}/{image.name}", image.image, {}, concept=keys[number], split="test")
+        for number, image in numbered
+    ]
+    key, count = Counter(sample.key for sample in samples).most_common(1)[0]
+    if count > 1:
+        twice = [image.where for (_, image), sample in zip(numbered, samples, strict=True) if sample.key == key]
+        raise DataError(f"{found.where}: the image {key} is there {count} times: {some(twice)}")
+    return ClassImages(
+        found.where, tuple(samples), tuple(number for number, _ in numbered), num_classes, tuple(class_names)
+    )
+
+
+def any_classes(found: Collection) -> ClassImages:
+    """The classes of any image set: numbered by it, or else in the order of their names.
+
+    Raises:
+        DataError: A number that its list of names does not reach, or below 0.
+    """
+    if isinstance(found.labels[0], str):
+        place = {str(label): number for number, label in enumerate(found.labels)}
+        names = tuple(place)
+        return sort_into_classes(
+            found, lambda image: place[str(image.label)], num_classes=len(names), keys=names, class_names=names
+        )
+    highest = len(found.names) - 1 if found.names else max(int(label) for label in found.labels)
+    for image in found.images:
+        if not 0 <= int(image.label) <= highest:
+            said = f"the classes are 0 to {highest}" if found.names else "classes are numbered from 0 on"
+            raise DataError(f"{image.where}: label {image.label} is out of range; {said}")
+    names = found.names
+    keys = names if len(set(names)) == len(names) > 0 else tuple(str(number) for number in range(highest + 1))
+    return sort_into_classes(
+        found, lambda image: int(image.label), num_classes=highest + 1, keys=keys, class_names=names
+    )
+
+
+def relabelled(found: Collection, labels: Sequence[str]) -> Collection:
+    """The same images with other labels."""
+    images = [replace(image, label=label) for image, label in zip(found.images, labels, strict=True)]
+    return replace(found, images=tuple(images))
+
+
+def some(names: Iterable[object]) -> str:
+    """The first few names, and how many more there are."""
+    listed = [str(name) for name in names]
+    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+    return ", ".join(listed[:_SHOWN]) + more
