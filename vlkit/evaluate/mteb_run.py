@@ -17,6 +17,7 @@ from vlkit.progress import track
 from vlkit.types import ImageTextModel
 
 _MODALITIES = frozenset(("text", "image"))
+_DIGITS = 6  # as in mteb's files: a score read back is the same
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class MtebRow:
         split: For example ``test``.
         metric: The task's main metric.
         score: Its value: a share or a correlation, in -1..1; None where mteb gives none.
-        metrics: All numbers that mteb gives, under its names.
+        metrics: All numbers that mteb gives, under its names, rounded to 6 digits.
     """
 
     task: str
@@ -87,42 +88,43 @@ def evaluate_mteb(
             or results that are there already.
     """
     require_mteb()
-    import mteb
-
     chosen = choose_tasks(tasks, languages)
     wrapped = MtebModel(model, name)
-    cache, known = None, {task.metadata.name: False for task in chosen}
+    cache, finished = None, set()
     if folder is not None:
         cache = _results(Path(folder), wrapped)
-        known = {task.metadata.name: _finished(cache, wrapped, task, resume, overwrite) for task in chosen}
+        finished = {task.metadata.name for task in chosen if _finished(cache, wrapped, task, resume, overwrite)}
+    settings = {
+        "cache": cache,
+        "overwrite_strategy": "always" if overwrite else "only-missing",
+        "encode_kwargs": {"batch_size": batch_size, "show_progress_bar": not quiet},
+    }
     rows: list[MtebRow] = []
-    missing = [task for task in chosen if not known[task.metadata.name]]
     with _hub_or_cache() as barred:
+        missing = [task for task in chosen if task.metadata.name not in finished]
         if barred:
             _load(missing, barred)
         for task in track(chosen, "mteb tasks", unit="tasks", quiet=quiet):
-            if not known[task.metadata.name]:
+            if task in missing:
                 _load([task], barred)
-            result = mteb.evaluate(
-                wrapped,
-                task,
-                co2_tracker=False,
-                cache=cache,
-                overwrite_strategy="always" if overwrite else "only-missing",
-                encode_kwargs={"batch_size": batch_size, "show_progress_bar": not quiet},
-                show_progress_bar=False,
-            )
-            rows += [row for found in result.task_results for row in _rows(task, found)]
-            for leaf in _leaves(task):
-                if leaf.data_loaded:
-                    leaf.unload_data()
+            rows += _run(wrapped, task, settings)
     return tuple(rows)
 
 
-def choose_tasks(tasks: Sequence[Any], languages: Iterable[str] | None = None) -> list[Any]:
-    """mteb's task objects of these names, with the subsets that are of these languages alone.
+def _run(wrapped: MtebModel, task: Any, settings: Mapping[str, Any]) -> list[MtebRow]:
+    import mteb
 
-    A task that was named must have one of the languages; those of a benchmark that have none are left out.
+    result = mteb.evaluate(wrapped, task, co2_tracker=False, show_progress_bar=False, **settings)
+    for leaf in _leaves(task):
+        if leaf.data_loaded:
+            leaf.unload_data()
+    return [row for found in result.task_results for row in _rows(task, found)]
+
+
+def choose_tasks(tasks: Sequence[Any], languages: Iterable[str] | None = None) -> list[Any]:
+    """The task objects of mteb with these names, and of each the subsets that are of no other language than these.
+
+    A task that was named must have such a subset; those of a benchmark that have none are left out.
 
     Raises:
         UnknownName: No such task, benchmark or language.
@@ -154,8 +156,8 @@ def choose_tasks(tasks: Sequence[Any], languages: Iterable[str] | None = None) -
     had = set().union(*(subset_languages(task.metadata, each) for task in chosen.values() for each in task.hf_subsets))
     if wanted is not None and (lacking := wanted - had):
         raise VlkitError(
-            f"no task has a subset for {_listed(lacking)} with no other language than {_listed(wanted)}; leave it out of "
-            f"languages"
+            f"no task has a subset for {_listed(lacking)} with no other language than {_listed(wanted)}; leave it out "
+            f"of languages"
         )
     return list(chosen.values())
 
@@ -263,8 +265,8 @@ def _finished(cache: Any, wrapped: MtebModel, task: Any, resume: bool, overwrite
         return False
     if not resume:
         raise VlkitError(
-            f"{cache.cache_path} holds results of {wrapped.mteb_model_meta.name} on {task.metadata.name}; --resume runs "
-            f"what is missing, --overwrite replaces them"
+            f"{cache.cache_path} holds results of {wrapped.mteb_model_meta.name} on {task.metadata.name}; --resume "
+            f"runs what is missing, --overwrite replaces them"
         )
     return not found.get_missing_evaluations(task)
 
@@ -272,12 +274,10 @@ def _finished(cache: Any, wrapped: MtebModel, task: Any, resume: bool, overwrite
 def _rows(task: Any, result: Any) -> Iterator[MtebRow]:
     meta = task.metadata
     for split, scores in result.scores.items():
-        for score in scores:
-            subset = score["hf_subset"]
-            if subset not in task.hf_subsets:
-                continue  # of an earlier run with other languages
-            main = score["main_score"]
-            numbers = {key: float(value) for key, value in score.items() if _is_number(value)}
+        by_subset = {score["hf_subset"]: score for score in scores}
+        for subset in task.hf_subsets:  # the file may hold others, of an earlier run with other languages
+            score = by_subset[subset]
+            numbers = {key: round(float(value), _DIGITS) for key, value in score.items() if _is_number(value)}
             yield MtebRow(
                 task=meta.name,
                 type=meta.type,
@@ -285,7 +285,7 @@ def _rows(task: Any, result: Any) -> Iterator[MtebRow]:
                 language=subset_language(meta, subset),
                 split=split,
                 metric=meta.main_score,
-                score=float(main) if _is_number(main) else None,
+                score=numbers.get("main_score"),
                 metrics={key: value for key, value in numbers.items() if key != "main_score"},
             )
 
