@@ -1,4 +1,4 @@
-"""Tasks for mteb that need no data set, and a data set where mteb's readers look for one; mteb is imported when used."""
+"""Tasks for mteb that need no data set, and a data set where its readers look for one; mteb is imported when used."""
 
 from __future__ import annotations
 
