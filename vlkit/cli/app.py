@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "classify": ("vlkit.cli.classify:classify", "Sort images by labels in any language, without training."),
     "data": ("vlkit.cli.data:app", "Build and inspect data sets."),
     "eval": ("vlkit.cli.eval:evaluate", "Evaluate a model on a suite of tasks, in many languages."),
+    "mteb": ("vlkit.cli.mteb:mteb", "Run tasks of mteb (MTEB, MIEB) on a model, by language."),
     "compare": ("vlkit.cli.compare:compare", "Compare two evaluations, language by language."),
     "correlate": (
         "vlkit.cli.correlate:correlate",
