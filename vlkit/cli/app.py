@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("vlkit.cli.data:app", "Build and inspect data sets."),
     "eval": ("vlkit.cli.eval:evaluate", "Evaluate a model on a suite of tasks, in many languages."),
     "compare": ("vlkit.cli.compare:compare", "Compare two evaluations, language by language."),
+    "align": ("vlkit.cli.align:align", "Score how well a model aligns languages, from parallel texts."),
     "labels": ("vlkit.cli.labels:app", "Build and check class names in many languages."),
     "export": ("vlkit.cli.export:export", "Write a model for open_clip or transformers, and compare it there."),
     "list": ("vlkit.cli.list:list_names", "List models, encoders, recipes, suites, languages, objectives or heads."),
