@@ -14,7 +14,7 @@ _IMAGE_SCORES = ("mexa", "p1_image_to_text", "p1_text_to_image", "english_swap")
 
 
 def correlate_with(alignment: Alignment, results: Results, *, seed: int = 0) -> tuple[CorrelationRow, ...]:
-    """Each alignment score that differs between languages, with zero-shot top-1 of each variant and task.
+    """Each alignment score that has three values or more over languages, with zero-shot top-1 of each variant and task.
 
     Only languages that both have are used. MEXA's prediction of a task score (pooled MEXA times the score in English)
     is the same number for every language but for a factor, and so correlates as MEXA does.
@@ -35,7 +35,7 @@ def correlate_with(alignment: Alignment, results: Results, *, seed: int = 0) -> 
                 accuracy = {tag: row.acc1 for tag, row in results.of(variant, task=task).items()}
                 tags = [tag for tag, value in by_language.items() if tag in accuracy and math.isfinite(value)]
                 most = max(most, len(tags))
-                if len(tags) >= 3 and len({by_language[tag] for tag in tags}) > 1:
+                if len({by_language[tag] for tag in tags}) >= 3:  # two values are two groups, no line
                     found.append(_row(name, variant, task, [(by_language[tag], accuracy[tag]) for tag in tags], seed))
     if most < 3:
         theirs, ours = ", ".join(results.languages) or "none", ", ".join(row.language for row in alignment.languages)
