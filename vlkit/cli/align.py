@@ -15,7 +15,9 @@ from vlkit.errors import VlkitError
 
 if TYPE_CHECKING:
     from vlkit.evaluate.alignment.outcome import Alignment
+    from vlkit.evaluate.alignment.texts import ParallelTexts
     from vlkit.evaluate.results import Results
+    from vlkit.types import Sample
 
 _COLUMNS = {
     "mexa_mean": ("MEXA mean", 100),
@@ -64,43 +66,53 @@ def align(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Score how well a model aligns languages, from parallel texts: MEXA, Language Ranker, bitext retrieval."""
-    # what can be wrong is looked at before a model is loaded
     wanted = _listed(languages)
+    results = None if against is None else _results(against)
+    lines, samples = _open(texts, images, pivot=pivot, languages=wanted, limit=limit)  # before a model is loaded
     with collector_off():
-        from vlkit.evaluate.alignment.images import open_images
         from vlkit.evaluate.alignment.run import align as run
-        from vlkit.evaluate.alignment.texts import open_texts
         from vlkit.evaluate.alignment.towers import open_text
 
-    results = None if against is None else _results(against)
-    parallel = open_texts(texts, pivot=pivot, languages=wanted)
-    samples = open_images(images, parallel) if images else ()
-    parallel = parallel.first(limit)
-    parallel.choose(wanted)
-    with collector_off():
         loaded = open_text(model, device=_device(device))
     if loaded.note:
         err().print(f"note: {loaded.note}", markup=False)
+    name = model_name(model)
     found = run(
         loaded,
-        parallel,
-        name=model_name(model),
+        lines,
+        name=name,
         languages=wanted,
         score=score,
         pooling=pooling,
-        images=samples[: len(parallel.keys)],
+        images=samples,
         batch_size=batch_size,
     )
+    _end(found, results, folder or Path("runs/align") / name, as_json=as_json)
+
+
+def _open(
+    texts: str, images: str, *, pivot: str, languages: list[str] | None, limit: int | None
+) -> tuple[ParallelTexts, tuple[Sample, ...]]:
+    with collector_off():
+        from vlkit.evaluate.alignment.images import open_images
+        from vlkit.evaluate.alignment.texts import open_texts
+
+    lines = open_texts(texts, pivot=pivot, languages=languages)
+    lines.choose(languages)
+    return lines.first(limit), open_images(images, lines)[:limit] if images else ()
+
+
+def _end(found: Alignment, results: Results | None, folder: Path, *, as_json: bool) -> None:
     if results is not None:
         from vlkit.evaluate.alignment.against import correlate_with
 
         found = replace(found, correlations=correlate_with(found, results))
-    paths = found.save(folder or Path("runs/align") / model_name(model))
+    paths = found.save(folder)
     if as_json:
         write(found.json())
     else:
         _show(found)
-    err().print(f"written to {paths[0].parent}: {', '.join(path.name for path in paths)}", markup=False, emoji=False)
+    err().print(f"written to {folder}: {', '.join(path.name for path in paths)}", markup=False, emoji=False)
 
 
 def _listed(languages: str) -> list[str] | None:
@@ -131,7 +143,7 @@ def _device(device: str) -> str:
 
 
 def _show(found: Alignment) -> None:
-    rows = sorted(found.languages, key=lambda row: (-_first(row.mexa_mean, row.projected_mexa, row.langrank)))
+    rows = sorted(found.languages, key=lambda row: -_first(row.mexa_mean, row.projected_mexa, row.langrank))
     shown = {
         name: column
         for name, column in _COLUMNS.items()

@@ -146,18 +146,18 @@ class Results:
             VlkitError: The place cannot be written to.
         """
         path = Path(path)
-        content = {"meta": _plain(self.meta), "results": [_plain(asdict(row)) for row in self.rows]}
+        content = {"meta": plain(self.meta), "results": [plain(asdict(row)) for row in self.rows]}
         if self.retrieval:
-            content["retrieval"] = [_plain(row) for row in self.retrieval]
+            content["retrieval"] = [plain(row) for row in self.retrieval]
             names = dict.fromkeys(name for row in self.retrieval for name in row)
-            write_atomic(path.with_name(f"{path.stem}-retrieval.csv"), _csv(list(names), self.retrieval))
+            write_atomic(path.with_name(f"{path.stem}-retrieval.csv"), csv_text(list(names), self.retrieval))
         write_atomic(path, json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
         write_atomic(path.with_suffix(".csv"), self.csv())
         return path
 
     def csv(self) -> str:
         """The rows as tidy CSV, one line each, header first."""
-        return _csv([field.name for field in fields(ResultRow)], [asdict(row) for row in self.rows])
+        return csv_text([field.name for field in fields(ResultRow)], [asdict(row) for row in self.rows])
 
     @classmethod
     def load(cls, path: str | Path) -> Results:
@@ -251,11 +251,12 @@ def provenance(
     }
 
 
-def _csv(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+def csv_text(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """CSV with a header; values as in the JSON, empty for none."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, fieldnames=names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_plain(row) for row in rows)
+    writer.writerows(plain(row) for row in rows)
     return stream.getvalue()
 
 
@@ -281,13 +282,14 @@ def read_row(entry: Mapping[str, Any]) -> ResultRow:
     return ResultRow(**values)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """What JSON can hold: floats rounded to 6 digits, null for those that are not finite."""
     if isinstance(value, float):
         return round(value, _DIGITS) if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
+        return [plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
     return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 

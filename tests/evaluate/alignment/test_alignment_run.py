@@ -20,7 +20,7 @@ from vlkit.cli.app import app
 from vlkit.errors import DataError, UnknownName, VlkitError
 from vlkit.evaluate.alignment.against import correlate_with
 from vlkit.evaluate.alignment.embed import embed_layers
-from vlkit.evaluate.alignment.images import open_images
+from vlkit.evaluate.alignment.images import ImageScores, open_images
 from vlkit.evaluate.alignment.outcome import Alignment
 from vlkit.evaluate.alignment.run import align
 from vlkit.evaluate.alignment.texts import ParallelTexts, open_texts
@@ -57,7 +57,9 @@ def test_rows_of_a_language_model_equal_plain_scores(tmp_path: Path, texts: Para
     assert row.mexa_max_layer == str(int(np.argmax(mexa))) and math.isnan(row.projected_mexa)
     assert row.langrank == pytest.approx(np.mean([by_layer["last", n].cosine for n in ("1", "2")]))
     assert row.langrank_centred == pytest.approx(np.mean([by_layer["last", n].centred_cosine for n in ("1", "2")]))
-    assert found.meta["langrank_layers"] == ["1", "2"] and found.meta["models"] == {"llama": found.meta["models"]["llama"]}
+    assert found.meta["langrank_layers"] == ["1", "2"] and found.meta["models"] == {
+        "llama": found.meta["models"]["llama"]
+    }
 
 
 def test_a_score_alone_is_the_same_as_among_all(tmp_path: Path, texts: ParallelTexts) -> None:
@@ -155,16 +157,21 @@ def test_images_by_file(tmp_path: Path, texts: ParallelTexts) -> None:
 
 def test_correlation_uses_the_languages_that_both_have(texts: ParallelTexts) -> None:
     lines = {**texts.lines, "it": texts.lines["fr"][::-1], "es": texts.lines["de"][::-1], "sv": texts.lines["de"]}
-    model = CountingModel()
-    samples = [Sample(str(n), lambda n=n: factory.random_image(n), {}) for n in range(6)]  # type: ignore[misc]
-    found = align(from_model(model), replace(texts, lines=lines), images=samples, quiet=True)
+    found = align(from_model(CountingModel()), replace(texts, lines=lines), quiet=True)
     accuracy = {row.language: 0.3 + 0.5 * row.projected_centred for row in found.languages}
-    rows = [result(tag, value) for tag, value in accuracy.items() if tag != "sv"] + [result("en", 0.9), result("zh", 0.1)]
+    rows = [result(tag, value) for tag, value in accuracy.items() if tag != "sv"]
+    rows += [result("en", 0.9), result("zh", 0.1), *(result(tag, 0.2, variant="other") for tag in ("de", "fr"))]
+    shares = {tag: number / 10 for number, tag in enumerate(("en", "de", "fr", "it", "es", "sv"))}
+    pictured = tuple(ImageScores(tag, 6, 0, share, 0.1, share, share, share) for tag, share in shares.items())
+    found = replace(found, images=pictured)
     compared = {row.score: row for row in correlate_with(found, Results({}, tuple(rows)))}
     assert (compared["projected_centred"].n, compared["projected_centred"].variant) == (4, "mine")
     assert compared["projected_centred"].pearson == pytest.approx(1) and compared["projected_centred"].kendall == 1
-    # against images the pivot language is a point of its own; in a text score it would be compared with itself
-    assert compared["p1_text_to_image"].n == 5 and compared["english_swap"].n == 4
+    # against images the pivot language is a point of its own; in the others it would be compared with itself
+    assert compared["p1_text_to_image"].n == compared["image_mexa"].n == 5 and compared["english_swap"].n == 4
+    points = np.corrcoef([shares[row.language] for row in rows[:5]], [row.acc1 for row in rows[:5]])
+    assert compared["image_mexa"].pearson == pytest.approx(points[0, 1])
+    assert "unknown_share" not in compared  # the same in all languages
     with pytest.raises(DataError, match="have 2 languages in common, and three are needed"):
         correlate_with(replace(found, images=()), Results({}, tuple(rows[:2])))
 

@@ -48,11 +48,11 @@ def embed_layers(
 ) -> LayerEmbeddings:
     """Embeddings of texts of one language, in their order.
 
-    Equal texts are run once, and texts of like length together; the result is the same.
+    Equal texts are run once, and texts of like length together.
 
     Args:
-        text: From ``towers.open_text``.
-        texts: Any, in any order; none of them blank.
+        text: Which model.
+        texts: In any order; none of them blank.
         wanted: For each pooling the names of the layers it is wanted of.
         language: BCP 47 tag, for tokenizers that need it.
         batch_size: Texts a forward pass.
@@ -62,40 +62,52 @@ def embed_layers(
         UnknownName: A layer that the model does not give.
         VlkitError: No texts.
     """
-    check_batch_size(batch_size)
-    if not texts:
-        raise VlkitError("no texts to embed; give at least one")
-    for name in {name for names in wanted.values() for name in names}:
-        if name not in text.layers:
-            raise UnknownName("layer", name, allowed=text.layers, hint=text.note)
-    lengths = [len(pieces) for pieces in text.pieces(texts)] if text.pieces else [len(one.encode()) for one in texts]
-    length_of = dict(zip(texts, lengths, strict=True))
+    _check(text, texts, wanted, batch_size=batch_size)
+    length_of = _lengths(text, texts)
     order = sorted(length_of, key=lambda one: (length_of[one], one))
-    keys = [(pooling, name) for pooling, names in wanted.items() for name in names]
-    blocks: dict[tuple[Pooling, str], list[Tensor]] = {key: [] for key in keys}
+    blocks: dict[tuple[Pooling, str], list[Tensor]] = {
+        (pooling, name): [] for pooling, names in wanted.items() for name in names
+    }
     projected: list[Tensor] = []
     cut: set[str] = set()
     repeats = Counter(texts)
     with evaluating(cast("ImageTextModel", text.module)) as device:
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            tokens = text.tokenize(batch, language=language)
-            tokens = TextBatch(tokens.ids_BL.to(device), tokens.mask_BL.to(device))
+            tokens = TextBatch(*(part.to(device) for part in text.tokenize(batch, language=language)))
             if text.pieces:
                 sizes = tokens.mask_BL.sum(dim=1).tolist()
                 cut |= {one for one, size in zip(batch, sizes, strict=True) if size < length_of[one]}
             states = text.states(tokens)
-            for pooling, name in keys:
+            for (pooling, name), parts in blocks.items():
                 state_BLD = states.layers[text.layers.index(name)]
-                blocks[pooling, name].append(pool_tokens(state_BLD, states.mask_BL, pooling=pooling).cpu())
+                parts.append(pool_tokens(state_BLD, states.mask_BL, pooling=pooling).cpu())
             if states.projected_BE is not None:
                 projected.append(states.projected_BE.float().cpu())
             if shown is not None:
                 shown.advance(sum(repeats[one] for one in batch))
     place = {one: row for row, one in enumerate(order)}
-    rows_N = torch.tensor([place[one] for one in texts])
+    rows_N = torch.tensor([place[one] for one in texts])  # each text's row among the distinct ones
     return LayerEmbeddings(
         layers={key: torch.cat(parts)[rows_N] for key, parts in blocks.items()},
         projected_NE=F.normalize(torch.cat(projected), dim=1)[rows_N] if projected else None,
         n_cut=sum(one in cut for one in texts),
     )
+
+
+def _check(
+    text: LayeredText, texts: Sequence[str], wanted: Mapping[Pooling, Sequence[str]], *, batch_size: int
+) -> None:
+    check_batch_size(batch_size)
+    if not texts:
+        raise VlkitError("no texts to embed; give at least one")
+    for name in {name for names in wanted.values() for name in names}:
+        if name not in text.layers:
+            raise UnknownName("layer", name, allowed=text.layers, hint=text.note)
+
+
+def _lengths(text: LayeredText, texts: Sequence[str]) -> dict[str, int]:
+    """Tokens of each text; bytes where they cannot be counted."""
+    distinct = list(dict.fromkeys(texts))
+    rows = text.pieces(distinct) if text.pieces else [one.encode() for one in distinct]
+    return dict(zip(distinct, map(len, rows), strict=True))

@@ -87,15 +87,17 @@ def _listed(path: Path, texts: ParallelTexts) -> tuple[Sample, ...]:
 
 
 def embed_pivot_images(
-    model: ImageTextModel | None, samples: Sequence[Sample], *, batch_size: int = 64, quiet: bool = True
+    model: ImageTextModel | None, samples: Sequence[Sample], *, lines: int, batch_size: int = 64, quiet: bool = True
 ) -> Tensor:
-    """L2-normalised image_NE.
+    """L2-normalised image_NE, one for each of the ``lines`` of text.
 
     Raises:
-        VlkitError: There is no image side.
+        VlkitError: There is no image side, or not one image a line.
     """
+    if len(samples) != lines:
+        raise VlkitError(f"{len(samples)} images for {lines} lines of text; need one a line")
     if model is None:
-        raise VlkitError("a text model has no images to be compared with; give an image-text model, or leave images out")
+        raise VlkitError("a text model has no images to compare with; give an image-text model, or leave images out")
     images = (sample.image() for sample in samples)
     names = [sample.key for sample in samples]
     return embed_images(model, images, batch_size=batch_size, names=names, total=len(names), quiet=quiet)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,9 +12,9 @@ from typing import Any
 from vlkit.evaluate.alignment.images import ImageScores
 from vlkit.evaluate.alignment.pooling import Pooling
 from vlkit.evaluate.alignment.scores import PairScores
+from vlkit.evaluate.results import csv_text, plain
 from vlkit.files import write_atomic
 
-_DIGITS = 6
 RESULT = "alignment.json"
 
 
@@ -123,8 +121,8 @@ class Alignment:
 
     def plain(self) -> dict[str, Any]:
         """What JSON can hold: floats rounded to 6 digits, null for NaN."""
-        tables = {name: [_plain(row) for row in rows] for name, rows in self._tables().items()}
-        return {"meta": _plain(self.meta), **tables}
+        tables = {name: [plain(row) for row in rows] for name, rows in self._tables().items()}
+        return {"meta": plain(self.meta), **tables}
 
     def json(self) -> str:
         """The same as text."""
@@ -143,7 +141,9 @@ class Alignment:
         contents: dict[str, str | bytes] = {RESULT: self.json()}
         for name, rows in self._tables().items():
             if rows:
-                contents["alignment.csv" if name == "languages" else f"alignment-{name}.csv"] = _csv(rows)
+                contents["alignment.csv" if name == "languages" else f"alignment-{name}.csv"] = csv_text(
+                    list(rows[0]), rows
+                )
         contents["alignment.png"] = render(alignment_figure(self), kind="png")
         for name, content in contents.items():
             write_atomic(folder / name, content)
@@ -161,21 +161,3 @@ class Alignment:
 def score_names() -> tuple[str, ...]:
     """Names of the scores of ``LanguageRow`` that are floats."""
     return tuple(field.name for field in fields(LanguageRow) if field.type == "float")
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_plain(row) for row in rows)
-    return stream.getvalue()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return round(value, _DIGITS) if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    return value

@@ -10,13 +10,12 @@ import numpy as np
 from vlkit import languages as language_table
 from vlkit.evaluate.alignment.outcome import Alignment, LanguageRow
 from vlkit.evaluate.alignment.towers import PROJECTED
-from vlkit.evaluate.plots import COLORS
+from vlkit.evaluate.plots import COLORS, INK, dress
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_INK = "#5f6670"
 _STYLES = ("solid", (0, (5, 1.5)), (0, (1.5, 1.5)))
 _NAMED = len(COLORS) * len(_STYLES)  # more lines than this cannot be told apart
 _BARS = {
@@ -28,7 +27,7 @@ _BARS = {
 }
 
 
-def alignment_figure(alignment: Alignment, *, ink: str = _INK) -> Figure:
+def alignment_figure(alignment: Alignment, *, ink: str = INK) -> Figure:
     """Scores by layer where there are several layers, and by language, best language first.
 
     Args:
@@ -94,7 +93,7 @@ def _draw_curves(axes: Axes, curves: dict[str, dict[str, float]], *, score: str,
     axes.set_ylabel({"mexa": "MEXA", "cosine": "mean cosine of the last tokens"}[score])
     if score == "mexa":
         axes.set_ylim(bottom=0)
-    _dress(axes, ink=ink)
+    dress(axes, ink=ink)
 
 
 def _chance_line(axes: Axes, alignment: Alignment, *, score: str, ink: str) -> None:
@@ -127,13 +126,4 @@ def _draw_bars(axes: Axes, rows: dict[str, LanguageRow], ranked: list[str], *, i
     axes.set_ylim(len(ranked) - 0.4, -0.6)
     axes.set_xlabel("score")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=1, frameon=False, labelcolor=ink, fontsize=8)
-    _dress(axes, ink=ink)
-
-
-def _dress(axes: Axes, *, ink: str) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(ink)
-    axes.tick_params(colors=ink, labelcolor=ink)
-    axes.xaxis.label.set_color(ink)
-    axes.yaxis.label.set_color(ink)
-    axes.patch.set_alpha(0)
+    dress(axes, ink=ink)

@@ -67,12 +67,10 @@ def align(
     start = time.monotonic()
     plan = _plan(text, score=score, pooling=pooling)
     tags = texts.choose(languages)
-    if images and len(images) != len(texts.keys):
-        raise VlkitError(f"{len(images)} images for {len(texts.keys)} lines of text; need one a line")
-    image_NE = embed_pivot_images(text.model, images, quiet=quiet) if images else None
-    seen: dict[str, tuple[Sequence[int], Tensor]] = {}
+    image_NE = embed_pivot_images(text.model, images, lines=len(texts.keys), quiet=quiet) if images else None
     rows: list[LanguageRow] = []
     layers: list[LayerRow] = []
+    own: dict[str, tuple[Sequence[int], Tensor]] = {}  # the model's own embeddings
     with _texts_bar(texts, tags, quiet=quiet) as shown:
         pivot = _Side.of(text, texts, texts.pivot, plan=plan, batch_size=batch_size, shown=shown)
         for tag in tags:
@@ -80,11 +78,9 @@ def align(
             found = list(_layer_rows(pivot, side, plan=plan))
             layers += found
             rows.append(_language_row(text, texts, pivot, side, found=found, plan=plan))
-            if image_NE is not None and side.embeddings.projected_NE is not None:
-                seen[tag] = (side.rows, side.embeddings.projected_NE)
-        if image_NE is not None and pivot.embeddings.projected_NE is not None:
-            seen[texts.pivot] = (pivot.rows, pivot.embeddings.projected_NE)
-    scored: tuple[ImageScores, ...] = () if image_NE is None else score_images(image_NE, seen, pivot=texts.pivot)
+            own |= side.own() if images else {}
+        own |= pivot.own()
+    scored: tuple[ImageScores, ...] = () if image_NE is None else score_images(image_NE, own, pivot=texts.pivot)
     meta = provenance(
         models={name: weights_digest(text.module)},
         seed=0,
@@ -92,18 +88,9 @@ def align(
         prompts="none",
         data_digest=texts.digest,
         seconds=time.monotonic() - start,
-        texts=texts.name,
-        pivot=texts.pivot,
-        lines=len(texts.keys),
         score=score,
-        pooling=pooling,
-        prefix=text.prefix,
-        depth=text.depth,
-        layers=list(text.layers),
-        langrank_layers=list(plan.ranked),
-        csls_k=CSLS_K,
         images=len(images),
-        note=text.note,
+        **_facts(text, texts, plan),
     )
     return Alignment(meta, tuple(rows), tuple(layers), scored)
 
@@ -138,6 +125,21 @@ def _plan(text: LayeredText, *, score: Score, pooling: Pooling) -> _Plan:
     return _Plan(text.layers if score != "langrank" else (), ranked, pooling, score != "langrank" and text.projects)
 
 
+def _facts(text: LayeredText, texts: ParallelTexts, plan: _Plan) -> dict[str, Any]:
+    return {
+        "texts": texts.name,
+        "pivot": texts.pivot,
+        "lines": len(texts.keys),
+        "pooling": plan.pooling,
+        "prefix": text.prefix,
+        "depth": text.depth,
+        "layers": list(text.layers),
+        "langrank_layers": list(plan.ranked),
+        "csls_k": CSLS_K,
+        "note": text.note,
+    }
+
+
 @dataclass(frozen=True)
 class _Side:
     """The embeddings of one language's texts."""
@@ -155,6 +157,11 @@ class _Side:
         lines = tuple(texts.lines[tag][row] for row in rows)
         found = embed_layers(text, lines, wanted=plan.wanted, language=tag, batch_size=batch_size, shown=shown)
         return cls(tag, rows, lines, found)
+
+    def own(self) -> dict[str, tuple[Sequence[int], Tensor]]:
+        """The model's own embeddings and the lines that they are of, by language; nothing where it has none."""
+        found_NE = self.embeddings.projected_NE
+        return {} if found_NE is None else {self.language: (self.rows, found_NE)}
 
     def at(self, rows: Sequence[int]) -> list[int]:
         """Where these lines stand among the embeddings."""

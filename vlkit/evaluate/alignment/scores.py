@@ -163,9 +163,7 @@ class _Best:
 class _Table:
     """All cosines of two sides, computed a block of rows at a time and never kept."""
 
-    def __init__(
-        self, one_ND: Floats, other_ND: Floats, change: Callable[[Floats, int], Floats] | None = None
-    ) -> None:
+    def __init__(self, one_ND: Floats, other_ND: Floats, change: Callable[[Floats, int], Floats] | None = None) -> None:
         self.one_ND, self.other_ND, self.change = one_ND, other_ND, change
 
     def blocks(self) -> Iterator[tuple[int, Floats]]:

@@ -138,9 +138,7 @@ def read_files(
     return _read(files, name, pivot=pivot, languages=languages)
 
 
-def _read(
-    files: Mapping[str, Path], name: str, *, pivot: str, languages: Sequence[str] | None
-) -> ParallelTexts:
+def _read(files: Mapping[str, Path], name: str, *, pivot: str, languages: Sequence[str] | None) -> ParallelTexts:
     pivot = language_table.normalize(pivot)
     wanted = None if languages is None else {pivot, *map(language_table.normalize, languages)}
     problems: list[str] = []

@@ -188,9 +188,7 @@ def _hidden_states(inner: nn.Module) -> Iterator[list[tuple[Tensor, ...]]]:
             hook.remove()
 
 
-def _open_clip_states(
-    encoder: Any, run: Callable[[TextBatch], Tensor], model: ImageTextModel | None
-) -> dict[str, Any]:
+def _open_clip_states(encoder: Any, run: Callable[[TextBatch], Tensor], model: ImageTextModel | None) -> dict[str, Any]:
     tower = encoder.tower
     depth = len(tower.transformer.resblocks)
 
