@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,17 @@ def test_blank_and_repeated_lines_and_broken_embeddings_are_counted() -> None:
         align(from_model(BrokenModel()), broken, quiet=True)
 
 
+def test_a_blank_line_is_as_if_it_were_not_there(texts: ParallelTexts) -> None:
+    text = open_text("tiny")
+    blank = {**texts.lines, "de": (*texts.lines["de"][:2], "", *texts.lines["de"][3:])}
+    short = {tag: (*lines[:2], *lines[3:]) for tag, lines in texts.lines.items()}
+    one = align(text, replace(texts, lines=blank), languages=["de"], quiet=True)
+    two = align(text, replace(texts, lines=short, keys=texts.keys[1:]), languages=["de"], quiet=True)
+    assert [row.layer for row in one.layers] == ["last block", "projected"] and one.languages[0].n_blank == 1
+    for a, b in zip(one.layers, two.layers, strict=True):
+        assert asdict(a.scores) == pytest.approx(asdict(b.scores), abs=1e-6)
+
+
 def oracle() -> tuple[OracleModel, ParallelTexts, list[Sample]]:
     """Knows English and German, mixes up two French words."""
     names = {"en": ["black", "gray", "white", "dim"], "de": ["schwarz", "grau", "weiß", "matt"]}
@@ -122,6 +133,14 @@ def test_lines_without_a_text_take_their_image_along() -> None:
     row = {row.language: row for row in found.images}["fr"]
     # "gris" is now the nearest of no image but black, whose own line is gone
     assert (row.n, row.n_excluded, row.p1_image_to_text) == (3, 1, pytest.approx(2 / 3))
+    assert row.english_swap == pytest.approx(2 / 3)
+
+
+def test_the_swap_asks_for_the_pivot_text_nearest_to_a_text() -> None:
+    model, texts, samples = oracle()
+    model.colors |= {"noir": 10, "gris": 10}  # two texts that are both black
+    row = align(from_model(model), texts, images=samples, quiet=True).images[-1]
+    assert (row.language, row.english_swap, row.p1_text_to_image, row.p1_image_to_text) == ("fr", 0.75, 0.75, 0.5)
 
 
 def test_images_are_zero_shot_classes() -> None:
