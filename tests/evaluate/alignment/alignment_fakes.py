@@ -41,7 +41,8 @@ def plain_scores(pivot_ND: npt.ArrayLike, other_ND: npt.ArrayLike, *, k: int = 1
     own = [wins(i, i) for i in range(n)]
     pairs = sum(cos[i][i] for i in range(n)) / n
     others = sum(cos[i][j] for i in range(n) for j in range(n) if i != j) / (n * n - n)
-    a, b = one - one.mean(0), other - other.mean(0)
+    a, b = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in (one, other))
+    a, b = a - a.mean(0), b - b.mean(0)
     centred = [x @ y / (np.linalg.norm(x) * np.linalg.norm(y)) for x, y in zip(a, b, strict=True)]
     return {
         "mexa": sum(row and column for row, column in own) / n,

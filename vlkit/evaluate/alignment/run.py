@@ -214,7 +214,7 @@ def _mexa(found: Sequence[LayerRow], plan: _Plan) -> dict[str, Any]:
     return scores
 
 
-def _langrank(pivot: _Side, other: _Side, own: Sequence[int], plan: _Plan) -> dict[str, float]:
+def _langrank(pivot: _Side, other: _Side, own: Sequence[int], plan: _Plan) -> dict[str, Any]:
     if not plan.ranked:
         return {}
     sides = [

@@ -33,7 +33,7 @@ class PairScores:
         mexa: Share of pairs that are each other's nearest neighbour, strictly: equal cosines lose.
         mexa_chance: What ``mexa`` would be on average if the pairs were shuffled; 1/n at most.
         cosine: Mean cosine of the pairs.
-        centred_cosine: The same after the mean of each side was taken off.
+        centred_cosine: The same after the mean of each side, whose rows have length 1, was taken off.
         margin: ``cosine`` less the mean cosine of all rows that are no pair.
         p1_from_pivot: Share of pivot rows whose strictly nearest other row is their own; chance is 1/n.
         p1_to_pivot: The other way round.
@@ -93,7 +93,7 @@ def pair_scores(pivot_ND: npt.ArrayLike, other_ND: npt.ArrayLike, *, csls_k: int
         mexa_chance=float((rows.clear & columns.clear[rows.place] & (columns.place[rows.place] == own_N)).sum())
         / count**2,
         cosine=float(pair_N.mean()),
-        centred_cosine=_centred(pivot_ND, other_ND),
+        centred_cosine=_centred(unit_ND, unit_other_ND),
         margin=float(pair_N.mean()) - (total - float(pair_N.sum())) / (count * (count - 1)),
         p1_from_pivot=float(right_N.mean()),
         p1_to_pivot=float(right_back_N.mean()),
@@ -103,14 +103,14 @@ def pair_scores(pivot_ND: npt.ArrayLike, other_ND: npt.ArrayLike, *, csls_k: int
 
 
 def mean_cosine(pivot_ND: npt.ArrayLike, other_ND: npt.ArrayLike) -> tuple[float, float]:
-    """Mean cosine of the pairs, plain and with the mean of each side taken off; pairs not finite are left out.
+    """Mean cosine of the pairs, plain and centred (see ``PairScores``); pairs not finite are left out.
 
     Raises:
         VlkitError: See ``pair_scores``.
     """
     pivot_ND, other_ND, _ = _kept(pivot_ND, other_ND)
-    plain = float(np.einsum("nd,nd->n", _unit(pivot_ND), _unit(other_ND)).mean())
-    return plain, _centred(pivot_ND, other_ND)
+    unit_ND, unit_other_ND = _unit(pivot_ND), _unit(other_ND)
+    return float(np.einsum("nd,nd->n", unit_ND, unit_other_ND).mean()), _centred(unit_ND, unit_other_ND)
 
 
 def ranker_layers(depth: int) -> tuple[int, ...]:
@@ -147,12 +147,13 @@ class _Best:
     @property
     def clear(self) -> npt.NDArray[np.bool_]:
         """Where nothing else is as good."""
-        clear: npt.NDArray[np.bool_] = self.values_NK[:, 0] > self.values_NK[:, 1] + _EQUAL
+        clear: npt.NDArray[np.bool_] = np.greater(self.values_NK[:, 0], self.values_NK[:, 1] + _EQUAL)
         return clear
 
     def found(self, own_N: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Where the best one is the query's own, and nothing else is as good."""
-        return self.clear & (self.place == own_N)
+        found: npt.NDArray[np.bool_] = np.logical_and(self.clear, self.place == own_N)
+        return found
 
     def mean(self, k: int) -> Floats:
         """Mean of the best k, or of all where there are fewer."""
@@ -199,7 +200,8 @@ def _kept(one_ND: npt.ArrayLike, other_ND: npt.ArrayLike) -> tuple[Floats, Float
     one, other = np.asarray(one_ND, dtype=np.float64), np.asarray(other_ND, dtype=np.float64)
     if one.ndim != 2 or one.shape != other.shape:
         raise VlkitError(f"embeddings of shapes {one.shape} and {other.shape}: need two equal shapes [pairs, width]")
-    kept_N = np.isfinite(one).all(1) & np.isfinite(other).all(1) & one.any(1) & other.any(1)
+    there_N4 = [np.isfinite(one).all(1), np.isfinite(other).all(1), one.any(1), other.any(1)]
+    kept_N: npt.NDArray[np.bool_] = np.all(there_N4, axis=0)
     if kept_N.sum() < 2:
         raise VlkitError(f"{int(kept_N.sum())} of {len(kept_N)} pairs have embeddings; need at least two")
     return one[kept_N], other[kept_N], kept_N
@@ -211,7 +213,11 @@ def _unit(values_ND: Floats) -> Floats:
 
 
 def _centred(one_ND: Floats, other_ND: Floats) -> float:
-    """NaN where nothing is left of a side."""
+    """Of rows of length 1; NaN where nothing is left of a side.
+
+    Lengths go first: in language models, texts of a single token have states a hundred times larger than all others. A
+    mean over raw rows is theirs, and once it is taken off, all other rows point the same way: away from it.
+    """
     one_ND, other_ND = one_ND - one_ND.mean(0), other_ND - other_ND.mean(0)
     sizes_N = np.linalg.norm(one_ND, axis=1) * np.linalg.norm(other_ND, axis=1)
     there_N = sizes_N > 0
