@@ -105,11 +105,10 @@ def _chance_line(axes: Axes, alignment: Alignment, *, score: str, ink: str) -> N
 
 def _legend(axes: Axes, *, ink: str) -> None:
     count = len(axes.get_legend_handles_labels()[1])
-    axes.legend(
-        frameon=False, labelcolor=ink, fontsize=8, ncols=2 if count > 8 else 1, loc="upper left", handlelength=2.4
-    )
+    columns = 2 if count > 8 else 1
+    axes.legend(frameon=False, labelcolor=ink, fontsize=8, ncols=columns, loc="upper left", handlelength=2.4)
     low, high = axes.get_ylim()
-    axes.set_ylim(low, low + (high - low) * (1.05 + 0.045 * -(-count // (2 if count > 8 else 1))))
+    axes.set_ylim(low, low + (high - low) / (1 - 0.05 * -(-count // columns)))  # room for its rows above the curves
 
 
 def _draw_bars(axes: Axes, rows: dict[str, LanguageRow], ranked: list[str], *, ink: str) -> None:
