@@ -19,11 +19,12 @@ from PIL import Image
 import vlkit
 from vlkit import languages
 from vlkit.errors import DataError, MissingPackage, UnknownName, VlkitError
-from vlkit.evaluate.embed import embed_images, embed_texts
-from vlkit.evaluate.image_features import weights_digest
+from vlkit.evaluate.embed import embed_images
+from vlkit.evaluate.identity import weights_digest
 from vlkit.evaluate.mteb_model import MtebModel, subset_language
 from vlkit.evaluate.mteb_run import choose_tasks, evaluate_mteb
 from vlkit.evaluate.retrieval import retrieval
+from vlkit.evaluate.texts import embed_texts
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "parts"))
 import encoder_factory as factory

@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "vlkit.cli.correlate:correlate",
         "Say how far two tables of scores go together, over languages and models.",
     ),
+    "align": ("vlkit.cli.align:align", "Score how well a model aligns languages, from parallel texts."),
     "labels": ("vlkit.cli.labels:app", "Build and check class names in many languages."),
     "export": ("vlkit.cli.export:export", "Write a model for open_clip or transformers, and compare it there."),
     "list": ("vlkit.cli.list:list_names", "List models, encoders, recipes, suites, languages, objectives or heads."),

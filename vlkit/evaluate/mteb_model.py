@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from vlkit import languages as language_table
 from vlkit.errors import DataError, MissingPackage, UnknownName, VlkitError
-from vlkit.evaluate.embed import embed_images, embed_texts
-from vlkit.evaluate.image_features import weights_digest
+from vlkit.evaluate.embed import embed_images
+from vlkit.evaluate.identity import weights_digest
+from vlkit.evaluate.texts import embed_texts
 from vlkit.progress import Bar, bar
 from vlkit.types import ImageTextModel
 
@@ -132,7 +133,7 @@ class MtebModel:
     def _texts(self, texts: Sequence[str], task_metadata: Any, hf_subset: str, *, batch_size: int) -> Tensor:
         language = subset_language(task_metadata, hf_subset)
         try:
-            return embed_texts(self.model, texts, language=language, batch_size=batch_size)
+            return embed_texts(self.model, texts, language=language, text_batch_size=batch_size)
         except VlkitError as error:
             if language is not None:
                 raise

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette: told apart by colour-blind readers, and on white as on black
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
-_INK = "#5f6670"
+INK = "#5f6670"
 _MANY = 60  # languages from which rows are thin
 
 
-def language_bars(results: Results, *, task: str | None = None, ink: str = _INK) -> Figure:
+def language_bars(results: Results, *, task: str | None = None, ink: str = INK) -> Figure:
     """Top-1 accuracy of every variant in each language with 95 % intervals, best language first, and the chance line.
 
     Args:
@@ -73,11 +73,11 @@ def language_bars(results: Results, *, task: str | None = None, ink: str = _INK)
     axes.set_xlim(left=0)
     axes.set_xlabel("top-1 accuracy in % (bars: 95 % interval)")
     axes.legend(loc="lower right", frameon=False, labelcolor=ink)
-    _dress(axes, ink=ink)
+    dress(axes, ink=ink)
     return figure
 
 
-def difference_dots(comparison: Comparison, *, ink: str = _INK) -> Figure:
+def difference_dots(comparison: Comparison, *, ink: str = INK) -> Figure:
     """By how many points the first model is ahead in each language, with 95 % intervals where there are any.
 
     Args:
@@ -100,11 +100,11 @@ def difference_dots(comparison: Comparison, *, ink: str = _INK) -> Figure:
     axes.set_yticks(range(len(rows)), names, fontsize="medium" if len(rows) <= _MANY else "x-small")
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel(f"{comparison.one} less {comparison.other}, in points (lines: 95 % interval)")
-    _dress(axes, ink=ink)
+    dress(axes, ink=ink)
     return figure
 
 
-def training_curves(metrics: Mapping[str, str | Path], *, ink: str = _INK) -> Figure:
+def training_curves(metrics: Mapping[str, str | Path], *, ink: str = INK) -> Figure:
     """Loss and learning rate by step, one line a variant.
 
     Args:
@@ -136,7 +136,7 @@ def training_curves(metrics: Mapping[str, str | Path], *, ink: str = _INK) -> Fi
     axes_rate.yaxis.get_offset_text().set_color(ink)
     for axes in (axes_loss, axes_rate):
         axes.set_xlabel("step")
-        _dress(axes, ink=ink)
+        dress(axes, ink=ink)
     return figure
 
 
@@ -196,7 +196,8 @@ def _smooth(values: Sequence[float]) -> list[float]:
     return [fmean(window) for window in windows]
 
 
-def _dress(axes: Axes, *, ink: str) -> None:
+def dress(axes: Axes, *, ink: str) -> None:
+    """Two spines, one ink, no ground: what all figures share."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(ink)
     axes.tick_params(colors=ink, labelcolor=ink)

@@ -179,7 +179,7 @@ class Results:
             "model": row["variant"],
             "pretrained": str(weights.get(row["variant"], "")) if isinstance(weights, Mapping) else "",
             "task": task,
-            "metrics": _plain(metrics),
+            "metrics": plain(metrics),
             "language": row["language"],
         }
 
@@ -205,9 +205,9 @@ class Results:
             VlkitError: The place cannot be written to.
         """
         path = Path(path)
-        content = {"meta": _plain(self.meta), "results": [_plain(asdict(row)) for row in self.rows]}
+        content = {"meta": plain(self.meta), "results": [plain(asdict(row)) for row in self.rows]}
         if self.retrieval:
-            content["retrieval"] = [_plain(row) for row in self.retrieval]
+            content["retrieval"] = [plain(row) for row in self.retrieval]
             names = dict.fromkeys(name for row in self.retrieval for name in row)
             write_atomic(path.with_name(f"{path.stem}-retrieval.csv"), csv_text(list(names), self.retrieval))
         write_atomic(path, json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
@@ -315,7 +315,7 @@ def csv_text(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, fieldnames=names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_plain(row) for row in rows)
+    writer.writerows(plain(row) for row in rows)
     return stream.getvalue()
 
 
@@ -341,13 +341,14 @@ def read_row(entry: Mapping[str, Any]) -> ResultRow:
     return ResultRow(**values)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """What JSON can hold: floats rounded to 6 digits, null for those that are not finite."""
     if isinstance(value, float):
         return round(value, _DIGITS) if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
+        return [plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
     return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
