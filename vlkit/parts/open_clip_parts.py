@@ -329,9 +329,14 @@ class OpenClipTextEncoder(nn.Module):
         return states.text_states(self.tower, tokens.ids_BL, where=self.spec.name)
 
     def forward(self, tokens: TextBatch) -> Tensor:
-        """features_BD."""
+        """features_BD; in inference mode, native towers that read from left to right leave out common padding."""
         ids_BL = compact(*tokens)[0] if self._hf_tower else tokens.ids_BL
-        output = self.tower(ids_BL)
+        if self._hf is None and torch.is_inference_mode_enabled() and states.reads_left_to_right(self.tower):
+            length = max(1, int(tokens.mask_BL.sum(dim=1).max()))
+            with states.cut_to(self.tower, length):
+                output = self.tower(ids_BL[:, :length])
+        else:
+            output = self.tower(ids_BL)
         features: Tensor = output[0] if isinstance(output, tuple) else output
         return features
 
