@@ -57,6 +57,26 @@ def test_open_clip_folder_equals_open_clip(flavour: str, tmp_path: Path) -> None
     assert scale_bias.bias == (-10.0 if flavour == "siglip" else None)
 
 
+@pytest.mark.parametrize("flavour", ["native", "siglip", "coca"])
+def test_open_clip_texts_are_cut_to_the_longest_where_that_changes_nothing(flavour: str, tmp_path: Path) -> None:
+    make = factory.coca_folder if flavour == "coca" else factory.open_clip_folder
+    folder = make(tmp_path / "oc", **({"siglip_like": True} if flavour == "siglip" else {}))
+    _, text, _ = load_open_clip(str(folder))
+    seen: list[int] = []
+    text.tower.transformer.resblocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
+    short = text.tokenize(["a cat", "un petit chat noir"])
+    with torch.no_grad():
+        want = text(short)
+    for _ in range(2):  # what is changed for the call is put back
+        with torch.inference_mode():
+            _close(text(short), want)
+    with torch.no_grad():
+        assert torch.equal(text(short), want)
+    whole, longest = seen[0], int(short.mask_BL.sum(1).max())
+    assert longest < short.ids_BL.shape[1] <= whole
+    assert seen == [whole, *[longest if flavour == "native" else whole] * 2, whole]
+
+
 def test_open_clip_local_weights_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import json
 

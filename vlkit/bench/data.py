@@ -251,15 +251,19 @@ def _suffix(raw: bytes) -> str:
 
 
 def _made(count: int = 256) -> Iterator[tuple[str, bytes, str]]:
-    """Photo-like JPEGs: colour fields, edges at all scales, and grain."""
     random = np.random.default_rng(0)
     for number in range(count):
-        scene = np.zeros((960, 1280, 3))
-        for scale in (16, 64, 256):  # detail of a photo falls off with its frequency
-            noise = random.integers(0, 256, (scale * 3 // 4, scale, 3), dtype=np.uint8)
-            layer = Image.fromarray(noise).resize((1280, 960), Image.Resampling.BICUBIC)
-            scene += (np.asarray(layer, dtype=np.float64) - 127.5) * (8 / scale) ** 0.5
-        grain = random.integers(-6, 7, scene.shape)
-        stream = io.BytesIO()
-        Image.fromarray(np.clip(127.5 + scene + grain, 0, 255).astype(np.uint8)).save(stream, "JPEG", quality=90)
-        yield "jpg", stream.getvalue(), f"a made photo, number {number}"
+        yield "jpg", made_photo(random, width=1280, height=960), f"a made photo, number {number}"
+
+
+def made_photo(random: np.random.Generator, *, width: int, height: int) -> bytes:
+    """A photo-like JPEG: colour fields, edges at all scales, and grain."""
+    scene = np.zeros((height, width, 3))
+    for scale in (16, 64, 256):  # detail of a photo falls off with its frequency
+        noise = random.integers(0, 256, (scale * 3 // 4, scale, 3), dtype=np.uint8)
+        layer = Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+        scene += (np.asarray(layer, dtype=np.float64) - 127.5) * (8 / scale) ** 0.5
+    grain = random.integers(-6, 7, scene.shape)
+    stream = io.BytesIO()
+    Image.fromarray(np.clip(127.5 + scene + grain, 0, 255).astype(np.uint8)).save(stream, "JPEG", quality=90)
+    return stream.getvalue()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import resource
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,3 +56,47 @@ def _status(key: str) -> int:
 
 def _life_peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+class PeakMemory:
+    """The memory of this process at its peak inside a ``with`` block, in megabytes (10^6 bytes).
+
+    Resident memory is the kernel's high-water mark, set back at the start where Linux lets us. Its anonymous part,
+    which leaves out pages of files, has no such mark: it is looked up every ``interval`` seconds. Without Linux's
+    ``/proc`` there is no such figure, and resident memory is that of the whole life of the process.
+
+    Attributes:
+        start_rss_mb: Resident at the start.
+        peak_rss_mb: Resident at the peak.
+        peak_anonymous_mb: Anonymous at the peak.
+    """
+
+    start_rss_mb: float | None = None
+    peak_rss_mb: float | None = None
+    peak_anonymous_mb: float | None = None
+
+    def __init__(self, *, interval: float = 0.01) -> None:
+        self._interval = interval
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> PeakMemory:
+        gc.collect()
+        _set_back()
+        if _STATUS.exists():
+            self.start_rss_mb = _status("VmRSS") / 1e6
+            self.peak_anonymous_mb = 0.0
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.peak_anonymous_mb is not None:
+            self._ended.set()
+            self._thread.join()
+        self.peak_rss_mb = (_status("VmHWM") if _STATUS.exists() else _life_peak()) / 1e6
+
+    def _look(self) -> None:
+        while True:
+            self.peak_anonymous_mb = max(self.peak_anonymous_mb or 0.0, _status("RssAnon") / 1e6)
+            if self._ended.wait(self._interval):
+                return

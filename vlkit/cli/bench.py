@@ -1,4 +1,4 @@
-"""`vlkit bench data`, `contrastive`, `grouped`: measured beside a peer in the same run."""
+"""`vlkit bench data`, `contrastive`, `grouped`: measured beside a peer in the same run; and those of evaluation."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
+from vlkit.cli import bench_evaluation
 from vlkit.cli.console import err, out, show_table, write
 
 if TYPE_CHECKING:
@@ -17,7 +18,12 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 @app.callback()
 def bench() -> None:
-    """Measure loaders and losses beside a peer, in the same run."""
+    """Measure loaders, losses and evaluation, where there is a peer beside it in the same run."""
+
+
+app.command()(bench_evaluation.zeroshot)
+app.command()(bench_evaluation.scoring)
+app.command()(bench_evaluation.prompts)
 
 
 @app.command()

@@ -55,6 +55,28 @@ def evaluate(
     opened = _open(suite, overrides or (), parity, leads=leads, names=dump_classnames, own_use=own_use)
     called = name or model_name(model)
     place = folder or Path("runs/eval") / f"{Path(suite).stem}-{called}"
+    results = _run(model, opened, called, folder=place, cache=cache, resume=resume, overwrite=overwrite, device=device)
+    if leads:
+        if dump_classnames:
+            _write_names(opened, place, own_use=own_use)
+        if clip_benchmark:
+            results.save_clip_benchmark(place / "clip_benchmark")
+        _show(results, place)
+        if parity:
+            _show_parity(results, opened, model)
+
+
+def _run(
+    model: str,
+    suite: Suite,
+    name: str,
+    *,
+    folder: Path,
+    cache: Path | None,
+    resume: bool,
+    overwrite: bool,
+    device: Literal["auto", "cpu", "cuda", "mps"],
+) -> Results:
     with collector_off():
         from vlkit.evaluate.run import evaluate as run
         from vlkit.models.checkpoint import load
@@ -64,24 +86,16 @@ def evaluate(
     with started(LoopSpec(device=device)) as runtime:
         with collector_off():
             loaded = load(model).to(runtime.device)
-        results = run(
+        return run(
             loaded,
-            opened,
-            name=called,
-            folder=place,
+            suite,
+            name=name,
+            folder=folder,
             cache=cache,
             resume=resume,
             overwrite=overwrite,
             ranks=runtime.ranks,
         )
-    if leads:
-        if dump_classnames:
-            _write_names(opened, place, own_use=own_use)
-        if clip_benchmark:
-            results.save_clip_benchmark(place / "clip_benchmark")
-        _show(results, place)
-        if parity:
-            _show_parity(results, opened, model)
 
 
 def model_name(model: str) -> str:

@@ -337,9 +337,10 @@ class OpenClipTextEncoder(nn.Module):
         return states.text_states(self.tower, tokens.ids_BL, where=self.spec.name)
 
     def forward(self, tokens: TextBatch) -> Tensor:
-        """features_BD."""
+        """features_BD; in inference mode, native towers that read from left to right leave out common padding."""
         ids_BL = compact(*tokens)[0] if self._hf_tower else tokens.ids_BL
-        output = self.tower(ids_BL)
+        short = self._hf is None and torch.is_inference_mode_enabled()
+        output = states.short_text(self.tower, ids_BL, tokens.mask_BL) if short else self.tower(ids_BL)
         features: Tensor = output[0] if isinstance(output, tuple) else output
         return features
 

@@ -1,4 +1,5 @@
-"""What open_clip's towers tell beside their features: the states before pooling, their widths, the vocabulary.
+"""What open_clip's towers tell beside their features: the states before pooling, their widths, the vocabulary; and how
+short texts are encoded without their padding.
 
 Shapes: B batch, C channels, H height, W width, h and w rows and columns of tokens, L text length, N image tokens,
 D feature width, T width of the states.
@@ -6,6 +7,8 @@ D feature width, T width of the states.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -49,6 +52,35 @@ def text_states(tower: Any, ids_BL: Tensor, *, where: str) -> tuple[Tensor, Tens
         )
     found = tower.forward_intermediates(ids_BL, indices=1, normalize_intermediates=True, output_fmt="NLC")
     return found["text_features"], found["text_intermediates"][-1]
+
+
+def reads_left_to_right(tower: Any) -> bool:
+    """Whether a text tower takes its feature at the end token, which sees what stands before it alone.
+
+    Padding behind the end token then changes nothing.
+    """
+    plain = getattr(tower, "cls_emb", None) is None and not getattr(tower, "use_pad_mask", False)
+    return plain and getattr(tower, "pool_type", "") in ("argmax", "eos") and isinstance(tower.attn_mask, Tensor)
+
+
+@contextmanager
+def cut_to(tower: Any, length: int) -> Iterator[None]:
+    """Lets a text tower that reads from left to right take texts of another length than its fixed one."""
+    whole_LL = tower.attn_mask
+    tower.attn_mask = whole_LL[:length, :length]
+    try:
+        yield
+    finally:
+        tower.attn_mask = whole_LL
+
+
+def short_text(tower: Any, ids_BL: Tensor, mask_BL: Tensor) -> Any:
+    """What a text tower gives; one that reads from left to right is spared the padding that all texts have."""
+    if not reads_left_to_right(tower):
+        return tower(ids_BL)
+    length = max(1, int(mask_BL.sum(dim=1).max()))
+    with cut_to(tower, length):
+        return tower(ids_BL[:, :length])
 
 
 def text_table(tower: Any) -> Any:

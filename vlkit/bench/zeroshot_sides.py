@@ -1,0 +1,233 @@
+"""The two sides of the zero-shot bench, each as its users run it: from the name of a model to its scores.
+
+N images, M best answers, K classes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import io
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vlkit.bench.zeroshot_data import Images, Model, write_names
+from vlkit.errors import MissingPackage
+from vlkit.evaluate.engine import score_task
+from vlkit.evaluate.imagesets.collection import any_classes
+from vlkit.evaluate.imagesets.find import find_images
+from vlkit.evaluate.tasks import ZeroShotTask
+from vlkit.models.checkpoint import load
+
+_DATASET = "fer2013"  # the set of CLIP_benchmark that reads any ROOT/test of class folders; names come from a file
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What both sides are given: processes, precision (float32) and threads are those of this process.
+
+    Attributes:
+        batch_size: Images a forward pass.
+        workers: Reading processes of CLIP_benchmark's loader; vlkit reads in the process itself.
+        templates: Texts with one ``{}``.
+    """
+
+    model: Model
+    images: Images
+    batch_size: int
+    workers: int
+    templates: tuple[str, ...] = ("{}",)
+
+
+@dataclass
+class Run:
+    """One side over some languages.
+
+    Attributes:
+        seconds: Wall-clock time.
+        cpu_seconds: Processor time, with that of processes it started and that have ended.
+        reload_seconds: Of ``seconds``, what loading the model a second time and more often took.
+        loads: How often the model was loaded.
+        image_rows: Images that went through the image tower.
+        text_rows: Texts that went through the text tower.
+        best_N: By language, the best class of each image.
+        target_N: Its right class.
+        accuracy: By language, top-1 as the side reports it.
+        margin: The smallest distance of the best from the next best cosine, where the side tells scores.
+    """
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    reload_seconds: float = 0.0
+    loads: int = 0
+    image_rows: int = 0
+    text_rows: int = 0
+    best_N: dict[str, Tensor] = field(default_factory=dict)
+    target_N: Tensor | None = None
+    accuracy: dict[str, float] = field(default_factory=dict)
+    margin: float = float("inf")
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """Adds the time of a block."""
+        start, cpu = time.perf_counter(), _processor_time()
+        yield
+        self.seconds += time.perf_counter() - start
+        self.cpu_seconds += _processor_time() - cpu
+
+    def count(self, module: nn.Module, side: str) -> None:
+        """Counts the rows that go through a module."""
+
+        def see(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+            rows = len(getattr(inputs[0], "ids_BL", inputs[0]))
+            setattr(self, f"{side}_rows", getattr(self, f"{side}_rows") + rows)
+
+        module.register_forward_pre_hook(see)
+
+
+def run_ours(setting: Setting, names: Mapping[str, list[str]]) -> Run:
+    """vlkit: loads the model and scores all languages in one pass, with intervals and the best five answers."""
+    run = Run(loads=1)
+    with run.timed():
+        model = load(f"open_clip:{setting.model.name}/{setting.model.weights}").to(_device())
+        run.count(model.get_submodule("image"), "image")
+        run.count(model.get_submodule("text"), "text")
+        images = any_classes(find_images(str(setting.images.root / "test")))
+        labels = {tag: [(name,) for name in listed] for tag, listed in names.items()}
+        task = ZeroShotTask("bench", images.samples, labels, images.targets, setting.templates)
+        scores = score_task(model, task, batch_size=setting.batch_size)
+        rows = scores.rows("bench")
+    run.accuracy = {row.language: row.acc1 for row in rows}
+    run.best_N = {tag: found.best_NM[:, 0] for tag, found in scores.languages.items()}
+    run.target_N = torch.tensor(images.targets)
+    return run
+
+
+def run_peer(setting: Setting, names: Mapping[str, list[str]], *, run: Run | None = None) -> Run:
+    """CLIP_benchmark: its command line once a language, in this process.
+
+    ``clip_benchmark eval --model .. --pretrained .. --no_amp --custom_classname_file LANGUAGE.json ..``; it has names
+    of its own in five languages only, so those of others come from files.
+
+    Args:
+        setting: What both sides are given.
+        names: K names by language.
+        run: Goes on with this one: its model counts as loaded.
+
+    Raises:
+        MissingPackage: It is not installed.
+    """
+    run = Run() if run is None else run
+    cli, metrics = peer_modules()
+    with tempfile.TemporaryDirectory(prefix="vlkit-bench-") as scratch:
+        folder = Path(scratch)
+        write_names(folder, _DATASET, dict(names), setting.templates)
+        for tag in names:
+            with _watched(cli, metrics, run, tag), _command_line(_words(setting, folder, tag)), run.timed():
+                cli.main()
+            found = json.loads((folder / f"{tag}-scores.json").read_text(encoding="utf-8"))
+            run.accuracy[tag] = found["metrics"]["acc1"]
+    return run
+
+
+def peer_modules() -> tuple[Any, Any]:
+    """CLIP_benchmark's command line and its zero-shot metrics.
+
+    Raises:
+        MissingPackage: It is not installed.
+    """
+    try:
+        cli = importlib.import_module("clip_benchmark.cli")
+        metrics = importlib.import_module("clip_benchmark.metrics.zeroshot_classification")
+    except ImportError:
+        raise MissingPackage("clip-benchmark", purpose="the peer of vlkit bench zeroshot", extra="bench") from None
+    return cli, metrics
+
+
+def _words(setting: Setting, folder: Path, tag: str) -> list[str]:
+    values = {
+        "--dataset": _DATASET,
+        "--dataset_root": setting.images.root,
+        "--task": "zeroshot_classification",
+        "--model": setting.model.name,
+        "--pretrained": setting.model.weights,
+        "--batch_size": setting.batch_size,
+        "--num_workers": setting.workers,
+        "--custom_classname_file": folder / f"{tag}.json",
+        "--custom_template_file": folder / "templates.json",
+        "--output": folder / f"{tag}-scores.json",
+    }
+    return ["eval", *(str(part) for pair in values.items() for part in pair), "--no_amp", "--quiet"]
+
+
+@contextlib.contextmanager
+def _watched(cli: Any, metrics: Any, run: Run, tag: str) -> Iterator[None]:
+    """Looks on as CLIP_benchmark loads the model, encodes and scores; what it does stays its own."""
+    load_clip, classify, accuracy = cli.load_clip, metrics.run_classification, metrics.accuracy
+
+    def watched_load(*args: Any, **options: Any) -> Any:
+        start = time.perf_counter()
+        found = load_clip(*args, **options)
+        run.loads += 1
+        if run.loads > 1:
+            run.reload_seconds += time.perf_counter() - start
+        model = found[0]
+        run.count(model.visual, "image")
+        run.count(model.text if hasattr(model, "text") else model.token_embedding, "text")
+        return found
+
+    def watched_classify(*args: Any, **options: Any) -> Any:
+        logits_NK, run.target_N = found = classify(*args, **options)
+        best_N2, run.best_N[tag] = logits_NK.topk(min(2, logits_NK.shape[1])).values, logits_NK.argmax(1)
+        if best_N2.shape[1] == 2:  # its logits are 100 times the cosines
+            run.margin = min(run.margin, (best_N2[:, 0] - best_N2[:, 1]).min().item() / 100)
+        return found
+
+    cli.load_clip, metrics.run_classification = watched_load, watched_classify
+    metrics.accuracy = functools.partial(_accuracy, accuracy)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # bars, one a language and more
+            yield
+    finally:
+        cli.load_clip, metrics.run_classification, metrics.accuracy = load_clip, classify, accuracy
+
+
+def _accuracy(given: Any, logits_NK: Tensor, target_N: Tensor, topk: tuple[int, ...] = (1,)) -> list[float]:
+    """CLIP_benchmark's own, or the same figures where NumPy (2.4) no longer makes a number of its array."""
+    try:
+        found: list[float] = given(logits_NK, target_N, topk=topk)
+    except TypeError:
+        hit_NM = logits_NK.topk(max(topk)).indices == target_N[:, None]
+        found = [hit_NM[:, :k].any(1).double().mean().item() for k in topk]
+    return found
+
+
+@contextlib.contextmanager
+def _command_line(words: list[str]) -> Iterator[None]:
+    """The words that a command line reads from the process."""
+    given = sys.argv
+    sys.argv = ["clip_benchmark", *words]
+    try:
+        yield
+    finally:
+        sys.argv = given
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"  # as CLIP_benchmark chooses
+
+
+def _processor_time() -> float:
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
