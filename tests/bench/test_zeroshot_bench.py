@@ -64,7 +64,8 @@ def test_command_prints_one_json_object_and_without_a_peer_only_our_side(
     sizes = ["--images", "4", "--languages", "2", "--classes", "2", "--batch-size", "3", "--repeats", "1"]
     result = CliRunner().invoke(app, ["zeroshot", "--peer", "none", "--model", tiny, *sizes, "--json"])
     value = json.loads(result.stdout)
-    assert (value["image_forwards"], value["n_images"], value["text_rows"]) == (4, 4, 4)
+    assert (value["image_forwards"], value["n_images"]) == (4, 4)
+    assert value["text_rows"] == 3  # of two names in two languages, one is the same in both
     assert [key for key in value if value[key] is None] == [
         "time_ratio", "cpu_ratio", "time_ratio_without_reload", "one_language_ratio", "one_language_cpu_ratio",
         "peer_image_forwards", "peer_text_rows", "agreement", "template_agreement", "accuracy_difference",

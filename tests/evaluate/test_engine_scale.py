@@ -257,3 +257,20 @@ def test_a_broken_image_is_named_with_its_key(tmp_path: Path) -> None:
     task = _task(samples=[*_task().samples[:-1], sample(0)])
     with pytest.raises(VlkitError, match="image key-0 is not finite"):
         evaluate_task(BrokenModel(), task, cache=tmp_path)
+
+
+def test_equal_scores_keep_the_order_of_classes_in_best_answers_and_ranks() -> None:
+    generator = torch.Generator().manual_seed(0)
+    score_CK = torch.randint(0, 4, (200, 9), generator=generator).float()  # ties everywhere
+    target_C, first_K = torch.randint(0, 9, (200,), generator=generator), torch.tensor([0, 1, 1, 3, 4, 5, 1, 7, 8])
+    score_CK[:, 2] = score_CK[:, 6] = score_CK[:, 1]  # namesakes score alike
+    order_CK = score_CK.sort(dim=1, descending=True, stable=True).indices
+    assert torch.equal(scorer._best(score_CK, 5), order_CK[:, :5])
+    rank_4C = scorer._ranks(score_CK, target_C, first_K)
+    for row in range(200):
+        order, target = order_CK[row].tolist(), int(target_C[row])
+        strangers = [k for k in order if k == target or first_K[k] != first_K[target]]
+        equal = sum(bool(score_CK[row, k] == score_CK[row, target]) for k in strangers) - 1
+        assert rank_4C[:, row].tolist() == [order.index(target) + 1, strangers.index(target) + 1, equal, order[0]]
+    distinct_CK = torch.rand(50, 9, generator=generator)
+    assert torch.equal(scorer._best(distinct_CK, 9), distinct_CK.sort(dim=1, descending=True).indices)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -153,7 +154,7 @@ def iter_scores(
         check_languages(model, tags, spoken=task.tokenizer_languages)
     if "en" in tags:  # the others are compared with it
         tags = ("en", *(tag for tag in tags if tag != "en"))
-    english: Classes | None = None
+    english: _English | None = None
     with (
         image_features(model, task.samples, **how) as features,
         bar(f"languages of {task.name}", total=len(tags), unit="languages", quiet=quiet) as shown,
@@ -163,9 +164,12 @@ def iter_scores(
         for tag, class_KE in zip(tags, stream_class_embeddings(model, wanted, **how), strict=True):
             ids, listed = names[tag]
             classes = Classes(ids, class_KE, first_of_equals(listed))
-            english = classes if tag == "en" else english
             scorer = Scorer(features, task, ids, ranks=encoding.ranks, device=device_of(model))
-            yield _answer(scorer, task, tag, classes, english=english, answers=answers, scale=scale)
+            scores = _answer(scorer, task, tag, classes, english=english, answers=answers, scale=scale)
+            if tag == "en":
+                english = _English(classes, scores.rank_N)
+                scores = replace(scores, english_N=scores.rank_N)
+            yield scores
             shown.advance()
 
 
@@ -256,7 +260,7 @@ def _answer(
     language: str,
     classes: Classes,
     *,
-    english: Classes | None,
+    english: _English | None,
     answers: int,
     scale: float,
 ) -> LanguageScores:
@@ -270,22 +274,31 @@ def _answer(
         tolerant_N=rank_4N[1],
         tied_N=rank_4N[2] > 0,
         answer_N=rank_4N[3],
-        english_N=_english(scorer, english, classes.ids),
+        english_N=None if english is None else english.ranks(scorer, classes.ids),
         best_NM=best_NM,
         probability_NM=probability_NM,
         n_ambiguous=task.ambiguous(language),
     )
 
 
-def _english(scorer: Scorer, english: Classes | None, classes: tuple[int, ...]) -> Tensor | None:
-    """Ranks among the same classes under their English names."""
-    if english is None or not set(classes) <= set(english.ids):
-        return None
-    row = {class_id: place for place, class_id in enumerate(english.ids)}
-    rows = torch.tensor([row[class_id] for class_id in classes])
-    first: dict[int, int] = {}
-    groups = [first.setdefault(group, place) for place, group in enumerate(english.first_K[rows].tolist())]
-    return scorer.score(Classes(classes, english.class_KE[rows], torch.tensor(groups)), answers=0, scale=1.0)[0][0]
+class _English(NamedTuple):
+    """The classes by their English names, and the ranks of their images among all of them."""
+
+    classes: Classes
+    rank_N: Tensor
+
+    def ranks(self, scorer: Scorer, ids: tuple[int, ...]) -> Tensor | None:
+        """Ranks among some of the classes; None where English has no name for one of them."""
+        if ids == self.classes.ids:
+            return self.rank_N
+        if not set(ids) <= set(self.classes.ids):
+            return None
+        row = {class_id: place for place, class_id in enumerate(self.classes.ids)}
+        rows = torch.tensor([row[class_id] for class_id in ids])
+        first: dict[int, int] = {}
+        groups = [first.setdefault(group, place) for place, group in enumerate(self.classes.first_K[rows].tolist())]
+        chosen = Classes(ids, self.classes.class_KE[rows], torch.tensor(groups))
+        return scorer.score(chosen, answers=0, scale=1.0)[0][0]
 
 
 def _share(mask_N: Tensor) -> float:
