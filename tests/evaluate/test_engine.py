@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from evaluate_fakes import BrokenModel, CountingModel, OracleModel, picture, plain, sample
@@ -224,3 +226,27 @@ class TestTask:
             ZeroShotTask("t", self.source(), names, targets)
         with pytest.raises(DataError, match="task 't' has no images"):
             ZeroShotTask("t", [], names, targets)
+
+
+def test_lengths_of_what_a_tower_gives_do_not_matter(task):
+    class Loud(CountingModel):
+        """Each text and image has a length of its own, as in towers that do not normalise."""
+
+        def encode_text(self, tokens):
+            return super().encode_text(tokens) * (1 + tokens.ids_BL.sum(1, keepdim=True) % 7)
+
+        def encode_image(self, pixels_BCHW):
+            return super().encode_image(pixels_BCHW) * (1 + 50 * pixels_BCHW[:, 0, 0, :1].abs())
+
+    class Even(Loud):
+        def encode_text(self, tokens):
+            return nn.functional.normalize(super().encode_text(tokens), dim=1)
+
+        def encode_image(self, pixels_BCHW):
+            return nn.functional.normalize(super().encode_image(pixels_BCHW), dim=1)
+
+    for one in (task, replace(task, templates=("{}", "a picture of {}"))):
+        loud, even = (score_task(model, one).languages for model in (Loud(), Even()))
+        for tag in one.names:
+            assert torch.equal(loud[tag].best_NM, even[tag].best_NM)
+            assert torch.allclose(loud[tag].probability_NM, even[tag].probability_NM, atol=1e-4)

@@ -78,6 +78,7 @@ def evaluate(
     alone: list[TemplateScore] = []
     with _cache(model, suite, Path(cache) if cache is not None else place and place / "features", ranks) as kept:
         encoding = How(batch_size=suite.spec.batch_size, cache=kept, ranks=ranks, quiet=quiet, work=Work())
+        encoding |= {} if suite.spec.workers is None else {"workers": suite.spec.workers}
         run = _Run(model, name, place, suite.spec.seed, encoding)
         ablated = {one.name for one in suite.spec.tasks if isinstance(one, ZeroShotSpec) and one.per_template}
         for task, tags in zip(suite.tasks, suite.languages, strict=True):

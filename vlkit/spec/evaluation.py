@@ -287,6 +287,8 @@ class SuiteSpec(Spec):
     """Seed of the bootstrap intervals."""
     batch_size: int = Field(default=64, ge=1)
     """Images a forward pass."""
+    workers: int | None = Field(default=None, ge=1)
+    """Threads that read images while others are encoded; null: one a core, at most 8."""
 
     @field_validator("tasks")
     @classmethod
