@@ -129,6 +129,17 @@ def test_damaged_files_are_encoded_again_and_mended(
     assert path.read_bytes() == raw
 
 
+def test_a_damaged_file_does_not_hide_what_is_encoded_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _all(Unmarked(), cache=tmp_path)
+    (path,) = tmp_path.rglob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:-9] + b"!" + path.read_bytes()[-8:])
+    monkeypatch.setattr(texts_module, "_FILE", 4)  # other files than before, under other names
+    for expected in (18, 0):
+        work = Work()
+        _all(Unmarked(), text_batch_size=2, cache=tmp_path, work=work)
+        assert work.texts == expected
+
+
 def test_a_stopped_stream_goes_on_where_it_was_with_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
