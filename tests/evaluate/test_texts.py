@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import torch
 from evaluate_fakes import CountingModel, picture
 from torch import Tensor
 
+import vlkit.evaluate.text_store as text_store
 import vlkit.evaluate.texts as texts_module
+from vlkit.collectives import Ranks
 from vlkit.errors import VlkitError
 from vlkit.evaluate.encoding import Encoding, Work
 from vlkit.evaluate.engine import evaluate_task
@@ -20,6 +23,9 @@ from vlkit.evaluate.tasks import ZeroShotTask
 from vlkit.evaluate.text_store import TextStore, text_keys
 from vlkit.evaluate.texts import ClassTexts, class_embeddings, embed_texts, stream_class_embeddings
 from vlkit.types import Sample, TextBatch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from ranks import on_ranks
 
 
 class Unmarked(CountingModel):
@@ -138,6 +144,20 @@ def test_a_damaged_file_does_not_hide_what_is_encoded_after_it(tmp_path: Path, m
         work = Work()
         _all(Unmarked(), text_batch_size=2, cache=tmp_path, work=work)
         assert work.texts == expected
+
+
+def _half_blind(folder: str) -> list[np.ndarray]:
+    ranks = Ranks.world()
+    if ranks.rank == 1:
+        text_store._read_rows = lambda path: None  # as where this process does not see the disk
+    return [class_KE.numpy() for class_KE in _all(Unmarked(), text_batch_size=2, cache=Path(folder), ranks=ranks)]
+
+
+def test_what_one_process_cannot_read_is_encoded_by_all(tmp_path: Path) -> None:
+    whole = _all(Unmarked(), text_batch_size=2, cache=tmp_path)
+    for found in on_ranks(2, _half_blind, str(tmp_path)):
+        assert all(np.array_equal(one, two.numpy()) for one, two in zip(found, whole, strict=True))
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 1
 
 
 def test_a_stopped_stream_goes_on_where_it_was_with_the_same_bits(

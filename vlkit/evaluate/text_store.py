@@ -40,10 +40,11 @@ class TextStore:
     Args:
         folder: For this model's texts alone (``identity.texts_key``).
         names: The files to begin with; None takes what is there. Several processes must begin with the same.
+        writes: Whether files are written, and damaged ones deleted: of several processes by one.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str] | None = None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, names: Sequence[str] | None = None, *, writes: bool = True) -> None:
+        self.folder, self.writes = folder, writes
         self._files: list[Path] = []
         self._key_T, self._place_T = np.zeros(0, np.int64), np.zeros(0, np.int64)
         for name in self.names(folder) if names is None else names:
@@ -75,16 +76,17 @@ class TextStore:
             known_T[hits[here]] = True
         return known_T, text_TE
 
-    def add(self, keys: Keys, text_TE: Tensor, *, write: bool = True) -> None:
-        """Keeps texts that were not known; of several processes one writes."""
+    def add(self, keys: Keys, text_TE: Tensor) -> None:
+        """Keeps texts that were not known."""
         path = self.folder / f"{hashlib.blake2b(keys.tobytes(), digest_size=8).hexdigest()}.safetensors"
-        if write:
+        if self.writes:
             tensors = {"keys": torch.from_numpy(keys), "text": text_TE.contiguous()}
             write_atomic(path, save(tensors, metadata={"crc32": str(_seal(tensors))}))
         self._index(path, keys)
 
     def _forget(self, number: int) -> None:
-        self._files[number].unlink(missing_ok=True)
+        if self.writes:
+            self._files[number].unlink(missing_ok=True)
         kept = self._place_T >> 32 != number
         self._key_T, self._place_T = self._key_T[kept], self._place_T[kept]
 

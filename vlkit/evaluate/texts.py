@@ -182,7 +182,8 @@ def _store(model: Embedder, encoding: Encoding) -> TextStore | None:
     if encoding.cache is None:
         return None
     folder = encoding.cache / f"texts-{texts_key(model)}"
-    return TextStore(folder, encoding.ranks.gather_objects(TextStore.names(folder))[0])
+    names = encoding.ranks.gather_objects(TextStore.names(folder))[0]
+    return TextStore(folder, names, writes=encoding.ranks.rank == 0)
 
 
 def _encode(
@@ -197,6 +198,8 @@ def _encode(
     if store is not None:
         with together(ranks):
             known_T, text_TE = store.find(keys)
+        # known is what all processes could read: they must cut the same batches
+        known_T = ranks.all_reduce(torch.from_numpy(known_T).int(), "min").bool().numpy()
     missing = [row for row in order if not known_T[row]]
     unsaved: list[int] = []
     quiet = encoding.quiet or encoding.follows or not missing
@@ -209,7 +212,7 @@ def _encode(
             unsaved += rows
             if store is not None and (len(unsaved) >= _FILE or rows[-1] == missing[-1]):
                 with together(ranks):
-                    store.add(keys[unsaved], text_TE[unsaved], write=ranks.rank == 0)
+                    store.add(keys[unsaved], text_TE[unsaved])
                 unsaved = []
     if text_TE is None:
         raise VlkitError("no texts to encode; give at least one")
