@@ -102,3 +102,27 @@ def test_on_a_terminal_it_is_a_bar_and_takes_text_literally(monkeypatch: pytest.
         shown.advance(1, loss="1.23")
         shown.advance(1)
     assert "[b]names[/b] :cat:" in screen.getvalue() and "loss 1.23" in screen.getvalue()
+
+
+def test_on_a_terminal_one_bar_stands_below_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def tasks() -> list[str]:
+        return [task.description for task in progress._shown[-1].tasks]
+
+    for _ in range(2):  # the display is free again afterwards, also after an error inside
+        with pytest.raises(ZeroDivisionError), bar("outer", total=2, unit="languages") as shown:
+            with bar("inner", total=5, unit="texts") as below:
+                below.advance(5)
+                assert tasks() == ["outer", "inner"]
+            assert tasks() == ["outer"]
+            shown.advance()
+            _ = 1 / 0
+        assert progress._shown == []
+    assert "outer" in screen.getvalue() and "1/2" in screen.getvalue()
