@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from evaluate_fakes import CountingModel, picture
 
 from vlkit.errors import DataError, UnknownName
 from vlkit.evaluate.by_template import template_scores
 from vlkit.evaluate.encoding import Work
 from vlkit.evaluate.engine import evaluate_task
+from vlkit.evaluate.identity import weights_digest
 from vlkit.evaluate.labelsets.imagenet import openai_templates, wordnet_ids
 from vlkit.evaluate.parity import differences, published_name, told_languages, with_parity
 from vlkit.evaluate.reference import reference
@@ -155,3 +157,22 @@ class TestParity:
             with_parity(_suite(task), "babel-imagenet")
         with pytest.raises(UnknownName, match="babel-imagenet"):
             with_parity(_suite(task), "babel")
+
+
+def test_the_digest_of_the_weights_is_computed_once_a_run_and_anew_afterwards(
+    task: dict[str, Any], tmp_path: Path
+) -> None:
+    class Asked(CountingModel):
+        times = 0
+
+        def state_dict(self, *args: Any, **settings: Any) -> Any:
+            Asked.times += 1
+            return super().state_dict(*args, **settings)
+
+    model = Asked()
+    results = evaluate(model, _suite(task, per_template=True), folder=tmp_path / "run", quiet=True)
+    assert Asked.times == 1
+    assert weights_digest(model) == results.meta["models"]["model"]
+    with torch.no_grad():
+        model.pixels_DE.add_(1)
+    assert weights_digest(model) != results.meta["models"]["model"]

@@ -21,7 +21,7 @@ from vlkit.evaluate.embed import Embedder, together
 from vlkit.evaluate.encoding import How, Work
 from vlkit.evaluate.engine import evaluate_task
 from vlkit.evaluate.facts import model_facts, task_facts
-from vlkit.evaluate.identity import UNKNOWN, features_key, model_digest
+from vlkit.evaluate.identity import UNKNOWN, features_key, fixed_weights, model_digest
 from vlkit.evaluate.pages import write_pages
 from vlkit.evaluate.results import ResultRow, Results, csv_text, provenance
 from vlkit.evaluate.retrieval_task import RetrievalTask, evaluate_retrieval
@@ -73,10 +73,10 @@ def evaluate(
     with together(ranks):
         if place is not None and ranks.rank == 0:
             claim(place, suite.spec, resume=resume, overwrite=overwrite)
-    rows: list[ResultRow] = []
+    rows, alone = list[ResultRow](), list[TemplateScore]()
     retrieval: list[Mapping[str, Any]] = []
-    alone: list[TemplateScore] = []
-    with _cache(model, suite, Path(cache) if cache is not None else place and place / "features", ranks) as kept:
+    given = Path(cache) if cache is not None else place and place / "features"
+    with fixed_weights(model), _cache(model, suite, given, ranks) as kept:
         encoding = _how(suite.spec, kept, ranks, quiet)
         run = _Run(model, name, place, suite.spec.seed, encoding)
         ablated = {one.name for one in suite.spec.tasks if isinstance(one, ZeroShotSpec) and one.per_template}
@@ -86,7 +86,7 @@ def evaluate(
                 alone += run.by_template(task, tags) if task.name in ablated else []
             else:
                 retrieval += run.retrieval(task, tags)
-    meta = _meta(model, suite, name, time.monotonic() - start, encoding["work"])
+        meta = _meta(model, suite, name, time.monotonic() - start, encoding["work"])
     results = Results(meta, tuple(rows), tuple(retrieval))
     with together(ranks):
         if place is not None and ranks.rank == 0:

@@ -15,7 +15,6 @@ from vlkit.files import digest
 
 EMOJI_NAMES = "emoji-names"
 _SUFFIXES = (".devtest", ".dev", ".txt")
-_BLANKS_SHOWN = 5
 
 
 @dataclass(frozen=True)

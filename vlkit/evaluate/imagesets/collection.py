@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from PIL.Image import Image
 
@@ -141,12 +141,6 @@ def any_classes(found: Collection) -> ClassImages:
     return sort_into_classes(
         found, lambda image: int(image.label), num_classes=highest + 1, keys=keys, class_names=names
     )
-
-
-def relabelled(found: Collection, labels: Sequence[str]) -> Collection:
-    """The same images with other labels."""
-    images = [replace(image, label=label) for image, label in zip(found.images, labels, strict=True)]
-    return replace(found, images=tuple(images))
 
 
 def some(names: Iterable[object]) -> str:
