@@ -13,7 +13,7 @@ import pytest
 from vlkit.errors import DataError, UnknownName, VlkitError
 from vlkit.evaluate.correlation import average_ranks, correlate
 from vlkit.evaluate.groups import group_means, group_of
-from vlkit.evaluate.reference import read_babel_results, reference, references
+from vlkit.evaluate.reference import read_babel_scores, reference, references
 from vlkit.evaluate.results import ResultRow
 from vlkit.evaluate.statistics import bootstrap_mean, paired_comparison, subset_accuracy
 
@@ -215,14 +215,17 @@ def test_result_files_of_babel_imagenet_are_read(tmp_path: Path) -> None:
         {"lang": "NV", "prompt": "label", "num_classes": 257, "accuracy": 0.4},  # less than one percent, not 40
     ]
     path.write_text(json.dumps({"meta": {}, "results": entries}))
-    assert read_babel_results(path) == {("nb", "label"): 0.42, ("nv", "label"): 0.004}
+    assert [(one.language, one.prompt, one.accuracy) for one in read_babel_scores(path)] == [
+        ("nb", "label", 0.42),
+        ("nv", "label", 0.004),
+    ]
     path.write_text(json.dumps({"results": [{**entry, "accuracy": 0.25} for entry in entries]}))
-    assert read_babel_results(path) == {("nb", "label"): 0.25, ("nv", "label"): 0.25}
+    assert [one.accuracy for one in read_babel_scores(path)] == [0.25, 0.25]
     path.write_text("{}")
     with pytest.raises(DataError, match="is not a result file of Babel-ImageNet: KeyError"):
-        read_babel_results(path)
+        read_babel_scores(path)
     with pytest.raises(DataError, match="no result file"):
-        read_babel_results(tmp_path / "none.json")
+        read_babel_scores(tmp_path / "none.json")
 
 
 @pytest.mark.parametrize(

@@ -46,12 +46,6 @@ class ImageFeatures:
     def __len__(self) -> int:
         return self.count
 
-    def rows(self, start: int, stop: int) -> Tensor:
-        """image_BE of the images start..stop-1."""
-        stop = min(stop, self.count)
-        mapped = np.memmap(self.path, dtype=np.float32, mode="r", shape=(self.count, self.width))
-        return torch.from_numpy(np.array(mapped[start:stop]))
-
     def __getitem__(self, rows: Tensor) -> Tensor:
         """image_BE of the images of these numbers."""
         mapped = np.memmap(self.path, dtype=np.float32, mode="r", shape=(self.count, self.width))

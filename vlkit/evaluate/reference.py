@@ -108,8 +108,3 @@ def read_babel_scores(path: str | Path) -> list[BabelScore]:
         raise DataError(f"no result file {path}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is not a result file of Babel-ImageNet: {type(error).__name__}: {error}") from error
-
-
-def read_babel_results(path: str | Path) -> dict[tuple[str, str], float]:
-    """The accuracies of ``read_babel_scores`` by BCP 47 tag and prompt."""
-    return {(score.language, score.prompt): score.accuracy for score in read_babel_scores(path)}
