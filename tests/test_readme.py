@@ -14,7 +14,7 @@ import typer
 
 import vlkit
 from vlkit.cli.app import app
-from vlkit.evaluate.suite import read_suite
+from vlkit.evaluation.suite import read_suite
 from vlkit.spec.describe import explain
 from vlkit.spec.load import load_recipe
 
@@ -116,7 +116,7 @@ def test_classifier_examples_run(
 
 @pytest.mark.parametrize("text", blocks("json"))
 def test_tables_shown_are_read(text: str, tmp_path: Path) -> None:
-    from vlkit.data.folder import FolderSource
+    from vlkit.data.sources.table import FolderSource
 
     table = tmp_path / "pairs.jsonl"
     table.write_text(text, encoding="utf-8")

@@ -13,40 +13,40 @@ from vlkit.version import __version__
 if TYPE_CHECKING:
     from vlkit.adapt.inject import add_lora, merge
     from vlkit.errors import VlkitError
-    from vlkit.evaluate.run import evaluate
-    from vlkit.evaluate.zero_shot import ZeroShotClassifier
-    from vlkit.models.build import build
+    from vlkit.evaluation.classify.zero_shot import ZeroShotClassifier
+    from vlkit.evaluation.run import evaluate
     from vlkit.models.catalog import list_models
-    from vlkit.models.checkpoint import load, save
-    from vlkit.models.dual_encoder import DualEncoder
-    from vlkit.models.export.export import export
-    from vlkit.models.freeze import freeze, trainable_report, unfreeze
+    from vlkit.models.dual_encoder.build import build
+    from vlkit.models.dual_encoder.export.formats import export
+    from vlkit.models.dual_encoder.model import DualEncoder
+    from vlkit.models.folder import load, save
+    from vlkit.models.trainable import freeze, trainable_report, unfreeze
     from vlkit.parts.image import image_encoder
     from vlkit.parts.text import text_encoder
     from vlkit.spec.adapt import LoRA
     from vlkit.spec.load import load_recipe
-    from vlkit.train.loop import train
+    from vlkit.training.loop import train
 
 _HOMES = {
-    "DualEncoder": "vlkit.models.dual_encoder",
+    "DualEncoder": "vlkit.models.dual_encoder.model",
     "LoRA": "vlkit.spec.adapt",
     "VlkitError": "vlkit.errors",
-    "ZeroShotClassifier": "vlkit.evaluate.zero_shot",
+    "ZeroShotClassifier": "vlkit.evaluation.classify.zero_shot",
     "add_lora": "vlkit.adapt.inject",
-    "build": "vlkit.models.build",
-    "evaluate": "vlkit.evaluate.run",
-    "export": "vlkit.models.export.export",
-    "freeze": "vlkit.models.freeze",
+    "build": "vlkit.models.dual_encoder.build",
+    "evaluate": "vlkit.evaluation.run",
+    "export": "vlkit.models.dual_encoder.export.formats",
+    "freeze": "vlkit.models.trainable",
     "image_encoder": "vlkit.parts.image",
     "list_models": "vlkit.models.catalog",
-    "load": "vlkit.models.checkpoint",
+    "load": "vlkit.models.folder",
     "load_recipe": "vlkit.spec.load",
     "merge": "vlkit.adapt.inject",
-    "save": "vlkit.models.checkpoint",
+    "save": "vlkit.models.folder",
     "text_encoder": "vlkit.parts.text",
-    "train": "vlkit.train.loop",
-    "trainable_report": "vlkit.models.freeze",
-    "unfreeze": "vlkit.models.freeze",
+    "train": "vlkit.training.loop",
+    "trainable_report": "vlkit.models.trainable",
+    "unfreeze": "vlkit.models.trainable",
 }
 
 __all__ = [
@@ -80,7 +80,6 @@ def __getattr__(name: str) -> Any:
         guess = "" if name.startswith("_") else did_you_mean(name, _HOMES)
         raise AttributeError(f"module 'vlkit' has no attribute {name!r}" + (f"; {guess}" if guess else ""))
     value = getattr(importlib.import_module(_HOMES[name]), name)
-    # `train` and `evaluate` are bound by now: to their packages, which are callable
     return globals().setdefault(name, value)
 
 

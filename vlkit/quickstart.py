@@ -7,26 +7,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlkit.data.sources import open_sources
-from vlkit.evaluate.answers import answers_of
-from vlkit.evaluate.class_scores import ClassTable, language_classes
-from vlkit.evaluate.engine import TaskScores, score_task
-from vlkit.evaluate.gallery import make_gallery
-from vlkit.evaluate.identity import weights_digest
-from vlkit.evaluate.markdown import results_markdown
-from vlkit.evaluate.pages import CLASSES, MARKDOWN
-from vlkit.evaluate.report import Credit, write_report
-from vlkit.evaluate.results import ResultRow, Results, provenance
-from vlkit.evaluate.tasks import openmoji_unseen
+from vlkit.data.sources.open import open_sources
+from vlkit.evaluation.embed.identity import weights_digest
+from vlkit.evaluation.report.gallery import make_gallery
+from vlkit.evaluation.report.markdown import results_markdown
+from vlkit.evaluation.report.page import Credit, write_report
+from vlkit.evaluation.report.pages import CLASSES, MARKDOWN
+from vlkit.evaluation.results.answers import answers_of
+from vlkit.evaluation.results.class_scores import ClassTable, language_classes
+from vlkit.evaluation.results.results_file import ResultRow, Results, provenance
+from vlkit.evaluation.tasks.engine import TaskScores, score_task
+from vlkit.evaluation.tasks.zero_shot_task import openmoji_unseen
 from vlkit.files import write_atomic
-from vlkit.models.card import CardFacts, render_card
-from vlkit.models.checkpoint import save
-from vlkit.models.features import remembering
+from vlkit.models.dual_encoder.card import CardFacts, render_card
+from vlkit.models.feature_cache import remembering
+from vlkit.models.folder import save
 from vlkit.parts.assets import ASSETS
 from vlkit.spec.load import dump_yaml, load_recipe
 from vlkit.spec.recipe import Recipe
-from vlkit.train.loop import Show, train
-from vlkit.train.run import Run
+from vlkit.training.loop import Show, train
+from vlkit.training.run_folder import Run
 
 MAIN, BASELINE = "multilingual", "english_only"
 _USED = ("tf_efficientnet_lite0.in1k", "intfloat/multilingual-e5-small", "openmoji")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from vlkit.models.checkpoint import load, save
+from tests.helpers import encoder_factory as factory
+from vlkit.models.folder import load, save
 from vlkit.parts.image import image_encoder
 from vlkit.parts.text import text_encoder
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "parts"))
-import encoder_factory as factory
 
 TEXTS = ("a cat", "ein Hund", "猫")
 

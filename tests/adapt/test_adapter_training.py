@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.helpers.train_factory import drawings, figures, recipe
 from vlkit.adapt.inject import base_name
-from vlkit.models.checkpoint import load
-from vlkit.models.freeze import part_of
+from vlkit.models.folder import load
+from vlkit.models.trainable import part_of
 from vlkit.spec.recipe import Recipe
-from vlkit.train.loop import train
-from vlkit.train.run import Run
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
-from train_factory import drawings, figures, recipe
+from vlkit.training.loop import train
+from vlkit.training.run_folder import Run
 
 OBJECTIVES = [{"kind": "contrastive"}, {"kind": "text_distillation", "loss": "cosine"}]
 HEAD = {"name": "head", "trainable": ["text_head"], "steps": 5}

@@ -12,8 +12,8 @@ from torch import nn
 from vlkit.adapt.inject import adapter_of, add_adapter, add_lora, base_name, merge
 from vlkit.adapt.targets import find_layers
 from vlkit.errors import VlkitError
-from vlkit.models.checkpoint import load
-from vlkit.models.freeze import check_moved, snapshot
+from vlkit.models.folder import load
+from vlkit.models.trainable import check_moved, snapshot
 from vlkit.spec.adapt import AdapterSpec, Bottleneck, LoRA
 
 KINDS = (

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.helpers import encoder_factory as factory
 from vlkit.adapt.inject import add_lora, merge
 from vlkit.errors import SpecError, UnknownName, VlkitError
-from vlkit.models.build import build, build_meta
-from vlkit.models.checkpoint import load, read_spec, save
-from vlkit.models.dual_encoder import DualEncoder
-from vlkit.models.freeze import (
+from vlkit.models.dual_encoder.build import build, build_meta
+from vlkit.models.dual_encoder.model import DualEncoder
+from vlkit.models.folder import load, read_spec, save
+from vlkit.models.trainable import (
     check_moved,
     freeze,
     part_names,
@@ -30,9 +30,6 @@ from vlkit.spec.describe import explain
 from vlkit.spec.load import load_recipe
 from vlkit.spec.model import DualEncoderSpec, SavedSpec
 from vlkit.spec.parts import LinearHead
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "parts"))
-import encoder_factory as factory
 
 TEXTS = ["a", "zwei Worte", "三"]
 

@@ -72,7 +72,7 @@ def test_reference_refuses_a_scale_that_leaves_float64() -> None:
 
 def some_work(number: int, fails_on: int | None, folder: str) -> dict[str, int]:
     """Runs on each rank."""
-    from vlkit.collectives import Ranks
+    from vlkit.distributed.collectives import Ranks
 
     rank = Ranks.world().rank
     if rank == fails_on:
@@ -86,10 +86,11 @@ def some_work(number: int, fails_on: int | None, folder: str) -> dict[str, int]:
 
 
 def test_results_come_in_the_order_of_ranks_and_memory_is_what_a_call_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     size = 200_000_000
-    found = on_ranks("test_contrastive_bench:some_work", {"number": size, "fails_on": None, "folder": ""}, ranks=2)
+    found = on_ranks(
+        "tests.bench.test_contrastive_bench:some_work", {"number": size, "fails_on": None, "folder": ""}, ranks=2
+    )
     assert [row["rank"] for row in found] == [0, 1]
     for row in found:
         # A tensor that is gone when the call ends counts at its peak; so does one that is returned.
@@ -98,10 +99,10 @@ def test_results_come_in_the_order_of_ranks_and_memory_is_what_a_call_needs(monk
 
 
 def test_a_rank_that_fails_ends_the_others_with_its_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     with pytest.raises(VlkitError, match=r"rank 1 of 2 ended with code 1: rank 1 has no 7"):
         arguments = {"number": 7, "fails_on": 1, "folder": str(tmp_path)}
-        on_ranks("test_contrastive_bench:some_work", arguments, ranks=2)
+        on_ranks("tests.bench.test_contrastive_bench:some_work", arguments, ranks=2)
     assert list(tmp_path.iterdir()) == []
 
 

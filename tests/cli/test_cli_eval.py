@@ -177,7 +177,7 @@ def test_models_are_called_after_where_they_are(model: str, name: str) -> None:
     assert model_name(model) == name
 
 
-@pytest.mark.parametrize("first", ["import vlkit.evaluate.run", "vlkit.evaluate"])
+@pytest.mark.parametrize("first", ["import vlkit.evaluation.run", "vlkit.evaluate"])
 def test_evaluate_is_callable_whatever_is_imported_first(first: str) -> None:
     code = f"import vlkit\n{first}\nfrom vlkit import evaluate\nassert callable(evaluate) and callable(vlkit.evaluate)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from typer.testing import CliRunner, Result
 
+from tests.helpers import encoder_factory as factory
 from vlkit.cli.app import app
-from vlkit.models.checkpoint import load
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "parts"))
-import encoder_factory as factory
+from vlkit.models.folder import load
 
 RUNNER = CliRunner()
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from tests.helpers.mteb_fakes import keep_data_set
 from vlkit.cli.app import app
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "evaluate"))
-from mteb_fakes import keep_data_set
 
 
 def run(*arguments: object) -> Result:

@@ -20,8 +20,7 @@ def test_every_public_name_exists(name: str) -> None:
 def test_names_are_those_of_their_modules() -> None:
     for name, home in vlkit._HOMES.items():
         assert name in vlkit.__all__
-        if name not in ("train", "evaluate"):  # packages that are callable
-            assert getattr(vlkit, name) is getattr(importlib.import_module(home), name)
+        assert getattr(vlkit, name) is getattr(importlib.import_module(home), name)
 
 
 def test_an_unknown_name_answers_with_the_nearest() -> None:
@@ -30,12 +29,12 @@ def test_an_unknown_name_answers_with_the_nearest() -> None:
     assert not hasattr(vlkit, "__wrapped__")
 
 
-@pytest.mark.parametrize("first", ["import vlkit.train.loop", "vlkit.train", "from vlkit import train"])
+@pytest.mark.parametrize("first", ["import vlkit.training.loop", "vlkit.train", "from vlkit import train"])
 def test_train_is_callable_whatever_is_imported_first(first: str) -> None:
     code = f"""
 import vlkit
 {first}
-import vlkit.train.loop as loop
+import vlkit.training.loop as loop
 from vlkit import train
 assert callable(train) and callable(vlkit.train) and callable(loop.train)
 """

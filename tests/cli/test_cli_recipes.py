@@ -14,7 +14,7 @@ from vlkit.cli.app import app
 from vlkit.models.catalog import list_models
 from vlkit.spec.load import load_recipe, shipped_recipes
 from vlkit.spec.recipe import Recipe
-from vlkit.train.run import Run
+from vlkit.training.run_folder import Run
 
 RUNNER = CliRunner()
 
@@ -126,7 +126,7 @@ def test_dry_run_refuses_a_part_that_does_not_exist() -> None:
 
 def test_train_hands_the_recipe_to_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Recipe, dict[str, object]]] = []
-    loop = ModuleType("vlkit.train.loop")
+    loop = ModuleType("vlkit.training.loop")
 
     def train(recipe: Recipe, *, show: object, **flags: object) -> Run:
         assert callable(show)
@@ -134,7 +134,7 @@ def test_train_hands_the_recipe_to_the_loop(monkeypatch: pytest.MonkeyPatch) -> 
         return Run(Path("there"))
 
     loop.train = train  # type: ignore[attr-defined]
-    monkeypatch.setitem(__import__("sys").modules, "vlkit.train.loop", loop)
+    monkeypatch.setitem(__import__("sys").modules, "vlkit.training.loop", loop)
     assert run("train", "contrastive/tiny", "seed=4", "--resume").exit_code == 0
     assert run("train", "--resume", "contrastive/tiny", "seed=4").exit_code == 0
     assert run("train", "--overwrite", "contrastive/tiny", "seed=4").exit_code == 0

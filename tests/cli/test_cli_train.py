@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from tests.helpers.train_factory import drawings, losses
 from vlkit.cli.app import app
 from vlkit.spec.load import load_recipe, shipped_recipes
-from vlkit.train.run import Run
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
-from train_factory import drawings, losses
+from vlkit.training.run_folder import Run
 
 RUNNER = CliRunner()
 REAL = sorted(name for name in shipped_recipes() if name.startswith("quickstart/"))

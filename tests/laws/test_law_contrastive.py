@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,17 +10,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from vlkit.collectives import Ranks
-from vlkit.models.build import build
-from vlkit.objectives.build import build_objective
-from vlkit.objectives.terms import Surroundings
+from tests.helpers.ranks import on_ranks
+from vlkit.distributed.collectives import Ranks
+from vlkit.models.dual_encoder.build import build
+from vlkit.objectives.pairs.pair_term import Surroundings
+from vlkit.objectives.weighted_sum import build_objective
 from vlkit.spec.model import DualEncoderSpec
 from vlkit.spec.objectives import ContrastiveObjective, GroupedContrastiveObjective, SigmoidObjective
 from vlkit.spec.parts import LinearHead, TinyImage, TinyText
 from vlkit.types import Batch
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from ranks import on_ranks
 
 WIDTH, HIDDEN, PAIRS, BATCH, STEPS, SEEDS = 32, 6, 512, 64, 60, 4
 MODES: dict[str, tuple[Any, int | None]] = {

@@ -5,30 +5,26 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from vlkit.collectives import Ranks
+from tests.helpers.ranks import on_ranks
+from tests.helpers.train_factory import ALL, HEADS, drawings, figures, losses, recipe
+from vlkit.distributed.collectives import Ranks
+from vlkit.distributed.runtime import Runtime
 from vlkit.errors import VlkitError
-from vlkit.models.build import build
-from vlkit.models.freeze import snapshot, tensor_digest
+from vlkit.models.dual_encoder.build import build
+from vlkit.models.trainable import snapshot, tensor_digest
 from vlkit.spec.recipe import Recipe
-from vlkit.train import steps, tables
-from vlkit.train.loop import train
-from vlkit.train.parallel import Trainee, check_equal
-from vlkit.train.run import Run
-from vlkit.train.runtime import Runtime
-from vlkit.train.signals import StopRequest
+from vlkit.training import steps, tables
+from vlkit.training.loop import train
+from vlkit.training.run_folder import Run
+from vlkit.training.signals import StopRequest
+from vlkit.training.trainee import Trainee, check_equal
 from vlkit.types import Batch, Loss
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
-from ranks import on_ranks
-from train_factory import ALL, HEADS, drawings, figures, losses, recipe
 
 NO_DROPOUT = {"image_head": {"dropout": 0.0}, "text_head": {"dropout": 0.0}}
 HEADS_8 = {"name": "heads", "trainable": HEADS, "steps": 8}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -12,16 +11,14 @@ import pytest
 import torch
 
 import vlkit
-from vlkit.models.build import build, build_meta
-from vlkit.models.checkpoint import load, save
-from vlkit.models.dual_encoder import DualEncoder
-from vlkit.models.freeze import check_moved, set_trainable, snapshot
+from vlkit.models.dual_encoder.build import build, build_meta
+from vlkit.models.dual_encoder.model import DualEncoder
+from vlkit.models.folder import load, save
+from vlkit.models.trainable import check_moved, set_trainable, snapshot
 from vlkit.nn.heads import Head, build_head
 from vlkit.spec.model import DualEncoderSpec
 from vlkit.spec.parts import HeadSpec, IdentityHead, LinearHead, MlpHead, TimmImage, TinyImage, TinyText
 from vlkit.types import Batch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "parts"))
 
 TEXTS = ["a cat", "Hund", "x", "een heel lange zin over een fiets", "猫"]
 HEADS: tuple[type[Any], ...] = get_args(get_args(HeadSpec)[0])
@@ -164,7 +161,7 @@ def test_heads_know_widths_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "vision_text", "open_clip", "open_clip_siglip"])
 def test_foreign_models_survive_a_folder(kind: str, tmp_path: Path) -> None:
-    import encoder_factory as factory
+    from tests.helpers import encoder_factory as factory
 
     source = tmp_path / "source"
     if kind.startswith("open_clip"):
@@ -188,8 +185,9 @@ def test_foreign_models_survive_a_folder(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_scale_above_the_usual_maximum_is_kept(tmp_path: Path) -> None:
-    import encoder_factory as factory
     from transformers import SiglipModel
+
+    from tests.helpers import encoder_factory as factory
 
     model = SiglipModel.from_pretrained(factory.siglip(tmp_path / "s"))
     with torch.no_grad():

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from vlkit.data.sources import open_sources
-from vlkit.evaluate.engine import score_task
-from vlkit.evaluate.tasks import openmoji_unseen
+from vlkit.data.sources.open import open_sources
+from vlkit.evaluation.tasks.engine import score_task
+from vlkit.evaluation.tasks.zero_shot_task import openmoji_unseen
 from vlkit.spec.load import load_recipe
-from vlkit.train.loop import train
+from vlkit.training.loop import train
 
 _TOWERS = "[{name: towers, trainable: [image, text, image_head, text_head, scale], steps: 90, lr: 3e-3}]"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -12,20 +11,17 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.helpers import encoder_factory as factory
+from tests.helpers.train_factory import drawings, losses, write_rows
 from vlkit.cli.app import app
-from vlkit.models.build import build
-from vlkit.models.freeze import part_names, set_trainable, snapshot
+from vlkit.models.dual_encoder.build import build
+from vlkit.models.trainable import part_names, set_trainable, snapshot
 from vlkit.parts.open_clip_parts import OpenClipName
 from vlkit.spec.load import load_recipe, shipped_recipes
 from vlkit.spec.model import DualEncoderSpec
 from vlkit.spec.recipe import Recipe
-from vlkit.train import loop
-from vlkit.train.loop import train
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "parts"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
-import encoder_factory as factory
-from train_factory import drawings, losses, write_rows
+from vlkit.training import loop
+from vlkit.training.loop import train
 
 RUNNER = CliRunner()
 CONTRASTIVE = sorted(name for name in shipped_recipes() if name.startswith("contrastive/"))

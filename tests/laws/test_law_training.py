@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,22 +10,19 @@ from typing import Any
 import pytest
 import torch
 
-from vlkit.data.sources import VALIDATION, open_sources
+from tests.helpers import encoder_factory
+from tests.helpers.train_factory import ALL, HEADS, drawings, figures, losses, read_rows, recipe, write_rows
+from vlkit.data.sources.open import VALIDATION, open_sources
 from vlkit.errors import DataError, VlkitError
-from vlkit.models.build import build
-from vlkit.models.dual_encoder import DualEncoder, Encoded
-from vlkit.models.freeze import snapshot
-from vlkit.objectives.build import WeightedSum
+from vlkit.models.dual_encoder.build import build
+from vlkit.models.dual_encoder.model import DualEncoder, Encoded
+from vlkit.models.trainable import snapshot
+from vlkit.objectives.weighted_sum import WeightedSum
 from vlkit.parts.tiny import TinyImageEncoder
 from vlkit.spec.recipe import Recipe
-from vlkit.train import steps
-from vlkit.train.loop import train
+from vlkit.training import steps
+from vlkit.training.loop import train
 from vlkit.types import Batch, ClassRows, Loss
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "parts"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
-import encoder_factory
-from train_factory import ALL, HEADS, drawings, figures, losses, read_rows, recipe, write_rows
 
 H = {"name": "heads", "trainable": HEADS, "steps": 8}
 T = {"name": "towers", "trainable": ALL, "steps": 8}

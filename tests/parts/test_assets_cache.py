@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import assets_fakes as fakes
 import pytest
 
+from tests.helpers import assets_fakes as fakes
 from vlkit.errors import AssetError
 from vlkit.parts.assets import cache, hub, resolve, table, wheels
 from vlkit.parts.assets import make as making
@@ -34,13 +34,13 @@ def use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) -> N
 
 def start(tmp_path: Path, converter: str, *, pip: str = "") -> subprocess.Popen[str]:
     """Another process that resolves the same name."""
-    here = Path(__file__).parent
     environment = {
         **os.environ,
-        "PYTHONPATH": f"{here}{os.pathsep}{here.parents[1]}",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
         "FAKE_RUNS": str(tmp_path / "runs"),
     }
-    code = f"import assets_fakes; assets_fakes.child({str(tmp_path / 'index')!r}, {converter!r}, {pip!r})"
+    code = "from tests.helpers import assets_fakes; "
+    code += f"assets_fakes.child({str(tmp_path / 'index')!r}, {converter!r}, {pip!r})"
     return subprocess.Popen(
         [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -165,10 +165,10 @@ def test_a_folder_without_its_manifest_does_not_count(target: Path) -> None:
 
 def test_what_is_cached_is_found_without_heavy_imports(tmp_path: Path, target: Path) -> None:
     resolve(fakes.NAME, library="hf")
-    here = Path(__file__).parent
-    code = f"import sys, assets_fakes; assets_fakes.child({str(tmp_path / 'index')!r}, 'convert')\n"
+    code = "import sys; from tests.helpers import assets_fakes\n"
+    code += f"assets_fakes.child({str(tmp_path / 'index')!r}, 'convert')\n"
     code += "print([name for name in ('torch', 'transformers', 'huggingface_hub', 'numpy') if name in sys.modules])"
-    environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parents[1]}"}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     out = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     ).stdout

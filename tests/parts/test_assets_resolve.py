@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-import assets_fakes as fakes
 import huggingface_hub
 import pytest
 import timm
 import torch
 from huggingface_hub import constants
 
+from tests.helpers import assets_fakes as fakes
 from vlkit.errors import AssetError, UnknownName
 from vlkit.parts.assets import hub, provenance, resolve, table, wheels
 

@@ -7,9 +7,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import assets_fakes as fakes
 import pytest
 
+from tests.helpers import assets_fakes as fakes
 from vlkit.errors import AssetError, UnknownName
 from vlkit.parts.assets import fetch_wheel, table, wheels
 from vlkit.parts.assets.table import File, Wheel

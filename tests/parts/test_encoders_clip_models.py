@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import encoder_factory as factory
 import pytest
 import torch
 
+from tests.helpers import encoder_factory as factory
 from vlkit.errors import AssetError, VlkitError
 from vlkit.parts.clip_models import load_hf_clip, load_open_clip
 from vlkit.parts.image import build_image_encoder

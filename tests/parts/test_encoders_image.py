@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import encoder_factory as factory
 import pytest
 import torch
 
+from tests.helpers import encoder_factory as factory
 from vlkit.errors import AssetError, UnknownName, VlkitError
 from vlkit.parts.image import IMAGE_ENCODERS, build_image_encoder, image_encoder
 from vlkit.spec.parts import HfImage, MultiwayImage, OpenClipImage, TimmImage, TinyImage

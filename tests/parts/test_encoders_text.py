@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import encoder_factory as factory
 import pytest
 import torch
 
+from tests.helpers import encoder_factory as factory
 from vlkit.errors import AssetError, DataError, UnknownName, VlkitError
 from vlkit.parts.text import TEXT_ENCODERS, build_text_encoder, text_encoder
 from vlkit.spec.parts import HfText, MultiwayText, OpenClipText, TinyText

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from encoder_factory import fast_tokenizer
 from torch import Tensor
 
+from tests.helpers.encoder_factory import fast_tokenizer
 from vlkit.errors import AssetError, ShapeError, VlkitError
-from vlkit.models.build import build, build_meta
-from vlkit.models.checkpoint import load, save
-from vlkit.models.dual_encoder import DualEncoder
-from vlkit.models.features import encoder_digest
-from vlkit.models.freeze import check_moved, freeze, set_trainable, snapshot, trainable_report
+from vlkit.models.dual_encoder.build import build, build_meta
+from vlkit.models.dual_encoder.model import DualEncoder
+from vlkit.models.feature_cache import encoder_digest
+from vlkit.models.folder import load, save
+from vlkit.models.trainable import check_moved, freeze, set_trainable, snapshot, trainable_report
 from vlkit.parts.text import build_text_encoder, text_encoder
 from vlkit.spec.captioning import DecoderSpec
 from vlkit.spec.load import load_recipe

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import encoder_factory as factory
 import pytest
 import torch
 
+from tests.helpers import encoder_factory as factory
 from vlkit.errors import AssetError, VlkitError
-from vlkit.models.checkpoint import load, save
+from vlkit.models.folder import load, save
 from vlkit.parts.text import build_text_encoder
 from vlkit.parts.tokenizers import tokenize_mixed
 from vlkit.spec.parts import HfText, OpenClipText

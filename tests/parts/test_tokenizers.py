@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import encoder_factory as factory
 import pytest
 
+from tests.helpers import encoder_factory as factory
 from vlkit.errors import AssetError, UnknownName, VlkitError
 from vlkit.parts.building import compact
 from vlkit.parts.text import build_text_encoder

@@ -15,12 +15,12 @@ from pydantic import Field, field_validator
 
 from vlkit.errors import SpecError, UnknownName, VlkitError
 from vlkit.spec.base import Spec
-from vlkit.spec.data import BuiltSource, DataSpec, FolderSource, TemperatureMixing, UniformMixing
+from vlkit.spec.dataset import BuiltSource, DataSpec, FolderSource, TemperatureMixing, UniformMixing
 from vlkit.spec.load import dump_yaml, find_recipe, load_recipe, load_spec, resolve, resolve_spec, shipped_recipes
 from vlkit.spec.model import DualEncoderSpec
 from vlkit.spec.parts import HfText, IdentityHead, LinearHead, MlpHead, TimmImage, TinyImage, TinyText
 from vlkit.spec.recipe import Recipe
-from vlkit.spec.train import ClassPrototypeObjective, ContrastiveObjective, OptimSpec, StageSpec
+from vlkit.spec.training import ClassPrototypeObjective, ContrastiveObjective, OptimSpec, StageSpec
 
 BASE = """\
 model:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vlkit.bench.memory import extra_memory
 from vlkit.bench.traffic import Traffic
-from vlkit.collectives import Ranks
+from vlkit.distributed.collectives import Ranks
 from vlkit.errors import VlkitError
 from vlkit.types import Embeddings
 
@@ -103,8 +103,8 @@ def side(name: str, setting: Setting, ranks: Ranks) -> Side:
 
 
 def _vlkit(setting: Setting, ranks: Ranks) -> Side:
-    from vlkit.objectives.contrastive.sigmoid import sigmoid_contrastive
-    from vlkit.objectives.contrastive.softmax import softmax_contrastive
+    from vlkit.objectives.pairs.contrastive.sigmoid import sigmoid_contrastive
+    from vlkit.objectives.pairs.contrastive.softmax import softmax_contrastive
 
     loss = softmax_contrastive if setting.loss == "softmax" else sigmoid_contrastive
     return lambda p: loss(Embeddings(*p), ranks=ranks, exchange=setting.exchange).loss

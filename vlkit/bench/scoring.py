@@ -22,8 +22,8 @@ from vlkit.bench.contrastive import rounded
 from vlkit.bench.memory import PeakMemory
 from vlkit.bench.ranks import on_ranks
 from vlkit.errors import VlkitError
-from vlkit.evaluate.engine import iter_scores
-from vlkit.evaluate.tasks import ZeroShotTask
+from vlkit.evaluation.tasks.engine import iter_scores
+from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
 from vlkit.languages import all_languages
 from vlkit.types import Sample, TextBatch
 

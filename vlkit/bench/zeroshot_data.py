@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vlkit.bench.data import made_photo
-from vlkit.data.cldr import territory_names
+from vlkit.bench.reading import made_photo
+from vlkit.data.build.cldr import territory_names
 from vlkit.errors import DataError
 from vlkit.parts.open_clip_parts import OpenClipName
 

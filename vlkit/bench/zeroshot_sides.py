@@ -23,12 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from vlkit.bench.zeroshot_data import Images, Model, write_names
+from vlkit.data.sources.classes.collection import any_classes
+from vlkit.data.sources.classes.find import find_images
 from vlkit.errors import MissingPackage
-from vlkit.evaluate.engine import score_task
-from vlkit.evaluate.imagesets.collection import any_classes
-from vlkit.evaluate.imagesets.find import find_images
-from vlkit.evaluate.tasks import ZeroShotTask
-from vlkit.models.checkpoint import load
+from vlkit.evaluation.tasks.engine import score_task
+from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
+from vlkit.models.folder import load
 
 _DATASET = "fer2013"  # the set of CLIP_benchmark that reads any ROOT/test of class folders; names come from a file
 

@@ -14,9 +14,9 @@ from vlkit.cli.eval import model_name
 from vlkit.errors import VlkitError
 
 if TYPE_CHECKING:
-    from vlkit.evaluate.alignment.outcome import Alignment
-    from vlkit.evaluate.alignment.texts import ParallelTexts
-    from vlkit.evaluate.results import Results
+    from vlkit.evaluation.alignment.outcome import Alignment
+    from vlkit.evaluation.alignment.parallel_texts import ParallelTexts
+    from vlkit.evaluation.results.results_file import Results
     from vlkit.types import Sample
 
 _COLUMNS = {
@@ -70,8 +70,8 @@ def align(
     results = None if against is None else _results(against)
     lines, samples = _open(texts, images, pivot=pivot, languages=wanted, limit=limit)  # before a model is loaded
     with collector_off():
-        from vlkit.evaluate.alignment.run import align as run
-        from vlkit.evaluate.alignment.towers import open_text
+        from vlkit.evaluation.alignment.hidden_states import open_text
+        from vlkit.evaluation.alignment.runner import align as run
 
         loaded = open_text(model, device=_device(device))
     if loaded.note:
@@ -94,8 +94,8 @@ def _open(
     texts: str, images: str, *, pivot: str, languages: list[str] | None, limit: int | None
 ) -> tuple[ParallelTexts, tuple[Sample, ...]]:
     with collector_off():
-        from vlkit.evaluate.alignment.images import open_images
-        from vlkit.evaluate.alignment.texts import open_texts
+        from vlkit.evaluation.alignment.image_pivot import open_images
+        from vlkit.evaluation.alignment.parallel_texts import open_texts
 
     lines = open_texts(texts, pivot=pivot, languages=languages)
     lines.choose(languages)
@@ -104,7 +104,7 @@ def _open(
 
 def _end(found: Alignment, results: Results | None, folder: Path, *, as_json: bool) -> None:
     if results is not None:
-        from vlkit.evaluate.alignment.against import correlate_with
+        from vlkit.evaluation.alignment.against import correlate_with
 
         found = replace(found, correlations=correlate_with(found, results))
     paths = found.save(folder)
@@ -124,7 +124,7 @@ def _listed(languages: str) -> list[str] | None:
 
 
 def _results(path: Path) -> Results:
-    from vlkit.evaluate.results import Results
+    from vlkit.evaluation.results.results_file import Results
 
     found = Results.load(path / "results.json" if path.is_dir() else path)
     if not found.rows:

@@ -36,7 +36,7 @@ def data(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Images a second from shards to batches, beside open_clip's own WebDataset pipeline."""
-    from vlkit.bench.data import bench_data
+    from vlkit.bench.reading import bench_data
 
     result = bench_data(path, batch_size=batch_size, workers=workers, steps=steps, repeats=repeats)
     if as_json:

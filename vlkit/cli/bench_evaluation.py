@@ -85,7 +85,7 @@ def prompts(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Texts through the encoder with and without repeated templates, for Babel-ImageNet's numbers of classes."""
-    from vlkit.bench.prompts import bench_prompts
+    from vlkit.bench.prompt_texts import bench_prompts
 
     chosen = [tag.strip() for tag in check.split(",") if tag.strip()]
     result = bench_prompts(templates, encoder=encoder, check=chosen)

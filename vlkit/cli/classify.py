@@ -13,7 +13,7 @@ from vlkit.cli.console import collector_off, err, message, out, write
 from vlkit.errors import DataError, VlkitError
 
 if TYPE_CHECKING:
-    from vlkit.evaluate.zero_shot import Predictions, ZeroShotClassifier
+    from vlkit.evaluation.classify.zero_shot import Predictions, ZeroShotClassifier
 
 DEFAULT_MODEL = Path("runs/quickstart/model")
 _AT_ONCE = 32  # images held decoded in memory
@@ -40,8 +40,8 @@ def classify(
     where = _find_model(model)
 
     with collector_off():  # 4000 modules and a model are made, nothing is thrown away
-        from vlkit.evaluate.zero_shot import ZeroShotClassifier
-        from vlkit.models.checkpoint import load
+        from vlkit.evaluation.classify.zero_shot import ZeroShotClassifier
+        from vlkit.models.folder import load
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # look-alike labels were named once already
@@ -57,7 +57,7 @@ def classify(
 
 
 def _read_labels(labels: str, labels_file: Path | None) -> dict[str, tuple[str, ...]]:
-    from vlkit.evaluate.labels import load_labels, read_labels, split_labels
+    from vlkit.evaluation.classify.label_lists import load_labels, read_labels, split_labels
 
     listed = (split_labels(labels) if labels.strip() else []) + (load_labels(labels_file) if labels_file else [])
     if not listed:
@@ -82,8 +82,8 @@ def _find_model(model: str) -> str:
 
 def _classify(classifier: ZeroShotClassifier, images: list[str]) -> tuple[Predictions | None, dict[str, str]]:
     """Answers for the images that can be read, and what is wrong with the others."""
-    from vlkit.data.images import open_image
-    from vlkit.evaluate.zero_shot import Predictions
+    from vlkit.data.formats.images import open_image
+    from vlkit.evaluation.classify.zero_shot import Predictions
 
     parts: list[Predictions] = []
     problems: dict[str, str] = {}

@@ -27,7 +27,7 @@ def compare(
     seed: int = typer.Option(0, min=0, help="Of the bootstrap."),
 ) -> None:
     """Compare two models: both scores, the difference with its interval, and English on the same classes."""
-    from vlkit.evaluate.comparison import compare as run
+    from vlkit.evaluation.compare.comparison import compare as run
 
     compared = run(one, other, models=_two(models), task=task, seed=seed)
     headers, rows = compared.cells()
@@ -36,8 +36,8 @@ def compare(
     for note in compared.notes:
         err().print(f"note: {note}", markup=False)
     if folder is not None:
-        from vlkit.evaluate.comparison_page import write_comparison
-        from vlkit.evaluate.plots import difference_dots, render
+        from vlkit.evaluation.compare.comparison_page import write_comparison
+        from vlkit.evaluation.report.plots import difference_dots, render
         from vlkit.files import write_atomic
 
         write_atomic(folder / "comparison.csv", compared.csv())

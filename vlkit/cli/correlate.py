@@ -24,7 +24,7 @@ def correlate(
     seed: int = typer.Option(0, min=0, help="Of the resamples."),
 ) -> None:
     """Correlate two tables of scores: all points, means of models, each model over languages; intervals are 95 %."""
-    from vlkit.evaluate.study import cells, read_scores, study
+    from vlkit.evaluation.compare.study import cells, read_scores, study
 
     first, _, second = tasks.partition(",")
     tables = read_scores(one, task=first or None), read_scores(other, task=second or first or None)

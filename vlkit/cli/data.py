@@ -11,7 +11,7 @@ import typer
 from vlkit.cli.console import err, out, show_table, write
 
 if TYPE_CHECKING:
-    from vlkit.data.summary import Summary
+    from vlkit.data.sources.summary import Summary
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Build and inspect data sets.")
 _SHOWN_PROBLEMS, _SHOWN_LANGUAGES = 5, 16
@@ -29,7 +29,7 @@ def build(
     quiet: bool = typer.Option(False, help="No progress display."),
 ) -> None:
     """Build an image-text data set as WebDataset shards: openmoji (emoji names) or flags (country names)."""
-    from vlkit.data.build import build_flags, build_openmoji
+    from vlkit.data.build.builders import build_flags, build_openmoji
     from vlkit.errors import DataError, UnknownName
 
     if name not in ("openmoji", "flags"):
@@ -64,8 +64,8 @@ def shard(
     quiet: bool = typer.Option(False, help="No progress display."),
 ) -> None:
     """Write images with captions as WebDataset shards; an interrupted call goes on where it was when made again."""
-    from vlkit.data.shard import ShardOptions, write_shards
-    from vlkit.data.summary import open_path
+    from vlkit.data.build.reshard import ShardOptions, write_shards
+    from vlkit.data.sources.summary import open_path
 
     chosen = None if languages is None else tuple(one.strip() for one in languages.split(",") if one.strip())
     if per_shard is None and max_mb is None:
@@ -100,7 +100,7 @@ def info(
     import json
     from dataclasses import asdict
 
-    from vlkit.data.summary import open_path, summarize
+    from vlkit.data.sources.summary import open_path, summarize
 
     source = open_path(path, language=language)
     summary = summarize(source)

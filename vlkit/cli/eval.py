@@ -15,8 +15,8 @@ from vlkit.errors import VlkitError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from vlkit.evaluate.results import Results
-    from vlkit.evaluate.suite import Suite
+    from vlkit.evaluation.results.results_file import Results
+    from vlkit.evaluation.suite import Suite
 
 
 def evaluate(
@@ -78,10 +78,10 @@ def _run(
     device: Literal["auto", "cpu", "cuda", "mps"],
 ) -> Results:
     with collector_off():
-        from vlkit.evaluate.run import evaluate as run
-        from vlkit.models.checkpoint import load
-        from vlkit.spec.train import LoopSpec
-        from vlkit.train.runtime import started
+        from vlkit.distributed.runtime import started
+        from vlkit.evaluation.run import evaluate as run
+        from vlkit.models.folder import load
+        from vlkit.spec.training import LoopSpec
 
     with started(LoopSpec(device=device)) as runtime:
         with collector_off():
@@ -112,9 +112,9 @@ def _open(
     suite: str, overrides: list[str] | tuple[()], parity: str, *, leads: bool, names: bool, own_use: bool
 ) -> Suite:
     """The suite, with all that is wrong with it or with writing its names said before a model is loaded."""
-    from vlkit.evaluate.class_names import check_class_names
-    from vlkit.evaluate.parity import with_parity
-    from vlkit.evaluate.suite import open_suite, read_suite
+    from vlkit.evaluation.compare.parity import with_parity
+    from vlkit.evaluation.suite import open_suite, read_suite
+    from vlkit.evaluation.tasks.class_names import check_class_names
 
     try:
         if own_use and not names:
@@ -131,7 +131,7 @@ def _open(
 
 
 def _write_names(suite: Suite, folder: Path, *, own_use: bool) -> None:
-    from vlkit.evaluate.class_names import write_class_names
+    from vlkit.evaluation.tasks.class_names import write_class_names
 
     path, notices = write_class_names(folder, suite.tasks, own_use=own_use)
     for notice in notices:
@@ -139,7 +139,7 @@ def _write_names(suite: Suite, folder: Path, *, own_use: bool) -> None:
 
 
 def _show_parity(results: Results, suite: Suite, model: str) -> None:
-    from vlkit.evaluate.parity import babel_tasks, differences, published_name
+    from vlkit.evaluation.compare.parity import babel_tasks, differences, published_name
 
     short = published_name(model)
     if short is None:

@@ -27,9 +27,9 @@ def export(
     ),
 ) -> None:
     """Write a model for another library, load it there and compare."""
-    from vlkit.models.checkpoint import load
-    from vlkit.models.export.export import TOLERANCE
-    from vlkit.models.export.export import export as write
+    from vlkit.models.dual_encoder.export.formats import TOLERANCE
+    from vlkit.models.dual_encoder.export.formats import export as write
+    from vlkit.models.folder import load
 
     exported = write(load(model), folder, format=format, overwrite=overwrite, repo=repo or None)
     rows = [(_WHAT[name], f"{value:.1e}") for name, value in exported.differences._asdict().items()]

@@ -10,7 +10,7 @@ import typer
 from vlkit.cli.console import err, show_table, write
 
 if TYPE_CHECKING:
-    from vlkit.evaluate.labelsets.label_set import LabelSet
+    from vlkit.data.names.label_set import LabelSet
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Class names in many languages for evaluation.")
 
@@ -25,8 +25,8 @@ def build(
     min_classes: int = typer.Option(10, min=1, help="Leave out languages that name fewer classes."),
 ) -> None:
     """Build a label file from free sources."""
+    from vlkit.data.names.omw import build_omw
     from vlkit.errors import UnknownName
-    from vlkit.evaluate.labelsets.omw import build_omw
 
     if name != "omw":
         raise UnknownName("label source", name, allowed=("omw",))
@@ -52,7 +52,7 @@ def check(
     import json
     from dataclasses import asdict
 
-    from vlkit.evaluate.labelsets.files import read_label_set
+    from vlkit.data.names.label_files import read_label_set
 
     labels = read_label_set(path)
     reports = labels.report(_english(labels))
@@ -80,7 +80,7 @@ def check(
 
 def _english(labels: LabelSet) -> dict[int, tuple[str, ...]]:
     """English names to compare with: the file's own, else WordNet's where the classes are ImageNet's."""
-    from vlkit.evaluate.labelsets.imagenet import english_lemmas
+    from vlkit.data.names.imagenet import english_lemmas
 
     if "en" in labels.names and not labels.private:
         return dict(labels.names["en"])

@@ -16,7 +16,7 @@ from vlkit.cli.eval import model_name
 from vlkit.errors import VlkitError
 
 if TYPE_CHECKING:
-    from vlkit.evaluate.mteb_run import MtebRow
+    from vlkit.evaluation.mteb.mteb_run import MtebRow
 
 
 def mteb(
@@ -46,13 +46,13 @@ def mteb(
     if resume and overwrite:
         raise VlkitError("--resume and --overwrite exclude each other; give one of them")
     with collector_off():
-        from vlkit.evaluate.mteb_model import require_mteb
+        from vlkit.evaluation.mteb.mteb_model import require_mteb
 
         require_mteb()
-        from vlkit.evaluate.mteb_run import choose_tasks, evaluate_mteb
-        from vlkit.models.checkpoint import load
-        from vlkit.spec.train import LoopSpec
-        from vlkit.train.runtime import started
+        from vlkit.distributed.runtime import started
+        from vlkit.evaluation.mteb.mteb_run import choose_tasks, evaluate_mteb
+        from vlkit.models.folder import load
+        from vlkit.spec.training import LoopSpec
 
         chosen = choose_tasks(tasks, tags)
     with started(LoopSpec(device=device)) as runtime:

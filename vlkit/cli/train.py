@@ -11,7 +11,7 @@ from vlkit.cli.console import out, write
 from vlkit.errors import SpecError
 
 if TYPE_CHECKING:
-    from vlkit.models.freeze import Report
+    from vlkit.models.trainable import Report
     from vlkit.spec.load import Resolved
     from vlkit.spec.recipe import Recipe
 
@@ -43,7 +43,7 @@ def train(
         if leads:
             _rehearse(resolved)
         return
-    from vlkit.train.loop import train as run_loop
+    from vlkit.training.loop import train as run_loop
 
     run = run_loop(resolved.spec, resume=resume, overwrite=overwrite, show=_show)
     if leads:
@@ -56,8 +56,8 @@ def _show(title: str, report: Report) -> None:
 
 
 def _rehearse(resolved: Resolved[Recipe]) -> None:
-    from vlkit.models.build import build_meta
-    from vlkit.models.freeze import part_names, set_trainable, trainable_report
+    from vlkit.models.dual_encoder.build import build_meta
+    from vlkit.models.trainable import part_names, set_trainable, trainable_report
 
     recipe = resolved.spec
     write(resolved.annotated())
@@ -76,8 +76,8 @@ def _rehearse(resolved: Resolved[Recipe]) -> None:
 
 def _division(recipe: Recipe) -> str:
     """How a step's pairs are dealt out."""
+    from vlkit.distributed.runtime import process_count, share_of
     from vlkit.spec.objectives import PairObjective
-    from vlkit.train.runtime import process_count, share_of
 
     processes, micro = process_count(), recipe.loop.micro_batch
     share = share_of(recipe.loop.batch_size, processes)

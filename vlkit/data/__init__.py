@@ -1,1 +1,1 @@
-"""Sources of image-text pairs, language mixing, augmentation, data set builders."""
+"""Everything between files and batches: formats, sources, names of classes, plans, streams, data sets built here."""

@@ -17,7 +17,7 @@ IMAGE_ENCODERS = Registry(
         "timm": "vlkit.parts.timm_image:TimmImageEncoder",
         "open_clip": "vlkit.parts.open_clip_parts:OpenClipImageEncoder",
         "hf": "vlkit.parts.hf_image:HfImageEncoder",
-        "multiway": "vlkit.parts.multiway:MultiwayImageEncoder",
+        "multiway": "vlkit.parts.multiway_encoders:MultiwayImageEncoder",
         "tiny": "vlkit.parts.tiny:TinyImageEncoder",
     },
     hint="Names read 'timm:NAME', 'open_clip:MODEL/TAG', 'hf:ID', 'tiny'.",

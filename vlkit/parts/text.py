@@ -15,7 +15,7 @@ TEXT_ENCODERS = Registry(
     {
         "hf": "vlkit.parts.hf_text:HfTextEncoder",
         "open_clip": "vlkit.parts.open_clip_parts:OpenClipTextEncoder",
-        "multiway": "vlkit.parts.multiway:MultiwayTextEncoder",
+        "multiway": "vlkit.parts.multiway_encoders:MultiwayTextEncoder",
         "tiny": "vlkit.parts.tiny:TinyTextEncoder",
     },
     hint="Names read 'hf:ID', 'open_clip:MODEL/TAG', 'tiny'.",

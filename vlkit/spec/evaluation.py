@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from vlkit.spec.base import Spec
-from vlkit.spec.data import BuiltSource, FolderSource, WebDatasetSource
+from vlkit.spec.dataset import BuiltSource, FolderSource, WebDatasetSource
 
 
 class BuiltImages(Spec):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from vlkit.spec.base import Spec
-from vlkit.spec.data import DataSpec
+from vlkit.spec.dataset import DataSpec
 from vlkit.spec.model import ModelSpec
 from vlkit.spec.objectives import ContrastiveObjective
-from vlkit.spec.train import LoopSpec, ObjectiveSpec, OptimSpec, StageSpec
+from vlkit.spec.training import LoopSpec, ObjectiveSpec, OptimSpec, StageSpec
 
 
 class RunSpec(Spec):

@@ -1,0 +1,71 @@
+"""Parquet files: images by row group, all else at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pyarrow as arrow
+import pyarrow.parquet
+import pytest
+
+from vlkit.data.formats.parquet import read_rows
+from vlkit.errors import DataError, MissingPackage
+
+ROWS = [{"image": {"bytes": f"image {n}".encode(), "path": f"{n}.jpg"}, "label": n % 2} for n in range(7)]
+
+
+def write(path: Path, rows: list[dict[str, object]] = ROWS, *, metadata: str = "") -> Path:  # type: ignore[assignment]
+    table = arrow.Table.from_pylist(rows).replace_schema_metadata({"huggingface": metadata} if metadata else None)
+    pyarrow.parquet.write_table(table, path, row_group_size=3)
+    return path
+
+
+def test_each_row_by_its_group(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.parquet")
+    rows = read_rows(path, images=["image"], columns=[["label", "cls"]])
+    assert rows.columns == {"label": [0, 1, 0, 1, 0, 1, 0], "image.path": [f"{n}.jpg" for n in range(7)]}
+    assert [(cell.group, cell.row) for cell in rows.cells] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0)]
+    for n in (6, 0, 4, 3, 5, 1, 2):
+        assert rows.cells[n]() == f"image {n}".encode()
+    assert rows.features == {}
+
+
+def test_a_file_written_anew_is_read_anew(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.parquet")
+    cell = read_rows(path, images=["image"], columns=[["label"]]).cells[0]
+    assert cell() == b"image 0"
+    write(path, [{"image": {"bytes": b"other", "path": ""}, "label": 0}])
+    os.utime(path, ns=(1, 1))
+    assert cell() == b"other"
+
+
+def test_what_the_hub_says(tmp_path: Path) -> None:
+    features = {"label": {"names": ["a", "b"], "_type": "ClassLabel"}, "image": {"_type": "Image"}}
+    path = write(tmp_path / "x.parquet", metadata=json.dumps({"info": {"features": features}}))
+    assert read_rows(path, images=["image"], columns=[["label"]]).features == {"label": features["label"]}
+    write(path, metadata="{")
+    assert read_rows(path, images=["image"], columns=[["label"]]).features == {}
+
+
+def test_plain_bytes_are_images_too(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.parquet", [{"jpg": b"raw", "cls": 5}])
+    rows = read_rows(path, images=["image", "jpg"], columns=[["label", "cls"]])
+    assert (rows.columns, rows.cells[0]()) == ({"label": [5]}, b"raw")
+
+
+def test_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=r"x\.parquet: no column 'picture' or 'jpg'; there are: image, label"):
+        read_rows(path, images=["picture", "jpg"], columns=[])
+    with pytest.raises(DataError, match=r"none\.parquet: no such parquet file"):
+        read_rows(tmp_path / "none.parquet", images=["image"], columns=[])
+    cell = read_rows(path, images=["image"], columns=[]).cells[3]
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"x\.parquet: row group 1 is damaged"):
+        cell()
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(MissingPackage, match=r"pip install 'vlkit\[parquet\]'"):
+        read_rows(path, images=["image"], columns=[])

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import csv
+import json
+import math
+
+import pytest
+from rich.console import Console
+
+from vlkit.errors import DataError, UnknownName, VlkitError
+from vlkit.evaluation.results.results_file import ResultRow, Results, provenance
+
+
+def row(variant: str, language: str, acc1: float, **changes: object) -> ResultRow:
+    values = {
+        "task": "things",
+        "variant": variant,
+        "language": language,
+        "prompt": "label",
+        "num_classes": 300,
+        "n_images": 300,
+        "acc1": acc1,
+        "acc5": min(1.0, 2 * acc1),
+        "ci_low": acc1 - 0.04,
+        "ci_high": acc1 + 0.05,
+        "chance": 1 / 300,
+        "chance_corrected": (acc1 - 1 / 300) / (1 - 1 / 300),
+    }
+    return ResultRow(**(values | changes))
+
+
+@pytest.fixture
+def results() -> Results:
+    meta = provenance(
+        models={"one": "abc"},
+        seed=3,
+        languages=["de", "zh"],
+        prompts="label",
+        data_digest="d",
+        seconds=1.23,
+        device="cpu",
+    )
+    rows = (row("one", "de", 0.1), row("one", "zh", 0.3), row("two", "de", 0.25), row("two", "zh", 0.2))
+    return Results(meta, rows)
+
+
+def test_save_and_load_give_the_same_up_to_six_digits(results, tmp_path):
+    path = results.save(tmp_path / "deep" / "results.json")
+    loaded = Results.load(path)
+    assert loaded.meta == results.meta
+    for ours, theirs in zip(results.rows, loaded.rows, strict=True):
+        for name, value in vars(ours).items():
+            assert getattr(theirs, name) == (
+                pytest.approx(value, abs=5e-7, nan_ok=True) if isinstance(value, float) else value
+            )
+    again = loaded.save(tmp_path / "again.json")
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_file_has_the_form_others_read(results, tmp_path):
+    content = json.loads(results.save(tmp_path / "results.json").read_text())
+    assert set(content) == {"meta", "results"}
+    assert content["results"][0]["chance"] == 0.003333
+    assert list(content["results"][0])[:6] == ["task", "variant", "language", "prompt", "num_classes", "n_images"]
+    wanted = {
+        "vlkit",
+        "date",
+        "models",
+        "seed",
+        "languages",
+        "prompts",
+        "data_digest",
+        "seconds",
+        "platform",
+        "libraries",
+    }
+    assert wanted <= set(content["meta"])
+    assert "torch" in content["meta"]["libraries"]
+
+
+def test_csv_holds_the_same_rows(results, tmp_path):
+    results.save(tmp_path / "results.json")
+    lines = list(csv.DictReader((tmp_path / "results.csv").read_text().splitlines()))
+    assert [(line["variant"], line["language"], line["acc1"]) for line in lines] == [
+        ("one", "de", "0.1"),
+        ("one", "zh", "0.3"),
+        ("two", "de", "0.25"),
+        ("two", "zh", "0.2"),
+    ]
+
+
+def test_nan_is_null_in_the_file_and_comes_back(tmp_path):
+    results = Results({}, (row("one", "de", 1.0, chance_corrected=math.nan),))
+    path = results.save(tmp_path / "r.json")
+    assert json.loads(path.read_text())["results"][0]["chance_corrected"] is None
+    assert math.isnan(Results.load(path).rows[0].chance_corrected)
+
+
+def test_means_are_unweighted_over_languages(results):
+    mean = results.mean("one")
+    assert (mean.acc1, mean.acc5, mean.languages) == (pytest.approx(0.2), pytest.approx(0.4), 2)
+    assert mean.lowest.language == "de"
+    assert results.of("two")["zh"].acc1 == 0.2
+
+
+def test_table_shows_every_language_and_the_means(results):
+    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(results.table())
+    text = console.export_text()
+    for wanted in ("de  German", "zh  Chinese", "10.0 [6.0-15.0]", "mean of 2", "22.5", "0.33"):
+        assert wanted in text
+
+
+def test_table_with_a_language_that_one_variant_lacks(results):
+    partial = Results(results.meta, results.rows[:3])
+    assert partial.table().row_count == 2
+
+
+def test_unknown_names(results):
+    with pytest.raises(UnknownName, match="no variant 'tow'; did you mean 'two'"):
+        results.of("tow")
+    with pytest.raises(UnknownName, match="no task 'thing'; did you mean 'things'"):
+        results.mean("one", task="thing")
+    both = Results(results.meta, (*results.rows, row("one", "de", 0.1, task="other")))
+    with pytest.raises(VlkitError, match="these results hold 2 tasks; name one: things, other"):
+        both.table()
+    with pytest.raises(VlkitError, match="these results have no rows"):
+        Results({}, ()).table()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not a results file: JSONDecodeError"),
+        ("[]", "is not a results file: TypeError"),
+        ('{"meta": {}}', "is not a results file: KeyError: 'results'"),
+        ('{"meta": {}, "results": [{"task": "t"}]}', "is not a results file: TypeError: .*missing"),
+        (
+            '{"meta": {}, "results": [{"acc1": "high"}]}',
+            "is not a results file: TypeError: acc1 is 'high', not a number",
+        ),
+    ],
+)
+def test_broken_files(tmp_path, text, message):
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(DataError, match=message):
+        Results.load(tmp_path / "r.json")
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(DataError, match=r"no results file .*none\.json"):
+        Results.load(tmp_path / "none.json")
+
+
+def test_a_place_that_cannot_be_written_to(results, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(VlkitError, match=r"cannot write .*: .*file is no folder; free some space"):
+        results.save(tmp_path / "file" / "results.json")

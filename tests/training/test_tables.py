@@ -1,0 +1,158 @@
+"""Tables of cached features: equal to what the encoder gives for each sample, whatever happened to the files."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.helpers.train_factory import drawings, read_rows, write_rows
+from vlkit.data.batches.unreadable import BadSamples
+from vlkit.data.sources.table import FolderSource
+from vlkit.errors import DataError
+from vlkit.models.feature_cache import encode_frozen
+from vlkit.parts.image import build_image_encoder
+from vlkit.parts.text import build_text_encoder
+from vlkit.spec.dataset import AugmentSpec
+from vlkit.spec.parts import TinyImage, TinyText
+from vlkit.training.tables import ImageTable, TextTable, image_table, view_of
+from vlkit.types import Sample, SampleMeta
+
+SPEC = TinyImage(image_size=16, width=16, depth=1)
+
+
+def encoder(seed: int = 0, spec: TinyImage = SPEC) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return build_image_encoder(spec)
+
+
+def make_table(
+    source: FolderSource, image: torch.nn.Module, *, views: int = 1, seed: int = 0, limit: float = 0.0
+) -> ImageTable:
+    augment = AugmentSpec(flip=0.5, color=0.5)
+    bad = BadSamples(limit, total=len(source))
+    return image_table(image, source, augment=augment, views=views, seed=seed, bad=bad)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> FolderSource:
+    return FolderSource(drawings(tmp_path / "data", 10))
+
+
+def counted(module: torch.nn.Module) -> list[int]:
+    rows: list[int] = []
+    module.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
+    return rows
+
+
+def test_cached_equals_uncached(source: FolderSource) -> None:
+    image = encoder()
+    pixels = torch.stack([image.transform(source[index].image()) for index in range(10)])
+    table = make_table(source, image, views=3)
+    assert table.features_NVD.shape == (10, 3, 16) and table.bad == frozenset()
+    torch.testing.assert_close(table.features_NVD[:, 0], encode_frozen(image, pixels), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(table.look_up([4, 2, 4], [0, 1, 2])[1], table.features_NVD[2, 1])
+    counts = counted(image)
+    assert torch.equal(make_table(source, image, views=3).features_NVD, table.features_NVD)
+    assert counts == []
+
+
+def test_views_differ_and_hang_on_the_seed(source: FolderSource) -> None:
+    image = encoder()
+    one, again, other = (make_table(source, image, views=3, seed=seed).features_NVD for seed in (0, 0, 1))
+    assert torch.equal(one, again) and torch.equal(one[:, 0], other[:, 0])
+    assert (one[:, 1] != other[:, 1]).any(dim=1).sum() > 7
+    assert (one[:, 1] != one[:, 2]).any(dim=1).sum() > 7
+    assert torch.equal(make_table(source, image).features_NVD, one[:, :1])
+
+
+def test_another_encoder_transform_or_file_misses(source: FolderSource, tmp_path: Path) -> None:
+    first = make_table(source, encoder()).features_NVD
+    retrained, resized = encoder(1), encoder(0)
+    resized.transform.settings["size"] = "another"
+    for image in (retrained, resized):
+        counts = counted(image)
+        make_table(source, image)
+        assert counts == [10]
+    (tmp_path / "data" / "3.png").write_bytes((tmp_path / "data" / "4.png").read_bytes())
+    image = encoder()
+    counts = counted(image)
+    second = make_table(source, image).features_NVD
+    assert counts == [1]
+    torch.testing.assert_close(second[3], first[4], atol=1e-6, rtol=1e-5)
+
+
+def test_bad_images_are_counted_and_never_remembered(
+    source: FolderSource, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "data" / "3.png"
+    raw, times = path.read_bytes(), path.stat()
+    path.write_bytes(raw[:40] + bytes(len(raw) - 40))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            table = make_table(source, encoder(), views=2, limit=0.1)
+        assert table.bad == {3} and not table.features_NVD[3].any() and table.features_NVD[4].any()
+        assert [message for message in caplog.messages if message.startswith("bad sample skipped: 3.png: cannot read")]
+    with pytest.raises(DataError, match=r"^1 of 10 samples cannot be read, more than data\.max_bad_share = 0\.05"):
+        make_table(source, encoder(), limit=0.05)
+    path.write_bytes(raw)  # repaired, of the same size and time
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert make_table(source, encoder()).bad == frozenset()
+
+
+def test_sources_of_other_kinds_are_known_by_their_pixels(source: FolderSource) -> None:
+    class Own:
+        def __init__(self, broken: int | None = None) -> None:
+            self.broken = broken
+
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, index: int) -> Sample:
+            def image() -> object:
+                if index == self.broken:
+                    raise DataError("no such picture")
+                return source[index].image()
+
+            return Sample(str(index), image, {"en": ("x",)})  # type: ignore[arg-type]
+
+        def meta(self, index: int) -> SampleMeta:
+            return SampleMeta(str(index), "", "train", ("en",), (1,))
+
+    whole = make_table(Own(), image := encoder()).features_NVD  # type: ignore[arg-type]
+    torch.testing.assert_close(whole, make_table(source, encoder()).features_NVD[:4], atol=1e-6, rtol=1e-5)
+    counts = counted(image)
+    assert make_table(Own(2), image, limit=0.5).bad == {2}  # type: ignore[arg-type]
+    assert counts == []
+
+
+def test_texts_are_looked_up_in_their_language(source: FolderSource, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    text = build_text_encoder(TinyText(width=16, depth=1))
+    rows = read_rows(source.table)
+    rows[0]["captions"]["fr"] = "thing 0"
+    write_rows(source.table, rows)
+    table = TextTable(text, FolderSource(source.table), languages=("en", "fr"))
+    texts, tags = ["thing 0", "chose 4", "a thing 9", "thing 0"], ["en", "fr", "en", "fr"]
+    expected = torch.cat(
+        [encode_frozen(text, text.tokenize([one], language=tag)) for one, tag in zip(texts, tags, strict=True)]
+    )
+    torch.testing.assert_close(table.look_up(texts, tags), expected, atol=1e-6, rtol=1e-5)
+    with pytest.raises(KeyError):
+        table.look_up(["Ding 1"], ["de"])
+    calls: list[int] = []
+    text.register_forward_pre_hook(lambda _, args: calls.append(len(args[0].ids_BL)))
+    again = TextTable(text, FolderSource(source.table), languages=("en", "fr"))
+    assert calls == [] and torch.equal(again.features_TD, table.features_TD)
+
+
+def test_every_view_comes_up() -> None:
+    from vlkit.data.plan.sampling import Pick
+
+    assert {view_of(Pick(0, "en", 0, seed), 3) for seed in range(9)} == {0, 1, 2}
+    assert {view_of(Pick(0, "en", 0, seed), 1) for seed in range(9)} == {0}

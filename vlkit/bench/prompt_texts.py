@@ -1,0 +1,170 @@
+"""Text side of prompts in many languages: how many texts go through the encoder, and whether the result is the same.
+
+T texts, L length, K classes, D width of the encoder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own name for it
+from PIL.Image import Image
+from torch import Tensor, nn
+
+from vlkit.bench.contrastive import rounded
+from vlkit.bench.zeroshot_data import make_names, named_languages
+from vlkit.data.names.template_files import read_templates, weighted
+from vlkit.errors import DataError, UnknownName
+from vlkit.evaluation.compare.reference import reference
+from vlkit.evaluation.embed.texts import class_embeddings
+from vlkit.languages import normalize
+from vlkit.types import TextBatch
+
+
+@dataclass(frozen=True)
+class PromptsBench:
+    """Rows of the text encoder for all languages, and class embeddings made both ways for some.
+
+    Naive: each class's name in each template is encoded. vlkit: equal texts of a language are encoded once, and count
+    as often as they occur.
+
+    Attributes:
+        rows_ratio: ``rows`` over ``naive_rows``.
+        naive_rows: Classes times templates, over all languages.
+        rows: Classes times distinct templates, over all languages.
+        languages: Languages that have templates in the file and a number of classes in the table.
+        embedding_difference: The largest absolute difference of a value of the L2-normalised class embeddings, over the
+            languages that were compared.
+        checked: These languages.
+        checked_naive_rows: Texts that went through the encoder the naive way, counted.
+        checked_rows: Texts that went through it in vlkit's way, counted.
+        counts_of: The table of the numbers of classes.
+    """
+
+    rows_ratio: float
+    naive_rows: int
+    rows: int
+    languages: int
+    embedding_difference: float
+    checked: tuple[str, ...]
+    checked_naive_rows: int
+    checked_rows: int
+    checked_classes: int
+    encoder: str
+    counts_of: str
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps({name: rounded(value) for name, value in asdict(self).items()})
+
+
+def bench_prompts(
+    templates: str | Path,
+    *,
+    encoder: str = "hf:intfloat/multilingual-e5-small",
+    check: Sequence[str] = (),
+    classes: int = 4,
+) -> PromptsBench:
+    """Counts the texts of a template file over Babel-ImageNet's numbers of classes, and compares class embeddings.
+
+    Args:
+        templates: JSON or YAML, language codes to lists of templates; English is left out (its file entry is no set of
+            English templates but a translation).
+        encoder: As ``vlkit.text_encoder`` takes it.
+        check: Languages whose embeddings are compared; by default the three with the most repeated templates.
+        classes: Names of countries that are embedded in each of them.
+
+    Raises:
+        DataError: The file is of another form, or none of its languages is in the table.
+        UnknownName: No such language or encoder.
+        MissingPackage: babel is not installed.
+    """
+    table = reference("babel_imagenet")
+    found = read_templates(templates, skip=["en"])
+    counts = {tag: table.classes_of(tag) for tag in found if tag in table.codes}
+    if not counts:
+        raise DataError(f"template file {templates}: none of its languages is in the table {table.name}")
+    naive = sum(count * len(found[tag]) for tag, count in counts.items())
+    rows = sum(count * len(weighted(found[tag])) for tag, count in counts.items())
+    chosen = _chosen(found, named_languages(classes), check)
+    names = make_names(chosen, classes=classes)
+    compared = compare_ways(encoder, {tag: found[tag] for tag in chosen}, names)
+    return PromptsBench(
+        rows_ratio=rows / naive,
+        naive_rows=naive,
+        rows=rows,
+        languages=len(counts),
+        checked=chosen,
+        checked_classes=classes,
+        encoder=encoder,
+        counts_of=table.name,
+        **compared,
+    )
+
+
+def _chosen(found: Mapping[str, Sequence[str]], named: Sequence[str], check: Sequence[str]) -> tuple[str, ...]:
+    both = [tag for tag in found if tag in named]
+    for tag in map(normalize, check):
+        if tag not in both:
+            raise UnknownName("language with templates and names of countries", tag, allowed=both)
+    if check:
+        return tuple(dict.fromkeys(map(normalize, check)))
+    return tuple(sorted(both, key=lambda tag: (len(weighted(found[tag])) / len(found[tag]), tag))[:3])
+
+
+def compare_ways(
+    encoder: str, templates: Mapping[str, Sequence[str]], names: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    """Class embeddings made in vlkit's way and the naive way, with the texts that either sent through the encoder."""
+    from vlkit.parts.text import text_encoder
+
+    model = _TextsAlone(text_encoder(encoder))
+    apart, rows, naive_rows = 0.0, 0, 0
+    for tag, listed in templates.items():
+        model.seen = 0
+        ours_KD = class_embeddings(model, [(name,) for name in names[tag]], language=tag, templates=listed)
+        rows, model.seen = rows + model.seen, 0
+        naive_KD = _naive(model, names[tag], listed, language=tag)
+        naive_rows += model.seen
+        apart = max(apart, (ours_KD - naive_KD).abs().max().item())
+    return {"embedding_difference": apart, "checked_naive_rows": naive_rows, "checked_rows": rows}
+
+
+@torch.inference_mode()
+def _naive(model: _TextsAlone, names: Sequence[str], templates: Sequence[str], *, language: str) -> Tensor:
+    """class_KD as defined: one class after the other, its name in every template (arXiv 2103.00020, section 3.1.4)."""
+    classes = []
+    for name in names:
+        texts = [template.replace("{}", name, 1) for template in templates]
+        text_TD = model.encode_text(model.tokenize(texts, language=language))
+        classes.append(F.normalize(F.normalize(text_TD.float(), dim=1).mean(0), dim=0))
+    return torch.stack(classes)
+
+
+class _TextsAlone(nn.Module):
+    """A text encoder as an image-text model that has no images; counts its texts."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder: Any = encoder
+        self.seen = 0
+
+    def transform(self, image: Image) -> Tensor:
+        raise NotImplementedError
+
+    def encode_image(self, pixels_BCHW: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def tokenize(self, texts: Sequence[str], *, language: str | None = None) -> TextBatch:
+        found: TextBatch = self.encoder.tokenize(texts, language=language)
+        return found
+
+    def encode_text(self, tokens: TextBatch) -> Tensor:
+        self.seen += len(tokens.ids_BL)
+        found_TD: Tensor = self.encoder(tokens)
+        return found_TD

@@ -1,0 +1,1 @@
+"""File formats: archives, tar indices, parquet, trees of images, and how images and captions stand in them."""

@@ -1,0 +1,1 @@
+"""Names of classes in many languages, and the prompt templates they stand in."""

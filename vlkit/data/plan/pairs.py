@@ -1,0 +1,53 @@
+"""What a run learns from, opened: samples at random places with a plan of all steps, or streams of shards."""
+
+from __future__ import annotations
+
+from vlkit.data.plan.sampling import PairSampler, read_metas
+from vlkit.data.plan.weighted import Shares, WeightedPairSampler
+from vlkit.data.sources.open import open_sources, source_numbers
+from vlkit.data.stream.remote import is_remote
+from vlkit.spec.dataset import DataSpec, WebDatasetSource, WeightsMixing
+from vlkit.types import Source
+
+
+def streamed(data: DataSpec) -> bool:
+    """Whether shards are read in streams (``vlkit.data.stream.stream``): if one source has to be, all of them are."""
+    return any(
+        isinstance(source, WebDatasetSource)
+        and (source.sampling == "stream" or (source.sampling == "auto" and is_remote(source.path)))
+        for source in data.sources
+    )
+
+
+def open_pairs(data: DataSpec, *, batch_size: int, seed: int) -> tuple[Source, PairSampler]:
+    """The training samples of indexed sources, and the plan of which of them each step sees.
+
+    Args:
+        data: Sources, languages and shares.
+        batch_size: Pairs a step, over all processes.
+        seed: Of everything drawn.
+
+    Raises:
+        DataError: Missing or unusable data; fewer pairs than a batch; a language or a share that cannot be had.
+    """
+    source = open_sources(data)
+    weights = [one.weight for one in data.sources if one.weight is not None]
+    metas = read_metas(source)
+    if not weights and not isinstance(data.mixing, WeightsMixing) and data.language_batches == "mixed":
+        return source, PairSampler(
+            metas,
+            batch_size,
+            seed=seed,
+            mixing=data.mixing,
+            languages=data.languages,
+            distinct_concepts=data.distinct_concepts,
+        )
+    return source, WeightedPairSampler(
+        metas,
+        batch_size,
+        shares=Shares(source_numbers(source), weights or None, data.language_batches),
+        seed=seed,
+        mixing=data.mixing,
+        languages=data.languages,
+        distinct_concepts=data.distinct_concepts,
+    )

@@ -1,0 +1,256 @@
+"""Which pairs a training step sees: a pure function of seed and step, so that a resumed run needs only the step.
+
+Each epoch deals the images into batches anew. Dealing goes by concept: the images, in a random order of their concepts,
+are dealt round like cards to the batches of the epoch, so that two images of one concept never meet (where there are
+enough concepts) and no image is seen twice in an epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlkit.data.formats.caption_forms import tag
+from vlkit.data.plan.quotas import rank_in_group
+from vlkit.errors import DataError
+from vlkit.spec.dataset import EnglishShareMixing, MixingSpec, TemperatureMixing, UniformMixing, WeightsMixing
+from vlkit.types import Sample, SampleMeta, Source
+
+_EPOCH, _STEP, _SPARE = 1, 2, 3  # streams of random numbers that must not meet
+
+
+_Kind = tuple[tuple[str, ...], tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """One pair of a batch: which sample, its caption's language and number, and the seed of its augmentation."""
+
+    index: int
+    language: str
+    caption_index: int
+    view_seed: int
+
+    def caption(self, sample: Sample) -> str:
+        """The caption that was picked."""
+        texts = sample.captions[self.language]
+        return texts[self.caption_index % len(texts)]
+
+    def pivot(self, sample: Sample) -> str:
+        """An English caption of the same image: its translation where the languages' captions come in step, or ""."""
+        texts = sample.captions.get("en", ())
+        return texts[self.caption_index % len(texts)] if texts else ""
+
+
+def read_metas(source: Source) -> list[SampleMeta]:
+    """The metadata of all samples, in order."""
+    return [source.meta(index) for index in range(len(source))]
+
+
+class PairSampler:
+    """Plans the batches of a run.
+
+    Args:
+        metas: One per sample of the source, in its order (read_metas).
+        batch_size: Pairs a batch.
+        seed: Of everything drawn here.
+        mixing: How the language of each caption is drawn.
+        languages: BCP 47 tags to learn from; None takes all. Samples with none of them are left out.
+        distinct_concepts: Never two pairs of one concept in a batch, where there are enough concepts.
+
+    Attributes:
+        left_out: How many samples have no caption in an allowed language.
+        steps_per_epoch: Batches in which no image comes twice.
+
+    Raises:
+        DataError: Fewer pairs than a batch needs, or a language that no sample has.
+    """
+
+    def __init__(
+        self,
+        metas: Sequence[SampleMeta],
+        batch_size: int,
+        *,
+        seed: int,
+        mixing: MixingSpec | None = None,
+        languages: Sequence[str] | None = None,
+        distinct_concepts: bool = True,
+    ) -> None:
+        self.batch_size, self.seed = batch_size, seed
+        self.mixing: MixingSpec = mixing or UniformMixing()
+        self.languages = _allowed(metas, chosen_languages(self.mixing, languages))
+        # Most samples share their languages and counts: what hangs on those is worked out once a kind.
+        kinds: dict[_Kind, int] = {}
+        kind_of = np.array(
+            [kinds.setdefault((meta.languages, meta.counts), len(kinds)) for meta in metas], dtype=np.int64
+        )
+        tables = [_caption_counts(kind, self.languages) for kind in kinds]
+        usable = np.array([bool(table) for table in tables], dtype=bool)
+        self._pool = np.flatnonzero(usable[kind_of]) if len(metas) else np.zeros(0, dtype=np.int64)
+        self.left_out = len(metas) - len(self._pool)
+        if len(self._pool) < batch_size:
+            raise DataError(
+                f"loop.batch_size = {batch_size}, but there are only {len(self._pool)} images with a caption in the "
+                f"chosen languages; use loop.batch_size={len(self._pool)} or less"
+            )
+        self._kind_of, self._counts = kind_of[self._pool], tables
+        self._cdfs = self._cumulative(tables)
+        names = [metas[index].concept or f"\0{index}" for index in self._pool.tolist()]
+        self._group = np.unique(names, return_inverse=True)[1] if distinct_concepts else np.arange(len(names))
+        self._concepts = names
+        sizes = np.bincount(self._group)
+        self.steps_per_epoch, self._cap = _batches_an_epoch(sizes, batch_size)
+        self._deal = lru_cache(maxsize=2)(self._deal_epoch)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_deal"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._deal = lru_cache(maxsize=2)(self._deal_epoch)
+
+    def plan(self, step: int) -> list[Pick]:
+        """The pairs of a step (from 0), over all processes."""
+        return self._picks(self._positions(step), np.random.default_rng([self.seed, _STEP, step]))
+
+    def spare(self, step: int, row: int, *, attempt: int) -> Pick:
+        """What takes the place of an unreadable sample in row ``row`` of a step; differs by attempt.
+
+        Its concept is not in the batch already, where such a one is found.
+        """
+        random = np.random.default_rng([self.seed, _SPARE, step, row, attempt])
+        taken = {self._concepts[position] for position in self._positions(step)}
+        position = 0
+        for _ in range(64):
+            position = int(random.integers(len(self._pool)))
+            if self._concepts[position] not in taken:
+                break
+        return self._picks(np.array([position]), random)[0]
+
+    def language_shares(self, *, steps: int = 20) -> dict[str, float]:
+        """Expected share of each language in the batches, largest first."""
+        share = np.zeros(len(self.languages))
+        probabilities = np.diff(self._cdfs, axis=1, prepend=0.0)
+        positions = np.concatenate([self._positions(step) for step in range(steps)])
+        share += probabilities[self._kind_of[positions]].mean(axis=0)
+        ranked = sorted(zip(self.languages, share.tolist(), strict=True), key=lambda pair: (-pair[1], pair[0]))
+        return dict(ranked)
+
+    def _positions(self, step: int) -> NDArray[np.int64]:
+        epoch, number = divmod(step, self.steps_per_epoch)
+        row: NDArray[np.int64] = self._deal(epoch)[number]
+        return row
+
+    def _picks(self, positions: NDArray[np.int64], random: np.random.Generator) -> list[Pick]:
+        draws = random.random(len(positions))
+        chosen = (draws[:, None] >= self._cdfs[self._kind_of[positions]]).sum(axis=1)
+        captions = random.integers(0, 2**31, len(positions))
+        views = random.integers(0, 2**63, len(positions))
+        picks = []
+        for position, number, caption, view in zip(positions, chosen, captions, views, strict=True):
+            index, kind, language = int(self._pool[position]), int(self._kind_of[position]), self.languages[number]
+            picks.append(Pick(index, language, int(caption) % self._counts[kind][language], int(view)))
+        return picks
+
+    def _deal_epoch(self, epoch: int) -> NDArray[np.int64]:
+        """Positions in the pool, one row a batch."""
+        random = np.random.default_rng([self.seed, _EPOCH, epoch])
+        order = random.permutation(len(self._pool))
+        # At most _cap images of a concept, then as many as fill the batches, chosen by the random order.
+        order = order[rank_in_group(self._group[order]) < self._cap]
+        order = order[: self.steps_per_epoch * self.batch_size]
+        place = random.permutation(int(self._group.max()) + 1)
+        order = order[np.argsort(place[self._group[order]], kind="stable")]
+        return order.reshape(self.batch_size, self.steps_per_epoch).T
+
+    def _cumulative(self, tables: Sequence[Mapping[str, int]]) -> NDArray[np.float64]:
+        """Cumulative probability over the languages, one row a kind of sample."""
+        amounts = np.array(
+            [[table.get(language, 0) for language in self.languages] for table in tables], dtype=np.float64
+        )
+        amounts = amounts.reshape(len(tables), len(self.languages))
+        totals = np.bincount(self._kind_of, minlength=len(tables)) @ amounts
+        cdfs = np.ones_like(amounts)
+        for number, row in enumerate(amounts):
+            if row.any():
+                weights = np.zeros(len(row))
+                members = np.flatnonzero(row)
+                names = [self.languages[number] for number in members.tolist()]
+                weights[members] = language_weights(self.mixing, names, totals[members])
+                cdfs[number] = np.cumsum(weights)
+                cdfs[number] /= cdfs[number, -1]  # ends in exactly 1, also behind languages of weight 0
+        return cdfs
+
+
+def language_weights(
+    mixing: MixingSpec, languages: Sequence[str], totals: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Chances of an image's languages, relative to each other; ``totals`` are the captions of each in all the data."""
+    if isinstance(mixing, TemperatureMixing) and totals is not None:
+        return np.asarray(totals**mixing.alpha, dtype=np.float64)
+    if isinstance(mixing, EnglishShareMixing):
+        english = np.array([language == "en" for language in languages])
+        if english.any() and not english.all():
+            return np.where(english, mixing.share, (1 - mixing.share) / (~english).sum())
+    if isinstance(mixing, WeightsMixing):
+        weights = {tag(code): weight for code, weight in mixing.weights.items()}
+        return np.array([weights.get(language, 0.0) for language in languages])
+    return np.ones(len(languages))
+
+
+def chosen_languages(mixing: MixingSpec, languages: Sequence[str] | None) -> Sequence[str] | None:
+    """The languages to learn from: those with a weight, where each has one of its own.
+
+    Raises:
+        DataError: A language of data.languages has no weight.
+    """
+    if not isinstance(mixing, WeightsMixing):
+        return languages
+    weighted = [tag(code) for code in mixing.weights]
+    if without := [code for code in languages or () if tag(code) not in weighted]:
+        raise DataError(
+            f"data.mixing.weights gives no weight to {', '.join(without)} of data.languages; it has: "
+            f"{', '.join(mixing.weights)}"
+        )
+    return weighted if languages is None else languages
+
+
+def _allowed(metas: Sequence[SampleMeta], languages: Sequence[str] | None) -> tuple[str, ...]:
+    present = {language for languages_ in {meta.languages for meta in metas} for language in languages_}
+    if languages is None:
+        return tuple(sorted(present))
+    wanted = tuple(sorted({tag(language) for language in languages}))
+    if missing := [language for language in wanted if language not in present]:
+        raise DataError(
+            f"data.languages: no caption in {', '.join(missing)}; the data has: {', '.join(sorted(present)) or 'none'}"
+        )
+    return wanted
+
+
+def _caption_counts(kind: _Kind, allowed: Sequence[str]) -> dict[str, int]:
+    wanted = set(allowed)
+    return {language: count for language, count in zip(*kind, strict=True) if language in wanted}
+
+
+def _batches_an_epoch(sizes: NDArray[np.int64], batch_size: int) -> tuple[int, int]:
+    """The most batches that an epoch can fill with distinct concepts, and how many images a concept then gives.
+
+    K batches can be filled when sum(min(size, K)) >= K * batch_size; that sum is concave in K, so the K that work are
+    1..K_max. With fewer concepts than a batch has rows no K works: concepts then repeat as little as they can.
+    """
+    most = int(sizes.sum()) // batch_size
+    if len(sizes) < batch_size:
+        return most, int(sizes.max())
+    low, high = 1, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        if int(np.minimum(sizes, middle).sum()) >= middle * batch_size:
+            low = middle
+        else:
+            high = middle - 1
+    return low, low

@@ -1,0 +1,200 @@
+"""Batches with shares of their own: so much of each source and each language, or one language a batch.
+
+A stratum is what a row is drawn from: the images of a source, those with captions in a language, or both. Each stratum
+deals its images in epochs of its own, so that none comes twice before all came once; quotas say which row is of which.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlkit.data.plan.quotas import Quotas
+from vlkit.data.plan.sampling import PairSampler, Pick, language_weights
+from vlkit.errors import DataError
+from vlkit.spec.dataset import MixingSpec, WeightsMixing
+from vlkit.types import SampleMeta
+
+_DEAL, _ROWS, _LANGUAGE, _SPARE, _CAPTION = 11, 12, 13, 14, 15  # streams of random numbers that must not meet
+_TRIES = 64
+
+
+class _Place(NamedTuple):
+    position: int  # in the sampler's pool
+    stratum: int
+
+
+@dataclass(frozen=True)
+class _Stratum:
+    language: str | None
+    positions: NDArray[np.int64]
+    weight: float
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What is to have shares of its own.
+
+    ``source_of`` is the number of each sample's source; ``source_weights`` one a source, None for shares by size.
+    """
+
+    source_of: Sequence[int]
+    source_weights: Sequence[float] | None = None
+    language_batches: Literal["mixed", "single"] = "mixed"
+
+
+class WeightedPairSampler(PairSampler):
+    """A PairSampler whose batches hold the sources and languages in given shares (see Shares and WeightsMixing).
+
+    With source weights, a language's weight counts among the languages that its source has.
+
+    Raises:
+        DataError: See PairSampler; or a source, or all of it, has no image in the chosen languages.
+    """
+
+    def __init__(
+        self,
+        metas: Sequence[SampleMeta],
+        batch_size: int,
+        *,
+        shares: Shares,
+        seed: int,
+        mixing: MixingSpec,
+        languages: Sequence[str] | None = None,
+        distinct_concepts: bool = True,
+    ) -> None:
+        super().__init__(
+            metas,
+            batch_size,
+            seed=seed,
+            mixing=mixing,
+            languages=languages,
+            distinct_concepts=distinct_concepts,
+        )
+        self.distinct_concepts = distinct_concepts
+        self.steps_per_epoch = max(1, len(self._pool) // batch_size)
+        single = shares.language_batches == "single"
+        self._strata = self._make_strata(shares, by_language=single or isinstance(self.mixing, WeightsMixing))
+        groups = _by_language(self._strata) if single else {None: list(range(len(self._strata)))}
+        self._groups = list(groups.values())
+        totals = [sum(self._strata[number].weight for number in group) for group in self._groups]
+        self._which = Quotas(totals, rows=1, seed=[seed, _LANGUAGE])
+        self._rows = [
+            Quotas([self._strata[number].weight for number in group], rows=batch_size, seed=[seed, _ROWS, which])
+            for which, group in enumerate(self._groups)
+        ]
+        self._order = lru_cache(maxsize=4 * len(self._strata))(self._deal_stratum)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_order"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._order = lru_cache(maxsize=4 * len(self._strata))(self._deal_stratum)
+
+    def plan(self, step: int) -> list[Pick]:
+        """The pairs of a step (from 0), over all processes."""
+        return self._pick(self._places(step), np.random.default_rng([self.seed, _CAPTION, step]))
+
+    def spare(self, step: int, row: int, *, attempt: int) -> Pick:
+        """What takes the place of an unreadable sample: another one of the same source and language."""
+        random = np.random.default_rng([self.seed, _SPARE, step, row, attempt])
+        places = self._places(step)
+        taken = {self._concepts[place.position] for place in places}
+        return self._pick([self._another(places[row].stratum, taken, random)], random)[0]
+
+    def language_shares(self, *, steps: int = 20) -> dict[str, float]:
+        """Share of each language in the first batches, largest first."""
+        seen = Counter(pick.language for step in range(steps) for pick in self.plan(step))
+        counts = {language: seen[language] / seen.total() for language in self.languages}
+        return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+
+    def _places(self, step: int) -> list[_Place]:
+        which, before = (int(numbers[0]) for numbers in self._which.draw(step))
+        strata, ranks = self._rows[which].draw(before)
+        random = np.random.default_rng([self.seed, _SPARE, step])
+        places: list[_Place] = []
+        taken: set[str] = set()
+        for number, rank in zip(strata.tolist(), ranks.tolist(), strict=True):
+            place = self._dealt(self._groups[which][number], rank)
+            if self.distinct_concepts and self._concepts[place.position] in taken:
+                place = self._another(place.stratum, taken, random)
+            taken.add(self._concepts[place.position])
+            places.append(place)
+        return places
+
+    def _dealt(self, stratum: int, rank: int) -> _Place:
+        epoch, number = divmod(rank, len(self._strata[stratum].positions))
+        return _Place(int(self._order(stratum, epoch)[number]), stratum)
+
+    def _deal_stratum(self, stratum: int, epoch: int) -> NDArray[np.int64]:
+        return np.random.default_rng([self.seed, _DEAL, stratum, epoch]).permutation(self._strata[stratum].positions)
+
+    def _another(self, stratum: int, taken: Collection[str], random: np.random.Generator) -> _Place:
+        """Any image of the stratum, of a concept that is not taken where one is found."""
+        positions = self._strata[stratum].positions
+        position = 0
+        for _ in range(_TRIES):
+            position = int(positions[random.integers(len(positions))])
+            if self._concepts[position] not in taken:
+                break
+        return _Place(position, stratum)
+
+    def _pick(self, places: Sequence[_Place], random: np.random.Generator) -> list[Pick]:
+        picks = self._picks(np.array([place.position for place in places]), random)
+        captions = random.integers(0, 2**31, len(places)).tolist()
+        for row, (place, caption) in enumerate(zip(places, captions, strict=True)):
+            language = self._strata[place.stratum].language
+            if language is not None:
+                count = self._counts[int(self._kind_of[place.position])][language]
+                picks[row] = Pick(picks[row].index, language, caption % count, picks[row].view_seed)
+        return picks
+
+    def _make_strata(self, shares: Shares, *, by_language: bool) -> list[_Stratum]:
+        source_of = np.asarray(shares.source_of, dtype=np.int64)[self._pool]
+        if shares.source_weights is None:
+            groups = [(1.0, np.arange(len(self._pool)))]
+        else:
+            groups = [(weight, np.flatnonzero(source_of == n)) for n, weight in enumerate(shares.source_weights)]
+        strata: list[_Stratum] = []
+        for number, (weight, positions) in enumerate(groups):
+            if not len(positions):
+                raise DataError(
+                    f"data.sources.{number} has a weight but no image with a caption in the chosen languages"
+                )
+            if not by_language:
+                strata.append(_Stratum(None, positions, weight))
+                continue
+            chances = self._language_chances(positions)
+            has = np.array([[language in counts for language in self.languages] for counts in self._counts])
+            strata += [
+                _Stratum(language, positions[has[self._kind_of[positions], column]], weight * chance)
+                for column, (language, chance) in enumerate(zip(self.languages, chances.tolist(), strict=True))
+                if chance > 0
+            ]
+        return strata
+
+    def _language_chances(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Shares of the languages among these images, in the order of ``languages``; those that none has get 0."""
+        kinds = np.bincount(self._kind_of[positions], minlength=len(self._counts)).astype(np.float64)
+        if not isinstance(self.mixing, WeightsMixing):  # what drawing image by image gives on average
+            shares: NDArray[np.float64] = kinds @ np.diff(self._cdfs, axis=1, prepend=0.0) / len(positions)
+            return shares
+        present = np.array(
+            [any(n and tag in kind for n, kind in zip(kinds, self._counts, strict=True)) for tag in self.languages]
+        )
+        weights = language_weights(self.mixing, self.languages) * present
+        return np.asarray(weights / weights.sum(), dtype=np.float64)
+
+
+def _by_language(strata: Sequence[_Stratum]) -> dict[str | None, list[int]]:
+    groups: dict[str | None, list[int]] = {}
+    for number, stratum in enumerate(strata):
+        groups.setdefault(stratum.language, []).append(number)
+    return groups

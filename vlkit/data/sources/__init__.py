@@ -1,0 +1,1 @@
+"""Collections of samples: tables, shards, data sets, and how several become one."""

@@ -1,0 +1,1 @@
+"""Images sorted into classes in the forms people have them: folders, tars, zips, parquet files, WebDataset shards."""

@@ -1,0 +1,73 @@
+"""From the spec of an image set and of its labels to images, and names in many languages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vlkit import languages as language_table
+from vlkit.data.names.imagenet import wordnet_ids
+from vlkit.data.names.label_files import read_label_set
+from vlkit.data.names.label_set import LabelSet
+from vlkit.data.sources.classes.collection import ClassImages, any_classes
+from vlkit.data.sources.classes.find import find_images
+from vlkit.data.sources.classes.imagenet_images import imagenet_images
+from vlkit.data.sources.classes.objectnet import ObjectNet, read_objectnet
+from vlkit.errors import DataError
+from vlkit.spec import evaluation as spec
+
+
+def open_images(images: spec.NamedImages, labels: spec.OwnLabels | spec.LabelFiles) -> tuple[ClassImages, LabelSet]:
+    """The images of a task and the names of the classes that have any; no image is read.
+
+    Raises:
+        DataError: Files that are missing or wrong.
+    """
+    objects: ObjectNet | None = None
+    language, labels_for = "en", None
+    if isinstance(images, spec.ObjectNetImages):
+        objects = read_objectnet(images.path, mappings=_path(images.mappings), border=images.border)
+        found, labels_for = objects.images, len(wordnet_ids())
+    elif isinstance(images, spec.ImageNetImages):
+        found = imagenet_images(images.path, classes=images.classes, labels_file=_path(images.labels_file))
+    else:
+        found = any_classes(find_images(images.path, labels_file=_path(images.labels_file)))
+        language = images.language
+    if isinstance(labels, spec.LabelFiles):
+        paths = [Path(path).expanduser() for path in labels.paths]
+        names = _label_files(paths, labels_for or found.num_classes, found.where)
+        names = names if objects is None else objects.names_of(names)
+    else:
+        names = _own(found, language_table.normalize(language))
+    return found, names.subset(found.present)
+
+
+def _path(path: str | None) -> Path | None:
+    return None if path is None else Path(path).expanduser()
+
+
+def _own(images: ClassImages, language: str) -> LabelSet:
+    if not images.class_names:
+        raise DataError(
+            f"{images.where}: its classes have numbers and no names; give label files (labels.kind=files), or "
+            f"classnames.txt beside the shards"
+        )
+    named = {number: (name.replace("_", " "),) for number, name in enumerate(images.class_names)}
+    return LabelSet("own", images.num_classes, {language: named})
+
+
+def _label_files(paths: Sequence[Path], num_classes: int, where: str) -> LabelSet:
+    read = []
+    for path in paths:
+        labels = read_label_set(path, num_classes=num_classes)
+        if labels.num_classes != num_classes:
+            raise DataError(
+                f"label file {path} is for {labels.num_classes} classes, but {where} has {num_classes}; "
+                f"take a file for these classes, or images of kind imagenet"
+            )
+        read.append(labels)
+    names = {tag: one.names[tag] for one in reversed(read) for tag in one.languages}
+    order = dict.fromkeys(tag for one in read for tag in one.languages)
+    notice = "\n".join(dict.fromkeys(one.notice for one in read if one.notice))
+    private = any(one.private for one in read)
+    return LabelSet(read[0].name, num_classes, {tag: names[tag] for tag in order}, notice, private=private)

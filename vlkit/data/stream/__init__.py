@@ -1,0 +1,1 @@
+"""Shards read in windows, without an index of all samples."""

@@ -1,1 +1,0 @@
-"""Images of classes in the forms people have them: folders, tars, zips, parquet files, WebDataset shards."""

@@ -1,1 +1,0 @@
-"""Readers of published retrieval sets from the user's own copies; nothing is downloaded or bundled."""

@@ -1,0 +1,163 @@
+"""What an alignment run found: scores by language and by layer, with where they come from."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from vlkit.evaluation.alignment.image_pivot import ImageScores
+from vlkit.evaluation.alignment.pooling import Pooling
+from vlkit.evaluation.alignment.scores import PairScores
+from vlkit.evaluation.results.results_file import csv_text, plain
+from vlkit.files import write_atomic
+
+RESULT = "alignment.json"
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer of one language."""
+
+    language: str
+    """BCP 47."""
+    pooling: Pooling | str
+    """How tokens became one embedding; ``""`` for the model's own embedding."""
+    layer: str
+    """``"0"`` is the token embedding; ``last block``; ``projected`` is the model's own embedding."""
+    scores: PairScores
+
+    def plain(self) -> dict[str, Any]:
+        """One flat row."""
+        return {"language": self.language, "pooling": self.pooling, "layer": self.layer, **asdict(self.scores)}
+
+
+@dataclass(frozen=True)
+class LanguageRow:
+    """One language against the pivot. Scores are NaN where they were not asked for or the model cannot give them."""
+
+    language: str
+    """BCP 47."""
+    n: int
+    """Lines with a text on both sides."""
+    n_blank: int
+    """Lines left out because one side is blank."""
+    n_repeated: int
+    """Pairs whose text occurs more than once on its side, which no strict score can count as right."""
+    n_cut: int
+    """Texts of either side that were longer than the model takes."""
+    n_excluded: int
+    """The most pairs that a layer left out because of an embedding that is not finite, or zero."""
+    mexa_mean: float = math.nan
+    """Mean of MEXA over layers."""
+    mexa_max: float = math.nan
+    """Maximum over layers: the more layers, the higher by chance alone."""
+    mexa_max_layer: str = ""
+    mexa_chance: float = math.nan
+    """Mean over layers of what MEXA would be if the pairs were shuffled."""
+    p1_from_pivot: float = math.nan
+    """Mean over layers; the share of pivot texts whose nearest text is their own."""
+    p1_to_pivot: float = math.nan
+    csls_from_pivot: float = math.nan
+    """Mean over layers; as ``p1_from_pivot`` with cosines corrected for hubs."""
+    csls_to_pivot: float = math.nan
+    margin: float = math.nan
+    """Mean over layers of the cosine of pairs less that of all others."""
+    langrank: float = math.nan
+    """Language Ranker: mean cosine of the last tokens at a few layers."""
+    langrank_centred: float = math.nan
+    """The same with the mean of each side taken off."""
+    projected_mexa: float = math.nan
+    """MEXA of the model's own embedding, for image-text models."""
+    projected_centred: float = math.nan
+    """Its mean-centred cosine."""
+    tokens_per_character: float = math.nan
+    tokens_per_word: float = math.nan
+    """NaN for scripts without blanks between words."""
+    unknown_share: float = math.nan
+    """Share of tokens that stand for what the tokenizer does not know."""
+
+
+@dataclass(frozen=True)
+class CorrelationRow:
+    """How an alignment score and a zero-shot score go together over languages; intervals are 95 % bootstrap."""
+
+    score: str
+    variant: str
+    task: str
+    n: int
+    """Languages; the pivot is none of them but for scores against images."""
+    pearson: float
+    pearson_low: float
+    pearson_high: float
+    spearman: float
+    spearman_low: float
+    spearman_high: float
+    kendall: float
+    kendall_low: float
+    kendall_high: float
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Scores of one model.
+
+    Attributes:
+        meta: See ``results.provenance``.
+        languages: One row a language, without the pivot.
+        layers: One row a language and layer.
+        images: One row a language, with the pivot; empty without images.
+        correlations: With zero-shot scores; empty without.
+    """
+
+    meta: Mapping[str, Any]
+    languages: tuple[LanguageRow, ...]
+    layers: tuple[LayerRow, ...]
+    images: tuple[ImageScores, ...] = ()
+    correlations: tuple[CorrelationRow, ...] = ()
+
+    def plain(self) -> dict[str, Any]:
+        """What JSON can hold: floats rounded to 6 digits, null for NaN."""
+        tables = {name: [plain(row) for row in rows] for name, rows in self._tables().items()}
+        return {"meta": plain(self.meta), **tables}
+
+    def json(self) -> str:
+        """The same as text."""
+        return json.dumps(self.plain(), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Writes ``alignment.json``, a CSV of each table that has rows, and ``alignment.png``; gives their paths.
+
+        Raises:
+            VlkitError: The place cannot be written to.
+        """
+        from vlkit.evaluation.alignment.figure import alignment_figure
+        from vlkit.evaluation.report.plots import render
+
+        folder = Path(folder)
+        contents: dict[str, str | bytes] = {RESULT: self.json()}
+        for name, rows in self._tables().items():
+            if rows:
+                contents["alignment.csv" if name == "languages" else f"alignment-{name}.csv"] = csv_text(
+                    list(rows[0]), rows
+                )
+        contents["alignment.png"] = render(alignment_figure(self), kind="png")
+        for name, content in contents.items():
+            write_atomic(folder / name, content)
+        return [folder / name for name in contents]
+
+    def _tables(self) -> dict[str, list[dict[str, Any]]]:
+        return {
+            "languages": [asdict(row) for row in self.languages],
+            "layers": [row.plain() for row in self.layers],
+            "images": [asdict(row) for row in self.images],
+            "correlations": [asdict(row) for row in self.correlations],
+        }
+
+
+def score_names() -> tuple[str, ...]:
+    """Names of the scores of ``LanguageRow`` that are floats."""
+    return tuple(field.name for field in fields(LanguageRow) if field.type == "float")

@@ -1,0 +1,232 @@
+"""Scores a model on parallel texts: each text is run once, one language at a time.
+
+N lines, D width of a layer, E embedding width.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from vlkit.errors import UnknownName, VlkitError
+from vlkit.evaluation.alignment.fertility import fertility
+from vlkit.evaluation.alignment.hidden_states import PROJECTED, LayeredText
+from vlkit.evaluation.alignment.image_pivot import ImageScores, embed_pivot_images, score_images
+from vlkit.evaluation.alignment.layer_embeddings import LayerEmbeddings, embed_layers
+from vlkit.evaluation.alignment.outcome import Alignment, LanguageRow, LayerRow
+from vlkit.evaluation.alignment.parallel_texts import ParallelTexts
+from vlkit.evaluation.alignment.pooling import POOLINGS, Pooling
+from vlkit.evaluation.alignment.scores import CSLS_K, PairScores, mean_cosine, pair_scores, pooled, ranker_layers
+from vlkit.evaluation.embed.identity import weights_digest
+from vlkit.evaluation.results.results_file import provenance
+from vlkit.progress import Bar, bar
+from vlkit.types import Sample
+
+Score = Literal["mexa", "langrank", "all"]
+SCORES: tuple[Score, ...] = ("mexa", "langrank", "all")
+
+
+def align(
+    text: LayeredText,
+    texts: ParallelTexts,
+    *,
+    name: str = "model",
+    languages: Iterable[str] | None = None,
+    score: Score = "all",
+    pooling: Pooling = "weighted",
+    images: Sequence[Sample] = (),
+    batch_size: int = 32,
+    quiet: bool = False,
+) -> Alignment:
+    """Scores every language against the pivot.
+
+    Memory holds the embeddings of the pivot and of one language, at all layers.
+
+    Args:
+        text: From ``towers.open_text``.
+        texts: Parallel texts.
+        name: What results call the model.
+        languages: BCP 47 tags or other codes; None takes all of the texts.
+        score: ``mexa`` with its companions, ``langrank``, or all.
+        pooling: How tokens become one embedding for MEXA.
+        images: An image for each line, for image-text models: they are compared with the texts as well.
+        batch_size: Texts a forward pass.
+        quiet: Show no progress bar.
+
+    Raises:
+        UnknownName: A language, score or pooling that is none.
+        VlkitError: The model gives nothing that the score needs, or images for a model without an image side.
+    """
+    start = time.monotonic()
+    plan = _plan(text, score=score, pooling=pooling)
+    tags = texts.choose(languages)
+    image_NE = embed_pivot_images(text.model, images, lines=len(texts.keys), quiet=quiet) if images else None
+    rows: list[LanguageRow] = []
+    layers: list[LayerRow] = []
+    own: dict[str, tuple[Sequence[int], Tensor]] = {}  # the model's own embeddings
+    with _texts_bar(texts, tags, quiet=quiet) as shown:
+        pivot = _Side.of(text, texts, texts.pivot, plan=plan, batch_size=batch_size, shown=shown)
+        for tag in tags:
+            side = _Side.of(text, texts, tag, plan=plan, batch_size=batch_size, shown=shown)
+            found = list(_layer_rows(pivot, side, plan=plan))
+            layers += found
+            rows.append(_language_row(text, texts, pivot, side, found=found, plan=plan))
+            own |= side.own() if images else {}
+        own |= pivot.own()
+    scored: tuple[ImageScores, ...] = () if image_NE is None else score_images(image_NE, own, pivot=texts.pivot)
+    meta = provenance(
+        models={name: weights_digest(text.module)},
+        seed=0,
+        languages=list(tags),
+        prompts="none",
+        data_digest=texts.digest,
+        seconds=time.monotonic() - start,
+        score=score,
+        images=len(images),
+        **_facts(text, texts, plan),
+    )
+    return Alignment(meta, tuple(rows), tuple(layers), scored)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which layers are wanted, and how their tokens become one embedding."""
+
+    mexa: tuple[str, ...]
+    ranked: tuple[str, ...]
+    pooling: Pooling
+    projected: bool
+
+    @property
+    def wanted(self) -> dict[Pooling, tuple[str, ...]]:
+        if self.pooling == "last":
+            return {"last": tuple(dict.fromkeys((*self.mexa, *self.ranked)))}
+        wanted: dict[Pooling, tuple[str, ...]] = {self.pooling: self.mexa, "last": self.ranked}
+        return {pooling: names for pooling, names in wanted.items() if names}
+
+
+def _plan(text: LayeredText, *, score: Score, pooling: Pooling) -> _Plan:
+    if score not in SCORES:
+        raise UnknownName("score", score, allowed=SCORES)
+    if pooling not in POOLINGS:
+        raise UnknownName("pooling", pooling, allowed=POOLINGS)
+    ranked: tuple[str, ...] = ()
+    if score != "mexa" and text.depth:
+        ranked = tuple(map(str, ranker_layers(text.depth)))
+    if score == "langrank" and not ranked:
+        raise VlkitError(f"Language Ranker needs the states of all layers, which this model does not give. {text.note}")
+    return _Plan(text.layers if score != "langrank" else (), ranked, pooling, score != "langrank" and text.projects)
+
+
+def _facts(text: LayeredText, texts: ParallelTexts, plan: _Plan) -> dict[str, Any]:
+    return {
+        "texts": texts.name,
+        "pivot": texts.pivot,
+        "lines": len(texts.keys),
+        "pooling": plan.pooling,
+        "prefix": text.prefix,
+        "depth": text.depth,
+        "layers": list(text.layers),
+        "langrank_layers": list(plan.ranked),
+        "csls_k": CSLS_K,
+        "note": text.note,
+    }
+
+
+@dataclass(frozen=True)
+class _Side:
+    """The embeddings of one language's texts."""
+
+    language: str
+    rows: list[int]
+    texts: tuple[str, ...]
+    embeddings: LayerEmbeddings
+
+    @classmethod
+    def of(
+        cls, text: LayeredText, texts: ParallelTexts, tag: str, *, plan: _Plan, batch_size: int, shown: Bar
+    ) -> _Side:
+        rows = texts.rows(tag)
+        lines = tuple(texts.lines[tag][row] for row in rows)
+        found = embed_layers(text, lines, wanted=plan.wanted, language=tag, batch_size=batch_size, shown=shown)
+        return cls(tag, rows, lines, found)
+
+    def own(self) -> dict[str, tuple[Sequence[int], Tensor]]:
+        """The model's own embeddings and the lines that they are of, by language; nothing where it has none."""
+        found_NE = self.embeddings.projected_NE
+        return {} if found_NE is None else {self.language: (self.rows, found_NE)}
+
+    def at(self, rows: Sequence[int]) -> list[int]:
+        """Where these lines stand among the embeddings."""
+        place = {row: number for number, row in enumerate(self.rows)}
+        return [place[row] for row in rows]
+
+
+def _layer_rows(pivot: _Side, other: _Side, *, plan: _Plan) -> Iterator[LayerRow]:
+    own = pivot.at(other.rows)
+    for pooling, names in plan.wanted.items():
+        for name in names:
+            one_ND, other_ND = (side.embeddings.layers[pooling, name] for side in (pivot, other))
+            yield LayerRow(other.language, pooling, name, pair_scores(one_ND[own].numpy(), other_ND.numpy()))
+    one_NE, other_NE = pivot.embeddings.projected_NE, other.embeddings.projected_NE
+    if plan.projected and one_NE is not None and other_NE is not None:
+        yield LayerRow(other.language, "", PROJECTED, pair_scores(one_NE[own].numpy(), other_NE.numpy()))
+
+
+def _language_row(
+    text: LayeredText, texts: ParallelTexts, pivot: _Side, other: _Side, *, found: Sequence[LayerRow], plan: _Plan
+) -> LanguageRow:
+    own = pivot.at(other.rows)
+    repeats = [Counter(side) for side in ([pivot.texts[place] for place in own], other.texts)]
+    pairs = zip((pivot.texts[place] for place in own), other.texts, strict=True)
+    return LanguageRow(
+        language=other.language,
+        n=len(other.rows),
+        n_blank=len(texts.keys) - len(other.rows),
+        n_repeated=sum(repeats[0][one] > 1 or repeats[1][two] > 1 for one, two in pairs),
+        n_cut=pivot.embeddings.n_cut + other.embeddings.n_cut,
+        n_excluded=max((row.scores.n_excluded for row in found), default=0),
+        **_mexa(found, plan),
+        **_langrank(pivot, other, own, plan),
+        **asdict(fertility(text, other.texts, language=other.language)),
+    )
+
+
+def _mexa(found: Sequence[LayerRow], plan: _Plan) -> dict[str, Any]:
+    by_layer: Mapping[str, PairScores] = {
+        row.layer: row.scores for row in found if row.pooling == plan.pooling and row.layer in plan.mexa
+    }
+    scores: dict[str, Any] = {}
+    if by_layer:
+        mean, best, place = pooled([one.mexa for one in by_layer.values()])
+        scores = {"mexa_mean": mean, "mexa_max": best, "mexa_max_layer": list(by_layer)[place]}
+        for name in ("mexa_chance", "p1_from_pivot", "p1_to_pivot", "csls_from_pivot", "csls_to_pivot", "margin"):
+            scores[name] = math.fsum(getattr(one, name) for one in by_layer.values()) / len(by_layer)
+    if last := [row.scores for row in found if row.layer == PROJECTED]:
+        scores |= {"projected_mexa": last[0].mexa, "projected_centred": last[0].centred_cosine}
+    return scores
+
+
+def _langrank(pivot: _Side, other: _Side, own: Sequence[int], plan: _Plan) -> dict[str, Any]:
+    if not plan.ranked:
+        return {}
+    sides = [
+        (pivot.embeddings.layers["last", name][own].numpy(), other.embeddings.layers["last", name].numpy())
+        for name in plan.ranked
+    ]
+    plain, centred = zip(*(mean_cosine(*side) for side in sides), strict=True)
+    return {"langrank": math.fsum(plain) / len(plain), "langrank_centred": math.fsum(centred) / len(centred)}
+
+
+@contextmanager
+def _texts_bar(texts: ParallelTexts, tags: Sequence[str], *, quiet: bool) -> Iterator[Bar]:
+    total = sum(len(texts.rows(tag)) for tag in (texts.pivot, *tags))
+    with bar(f"texts of {len(tags)} languages", total=total, unit="texts", quiet=quiet) as shown:
+        yield shown

@@ -1,0 +1,1 @@
+"""Images against labels of your own, in any language the model reads."""

@@ -1,0 +1,268 @@
+"""Zero-shot classification: images against labels in any language the model reads.
+
+N images, K labels, E embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vlkit import languages as language_table
+from vlkit import prompts
+from vlkit.data.formats.images import open_image
+from vlkit.errors import DataError, VlkitError
+from vlkit.evaluation.classify.label_lists import Labels, read_labels
+from vlkit.evaluation.embed.encode import Embedder, embed_images, similarity_scale
+from vlkit.evaluation.embed.texts import class_embeddings
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from rich.table import Table
+
+ImageLike: TypeAlias = Any  # str | Path | PIL image | numpy array | tensor
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer: ``score`` is a cosine in -1..1, ``probability`` the softmax over all labels."""
+
+    label: str
+    score: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Answers for several images.
+
+    Attributes:
+        labels: The K labels, in the order given to the classifier.
+        images: What the N images are called: their paths, or "image 1" and so on.
+        scores: Cosines, scores_NK.
+        probabilities: Softmax of the scores times the model's scale, probabilities_NK.
+    """
+
+    labels: tuple[str, ...]
+    images: tuple[str, ...]
+    scores: Tensor
+    probabilities: Tensor
+
+    @classmethod
+    def join(cls, parts: Sequence[Predictions]) -> Predictions:
+        """The answers of one classifier for several lists of images, as one."""
+        return cls(
+            labels=parts[0].labels,
+            images=tuple(name for part in parts for name in part.images),
+            scores=torch.cat([part.scores for part in parts]),
+            probabilities=torch.cat([part.probabilities for part in parts]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def top(self, k: int = 1) -> list[list[Prediction]]:
+        """The best ``k`` answers of each image, best first; all of them where there are fewer than ``k`` labels."""
+        if k < 1:
+            raise VlkitError(f"k = {k}: must be at least 1")
+        # stable: equal scores keep the order of the labels
+        best_NK = self.scores.sort(dim=1, descending=True, stable=True).indices[:, :k]
+        return [
+            [
+                Prediction(self.labels[column], self.scores[row, column].item(), self.probabilities[row, column].item())
+                for column in columns
+            ]
+            for row, columns in enumerate(best_NK.tolist())
+        ]
+
+    def table(self, k: int = 3) -> Table:
+        """A rich table of the best ``k`` answers of each image with bars."""
+        from rich.bar import Bar
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False)
+        for column, justify in (
+            ("image", "left"),
+            ("label", "left"),
+            ("probability", "right"),
+            ("", "left"),
+            ("cosine", "right"),
+        ):
+            table.add_column(column, justify="right" if justify == "right" else "left")
+        for number, (image, answers) in enumerate(zip(self.images, self.top(k), strict=True)):
+            if number:
+                table.add_row()
+            for rank, answer in enumerate(answers):
+                style = "bold" if rank == 0 else ""
+                table.add_row(
+                    Text(image if rank == 0 else ""),
+                    Text(answer.label, style=style),
+                    Text(f"{100 * answer.probability:.1f} %", style=style),
+                    Bar(1.0, 0.0, answer.probability, width=20, color="green" if rank == 0 else "cyan"),
+                    f"{answer.score:.3f}",
+                )
+        return table
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(width=120, color_system=None, emoji=False, force_terminal=False)
+        with console.capture() as text:
+            console.print(self.table())
+        return "\n".join(line.rstrip() for line in text.get().splitlines())
+
+    def __repr__(self) -> str:
+        best = ", ".join(
+            f"{image!r}: {answers[0].label!r}" for image, answers in zip(self.images[:3], self.top(1), strict=False)
+        )
+        more = ", ..." if len(self) > 3 else ""
+        return f"Predictions({len(self)} images, {len(self.labels)} labels; {best}{more})"
+
+
+class ZeroShotClassifier:
+    """Tells images apart by the names of what they show.
+
+    The embedding of a label is the mean over all its names in all templates (CLIP, arXiv 2103.00020, section 3.1.4).
+
+    Args:
+        model: Any image-text model, or a pair of functions (``TwoCallables``).
+        labels: What to choose from: strings, tuples of several names for one thing (the first is shown), or a mapping
+            from what is shown to its names.
+        language: Of the labels; BCP 47 or any other code that ``vlkit list languages`` shows.
+        templates: Texts with one ``{}`` where the name goes; None takes those written for the language, and the bare
+            name for a language without.
+        batch_size: Texts and images a forward pass.
+
+    Raises:
+        UnknownName: No such language.
+        VlkitError: No label, or one that is blank or occurs twice, or a template without a slot.
+    """
+
+    def __init__(
+        self,
+        model: Embedder,
+        labels: Labels,
+        *,
+        language: str = "en",
+        templates: str | Sequence[str] | None = None,
+        batch_size: int = 64,
+    ) -> None:
+        self.model, self.batch_size = model, batch_size
+        self.language = language_table.normalize(language)
+        self.names = read_labels(labels)
+        self.templates = _templates(templates, self.language)
+        self.class_KE = class_embeddings(
+            model,
+            list(self.names.values()),
+            language=self.language,
+            templates=self.templates,
+            text_batch_size=batch_size,
+        )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What answers are called, in the order given."""
+        return tuple(self.names)
+
+    def classify(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        *,
+        batch_size: int | None = None,
+        names: Sequence[str] | None = None,
+    ) -> Predictions:
+        """Scores every image against every label.
+
+        Args:
+            images: One image or several: paths, PIL images, arrays (height, width, channels) or tensors (channels,
+                height, width), uint8 or float in 0..1. Images are read one batch at a time.
+            batch_size: Images a forward pass; None takes the classifier's.
+            names: What to call the images; None takes their paths, or "image 1" and so on.
+
+        Raises:
+            DataError: An image that cannot be read.
+            VlkitError: No image, or an embedding that is not finite.
+        """
+        listed = _listed(images)
+        called = _names(listed) if names is None else tuple(names)
+        if len(called) != len(listed):
+            raise VlkitError(f"{len(listed)} images but {len(called)} names")
+        image_NE = embed_images(
+            self.model,
+            (read_image(image, name=name) for image, name in zip(listed, called, strict=True)),
+            batch_size=self.batch_size if batch_size is None else batch_size,
+            # errors put "image" before the name
+            names=[name.removeprefix("image ") for name in called],
+        )
+        score_NK = image_NE @ self.class_KE.T
+        return Predictions(
+            labels=self.labels,
+            images=called,
+            scores=score_NK,
+            probabilities=(similarity_scale(self.model) * score_NK).softmax(1),
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"ZeroShotClassifier({len(self.names)} labels, language={self.language!r}, {len(self.templates)} templates)"
+        )
+
+
+def _templates(templates: str | Sequence[str] | None, language: str) -> tuple[str, ...]:
+    if templates is None:
+        return prompts.templates(language)
+    chosen = (templates,) if isinstance(templates, str) else tuple(templates)
+    if not chosen:
+        raise VlkitError(
+            "templates is empty; give at least one such as 'a photo of a {}.', or None for those of the language"
+        )
+    for template in chosen:
+        prompts.check_template(template)
+    return chosen
+
+
+def _listed(images: Any) -> list[Any]:
+    single = isinstance(images, str | Path | bytes) or hasattr(images, "convert")  # PIL images have no common iterable
+    if isinstance(images, np.ndarray | Tensor):
+        single = images.ndim <= 3
+    if single:
+        return [images]
+    if not isinstance(images, Iterable):
+        raise DataError(
+            f"images is a {type(images).__name__}; give a path, a PIL image, an array, a tensor, or a list of these"
+        )
+    listed = list(images)
+    if not listed:
+        raise VlkitError("no images to classify; give at least one")
+    return listed
+
+
+def _names(images: Sequence[ImageLike]) -> tuple[str, ...]:
+    return tuple(
+        str(image) if isinstance(image, str | Path) else f"image {number}" for number, image in enumerate(images, 1)
+    )
+
+
+def read_image(image: ImageLike, *, name: str) -> Image:
+    """An RGB image from a path, bytes, a PIL image, an array (H, W[, C]) or a tensor ([C,] H, W).
+
+    Raises:
+        DataError: Cannot be read, or its shape or values are not those of an image.
+    """
+    if isinstance(image, Tensor):
+        if image.ndim == 3 and image.shape[0] not in (1, 3, 4):
+            raise DataError(
+                f"{name} is a tensor of shape {tuple(image.shape)}; expected (channels, height, width) with 1, 3 or 4 "
+                f"channels"
+            )
+        image = image.detach().cpu()
+        image = (image.float() if image.is_floating_point() else image).numpy()
+        image = np.moveaxis(image, 0, -1) if image.ndim == 3 else image
+    return open_image(image, name=name)

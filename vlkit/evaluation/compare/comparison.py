@@ -1,0 +1,341 @@
+"""Two evaluations side by side, language by language: image by image where the answers to each image were kept.
+
+N images of a language, C classes, L languages, R bootstrap replicates.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vlkit.errors import DataError
+from vlkit.evaluation.compare.sides import RECALL, Side, align, open_side
+from vlkit.evaluation.metrics.intervals import Interval, bootstrap_mean, paired_comparison
+from vlkit.evaluation.report.breakdown import Breakdown, by_tier_and_script
+from vlkit.evaluation.report.markdown import markdown_table, percent
+from vlkit.evaluation.results.answers import Answers
+
+_DIGITS = 6
+_REPLICATES = 1000
+
+
+@dataclass(frozen=True)
+class LanguagePair:
+    """Two scores in one language; scores are shares in 0..1, the difference is the first less the second.
+
+    ``low``, ``high`` (95 % interval) and ``p_value`` are NaN where the answers to each image are not known.
+    """
+
+    task: str
+    language: str
+    metric: str
+    """``acc1``, ``mean_recall`` or, where published scores have just that, ``image_retrieval_recall@1``."""
+    num_classes: int
+    """0 for retrieval."""
+    n_images: int
+    one: float
+    other: float
+    difference: float
+    low: float = math.nan
+    high: float = math.nan
+    p_value: float = math.nan
+    one_english: float = math.nan
+    """Top-1 with the English names of the same classes, on the same images."""
+    other_english: float = math.nan
+
+    @property
+    def paired(self) -> bool:
+        """Whether the difference has an interval."""
+        return not math.isnan(self.low)
+
+
+@dataclass(frozen=True)
+class MeanDifference:
+    """Mean difference over the languages of a task, a share, with its 95 % interval (NaN for a single language).
+
+    Where all languages are paired, ``resampled`` are classes, the same ones in every language: the languages share
+    their images, and resampling them as if they were independent would give too narrow an interval.
+    """
+
+    task: str
+    languages: int
+    value: float
+    low: float
+    high: float
+    resampled: str
+    """``classes`` or ``languages``."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models by language, the greatest lead of the first at the top.
+
+    Attributes:
+        one: Name of the first model.
+        other: Name of the second.
+        rows: One a task and language.
+        means: One a task.
+        notes: What could not be compared, and why.
+        provenance: For each model what its file says of its making.
+    """
+
+    one: str
+    other: str
+    rows: tuple[LanguagePair, ...]
+    means: tuple[MeanDifference, ...]
+    notes: tuple[str, ...] = ()
+    provenance: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+
+    def ahead(self, task: str) -> tuple[int, int, int]:
+        """In how many languages the first is ahead, the second is, and how many have an interval at all."""
+        known = [row for row in self.rows if row.task == task and row.paired]
+        return sum(row.low > 0 for row in known), sum(row.high < 0 for row in known), len(known)
+
+    def csv(self) -> str:
+        """The rows as CSV, shares rounded to 6 digits, empty where not known."""
+        stream = io.StringIO()
+        names = [one.name for one in fields(LanguagePair)]
+        writer = csv.DictWriter(stream, fieldnames=["model", "other_model", *names], lineterminator="\n")
+        writer.writeheader()
+        for row in self.rows:
+            values = {name: _rounded(value) for name, value in asdict(row).items()}
+            writer.writerow({"model": self.one, "other_model": self.other, **values})
+        return stream.getvalue()
+
+    def cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Headers and rows of a table for readers: percent, differences in points."""
+        headers = ("language", "task", "classes", self.one, self.other, "difference", "95 % interval", "p")
+        english = any(not math.isnan(row.one_english) for row in self.rows)
+        return headers + (("English: " + self.one, self.other) if english else ()), [
+            (
+                row.language,
+                row.task,
+                str(row.num_classes or ""),
+                percent(row.one),
+                percent(row.other),
+                f"{100 * row.difference:+.1f}",
+                _span(row.low, row.high),
+                f"{row.p_value:.3f}" if row.paired else "",
+                *((percent(row.one_english), percent(row.other_english)) if english else ()),
+            )
+            for row in self.rows
+        ]
+
+    def summary(self) -> list[str]:
+        """For each task the mean difference, and in how many languages which model is ahead."""
+        return [self._summary(mean) for mean in self.means]
+
+    def _summary(self, mean: MeanDifference) -> str:
+        said = f"{mean.task}: mean difference of {mean.languages} languages {100 * mean.value:+.1f} points"
+        if not math.isnan(mean.low):
+            said += f" ({100 * mean.low:+.1f} to {100 * mean.high:+.1f}, {mean.resampled} resampled)"
+        one, other, known = self.ahead(mean.task)
+        if known:
+            said += f"; by the intervals, {self.one} is ahead in {one}, {self.other} in {other} of {known}"
+        return said
+
+    def markdown(self) -> str:
+        """The table, the summary, and mean differences by resource tier and script, as Markdown."""
+        headers, rows = self.cells()
+        lines = [*markdown_table(headers, rows, text_columns=2), ""]
+        lines += [f"- {line}" for line in (*self.summary(), *(f"note: {note}" for note in self.notes))]
+        for task in self.tasks:
+            for one in self.by_kind(task):
+                said = [
+                    (group.group, str(len(group.languages)), f"{100 * group.mean:+.1f}", _span(group.low, group.high))
+                    for group in one.groups
+                ]
+                lines += ["", f"{task}: mean difference by {one.title}", ""]
+                lines += markdown_table(("group", "languages", "difference", "95 % interval"), said)
+        return "\n".join([*lines, ""])
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks, in the order of the rows."""
+        return tuple(dict.fromkeys(row.task for row in self.rows))
+
+    def by_kind(self, task: str, *, seed: int = 0) -> list[Breakdown]:
+        """Mean differences by resource tier and script, languages resampled; English is in none."""
+        values = {row.language: row.difference for row in self.rows if row.task == task}
+        return [one for one in by_tier_and_script(values, seed=seed) if one.groups]
+
+
+def compare(
+    one: str | Path,
+    other: str | Path,
+    *,
+    models: tuple[str, str] | None = None,
+    task: str | None = None,
+    seed: int = 0,
+) -> Comparison:
+    """Compares two models on the tasks and languages that both were evaluated on.
+
+    Where both evaluations kept their answers and are of the same images and classes, the difference is paired: its
+    interval resamples classes, then images inside each (``statistics.paired_comparison``).
+
+    Args:
+        one: A results file, the folder of an evaluation, or published scores (``sides.open_side``).
+        other: The second one; it may be the same file, where that holds several models.
+        models: Names of the two, where a file holds several.
+        task: Compare this task alone; needed where published scores could stand for several.
+        seed: Of the bootstrap.
+
+    Raises:
+        DataError: A file that is missing or wrong, or no task and language in both.
+        VlkitError: A file of several models, and none named.
+    """
+    first, second = align(
+        *(open_side(path, None if models is None else models[place]) for place, path in enumerate((one, other))),
+        task=task,
+    )
+    notes: list[str] = []
+    rows = [*_accuracies(first, second, notes, seed), *_recalls(first, second, notes)]
+    if not rows:
+        raise DataError(
+            f"{one} and {other} have no task and language in common"
+            + "".join(f"; {note}" for note in notes)
+            + f"; tasks: {_tasks(first)}, and {_tasks(second)}"
+        )
+    rows.sort(key=lambda row: (row.task, -row.difference, row.language))
+    tasks = dict.fromkeys(row.task for row in rows)
+    means = [_mean(first, second, [row for row in rows if row.task == task], seed) for task in tasks]
+    names = (first.variant, second.variant)
+    if first.variant == second.variant:
+        names = (_long_name(first), _long_name(second))
+    made = dict(zip(names, (first.results.meta, second.results.meta), strict=True))
+    return Comparison(*names, tuple(rows), tuple(means), tuple(notes), made)
+
+
+def _accuracies(first: Side, second: Side, notes: list[str], seed: int) -> Iterator[LanguagePair]:
+    for key, row, against in _shared(first.rows(), second.rows(), notes):
+        if not _alike(row.num_classes, against.num_classes) or not _alike(row.n_images, against.n_images):
+            notes.append(
+                f"{' '.join(key)}: {row.num_classes} and {against.num_classes} classes, {row.n_images} and "
+                f"{against.n_images} images; left out"
+            )
+            continue
+        low, high, p_value = _paired(first, second, key, seed)
+        yield LanguagePair(
+            task=row.task,
+            language=row.language,
+            metric="acc1",
+            num_classes=row.num_classes or against.num_classes,
+            n_images=row.n_images or against.n_images,
+            one=row.acc1,
+            other=against.acc1,
+            difference=row.acc1 - against.acc1,
+            low=low,
+            high=high,
+            p_value=p_value,
+            one_english=row.acc1_en_subset,
+            other_english=against.acc1_en_subset,
+        )
+
+
+def _paired(first: Side, second: Side, key: tuple[str, str], seed: int) -> tuple[float, float, float]:
+    found = _answers(first, second, key)
+    if found is None:
+        return math.nan, math.nan, math.nan
+    answers, others = found
+    compared = paired_comparison(answers.rank_N == 1, others.rank_N == 1, answers.class_N, seed=seed)
+    return compared.low, compared.high, compared.p_value
+
+
+def _answers(first: Side, second: Side, key: tuple[str, str]) -> tuple[Answers, Answers] | None:
+    """Both models' answers to the same images; None where they are of others, or were not kept."""
+    images, answers, others = first.images(key[0]), first.answers(*key), second.answers(*key)
+    if images is None or images != second.images(key[0]) or answers is None or others is None:
+        return None
+    same = np.array_equal(answers.image_N, others.image_N) and np.array_equal(answers.class_N, others.class_N)
+    return (answers, others) if same else None
+
+
+def _mean(first: Side, second: Side, rows: list[LanguagePair], seed: int) -> MeanDifference:
+    differences = [row.difference for row in rows]
+    value = sum(differences) / len(rows)
+    if all(row.paired for row in rows):
+        pairs = [pair for row in rows if (pair := _answers(first, second, (row.task, row.language)))]
+        interval, resampled = _joint(pairs, seed), "classes"
+    else:
+        interval = bootstrap_mean(differences, seed=seed) if len(rows) > 1 else Interval(math.nan, math.nan)
+        resampled = "languages"
+    return MeanDifference(rows[0].task, len(rows), value, interval.low, interval.high, resampled)
+
+
+def _joint(pairs: list[tuple[Answers, Answers]], seed: int) -> Interval:
+    """Interval of the mean over L languages of the difference, R times with C classes drawn for all of them at once."""
+    classes_C = np.unique(np.concatenate([answers.class_N for answers, _ in pairs]))
+    gap_CL, count_CL = np.zeros((2, len(classes_C), len(pairs)))
+    for column, (answers, others) in enumerate(pairs):
+        place_N = np.searchsorted(classes_C, answers.class_N)
+        gap_N = (answers.rank_N == 1).astype(np.float64) - (others.rank_N == 1)
+        gap_CL[:, column] = np.bincount(place_N, weights=gap_N, minlength=len(classes_C))
+        count_CL[:, column] = np.bincount(place_N, minlength=len(classes_C))
+    share_C = np.full(len(classes_C), 1 / len(classes_C))
+    drawn_RC = np.random.default_rng(seed).multinomial(len(classes_C), share_C, size=_REPLICATES)
+    with np.errstate(invalid="ignore"):
+        mean_RL = (drawn_RC @ gap_CL) / (drawn_RC @ count_CL)  # NaN where no class of a language was drawn
+    mean_RL = mean_RL[~np.isnan(mean_RL).all(axis=1)]
+    low, high = np.quantile(np.nanmean(mean_RL, axis=1), [0.025, 0.975])
+    return Interval(float(low), float(high))
+
+
+def _recalls(first: Side, second: Side, notes: list[str]) -> Iterator[LanguagePair]:
+    for key, row, against in _shared(first.recalls(), second.recalls(), notes):
+        metric = "mean_recall" if "mean_recall" in row and "mean_recall" in against else RECALL
+        sizes = [tuple(side.get(name) for name in ("n_images", "n_texts", "captions")) for side in (row, against)]
+        if None not in (*sizes[0], *sizes[1]) and sizes[0] != sizes[1]:
+            notes.append(f"{' '.join(key)}: {sizes[0]} and {sizes[1]} images, texts and captions; left out")
+            continue
+        yield LanguagePair(
+            task=key[0],
+            language=key[1],
+            metric=metric,
+            num_classes=0,
+            n_images=int(row.get("n_images") or against.get("n_images") or 0),
+            one=float(row[metric]),
+            other=float(against[metric]),
+            difference=float(row[metric]) - float(against[metric]),
+        )
+
+
+def _alike(one: int, other: int) -> bool:
+    """Whether two counts agree; 0 is one that published scores do not say."""
+    return one == other or 0 in (one, other)
+
+
+def _long_name(side: Side) -> str:
+    return side.variant if side.folder is None else f"{side.folder.resolve().name}/{side.variant}"
+
+
+def _shared(
+    one: Mapping[tuple[str, str], Any], other: Mapping[tuple[str, str], Any], notes: list[str]
+) -> Iterator[tuple[tuple[str, str], Any, Any]]:
+    for name, here, there in (("first", one, other), ("second", other, one)):
+        if alone := [" ".join(key) for key in here if key not in there]:
+            shown = ", ".join(alone[:8]) + (f" and {len(alone) - 8} more" if len(alone) > 8 else "")
+            notes.append(f"only in the {name}: {shown}")
+    for key in one:
+        if key in other:
+            yield key, one[key], other[key]
+
+
+def _tasks(side: Side) -> str:
+    return ", ".join([*side.results.tasks, *side.tasks()[1]]) or "none"
+
+
+def _span(low: float, high: float) -> str:
+    return "" if math.isnan(low) else f"{100 * low:+.1f} to {100 * high:+.1f}"
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else round(value, _DIGITS)
+    return value

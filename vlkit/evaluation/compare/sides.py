@@ -1,0 +1,226 @@
+"""The two sides of a comparison: an evaluation of one's own, or a published table of scores."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vlkit.errors import DataError, UnknownName, VlkitError
+from vlkit.evaluation.compare.reference import BabelScore, read_babel_scores, reference
+from vlkit.evaluation.metrics.intervals import chance, chance_corrected
+from vlkit.evaluation.results.answers import Answers, read_answers
+from vlkit.evaluation.results.results_file import ResultRow, Results
+
+RESULTS = "results.json"
+PREFIX = "reference:"
+RECALL = "image_retrieval_recall@1"  # what the published table of retrieval gives
+_BARE = "label"  # a prompt: the bare name
+_ENGLISH = "openai_en"  # a prompt of the released files: names in English templates
+
+
+@dataclass(frozen=True)
+class Side:
+    """Scores of one model.
+
+    Attributes:
+        results: Its rows, and perhaps those of other models.
+        folder: Where they are, with the answers; None for published scores.
+        variant: The model that is looked at.
+    """
+
+    results: Results
+    folder: Path | None
+    variant: str
+
+    def rows(self) -> dict[tuple[str, str], ResultRow]:
+        """Rows of classification by task and language."""
+        return {(row.task, row.language): row for row in self.results.rows if row.variant == self.variant}
+
+    def recalls(self) -> dict[tuple[str, str], Mapping[str, Any]]:
+        """Rows of retrieval by task and language."""
+        found = (row for row in self.results.retrieval if row["variant"] == self.variant)
+        return {(str(row["task"]), str(row["language"])): row for row in found}
+
+    def answers(self, task: str, language: str) -> Answers | None:
+        """The answers of this model alone: a file of several models has no such folder."""
+        return None if self.folder is None else read_answers(self.folder, task, language)
+
+    def images(self, task: str) -> Any:
+        """Digest of the images of a task; None where it is not known."""
+        found = self.results.meta.get("images")
+        return found.get(task) if isinstance(found, Mapping) else None
+
+    @property
+    def published(self) -> bool:
+        """Whether these scores are of somebody else, by another name of the task and without answers."""
+        return self.folder is None
+
+    def tasks(self) -> tuple[list[str], list[str]]:
+        """Tasks of classification and of retrieval that this model has rows of."""
+        return list(dict.fromkeys(task for task, _ in self.rows())), list(
+            dict.fromkeys(task for task, _ in self.recalls())
+        )
+
+    def only(self, task: str) -> Side:
+        """The rows of one task.
+
+        Raises:
+            UnknownName: No such task.
+        """
+        if task not in (known := [*self.tasks()[0], *self.tasks()[1]]):
+            raise UnknownName(f"task of {self.variant}", task, allowed=known)
+        return replace(self, results=self.results.only(task))
+
+
+def open_side(where: str | Path, variant: str | None = None) -> Side:
+    """Opens scores.
+
+    Args:
+        where: A results file, the folder of an evaluation, a released result file of Babel-ImageNet, or
+            ``reference:TABLE/MODEL`` for a published table (``reference:babel_imagenet/OC-B32``).
+        variant: The model, where there are several.
+
+    Raises:
+        DataError: A file that is missing or wrong.
+        UnknownName: No such table or model.
+        VlkitError: Several models, and none named.
+    """
+    if str(where).startswith(PREFIX):
+        return _table(str(where), variant)
+    path = Path(where)
+    path = path / RESULTS if path.is_dir() else path
+    if is_released(path):
+        return _released(path, variant)
+    results = Results.load(path)
+    variants = variants_of(results)
+    if variant is None:
+        if len(variants) != 1:
+            raise VlkitError(f"{path} holds {len(variants)} models; name the two: --models {','.join(variants)}")
+        variant = variants[0]
+    if variant not in variants:
+        raise UnknownName(f"model in {path}", variant, allowed=variants)
+    return Side(results, path.parent, variant)
+
+
+def align(one: Side, other: Side, *, task: str | None = None) -> tuple[Side, Side]:
+    """Gives published scores the name that the other side has for the task, so that both have it in common.
+
+    Of the prompts of a released file, the bare names are taken where the other side has bare names; else the translated
+    templates where there are some, and the bare names in the other languages, as in the published tables.
+
+    Args:
+        one: The first.
+        other: The second.
+        task: The task of one's own that is compared; needed where there are several of a kind.
+
+    Raises:
+        UnknownName: No such task.
+        VlkitError: Several tasks that the published scores could be of.
+    """
+    if task is not None:
+        one, other = (side if side.published else side.only(task) for side in (one, other))
+    if one.published and other.published:
+        return _prompted(one, bare=False), _prompted(other, bare=False)
+    if one.published:
+        return _named(one, other), other
+    return one, _named(other, one) if other.published else other
+
+
+def _named(published: Side, own: Side) -> Side:
+    kind = 0 if published.results.rows else 1
+    tasks = own.tasks()[kind]
+    if not tasks:
+        what = ("classification", "retrieval")[kind]
+        raise DataError(f"{published.variant} has published scores of {what}, but {own.variant} has no such task")
+    (theirs,) = published.tasks()[kind]
+    name = next((task for task in tasks if _fold(task) == _fold(theirs)), None)
+    if name is None:
+        if len(tasks) > 1:
+            raise VlkitError(
+                f"{own.variant} has {len(tasks)} tasks that {theirs} could stand for; name one: --task {tasks[0]} "
+                f"(there are: {', '.join(tasks)})"
+            )
+        name = tasks[0]
+    bare = kind == 0 and {row.prompt for (task, _), row in own.rows().items() if task == name} == {_BARE}
+    chosen = _prompted(published, bare=bare).results
+    return replace(
+        published,
+        results=replace(
+            chosen,
+            rows=tuple(replace(row, task=name) for row in chosen.rows),
+            retrieval=tuple({**row, "task": name} for row in chosen.retrieval),
+        ),
+    )
+
+
+def _prompted(side: Side, *, bare: bool) -> Side:
+    """One row a language: of the bare names, or of the others where there are some."""
+    chosen: dict[str, ResultRow] = {}
+    for row in sorted(side.results.rows, key=lambda row: (row.prompt == _ENGLISH, (row.prompt == _BARE) != bare)):
+        chosen.setdefault(row.language, row)
+    return replace(side, results=replace(side.results, rows=tuple(chosen.values())))
+
+
+def _table(where: str, variant: str | None) -> Side:
+    name, _, model = where.removeprefix(PREFIX).partition("/")
+    table = reference(name)
+    model = variant or model
+    if not model:
+        raise VlkitError(f"{where} holds {len(table.models)} models; name one: {where}/{next(iter(table.models))}")
+    scores = table.of(model)
+    meta = {"published": f"{table.name}: {table.metric}", "models": {model: table.models[model]}}
+    if table.num_classes:
+        rows = [
+            published_row(name, model, BabelScore(tag, "published", table.classes_of(tag), score))
+            for tag, score in scores.items()
+        ]
+        return Side(Results(meta, tuple(rows)), None, model)
+    recalls = [{"task": name, "variant": model, "language": tag, RECALL: score} for tag, score in scores.items()]
+    return Side(Results(meta, (), tuple(recalls)), None, model)
+
+
+def _released(path: Path, variant: str | None) -> Side:
+    model = variant or path.stem
+    rows = [published_row("babel_imagenet", model, score) for score in read_babel_scores(path)]
+    return Side(Results({"published": str(path)}, tuple(rows)), None, model)
+
+
+def published_row(task: str, model: str, score: BabelScore) -> ResultRow:
+    """A published accuracy as a row; how many images it is of is not known (0), nor is its interval."""
+    count = score.num_classes
+    return ResultRow(
+        task=task,
+        variant=model,
+        language=score.language,
+        prompt=score.prompt,
+        num_classes=count,
+        n_images=0,
+        acc1=score.accuracy,
+        acc5=math.nan,
+        ci_low=math.nan,
+        ci_high=math.nan,
+        chance=chance(count) if count else math.nan,
+        chance_corrected=chance_corrected(score.accuracy, count) if count else math.nan,
+    )
+
+
+def is_released(path: Path) -> bool:
+    """Whether a file has the form of Babel-ImageNet's own results."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["results"]
+        return bool(rows) and "lang" in rows[0] and "accuracy" in rows[0]
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return False  # what is wrong with it is said by the reader of our own files
+
+
+def variants_of(results: Results) -> tuple[str, ...]:
+    """All models that have rows, of classification or retrieval."""
+    return tuple(dict.fromkeys([*results.variants, *(str(row["variant"]) for row in results.retrieval)]))
+
+
+def _fold(name: str) -> str:
+    return name.casefold().replace("_", "-")

@@ -1,0 +1,80 @@
+"""How images and texts are encoded: batches, caches, processes; and what it took."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypedDict
+
+from vlkit.distributed.collectives import Ranks
+from vlkit.errors import VlkitError
+
+
+@dataclass
+class Work:
+    """What an evaluation cost: it is counted up as things are encoded, over all processes.
+
+    Attributes:
+        images: Images that went through the image encoder; those of a cache did not.
+        texts: Texts that went through the text encoder.
+        texts_asked: Names times templates over all languages: what there was to encode without looking for equal ones.
+    """
+
+    images: int = 0
+    texts: int = 0
+    texts_asked: int = 0
+
+
+class How(TypedDict, total=False):
+    """The keyword arguments that all evaluations share; ``Encoding`` says what they mean and has the defaults."""
+
+    batch_size: int
+    text_batch_size: int
+    workers: int
+    cache: Path | None
+    ranks: Ranks
+    quiet: bool
+    work: Work
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """The keyword arguments that all evaluations share.
+
+    Attributes:
+        batch_size: Images a forward pass.
+        text_batch_size: Texts a forward pass.
+        workers: Threads that read and prepare images while others are encoded.
+        cache: Folder to keep the embeddings of images and texts in, shared by all processes; None keeps none.
+        ranks: Processes that share images, texts and scoring between them, and give the same as one alone, bit for bit.
+        quiet: Show no progress bar.
+        work: Is counted up.
+    """
+
+    batch_size: int = 64
+    text_batch_size: int = 256
+    workers: int = field(default_factory=lambda: min(8, os.cpu_count() or 1))
+    cache: Path | None = None
+    ranks: Ranks = field(default_factory=Ranks)
+    quiet: bool = True
+    work: Work = field(default_factory=Work)
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "text_batch_size", "workers"):
+            at_least_one(name, getattr(self, name))
+
+    @property
+    def follows(self) -> bool:
+        """Whether another process shows progress and writes."""
+        return self.ranks.rank > 0
+
+
+def at_least_one(name: str, value: int) -> None:
+    """Refuses a count below one.
+
+    Raises:
+        VlkitError: It is.
+    """
+    if value < 1:
+        raise VlkitError(f"{name} = {value}: must be at least 1")

@@ -1,0 +1,1 @@
+"""Figures of rankings, their intervals and correlations."""

@@ -1,0 +1,1 @@
+"""mteb's image-text tasks on any model."""

@@ -1,0 +1,118 @@
+"""Images of a task with a model's answers in several languages, to be looked at."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vlkit import languages as language_table
+from vlkit.errors import UnknownName, VlkitError
+from vlkit.evaluation.tasks.engine import LanguageScores, TaskScores
+
+_PREFERRED = ("en", "ar", "zh", "ru", "ja", "hi", "ko")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer: the first name of a class, its probability among all classes, and whether it is the right one."""
+
+    text: str
+    probability: float
+    correct: bool
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The best answers in one language, best first, and the name that would have been right."""
+
+    truth: str
+    best: tuple[Answer, ...]
+
+
+@dataclass(frozen=True)
+class GalleryItem:
+    """An image (an encoded PNG) with the answers by BCP 47 tag."""
+
+    key: str
+    png: bytes
+    answers: dict[str, Answers]
+
+
+def make_gallery(
+    scores: TaskScores, *, count: int = 12, k: int = 3, size: int = 144, seed: int = 0
+) -> list[GalleryItem]:
+    """A fair gallery: the first half are right in the most languages, the others are drawn at random from the rest.
+
+    Args:
+        scores: Of one model (``engine.score_task``).
+        count: Images in all.
+        k: Answers a language, at most 5.
+        size: Longer side of the images in pixels.
+        seed: Of the draw.
+
+    Raises:
+        VlkitError: count or k below 1, or k above 5.
+    """
+    if count < 1 or not 1 <= k <= 5:
+        raise VlkitError(f"count = {count}, k = {k}: need count >= 1 and 1 <= k <= 5")
+    samples = scores.task.samples
+    right = [0] * len(samples)
+    for language in scores.languages.values():
+        hits_N = language.best_NM[:, 0] == language.target_N
+        for row in language.images_N[hits_N].tolist():
+            right[row] += 1
+    ranked = sorted(range(len(samples)), key=lambda row: (-right[row], samples[row].key))
+    best = ranked[: (count + 1) // 2]
+    rest = sorted(ranked[len(best) :])
+    chosen = best + random.Random(seed).sample(rest, min(count - len(best), len(rest)))
+    return [_item(scores, row, k=k, size=size) for row in chosen]
+
+
+def default_languages(tags: Sequence[str], *, count: int = 4) -> tuple[str, ...]:
+    """Languages to show first: one a script, the widely read ones before the others, in the order of ``tags``."""
+    order = sorted(
+        tags, key=lambda tag: (_PREFERRED.index(tag) if tag in _PREFERRED else len(_PREFERRED), tags.index(tag))
+    )
+    by_script: dict[str, str] = {}
+    for tag in order:
+        by_script.setdefault(language_table.get(tag).script, tag)
+    picked = [*by_script.values(), *(tag for tag in order if tag not in by_script.values())][:count]
+    return tuple(tag for tag in tags if tag in picked)
+
+
+def _item(scores: TaskScores, row: int, *, k: int, size: int) -> GalleryItem:
+    sample = scores.task.samples[row]
+    image = sample.image().convert("RGB")
+    image.thumbnail((size, size))
+    stream = io.BytesIO()
+    image.save(stream, format="PNG", optimize=True)
+    answers = {
+        tag: found for tag, language in scores.languages.items() if (found := _answers(scores, language, row, k=k))
+    }
+    return GalleryItem(key=sample.key, png=stream.getvalue(), answers=answers)
+
+
+def _answers(scores: TaskScores, language: LanguageScores, row: int, *, k: int) -> Answers | None:
+    places = (language.images_N == row).nonzero()
+    if not len(places):
+        return None  # the image's class has no name in this language
+    place = int(places[0])
+    names = scores.task.names[language.language]
+
+    def name(column: int) -> str:
+        texts = names[language.classes[column]]
+        if not texts:
+            raise UnknownName("class", str(column), allowed=())
+        return texts[0]
+
+    target = int(language.target_N[place])
+    columns = language.best_NM[place, :k].tolist()
+    shares = language.probability_NM[place, :k].tolist()
+    return Answers(
+        truth=name(target),
+        best=tuple(
+            Answer(name(column), share, column == target) for column, share in zip(columns, shares, strict=True)
+        ),
+    )

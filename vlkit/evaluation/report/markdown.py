@@ -1,0 +1,172 @@
+"""Results as Markdown: a table a task, and means over languages of one kind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from vlkit import languages as language_table
+from vlkit.evaluation.report.breakdown import Breakdown, breakdowns, is_english, script_name
+from vlkit.evaluation.results.class_scores import ClassTable
+from vlkit.evaluation.results.results_file import ResultRow, Results
+
+_WORST = 20
+Column = tuple[str, Callable[[ResultRow], str], Callable[[ResultRow], bool]]
+
+
+def results_markdown(results: Results, *, classes: Iterable[ClassTable] = ()) -> str:
+    """All tasks and models of some results; shares in percent, languages best first.
+
+    Args:
+        results: Of classification, retrieval or both.
+        classes: The worst classes of which are listed, where known.
+    """
+    known = {(table.task, table.variant): table for table in classes}
+    parts = ["# Results", ""]
+    for task in results.tasks:
+        for variant in results.variants:
+            if rows := list(results.of(variant, task=task).values()):
+                parts += [f"## {_safe(task)}: {_safe(variant)}", "", *_task(rows), ""]
+                if table := known.get((task, variant)):
+                    parts += ["### Worst classes", "", *_classes(table), ""]
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in results.retrieval:
+        groups.setdefault((row["task"], row["variant"]), []).append(row)
+    for (task, variant), found in groups.items():
+        parts += [f"## {_safe(task)}: {_safe(variant)}", "", *_retrieval(found), ""]
+    return "\n".join(parts)
+
+
+def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns: int = 1) -> list[str]:
+    """Lines of a table; the first columns are text, the others are aligned to the right."""
+    rule = ["---" if place < text_columns else "---:" for place in range(len(headers))]
+    return ["| " + " | ".join(map(_safe, line)) + " |" for line in (headers, rule, *rows)]
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share in percent; empty where it is not known."""
+    return "" if math.isnan(share) else f"{100 * share:.{digits}f}"
+
+
+def _task(rows: list[ResultRow]) -> list[str]:
+    rows = sorted(rows, key=lambda row: (-row.acc1, row.language))
+    columns = [(header, cell) for header, cell, wanted in _COLUMNS if any(map(wanted, rows))]
+    lines = markdown_table(
+        [header for header, _ in columns], ([cell(row) for _, cell in columns] for row in rows), text_columns=3
+    )
+    foreign = [row for row in rows if not is_english(row.language)] or rows
+    shared = "" if len(foreign) == len(rows) else ", English left out"
+    lines += ["", f"Mean of {len(foreign)} languages{shared}: {percent(fmean(row.acc1 for row in foreign))}.", ""]
+    for one in breakdowns(rows):
+        lines += [f"### By {one.title}", "", *_groups(one), ""]
+    return [*lines, *_notes(rows)]
+
+
+def _notes(rows: list[ResultRow]) -> list[str]:
+    said = [
+        "Top-1 in % with its 95 % interval (classes are resampled, then images inside each). Means weigh languages "
+        "equally, English is in none; their intervals resample languages."
+    ]
+    if any(row.num_classes < 5 for row in rows):
+        said.append("Top-5 is out of all classes where there are fewer than five.")
+    if size := max(row.subset_size for row in rows):
+        said.append(f"Among {size}: expected top-1 among {size} classes, over all subsets of so many.")
+    return [" ".join(said)]
+
+
+def _groups(one: Breakdown) -> list[str]:
+    return markdown_table(
+        ("group", "languages", "top-1", "95 % interval"),
+        (
+            (group.group, str(len(group.languages)), percent(group.mean), _interval(group.low, group.high))
+            for group in one.groups
+        ),
+    )
+
+
+def _classes(table: ClassTable) -> list[str]:
+    return markdown_table(
+        ("class", "name", "top-1", "languages", "most often taken for"),
+        (
+            (
+                str(one.class_id),
+                one.title,
+                percent(one.accuracy),
+                str(len(one.languages)),
+                "" if one.confused_with is None else f"{one.confused_with} {one.confused_title}".strip(),
+            )
+            for one in table.overall()[:_WORST]
+        ),
+        text_columns=2,
+    )
+
+
+def _retrieval(rows: list[Mapping[str, Any]]) -> list[str]:
+    names = [name for name in rows[0] if "_retrieval_recall@" in name]
+    sides = {"image_retrieval_recall": "text to image", "text_retrieval_recall": "image to text"}
+    headers = [f"{sides[name.partition('@')[0]]} R@{name.partition('@')[2]}" for name in names]
+    rows = sorted(rows, key=lambda row: (-float(row["mean_recall"]), row["language"]))
+    return markdown_table(
+        ("language", "images", "texts", *headers, "mean recall"),
+        (
+            (
+                _language(row["language"]),
+                str(row["n_images"]),
+                str(row["n_texts"]),
+                *(percent(row[name]) for name in names),
+                percent(row["mean_recall"]),
+            )
+            for row in rows
+        ),
+    )
+
+
+def _language(tag: str) -> str:
+    return f"{language_table.get(tag).name} ({tag})"
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if math.isnan(low) else f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def _top(row: ResultRow) -> str:
+    interval = _interval(row.ci_low, row.ci_high)
+    return percent(row.acc1) + (f" [{interval.replace(' to ', '-')}]" if interval else "")
+
+
+def _safe(text: str) -> str:
+    """Text that is just text in a table: no new cell, line or element."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _always(row: ResultRow) -> bool:
+    return True
+
+
+def _has_english(row: ResultRow) -> bool:
+    return not math.isnan(row.acc1_en_subset)
+
+
+_COLUMNS: tuple[Column, ...] = (
+    ("language", lambda row: _language(row.language), _always),
+    ("tier", lambda row: language_table.get(row.language).tier, _always),
+    ("script", lambda row: script_name(language_table.get(row.language).script), _always),
+    ("classes", lambda row: str(row.num_classes), _always),
+    ("images", lambda row: str(row.n_images), lambda row: row.n_images > 0),
+    ("top-1 [95 %]", _top, _always),
+    ("top-5", lambda row: percent(row.acc5), lambda row: not math.isnan(row.acc5)),
+    ("chance-corrected", lambda row: percent(row.chance_corrected), _always),
+    ("English, same classes", lambda row: percent(row.acc1_en_subset), _has_english),
+    ("gap", lambda row: f"{100 * (row.acc1 - row.acc1_en_subset):+.1f}" if _has_english(row) else "", _has_english),
+    (
+        "among fewer",
+        lambda row: "" if math.isnan(row.acc1_subset) else f"{percent(row.acc1_subset)} ({row.subset_size})",
+        lambda row: not math.isnan(row.acc1_subset),
+    ),
+    ("median rank", lambda row: "" if math.isnan(row.median_rank) else f"{row.median_rank:g}",
+     lambda row: not math.isnan(row.median_rank)),
+    ("ambiguous classes", lambda row: str(row.n_ambiguous), lambda row: row.n_ambiguous > 0),
+    ("tied images", lambda row: str(row.n_tied), lambda row: row.n_tied > 0),
+)  # fmt: skip

@@ -1,0 +1,160 @@
+"""The report: one HTML file that needs nothing else, in light and dark, on a desk and on a phone."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vlkit import languages as language_table
+from vlkit.errors import UnknownName
+from vlkit.evaluation.report.gallery import GalleryItem, default_languages
+from vlkit.evaluation.report.plots import COLORS, render, training_curves
+from vlkit.evaluation.report.views import retrieval_views, task_view
+from vlkit.evaluation.results.class_scores import ClassTable
+from vlkit.evaluation.results.results_file import Results
+from vlkit.files import write_atomic
+
+_WORST = 20
+_INK = "#010203"  # a colour that nothing else has; it becomes the colour of the surrounding text
+
+
+@dataclass(frozen=True)
+class Credit:
+    """A part or data set that went into a model: what it is, its license, and where it comes from."""
+
+    name: str
+    license: str
+    source: str = ""
+
+
+def write_report(
+    path: str | Path,
+    *,
+    results: Results,
+    classes: ClassTable | None = None,
+    gallery: Sequence[GalleryItem] = (),
+    gallery_variant: str = "",
+    metrics: Mapping[str, str | Path] | None = None,
+    recipe_yaml: str = "",
+    attribution: Sequence[Credit] = (),
+    title: str = "Zero-shot evaluation",
+    intro: str = "",
+    commands: Sequence[str] = (),
+) -> Path:
+    """Writes a self-contained HTML page that runs no script; everything that is given is escaped.
+
+    Args:
+        path: The file to write.
+        results: Rows of one or more variants on one task (``Results.only`` chooses it); all of retrieval are shown.
+        classes: How well each class is known; the worst ones are shown.
+        gallery: Images with answers (``make_gallery``).
+        gallery_variant: Which variant gave these answers.
+        metrics: Variant name to its ``metrics.jsonl``, for the training curves.
+        recipe_yaml: The resolved recipe.
+        attribution: Parts and data with their licenses.
+        title: Heading of the page.
+        intro: A sentence or two below it.
+        commands: What to try next, as shell commands.
+
+    Raises:
+        UnknownName: No such variant.
+        DataError: A metrics file that cannot be read.
+        VlkitError: No rows, rows of several tasks, or the place cannot be written to.
+    """
+    if gallery_variant and gallery_variant not in results.variants:
+        raise UnknownName("variant", gallery_variant, allowed=results.variants)
+    scores = {"variants": []} if results.retrieval and not results.rows else task_view(results)
+    known = classes.overall() if classes else []
+    page = environment().get_template("report.html.j2").render(
+        title=title,
+        intro=intro,
+        commands=list(commands),
+        recipe_yaml=recipe_yaml.strip(),
+        attribution=list(attribution),
+        meta=flatten(results.meta),
+        curves=_inline_svg(metrics, order=[variant["name"] for variant in scores["variants"]]) if metrics else "",
+        gallery_variant=gallery_variant,
+        retrieval=retrieval_views(results),
+        known_classes=known[:_WORST],
+        never_right=(sum(one.accuracy == 0 for one in known), len(known)),
+        classes_variant=classes.variant if classes else "",
+        titles_known=any(one.title for one in known[:_WORST]),
+        **scores,
+        **_gallery(gallery),
+    )  # fmt: skip
+    write_atomic(Path(path), page)
+    return Path(path)
+
+
+def environment() -> Any:
+    """Where pages come from: everything in them is escaped, and a name that is not given is an error."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _gallery(gallery: Sequence[GalleryItem]) -> dict[str, Any]:
+    tags = tuple(dict.fromkeys(tag for item in gallery for tag in item.answers))
+    shown = default_languages(tags) if tags else ()
+    items = [
+        {
+            "key": item.key,
+            "image": f"data:image/png;base64,{base64.b64encode(item.png).decode()}",
+            "name": _english(item),
+            "right": sum(answers.best[0].correct for answers in item.answers.values()),
+            "answers": [(language_table.get(tag), answers) for tag, answers in item.answers.items()],
+        }
+        for item in gallery
+    ]
+    languages = [(language_table.get(tag), tag in shown) for tag in tags]
+    return {"gallery": items, "gallery_languages": languages}
+
+
+def _english(item: GalleryItem) -> str:
+    answers = item.answers.get("en") or next(iter(item.answers.values()), None)
+    return answers.truth if answers else item.key
+
+
+def _inline_svg(metrics: Mapping[str, str | Path], *, order: Sequence[str]) -> Any:
+    """The training curves as an SVG element that takes its colours and fonts from the page, variants as in the bars."""
+    from markupsafe import Markup
+
+    ordered = {name: metrics[name] for name in (*order, *metrics) if name in metrics}
+    svg = render(training_curves(ordered, ink=_INK)).decode()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)  # needless inside HTML
+    for color, name in ((_INK, "currentColor"), *((color, f"var(--v{number})") for number, color in enumerate(COLORS))):
+        svg = svg.replace(color, name)
+    # matplotlib has escaped the text in it (variant names) already
+    return Markup(svg)
+
+
+def flatten(meta: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The provenance of results as lines to read: key and value."""
+    lines: list[tuple[str, str]] = []
+    for key, value in meta.items():
+        label = key.replace("_", " ")
+        if isinstance(value, Mapping) and any(isinstance(item, Mapping | list | tuple) for item in value.values()):
+            lines.append((label, json.dumps(value, ensure_ascii=False, indent=1, default=str)))
+        elif isinstance(value, Mapping):
+            lines.append((label, ", ".join(f"{name} {item}" for name, item in value.items())))
+        elif isinstance(value, list | tuple):
+            lines.append((label, ", ".join(str(item) for item in value)))
+        elif key == "seconds" and isinstance(value, int | float) and math.isfinite(value):
+            lines.append(("wall time", f"{value:.0f} s"))
+        elif value is not None:
+            lines.append((label, str(value)))
+    return lines

@@ -1,0 +1,206 @@
+"""Figures of results and of training, made without pyplot, so that no window system or global state is touched."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, Literal
+
+from vlkit import languages as language_table
+from vlkit.errors import DataError, VlkitError
+from vlkit.evaluation.results.results_file import Results
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from vlkit.evaluation.compare.comparison import Comparison
+
+# Okabe and Ito's palette: told apart by colour-blind readers, and on white as on black
+COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+INK = "#5f6670"
+_MANY = 60  # languages from which rows are thin
+
+
+def language_bars(results: Results, *, task: str | None = None, ink: str = INK) -> Figure:
+    """Top-1 accuracy of every variant in each language with 95 % intervals, best language first, and the chance line.
+
+    Args:
+        results: Rows of one or more variants.
+        task: Which one, where there are several.
+        ink: Colour of text and lines.
+    """
+    from matplotlib.figure import Figure
+
+    by_variant = {name: rows for name in results.variants if (rows := results.of(name, task=task))}
+    best: dict[str, float] = {}
+    for rows in by_variant.values():
+        for tag, row in rows.items():
+            best[tag] = max(best.get(tag, 0.0), row.acc1)
+    tags = sorted(best, key=lambda tag: (-best[tag], tag))
+    thick = 0.8 / len(by_variant)
+    height = (0.34 if len(tags) <= _MANY else 0.17) * max(1, len(by_variant) / 2)
+    figure = Figure(figsize=(7, 1.2 + height * len(tags)), layout="constrained")
+    axes = figure.add_subplot()
+    for number, (name, rows) in enumerate(by_variant.items()):
+        places = [place for place, tag in enumerate(tags) if tag in rows]
+        shown = [rows[tags[place]] for place in places]
+        share = [100 * row.acc1 for row in shown]
+        # bootstrap percentiles may, rarely, not contain the estimate
+        low = [max(0.0, 100 * (row.acc1 - row.ci_low)) for row in shown]
+        high = [max(0.0, 100 * (row.ci_high - row.acc1)) for row in shown]
+        offset = (number - (len(by_variant) - 1) / 2) * thick
+        axes.barh(
+            [place + offset for place in places],
+            share,
+            height=0.92 * thick,
+            label=name,
+            color=COLORS[number % len(COLORS)],
+        )
+        axes.errorbar(
+            share, [place + offset for place in places], xerr=[low, high], fmt="none", ecolor=ink, elinewidth=1
+        )
+    guess = [100 * next(rows[tag].chance for rows in by_variant.values() if tag in rows) for tag in tags]
+    edges = [place - 0.5 for place in range(len(tags) + 1)]
+    axes.vlines(guess, edges[:-1], edges[1:], colors=ink, linestyles="dotted", label="chance")
+    names = [f"{language_table.get(tag).name} ({tag})" for tag in tags]
+    axes.set_yticks(range(len(tags)), names, fontsize="medium" if len(tags) <= _MANY else "x-small")
+    axes.set_ylim(len(tags) - 0.4, -0.6)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("top-1 accuracy in % (bars: 95 % interval)")
+    axes.legend(loc="lower right", frameon=False, labelcolor=ink)
+    dress(axes, ink=ink)
+    return figure
+
+
+def difference_dots(comparison: Comparison, *, ink: str = INK) -> Figure:
+    """By how many points the first model is ahead in each language, with 95 % intervals where there are any.
+
+    Args:
+        comparison: Of one task or several; languages stand in its order.
+        ink: Colour of text and lines.
+    """
+    from matplotlib.figure import Figure
+
+    rows, several = comparison.rows, len({row.task for row in comparison.rows}) > 1
+    figure = Figure(figsize=(7, 1.2 + (0.28 if len(rows) <= _MANY else 0.16) * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axvline(0, color=ink, linewidth=1)
+    for place, row in enumerate(rows):
+        color = COLORS[0 if row.difference >= 0 else 1]
+        if row.paired:
+            axes.plot([100 * row.low, 100 * row.high], [place, place], color=color, linewidth=2, alpha=0.6)
+        axes.plot([100 * row.difference], [place], "o", color=color, markersize=5)
+    names = [f"{language_table.get(row.language).name} ({row.language})" for row in rows]
+    names = [f"{name}, {row.task}" if several else name for name, row in zip(names, rows, strict=True)]
+    axes.set_yticks(range(len(rows)), names, fontsize="medium" if len(rows) <= _MANY else "x-small")
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlabel(f"{comparison.one} less {comparison.other}, in points (lines: 95 % interval)")
+    dress(axes, ink=ink)
+    return figure
+
+
+def training_curves(metrics: Mapping[str, str | Path], *, ink: str = INK) -> Figure:
+    """Loss and learning rate by step, one line a variant.
+
+    Args:
+        metrics: Variant name to its ``metrics.jsonl``, with ``step``, ``loss`` and ``lr`` on each line that counts.
+        ink: Colour of text and lines.
+
+    Raises:
+        DataError: A file is missing, not JSON lines, or holds no loss.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 2.9), layout="constrained")
+    axes_loss, axes_rate = figure.subplots(1, 2, width_ratios=(3, 2))
+    for number, (name, path) in enumerate(metrics.items()):
+        lines = read_metrics(path)
+        color = COLORS[number % len(COLORS)]
+        losses = [(line["step"], line["loss"]) for line in lines if "loss" in line]
+        if not losses:
+            raise DataError(f"{path} has no line with a loss")
+        steps, values = zip(*losses, strict=True)
+        axes_loss.plot(steps, values, color=color, alpha=0.3, linewidth=1)
+        axes_loss.plot(steps, _smooth(values), color=color, linewidth=1.8, label=name)
+        if rates := [(line["step"], line["lr"]) for line in lines if "lr" in line]:
+            axes_rate.plot(*zip(*rates, strict=True), color=color, linewidth=1.8)
+    axes_loss.set_ylabel("loss")
+    axes_loss.legend(frameon=False, labelcolor=ink)
+    axes_rate.set_ylabel("learning rate")
+    axes_rate.ticklabel_format(axis="y", style="sci", scilimits=(-3, 3))
+    axes_rate.yaxis.get_offset_text().set_color(ink)
+    for axes in (axes_loss, axes_rate):
+        axes.set_xlabel("step")
+        dress(axes, ink=ink)
+    return figure
+
+
+def read_metrics(path: str | Path) -> list[dict[str, Any]]:
+    """Lines of a ``metrics.jsonl`` that carry a step; a last line cut by a kill is left out.
+
+    Raises:
+        DataError: Missing, or a line before the last is not JSON.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            if number == len(lines):
+                break
+            raise DataError(f"{path}:{number} is not JSON: {line[:60]!r}") from None
+        if isinstance(entry, dict) and "step" in entry:
+            found.append(entry)
+    return found
+
+
+def render(figure: Figure, *, kind: Literal["svg", "png"] = "svg", dpi: int = 160) -> bytes:
+    """The file of a figure on a transparent ground; equal figures give equal bytes."""
+    import matplotlib as mpl
+
+    stream = io.BytesIO()
+    # text stays text: small files, and the reader's own fonts
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "vlkit"}):
+        figure.savefig(
+            stream,
+            format=kind,
+            dpi=dpi,
+            transparent=True,
+            metadata={"Date": None} if kind == "svg" else {"Software": None},
+        )
+    return stream.getvalue()
+
+
+def data_uri(figure: Figure, *, kind: Literal["svg", "png"] = "svg") -> str:
+    """A figure as a ``data:`` address for HTML."""
+    media = {"svg": "image/svg+xml", "png": "image/png"}
+    if kind not in media:
+        raise VlkitError(f"kind = {kind!r}; allowed: {', '.join(media)}")
+    return f"data:{media[kind]};base64,{base64.b64encode(render(figure, kind=kind)).decode()}"
+
+
+def _smooth(values: Sequence[float]) -> list[float]:
+    """Mean over a window around each value, cut at the ends."""
+    half = min(20, len(values) // 30)
+    windows = (values[max(0, place - half) : place + half + 1] for place in range(len(values)))
+    return [fmean(window) for window in windows]
+
+
+def dress(axes: Axes, *, ink: str) -> None:
+    """Two spines, one ink, no ground: what all figures share."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(ink)
+    axes.tick_params(colors=ink, labelcolor=ink)
+    axes.xaxis.label.set_color(ink)
+    axes.yaxis.label.set_color(ink)
+    axes.patch.set_alpha(0)

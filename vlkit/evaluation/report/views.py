@@ -1,0 +1,216 @@
+"""What a report shows of results: headline, bars, groups of languages, and the tables of the same numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from vlkit import languages as language_table
+from vlkit.evaluation.report.breakdown import breakdowns, by_tier_and_script, few_groups, script_of
+from vlkit.evaluation.report.charts import BarRow, Cell, Point, bars, scatter, strips
+from vlkit.evaluation.report.markdown import percent
+from vlkit.evaluation.results.results_file import Mean, ResultRow, Results
+
+Rows = dict[str, dict[str, ResultRow]]  # by variant, then by language
+_ALL_GROUPS = 110  # languages from which the five groups of all of BabelNet fit better than the four of the hundred
+_LABELS = 16
+
+
+def task_view(results: Results) -> dict[str, Any]:
+    """The rows of classification: variants best first, languages best first.
+
+    Raises:
+        VlkitError: No rows, or rows of several tasks.
+    """
+    means = results.means()
+    variants = sorted(means, key=lambda variant: -means[variant].acc1)
+    rows = {variant: results.of(variant) for variant in variants}
+    tags = dict.fromkeys(tag for variant in variants for tag in rows[variant])
+    order = sorted(tags, key=lambda tag: -max(rows[variant][tag].acc1 for variant in variants if tag in rows[variant]))
+    found = [row for by_language in rows.values() for row in by_language.values()]
+    best = means[variants[0]]
+    return {
+        "task": found[0].task,
+        "variants": [{"name": variant, "mean": means[variant]} for variant in variants],
+        "best": best,
+        "lowest_name": language_table.get(best.lowest.language).name,
+        "classes": _ends(row.num_classes for row in found),
+        "images": _ends(row.n_images for row in found),
+        "prompts": sorted({row.prompt for row in found}),
+        "subset_size": max(row.subset_size for row in found),
+        "bars": bars("accuracy", variants, [_bar_row(tag, rows) for tag in order], unit="top-1 accuracy in %"),
+        "groups": _groups(rows),
+        "sizes": _sizes(rows),
+        **_table(rows, order, means),
+    }
+
+
+def retrieval_views(results: Results) -> list[dict[str, Any]]:
+    """For each task and variant of retrieval its bars, groups and table."""
+    tables: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in results.retrieval:
+        tables.setdefault((row["task"], row["variant"]), []).append(row)
+    return [_retrieval(number, *key, rows) for number, (key, rows) in enumerate(tables.items())]
+
+
+def _retrieval(number: int, task: str, variant: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    ks = [name.partition("@")[2] for name in rows[0] if name.startswith("image_retrieval_recall@")]
+    lines = [
+        BarRow(
+            row["language"],
+            [
+                Cell(row[f"{side}_retrieval_recall@{ks[0]}"], row[f"{side}_retrieval_ci_low"],
+                     row[f"{side}_retrieval_ci_high"])
+                for side in ("image", "text")
+            ],
+        )
+        for row in rows
+    ]  # fmt: skip
+    values = [{line.tag: cell.value for line in lines if (cell := line.cells[side])} for side in (0, 1)]
+    names = ("text to image", "image to text")
+    parts = [
+        [(name, few_groups(one, each), each) for name, one, each in zip(names, pair, values, strict=True)]
+        for pair in zip(*map(by_tier_and_script, values), strict=True)
+    ]
+    return {
+        "task": task,
+        "variant": variant,
+        "captions": rows[0]["captions"],
+        "ks": ks,
+        "rows": [_retrieval_row(row) for row in rows],
+        "bars": bars(f"retrieval-{number}", names, lines, unit=f"recall at {ks[0]} in %"),
+        "strips": [strips(part) for part in parts if len(part[0][1].groups) > 1],
+    }
+
+
+def _retrieval_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    sides = [
+        {
+            "recalls": [share for name, share in row.items() if name.startswith(f"{side}_retrieval_recall@")],
+            "low": row[f"{side}_retrieval_ci_low"],
+            "high": row[f"{side}_retrieval_ci_high"],
+        }
+        for side in ("image", "text")
+    ]
+    language = language_table.get(row["language"])
+    return {"language": language, "n_images": row["n_images"], "n_texts": row["n_texts"], "sides": sides}
+
+
+def _bar_row(tag: str, rows: Rows) -> BarRow:
+    cells = [
+        Cell(row.acc1, row.ci_low, row.ci_high, math.nan if tag == "en" else row.acc1_en_subset, row.chance)
+        if (row := by_language.get(tag))
+        else None
+        for by_language in rows.values()
+    ]
+    return BarRow(tag, cells, next(by_language[tag].num_classes for by_language in rows.values() if tag in by_language))
+
+
+def _groups(rows: Rows) -> list[dict[str, Any]]:
+    """Tier, script and, where it differs, number of classes; left out where all languages are in one group."""
+    found = {variant: breakdowns(by_language.values()) for variant, by_language in rows.items()}
+    values = {variant: {tag: row.acc1 for tag, row in by_language.items()} for variant, by_language in rows.items()}
+    many = max(map(len, rows.values())) > _ALL_GROUPS
+    views = []
+    for title in dict.fromkeys(one.title for each in found.values() for one in each):
+        if "definition" in title and f"definition {'all' if many else 'v2'} " not in title:
+            continue
+        parts = [
+            (variant, few_groups(one, values[variant]), values[variant])
+            for variant, each in found.items()
+            for one in each
+            if one.title == title
+        ]
+        view = strips(parts)
+        view["title"] = title.partition(",")[0]
+        view["rows"] = [row for row in view["rows"] if row["name"] != "mean"]
+        if len(view["rows"]) > 1:
+            views.append(view)
+    return views
+
+
+def _sizes(rows: Rows) -> dict[str, Any] | None:
+    """Accuracy against number of classes; None where all languages have equally many."""
+    found = [(number, row) for number, by_language in enumerate(rows.values()) for row in by_language.values()]
+    counts = {row.num_classes for _, row in found}
+    if len(counts) < 2:
+        return None
+    points = [
+        Point(
+            row.num_classes,
+            row.acc1,
+            language_table.get(row.language).name,
+            f"{language_table.get(row.language).name}: {percent(row.acc1)} % of {row.num_classes} classes"
+            + ("" if math.isnan(row.acc1_en_subset) else f"; English names of them: {percent(row.acc1_en_subset)} %"),
+            number,
+            row.acc1_en_subset if number == 0 and row.language != "en" else math.nan,
+        )
+        for number, row in found
+    ]
+    by_score = sorted(range(len(points)), key=lambda place: -points[place].y)
+    by_score = [place for place in by_score if points[place].series == 0]
+    telling = [place for pair in zip(by_score, reversed(by_score), strict=True) for place in pair][:_LABELS]
+    low, high = min(counts), max(counts)
+    steps = [low * (high / low) ** (part / 40) for part in range(41)]
+    return scatter(
+        points,
+        x_label="number of classes (logarithmic)",
+        y_label="top-1 accuracy in %",
+        log_x=True,
+        curve=[(count, 1 / count) for count in steps],
+        labels=dict.fromkeys(telling),
+    )
+
+
+def _table(rows: Rows, order: Sequence[str], means: Mapping[str, Mean]) -> dict[str, Any]:
+    found = [row for by_language in rows.values() for row in by_language.values()]
+    size = max(row.subset_size for row in found)
+    columns = ["top-1 %", "95 % interval", "top-5 %", "chance-corrected"]
+    columns += ["English", "gap"] if any(not math.isnan(row.acc1_en_subset) for row in found) else []
+    columns += [f"among {size}"] if size else []
+    columns += ["median rank"] if any(not math.isnan(row.median_rank) for row in found) else []
+    columns += ["ambiguous"] if any(row.n_ambiguous for row in found) else []
+    columns += ["tied"] if any(row.n_tied for row in found) else []
+    blank = [""] * len(columns)
+    lines = []
+    for tag in order:
+        known = [by_language.get(tag) for by_language in rows.values()]
+        lines.append(
+            {
+                "language": language_table.get(tag),
+                "script": script_of(tag),
+                "first": next(row for row in known if row),
+                "cells": [[_column(row, name) for name in columns] if row else blank for row in known],
+            }
+        )
+    over = [
+        [percent(means[variant].acc1), "", percent(means[variant].acc5), _mean_of(rows[variant]), *blank[4:]]
+        for variant in rows
+    ]
+    return {"columns": columns, "lines": lines, "means": over}
+
+
+def _mean_of(rows: Mapping[str, ResultRow]) -> str:
+    return percent(fmean(row.chance_corrected for row in rows.values()))
+
+
+def _column(row: ResultRow, name: str) -> str:
+    gap = row.acc1 - row.acc1_en_subset
+    values = {
+        "top-1 %": percent(row.acc1),
+        "95 % interval": f"{percent(row.ci_low)}–{percent(row.ci_high)}" if not math.isnan(row.ci_low) else "",
+        "top-5 %": percent(row.acc5),
+        "chance-corrected": percent(row.chance_corrected),
+        "English": percent(row.acc1_en_subset),
+        "gap": "" if math.isnan(gap) else f"{100 * gap:+.1f}",
+        "median rank": "" if math.isnan(row.median_rank) else f"{row.median_rank:g}",
+        "ambiguous": str(row.n_ambiguous),
+        "tied": str(row.n_tied),
+    }
+    return values.get(name, percent(row.acc1_subset))
+
+
+def _ends(values: Any) -> list[int]:
+    return sorted(set(values))

@@ -1,0 +1,72 @@
+"""What a model answered about each image, in files: two evaluations are compared image by image.
+
+N images that have a class in the language.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from vlkit.errors import DataError
+from vlkit.evaluation.tasks.engine import LanguageScores
+from vlkit.files import write_atomic
+
+_FOLDER = "answers"
+
+
+class Answers(NamedTuple):
+    """Rows of the task's images, their classes, the rank of the right class (from 1) and the answer, int32 each.
+
+    ``answer_N`` are class ids; -1 in files of versions before 0.3, which did not keep them.
+    """
+
+    image_N: npt.NDArray[np.int32]
+    class_N: npt.NDArray[np.int32]
+    rank_N: npt.NDArray[np.int32]
+    answer_N: npt.NDArray[np.int32]
+
+
+def answers_of(scores: LanguageScores) -> Answers:
+    """What a model answered in one language, classes by their ids."""
+    classes = np.asarray(scores.classes, dtype=np.int32)
+    return Answers(
+        scores.images_N.numpy().astype(np.int32),
+        classes[scores.target_N.numpy()],
+        scores.rank_N.numpy().astype(np.int32),
+        classes[scores.answer_N.numpy()],
+    )
+
+
+def write_answers(folder: Path, task: str, scores: LanguageScores) -> None:
+    """Writes the answers in one language below the folder of an evaluation; no name of a class is in them."""
+    found = answers_of(scores)
+    stream = io.BytesIO()
+    np.savez_compressed(stream, image=found.image_N, target=found.class_N, rank=found.rank_N, answer=found.answer_N)
+    write_atomic(_path(folder, task, scores.language), stream.getvalue())
+
+
+def read_answers(folder: Path, task: str, language: str) -> Answers | None:
+    """What ``write_answers`` wrote; None where there is no such file.
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    path = _path(folder, task, language)
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            answer = found["answer"] if "answer" in found else np.full_like(found["rank"], -1)
+            return Answers(found["image"], found["target"], found["rank"], answer)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise DataError(f"{path} is no file of answers: {error}; evaluate again") from error
+
+
+def _path(folder: Path, task: str, language: str) -> Path:
+    return folder / _FOLDER / task / f"{language}.npz"

@@ -1,0 +1,1 @@
+"""What is evaluated, and how each kind of task is scored."""

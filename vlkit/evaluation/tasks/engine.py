@@ -1,0 +1,307 @@
+"""Every image is encoded once, every text once; languages and prompts only recombine the embeddings.
+
+N images of which C in one chunk, K classes of a language, U of them with names of their own, E embedding width.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from typing_extensions import Unpack
+
+from vlkit.errors import VlkitError
+from vlkit.evaluation.embed.encode import Embedder, device_of, similarity_scale, together
+from vlkit.evaluation.embed.encoding import Encoding, How
+from vlkit.evaluation.embed.identity import features_key
+from vlkit.evaluation.embed.image_features import image_features
+from vlkit.evaluation.embed.texts import ClassTexts, check_languages, stream_class_embeddings
+from vlkit.evaluation.metrics.intervals import bootstrap_interval, chance, chance_corrected, subset_accuracy
+from vlkit.evaluation.metrics.ranking import Classes, Scorer, first_of_equals
+from vlkit.evaluation.results.results_file import ResultRow, read_row
+from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
+from vlkit.files import digest, write_atomic
+from vlkit.progress import bar
+
+_TOP = 5
+
+
+@dataclass(frozen=True)
+class LanguageScores:
+    """What a model answered in one language about the N images that have a class in it.
+
+    Attributes:
+        language: BCP 47.
+        classes: Ids of the K classes with a name in this language.
+        images_N: The images, as rows of the task's samples.
+        target_N: Their classes, as places in ``classes``.
+        rank_N: Rank of the right class, from 1; of equal scores the lower class stands first.
+        tolerant_N: The same where classes with just the names of the right one count as right.
+        tied_N: True where a class of other names scores exactly as the right one.
+        answer_N: The best class, as a place in ``classes``; the right one just where its rank is 1.
+        english_N: Rank of the right class with the English names of these K classes; None without them.
+        best_NM: The M best places in ``classes``, best first, where they were asked for.
+        probability_NM: Theirs in a softmax over all K classes.
+        n_ambiguous: Classes that share all their names with another one.
+    """
+
+    language: str
+    classes: tuple[int, ...]
+    images_N: Tensor
+    target_N: Tensor
+    rank_N: Tensor
+    tolerant_N: Tensor
+    tied_N: Tensor
+    answer_N: Tensor
+    english_N: Tensor | None
+    best_NM: Tensor
+    probability_NM: Tensor
+    n_ambiguous: int
+
+    def class_accuracy(self) -> dict[int, float]:
+        """Top-1 accuracy of each class that has images, by class id."""
+        hits_N, target_N = (self.rank_N == 1).double(), self.target_N.long()
+        count_K = torch.bincount(target_N, minlength=len(self.classes))
+        right_K = torch.bincount(target_N, weights=hits_N, minlength=len(self.classes))
+        return {
+            self.classes[place]: (right_K[place] / count_K[place]).item() for place in count_K.nonzero()[:, 0].tolist()
+        }
+
+    def row(self, task: ZeroShotTask, *, variant: str, seed: int = 0) -> ResultRow:
+        """The figures, with a 95 % class-cluster bootstrap interval of top-1."""
+        hits_N, count = self.rank_N == 1, len(self.classes)
+        interval = bootstrap_interval(hits_N.numpy(), self.target_N.numpy(), seed=seed)
+        acc1 = _share(hits_N)
+        by_class = list(self.class_accuracy().values())
+        return ResultRow(
+            task=task.name,
+            variant=variant,
+            language=self.language,
+            prompt=task.prompt,
+            num_classes=count,
+            n_images=len(self.rank_N),
+            acc1=acc1,
+            acc5=_share(self.rank_N <= _TOP),
+            ci_low=interval.low,
+            ci_high=interval.high,
+            chance=chance(count),
+            chance_corrected=chance_corrected(acc1, count),
+            n_ambiguous=self.n_ambiguous,
+            acc1_tolerant=_share(self.tolerant_N == 1),
+            acc1_en_subset=math.nan if self.english_N is None else _share(self.english_N == 1),
+            mean_per_class_recall=sum(by_class) / len(by_class),
+            mean_reciprocal_rank=self.rank_N.double().reciprocal().mean().item(),
+            n_tied=int(self.tied_N.sum()),
+            median_rank=float(np.median(self.rank_N.numpy())),
+            subset_size=task.subset_size,
+            acc1_subset=self._among(task.subset_size),
+        )
+
+    def _among(self, size: int) -> float:
+        """Top-1 among ``size`` classes, on average over all such subsets; NaN where there are fewer, or for 0."""
+        if not 0 < size <= len(self.classes):
+            return math.nan
+        return subset_accuracy(self.rank_N.numpy(), self.target_N.numpy(), num_classes=len(self.classes), size=size)
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """A model's answers on a task by language."""
+
+    task: ZeroShotTask
+    languages: Mapping[str, LanguageScores]
+
+    def rows(self, variant: str, *, seed: int = 0) -> list[ResultRow]:
+        """One result row a language."""
+        return [scores.row(self.task, variant=variant, seed=seed) for scores in self.languages.values()]
+
+
+def iter_scores(
+    model: Embedder,
+    task: ZeroShotTask,
+    *,
+    languages: Iterable[str] | None = None,
+    answers: int = 0,
+    **how: Unpack[How],
+) -> Iterator[LanguageScores]:
+    """Answers a task in one language after the other; each image is decoded and encoded once, each text as well.
+
+    Memory holds the embeddings of some 65,000 texts and the scores of one chunk of images; image embeddings are in a
+    file. One process or several give the same, bit for bit.
+
+    Args:
+        model: Any image-text model, or a pair of functions.
+        task: Images and the names of their classes.
+        languages: BCP 47 tags or other codes; None takes all of the task. With English among them, each language is
+            compared with English on its own classes.
+        answers: How many best answers to keep for each image.
+        how: See ``Encoding``.
+
+    Raises:
+        UnknownName: A language that is none, or that the task has no names in.
+        VlkitError: A language that the model's tokenizer has no mark for.
+    """
+    encoding, tags = Encoding(**how), task.choose(languages)
+    scale, quiet = similarity_scale(model), encoding.quiet or encoding.follows
+    with together(encoding.ranks):
+        check_languages(model, tags, spoken=task.tokenizer_languages)
+    if "en" in tags:  # the others are compared with it
+        tags = ("en", *(tag for tag in tags if tag != "en"))
+    english: _English | None = None
+    with (
+        image_features(model, task.samples, **how) as features,
+        bar(f"languages of {task.name}", total=len(tags), unit="languages", quiet=quiet) as shown,
+    ):
+        names = {tag: task.classes(tag) for tag in tags}
+        wanted = [ClassTexts(task.spoken(tag), names[tag][1], task.templates_of(tag)) for tag in tags]
+        for tag, class_KE in zip(tags, stream_class_embeddings(model, wanted, **how), strict=True):
+            ids, listed = names[tag]
+            classes = Classes(ids, class_KE, first_of_equals(listed))
+            scorer = Scorer(features, task, ids, ranks=encoding.ranks, device=device_of(model))
+            scores = _answer(scorer, task, tag, classes, english=english, answers=answers, scale=scale)
+            if tag == "en":
+                english = _English(classes, scores.rank_N)
+                scores = replace(scores, english_N=scores.rank_N)
+            yield scores
+            shown.advance()
+
+
+def score_task(
+    model: Embedder,
+    task: ZeroShotTask,
+    *,
+    languages: Iterable[str] | None = None,
+    answers: int = _TOP,
+    **how: Unpack[How],
+) -> TaskScores:
+    """``iter_scores`` of all languages, with the best five answers for each image."""
+    found = {one.language: one for one in iter_scores(model, task, languages=languages, answers=answers, **how)}
+    return TaskScores(task, {tag: found[tag] for tag in task.choose(languages)})
+
+
+def evaluate_task(
+    model: Embedder,
+    task: ZeroShotTask,
+    *,
+    languages: Iterable[str] | None = None,
+    variant: str = "model",
+    seed: int = 0,
+    resume: Path | None = None,
+    keep: Callable[[LanguageScores], None] | None = None,
+    **how: Unpack[How],
+) -> list[ResultRow]:
+    """One result row a language.
+
+    Args:
+        model: Any image-text model, or a pair of functions.
+        task: Images and the names of their classes.
+        languages: See ``iter_scores``.
+        variant: What results call the model.
+        seed: Of the bootstrap.
+        resume: Folder for one file a language, written as soon as its score is known. A language whose file is of the
+            same model, task and seed is not scored again.
+        keep: Called by the first process with the answers in each language that is scored, before its row is kept.
+        how: See ``Encoding``.
+    """
+    ranks, tags = Encoding(**how).ranks, task.choose(languages)
+    store = None if resume is None else _Rows(resume, model, task, variant=variant, seed=seed, english="en" in tags)
+    known = ranks.gather_objects({} if store is None else store.read(tags))[0]
+    missing = [tag for tag in tags if tag not in known]
+    if missing and "en" in tags and "en" not in missing:
+        missing = ["en", *missing]  # the others are compared with it
+    found: dict[str, ResultRow] = dict(known)
+    if missing:
+        for scores in iter_scores(model, task, languages=missing, **how):
+            found[scores.language] = scores.row(task, variant=variant, seed=seed)
+            with together(ranks):
+                if keep is not None and ranks.rank == 0:
+                    keep(scores)
+                if store is not None and ranks.rank == 0:
+                    store.write(found[scores.language])
+    return [found[tag] for tag in tags]
+
+
+class _Rows:
+    """Rows that are known already, one file each."""
+
+    def __init__(
+        self, folder: Path, model: Embedder, task: ZeroShotTask, *, variant: str, seed: int, english: bool
+    ) -> None:
+        self.folder = folder
+        self.key = digest([features_key(model, task.samples), task.digest, variant, seed, english])
+
+    def read(self, tags: Iterable[str]) -> dict[str, ResultRow]:
+        found = {}
+        for tag in tags:
+            try:
+                found[tag] = read_row(json.loads(self._path(tag).read_text(encoding="utf-8")))
+            except (OSError, ValueError, AttributeError, TypeError):
+                continue  # not there, or half of it: scored anew
+        return found
+
+    def write(self, row: ResultRow) -> None:
+        plain = {name: None if value != value else value for name, value in asdict(row).items()}  # NaN is not JSON
+        write_atomic(self._path(row.language), json.dumps(plain) + "\n")
+
+    def _path(self, tag: str) -> Path:
+        return self.folder / f"{self.key}-{tag}.json"
+
+
+def _answer(
+    scorer: Scorer,
+    task: ZeroShotTask,
+    language: str,
+    classes: Classes,
+    *,
+    english: _English | None,
+    answers: int,
+    scale: float,
+) -> LanguageScores:
+    rank_4N, best_NM, probability_NM = scorer.score(classes, answers=answers, scale=scale)
+    return LanguageScores(
+        language=language,
+        classes=classes.ids,
+        images_N=scorer.images_N,
+        target_N=scorer.target_N,
+        rank_N=rank_4N[0],
+        tolerant_N=rank_4N[1],
+        tied_N=rank_4N[2] > 0,
+        answer_N=rank_4N[3],
+        english_N=None if english is None else english.ranks(scorer, classes.ids),
+        best_NM=best_NM,
+        probability_NM=probability_NM,
+        n_ambiguous=task.ambiguous(language),
+    )
+
+
+class _English(NamedTuple):
+    """The classes by their English names, and the ranks of their images among all of them."""
+
+    classes: Classes
+    rank_N: Tensor
+
+    def ranks(self, scorer: Scorer, ids: tuple[int, ...]) -> Tensor | None:
+        """Ranks among some of the classes; None where English has no name for one of them."""
+        if ids == self.classes.ids:
+            return self.rank_N
+        if not set(ids) <= set(self.classes.ids):
+            return None
+        row = {class_id: place for place, class_id in enumerate(self.classes.ids)}
+        rows = torch.tensor([row[class_id] for class_id in ids])
+        first: dict[int, int] = {}
+        groups = [first.setdefault(group, place) for place, group in enumerate(self.classes.first_K[rows].tolist())]
+        chosen = Classes(ids, self.classes.class_KE[rows], torch.tensor(groups))
+        return scorer.score(chosen, answers=0, scale=1.0)[0][0]
+
+
+def _share(mask_N: Tensor) -> float:
+    if not len(mask_N):
+        raise VlkitError("no image has a class in this language")
+    return mask_N.double().mean().item()

@@ -1,0 +1,172 @@
+"""What is evaluated: images, and the names of their classes in each language."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from vlkit import languages as language_table
+from vlkit import prompts
+from vlkit.data.names.imagenet import openai_templates
+from vlkit.data.names.label_set import count_ambiguous
+from vlkit.errors import DataError, UnknownName
+from vlkit.files import digest
+from vlkit.types import Sample, Source
+
+
+@dataclass(frozen=True)
+class ZeroShotTask:
+    """Images to be told apart by the names of their classes.
+
+    Attributes:
+        name: Names the task in results.
+        samples: The images.
+        names: By BCP 47 tag, for each of the K classes one or more names, or None where the language has none: such
+            classes and their images are left out of that language.
+        targets: Class of each sample, 0..K-1; by default sample i is the only one of class i.
+        templates: Texts with one ``{}`` for a name, the same in every language (``("{}",)`` is the bare name), or by
+            BCP 47 tag (languages left out take the bare name); None takes each language's own (``vlkit.prompts``).
+        tokenizer_languages: BCP 47 tag to the one that a tokenizer is told in its place, for tokenizers that mark the
+            language of their input and do not know every one.
+        subset_size: Rows also give the accuracy among so many classes, on average over all subsets; 0 for none.
+        notice: Origin and license of the names.
+        private: The license forbids copies of the names: they are written to no file.
+        known_titles: What files and pages call the classes; by default their English names, unless ``private``.
+    """
+
+    name: str
+    samples: Sequence[Sample]
+    names: Mapping[str, Sequence[tuple[str, ...] | None]]
+    targets: Sequence[int] = field(default=())
+    templates: tuple[str, ...] | Mapping[str, tuple[str, ...]] | None = ("{}",)
+    tokenizer_languages: Mapping[str, str] = field(default_factory=dict)
+    subset_size: int = 0
+    notice: str = ""
+    private: bool = False
+    known_titles: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if not self.targets:
+            object.__setattr__(self, "targets", tuple(range(len(self.samples))))
+        if not self.samples:
+            raise DataError(f"task {self.name!r} has no images")
+        if len(self.targets) != len(self.samples):
+            raise DataError(f"task {self.name!r} has {len(self.samples)} images but {len(self.targets)} targets")
+        highest = max(self.targets)
+        if not self.names:
+            raise DataError(f"task {self.name!r} has class names in no language")
+        if len({len(names) for names in self.names.values()}) > 1:
+            counts = ", ".join(f"{tag} {len(names)}" for tag, names in self.names.items())
+            raise DataError(
+                f"task {self.name!r} must list every class in every language (None where it has no name): {counts}"
+            )
+        for tag, names in self.names.items():
+            if len(names) <= highest or min(self.targets) < 0:
+                raise DataError(
+                    f"task {self.name!r} names {len(names)} classes in {tag!r} but has targets up to {highest}"
+                )
+            if not any(names[target] for target in set(self.targets)):
+                raise DataError(f"task {self.name!r} has no image whose class has a name in {tag!r}")
+
+    @property
+    def prompt(self) -> str:
+        """What stands for a class.
+
+        ``label`` (the bare name), ``templates`` (the language's own), ``translated`` (given by language), ``english``
+        (OpenAI's, in every language) or ``custom``.
+        """
+        if self.templates is None:
+            return "templates"
+        if isinstance(self.templates, Mapping):
+            return "translated"
+        if self.templates == ("{}",):
+            return "label"
+        return "english" if len(self.templates) > 1 and self.templates == openai_templates() else "custom"
+
+    def templates_of(self, language: str) -> tuple[str, ...]:
+        """The templates of a language of the task."""
+        if self.templates is None:
+            return prompts.templates(language)
+        return self.templates.get(language, ("{}",)) if isinstance(self.templates, Mapping) else self.templates
+
+    def spoken(self, language: str) -> str:
+        """What a tokenizer is told that the texts of a language are in."""
+        return self.tokenizer_languages.get(language, language)
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of the images' keys and of all names, for provenance."""
+        keys, told = [sample.key for sample in self.samples], sorted(self.tokenizer_languages.items())
+        more = [*([told] if told else []), *([self.subset_size] if self.subset_size else [])]
+        return digest([self.name, keys, list(self.targets), self.names, self.templates, *more])
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """What files and pages may call the classes; empty where nothing may be written."""
+        if self.known_titles or self.private or "en" not in self.names:
+            return tuple(self.known_titles)
+        return tuple(names[0] if names else "" for names in self.names["en"])
+
+    def choose(self, languages: Iterable[str] | None) -> tuple[str, ...]:
+        """Tags of the languages asked for, in that order and each once; all of the task for None.
+
+        Raises:
+            UnknownName: Not a language, or one that the task has no names in.
+        """
+        if languages is None:
+            return tuple(self.names)
+        tags = tuple(dict.fromkeys(language_table.normalize(code) for code in languages))
+        for tag in tags:
+            if tag not in self.names:
+                raise UnknownName(f"language of task {self.name}", tag, allowed=self.names)
+        return tags
+
+    def classes(self, language: str) -> tuple[tuple[int, ...], list[tuple[str, ...]]]:
+        """The classes that have names in a language: their ids, and their names."""
+        named = [(class_id, names) for class_id, names in enumerate(self.names[language]) if names]
+        return tuple(class_id for class_id, _ in named), [names for _, names in named]
+
+    def ambiguous(self, language: str) -> int:
+        """How many classes share all their names with another one, so that no model can tell them apart."""
+        return count_ambiguous(names for names in self.names[language] if names)
+
+
+def openmoji_unseen(source: Source, languages: Iterable[str] | None = None) -> ZeroShotTask:
+    """Held-out concepts of OpenMoji: the samples whose split is ``test``; see ``captioned_task``."""
+    return captioned_task("openmoji-unseen", source, languages)
+
+
+def captioned_task(
+    name: str, source: Source, languages: Iterable[str] | None = None, *, split: str | None = "test"
+) -> ZeroShotTask:
+    """Samples that are a class of their own each, named by their captions.
+
+    Args:
+        name: Names the task in results.
+        source: Any source; a sample's captions are the names of its class.
+        languages: BCP 47 tags or other codes; None takes all that occur in the captions.
+        split: Take the samples of this split alone; None takes all.
+
+    Raises:
+        DataError: No sample is of that split, two are of one concept, or one of the languages is in no caption.
+    """
+    every = (source[index] for index in range(len(source)))
+    samples = [sample for sample in every if split is None or sample.split == split]
+    if not samples:
+        raise DataError(f"the data has no sample with split {split!r}, so nothing is held out to evaluate on")
+    concept, count = Counter(sample.concept or sample.key for sample in samples).most_common(1)[0]
+    if count > 1:
+        kind = "samples" if split is None else f"{split} samples"
+        raise DataError(f"{count} {kind} are of one concept, {concept!r}; a class needs an image of its own")
+    found = dict.fromkeys(tag for sample in samples for tag in sorted(sample.captions))
+    tags = (
+        tuple(found)
+        if languages is None
+        else tuple(dict.fromkeys(language_table.normalize(code) for code in languages))
+    )
+    for tag in tags:
+        if tag not in found:
+            raise DataError(f"no sample has a caption in {tag!r}; the data has: {', '.join(sorted(found))}")
+    names = {tag: [sample.captions.get(tag) or None for sample in samples] for tag in tags}
+    return ZeroShotTask(name, samples, names)

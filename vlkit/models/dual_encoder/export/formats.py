@@ -1,0 +1,135 @@
+"""Export to open_clip and transformers: written, loaded there, compared, and only then put in its place."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import torch
+
+from vlkit.adapt.inject import adapter_of, merge
+from vlkit.errors import UnknownName, VlkitError
+from vlkit.files import atomic_folder
+from vlkit.models.dual_encoder.card import CardFacts, render_card
+from vlkit.models.dual_encoder.export.check import Differences, Probe, compare, probe
+from vlkit.models.dual_encoder.export.to_open_clip import name_text_tower, write_open_clip
+from vlkit.models.dual_encoder.export.to_transformers import write_transformers
+from vlkit.models.dual_encoder.model import DualEncoder
+from vlkit.models.locate import kind_of
+from vlkit.parts import hf_common
+from vlkit.parts.building import LOAD_ERRORS
+
+Format = Literal["open_clip", "transformers"]
+TOLERANCE = 1e-5
+
+
+class Exported(NamedTuple):
+    """What was written: where, how far it is from the model, and what the other format cannot say."""
+
+    folder: Path
+    differences: Differences
+    notes: tuple[str, ...]
+
+
+def export(
+    model: DualEncoder,
+    folder: str | PathLike[str],
+    *,
+    format: Format,
+    overwrite: bool = False,
+    repo: str | None = None,
+) -> Exported:
+    """Writes a model for another library, after that library has loaded it and given the same embeddings.
+
+    Args:
+        model: It is not changed; LoRA adapters are merged into what is written.
+        folder: A new place or an empty folder.
+        format: ``open_clip``: ``open_clip_config.json``, ``open_clip_model.safetensors`` and tokenizer files, for
+            ``open_clip.create_model_and_transforms("local-dir:FOLDER")``. ``transformers``: ``config.json``,
+            ``model.safetensors``, processor and tokenizer, for ``AutoModel.from_pretrained("FOLDER")``.
+        overwrite: Replace an older model in the folder.
+        repo: open_clip's config names the folder of a transformers text tower. None names ``folder``; a hub id
+            (``ORG/NAME``) makes a folder to be uploaded there.
+
+    Raises:
+        VlkitError: The other library has no such model, the folder is taken, or the embeddings differ by more than
+            TOLERANCE.
+    """
+    if format not in get_args(Format):
+        raise UnknownName("format", format, allowed=get_args(Format))
+    target = Path(folder).expanduser().absolute()
+    _check_target(target, overwrite=overwrite)
+    plain = copy.deepcopy(model).to("cpu", torch.float32).eval()
+    own = probe(plain)
+    if any(adapter_of(part) is not None for part in plain.modules()):
+        merge(plain)
+    with atomic_folder(target) as scratch:
+        with torch.random.fork_rng(devices=[]), _quiet():
+            notes = (write_open_clip if format == "open_clip" else write_transformers)(plain, scratch)
+            differences = _checked(plain, scratch, own=own, format=format, notes=notes)
+        if format == "open_clip":
+            name_text_tower(scratch, repo or str(target))
+        facts = CardFacts(title=target.name, limits=notes)
+        card = render_card(plain, facts, library=format, usage=_usage(format, repo))
+        (scratch / "README.md").write_text(card, encoding="utf-8")
+    return Exported(target, differences, tuple(notes))
+
+
+def _checked(model: DualEncoder, folder: Path, *, own: Probe, format: Format, notes: list[str]) -> Differences:
+    try:
+        found = compare(model, folder, own=own, library=format)
+    except LOAD_ERRORS as error:
+        raise VlkitError(f"{format} cannot load what was written, so nothing was kept: {error}") from error
+    worst = {name: value for name, value in found._asdict().items() if not value <= TOLERANCE}  # NaN is too far, too
+    if any(note.startswith("preprocessing differs") for note in notes):
+        worst.pop("images", None)
+    if worst:
+        shown = ", ".join(f"{name} {value:.2g}" for name, value in worst.items())
+        raise VlkitError(
+            f"{format} gives other embeddings than this model, so nothing was kept (largest differences: {shown}; "
+            f"allowed: {TOLERANCE:g}); keep vlkit's own format and report this"
+        )
+    return found
+
+
+def _check_target(target: Path, *, overwrite: bool) -> None:
+    if target.is_file():
+        raise VlkitError(f"{target} is a file; choose a folder")
+    if not target.is_dir() or not any(target.iterdir()):
+        return
+    if kind_of(target) is None:
+        raise VlkitError(f"{target} holds something else than a model, and all of it would be replaced; choose another")
+    if not overwrite:
+        raise VlkitError(f"{target} holds a model already; replace it with --overwrite (overwrite=True)")
+
+
+def _usage(format: Format, repo: str | None) -> str:
+    if format == "open_clip":
+        name = f"hf-hub:{repo}" if repo else "local-dir:path/to/this/folder"
+        return f"""import open_clip
+
+model, _, preprocess = open_clip.create_model_and_transforms("{name}")
+tokenizer = open_clip.get_tokenizer("{name}")"""
+    name = repo or "path/to/this/folder"
+    return f"""from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+
+model = AutoModel.from_pretrained("{name}")
+processor = AutoImageProcessor.from_pretrained("{name}")
+tokenizer = AutoTokenizer.from_pretrained("{name}")"""
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No bars of transformers, and nothing of open_clip, which logs that it builds without weights, as it was told."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with hf_common.quiet():
+            yield
+    finally:
+        logging.disable(level)

@@ -1,0 +1,340 @@
+"""An image and a text encoder with heads into one shared space.
+
+Sources: CLIP (arXiv 2103.00020), LiT (2111.07991), SigLIP (2303.15343).
+
+Shapes: B batch, C channels, H height, W width, L text length, D encoder width, E embedding width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own short name
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from vlkit.adapt.inject import adapter_of
+from vlkit.errors import ShapeError, VlkitError
+from vlkit.models.trainable import ADAPTER, hold_frozen_in_eval, part_names
+from vlkit.nn.heads import build_head
+from vlkit.spec.model import DualEncoderSpec
+from vlkit.types import Batch, Embeddings, ImageEncoder, TextBatch, TextEncoder
+
+Side = Literal["image", "text"]
+SIDES: frozenset[Side] = frozenset(("image", "text"))
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from typing_extensions import Self
+
+
+def _default(field: str) -> Any:
+    return DualEncoderSpec.model_fields[field].default
+
+
+class Encoded(NamedTuple):
+    """Embeddings of the sides that were asked for, L2-normalised, and where asked for the states before pooling.
+
+    ``image_BND`` N image tokens (spatial ones alone), ``text_BLD`` one state a text token (those of real tokens first);
+    D is the encoder's own width. ``raw_text_BE`` is what the text head gave, before it was normalised.
+    """
+
+    image_BE: Tensor | None
+    text_BE: Tensor | None
+    image_BND: Tensor | None = None
+    text_BLD: Tensor | None = None
+    raw_text_BE: Tensor | None = None
+
+
+class DualEncoder(nn.Module):
+    """Images and texts embedded into one space; their cosine says how well they fit.
+
+    Inputs are moved to the device and precision of the part that takes them; embeddings are float32. A part whose
+    parameters are all frozen stays in eval mode whatever mode the model is in.
+
+    Args:
+        image: A ``types.ImageEncoder`` that is an ``nn.Module``.
+        text: A ``types.TextEncoder`` that is an ``nn.Module``.
+        embed_dim: Width E of the shared space.
+        image_head: Maps image features [B, D] to [B, E]; None takes the spec's default head. Any module will do.
+        text_head: Likewise for texts.
+        init_scale: First value of the learned scale of similarities (1 / temperature).
+        max_scale: The scale is never above it.
+        init_bias: First value of the learned bias of similarities; None for no bias.
+        decoder: An ``nn.decoders.Decoder``, for objectives that need one; embedding never runs it.
+
+    Raises:
+        ShapeError: A head's widths do not fit its encoder or the shared space.
+        VlkitError: A part does not offer what its place needs.
+    """
+
+    image: ImageEncoder
+    text: TextEncoder
+    log_scale: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        image: ImageEncoder | nn.Module,
+        text: TextEncoder | nn.Module,
+        *,
+        embed_dim: int = _default("embed_dim"),
+        image_head: nn.Module | None = None,
+        text_head: nn.Module | None = None,
+        init_scale: float = _default("init_scale"),
+        max_scale: float = _default("max_scale"),
+        init_bias: float | None = _default("init_bias"),
+        decoder: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 < init_scale <= max_scale:
+            raise VlkitError(f"init_scale is {init_scale:g}; it must be above 0 and at most max_scale ({max_scale:g})")
+        self.embed_dim, self.max_scale = embed_dim, max_scale
+        self.image = _checked("image", image, ImageEncoder)
+        self.text = _checked("text", text, TextEncoder)
+        self.image_head = (
+            build_head(_default("image_head"), self.image.width, embed_dim) if image_head is None else image_head
+        )
+        self.text_head = (
+            build_head(_default("text_head"), self.text.width, embed_dim) if text_head is None else text_head
+        )
+        _check_head("image", self.image.width, self.image_head, embed_dim)
+        _check_head("text", self.text.width, self.text_head, embed_dim)
+        self.decoder = decoder
+        self._init_scale, self._init_bias = init_scale, init_bias
+        self.loaded_from: str | None = None  # what vlkit.load was given
+        self.log_scale = nn.Parameter(torch.tensor(math.log(init_scale)))
+        self.bias = None if init_bias is None else nn.Parameter(torch.tensor(float(init_bias)))
+
+    @property
+    def transform(self) -> Callable[[Image], Tensor]:
+        """Turns an RGB image into pixels_CHW as the image encoder wants them."""
+        return self.image.transform
+
+    @property
+    def scale(self) -> Tensor:
+        """What cosines are multiplied with, a scalar in (0, max_scale]."""
+        log_scale: Tensor = _Ceiling.apply(self.log_scale, math.log(self.max_scale))
+        return log_scale.exp()
+
+    @property
+    def spec(self) -> DualEncoderSpec:
+        """The spec that builds this model again, read off its parts.
+
+        Raises:
+            VlkitError: A part carries no spec of vlkit's.
+        """
+        parts = {name: _spec_of(self, name) for name in ("image", "text", "image_head", "text_head")}
+        try:
+            return DualEncoderSpec(
+                **parts,
+                embed_dim=self.embed_dim,
+                image_adapter=_adapter_spec(self, "image"),
+                text_adapter=_adapter_spec(self, "text"),
+                decoder=None if self.decoder is None else _spec_of(self, "decoder"),
+                init_scale=self._init_scale,
+                max_scale=self.max_scale,
+                init_bias=self._init_bias,
+            )
+        except ValidationError as error:
+            names = ", ".join(sorted({str(problem["loc"][0]) for problem in error.errors()}))
+            raise VlkitError(
+                f"the .spec of {names} is none of vlkit.spec's; save the model's state_dict() yourself"
+            ) from error
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets training mode, but for the frozen parts: their dropout and batch statistics must not move."""
+        super().train(mode)
+        hold_frozen_in_eval(self)
+        return self
+
+    @property
+    def marks_language(self) -> bool:
+        """Whether tokens of one text depend on its language; True where the text encoder does not say."""
+        return bool(getattr(self.text, "marks_language", True))
+
+    def tokenize(self, texts: Sequence[str], *, language: str | None = None) -> TextBatch:
+        """Tokens as the text encoder wants them; ``language`` is BCP 47."""
+        return self.text.tokenize(texts, language=language)
+
+    def encode_image(self, pixels_BCHW: Tensor) -> Tensor:
+        """Pixels as ``transform`` makes them to image_BE, L2-normalised."""
+        device, dtype = _place(self, "image")
+        return self.project_image(self.image(pixels_BCHW.to(device, dtype)))
+
+    def encode_text(self, tokens: TextBatch) -> Tensor:
+        """Tokens as ``tokenize`` makes them to text_BE, L2-normalised."""
+        return _unit(self.raw_text(tokens))
+
+    def raw_text(self, tokens: TextBatch) -> Tensor:
+        """Tokens as ``tokenize`` makes them to raw_text_BE, what the text head gives before it is normalised."""
+        device, _ = _place(self, "text")
+        features_BD = self.text(TextBatch(tokens.ids_BL.to(device), tokens.mask_BL.to(device)))
+        return self._head("text", features_BD, self.text.width)
+
+    def project_image(self, features_BD: Tensor) -> Tensor:
+        """The image encoder's features to image_BE, L2-normalised."""
+        return _unit(self._head("image", features_BD, self.image.width))
+
+    def project_text(self, features_BD: Tensor) -> Tensor:
+        """The text encoder's features to text_BE, L2-normalised."""
+        return _unit(self._head("text", features_BD, self.text.width))
+
+    def encode(self, batch: Batch, *, states: bool = False, sides: Collection[Side] = SIDES) -> Encoded:
+        """A batch, from cached features where it holds them.
+
+        Args:
+            batch: Pairs.
+            states: Also give the encoders' states before pooling; the batch must then hold raw input.
+            sides: What to encode; the other side is left out and need not be in the batch.
+
+        Raises:
+            VlkitError: A side has neither features nor raw input, or an encoder gives no states.
+        """
+        if states:
+            return self._encode_with_states(batch, sides)
+        image_BE = raw_BE = None
+        if "image" in sides:
+            image_BE = self._image(batch)
+        if "text" in sides:
+            raw_BE = self._raw_text(batch)
+        return Encoded(image_BE, None if raw_BE is None else _unit(raw_BE), raw_text_BE=raw_BE)
+
+    def _encode_with_states(self, batch: Batch, sides: Collection[Side]) -> Encoded:
+        found = Encoded(None, None)
+        if "image" in sides:
+            if batch.pixels_BCHW is None:
+                raise VlkitError(_NO_STATES.format(side="image", raw="pixels_BCHW"))
+            device, dtype = _place(self, "image")
+            features_BD, image_BND = states_method(self, "image")(batch.pixels_BCHW.to(device, dtype))
+            found = found._replace(image_BE=self.project_image(features_BD), image_BND=image_BND)
+        if "text" in sides:
+            if batch.tokens is None:
+                raise VlkitError(_NO_STATES.format(side="text", raw="tokens"))
+            device, _ = _place(self, "text")
+            tokens = TextBatch(*(part.to(device) for part in batch.tokens))
+            features_BD, text_BLD = states_method(self, "text")(tokens)
+            raw_BE = self._head("text", features_BD, self.text.width)
+            found = found._replace(text_BE=_unit(raw_BE), text_BLD=text_BLD, raw_text_BE=raw_BE)
+        return found
+
+    def _image(self, batch: Batch) -> Tensor:
+        if batch.image_BD is not None:
+            return self.project_image(batch.image_BD)
+        if batch.pixels_BCHW is not None:
+            return self.encode_image(batch.pixels_BCHW)
+        raise VlkitError("the batch has neither pixels_BCHW nor image_BD; one of them is needed")
+
+    def _raw_text(self, batch: Batch) -> Tensor:
+        if batch.text_BD is not None:
+            return self._head("text", batch.text_BD, self.text.width)
+        if batch.tokens is not None:
+            return self.raw_text(batch.tokens)
+        raise VlkitError("the batch has neither tokens nor text_BD; one of them is needed")
+
+    def forward(self, batch: Batch) -> Embeddings:
+        """The embeddings of both sides of a batch; see ``encode``."""
+        return Embeddings(self._image(batch), _unit(self._raw_text(batch)), self.scale, self.bias)
+
+    def _head(self, side: str, features_BD: Tensor, width: int) -> Tensor:
+        if features_BD.shape[-1] != width:
+            raise ShapeError(f"{side} features are {features_BD.shape[-1]} wide, the {side} encoder says {width}")
+        device, dtype = _place(self, f"{side}_head")
+        out_BE: Tensor = self.get_submodule(f"{side}_head")(features_BD.to(device, dtype))
+        if out_BE.shape[-1] != self.embed_dim:
+            raise ShapeError(
+                f"{side}_head gives {out_BE.shape[-1]} values, the shared space has embed_dim={self.embed_dim}"
+            )
+        return out_BE.float()
+
+
+_NO_STATES = (
+    "states of the {side} tokens are wanted and the batch has no {raw}: features of a frozen encoder were cached; "
+    "set loop.cache_features=false"
+)
+
+
+def states_method(model: DualEncoder, side: Side) -> Callable[[Any], tuple[Tensor, Tensor]]:
+    """An encoder's optional method that gives the pooled features and the states before pooling in one pass.
+
+    Raises:
+        VlkitError: The encoder has none.
+    """
+    encoder = model.get_submodule(side)
+    method: Callable[[Any], tuple[Tensor, Tensor]] | None = getattr(encoder, "pooled_and_states", None)
+    if method is None:
+        raise VlkitError(
+            f"the {side} encoder {type(encoder).__name__} gives no states before pooling (it has no "
+            f"pooled_and_states); choose another one, or leave out the objectives that need a decoder"
+        )
+    return method
+
+
+def _unit(raw_BE: Tensor) -> Tensor:
+    return F.normalize(raw_BE, dim=-1)
+
+
+class _Ceiling(torch.autograd.Function):
+    """min(x, ceiling) whose gradient passes above the ceiling where it leads back down; clamp would be stuck there."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, ceiling: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.ceiling = ceiling
+        return x.clamp(max=ceiling)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (x,), (grad,) = ctx.saved_tensors, grads
+        return torch.where((x < ctx.ceiling) | (grad > 0), grad, 0.0), None
+
+
+def _checked(name: str, part: Any, protocol: type) -> Any:
+    if not isinstance(part, nn.Module):
+        raise VlkitError(f"{name} is a {type(part).__name__}, not a torch nn.Module; DualEncoder takes built encoders")
+    if not isinstance(part, protocol):
+        wanted = [
+            *getattr(protocol, "__annotations__", ()),
+            *(key for key in vars(protocol) if not key.startswith("_")),
+        ]
+        missing = [key for key in dict.fromkeys(wanted) if not hasattr(part, key)]
+        raise VlkitError(
+            f"{name} encoder {type(part).__name__} lacks {', '.join(missing)}; see vlkit.types.{protocol.__name__}"
+        )
+    return part
+
+
+def _check_head(side: str, width: int, head: nn.Module, embed_dim: int) -> None:
+    # Only heads that tell their widths can be checked here; the others are checked at their first output.
+    takes, gives = getattr(head, "in_width", width), getattr(head, "out_width", embed_dim)
+    if takes != width:
+        raise ShapeError(f"{side}_head takes {takes} values, the {side} encoder gives {width}")
+    if gives != embed_dim:
+        raise ShapeError(f"{side}_head gives {gives} values, the shared space has embed_dim={embed_dim}")
+
+
+def _spec_of(model: DualEncoder, name: str) -> Any:
+    part = getattr(model, name)
+    if not hasattr(part, "spec"):
+        raise VlkitError(
+            f"part {name!r} ({type(part).__name__}) has no .spec, so a model folder could not build it again; "
+            f"give your module a .spec of vlkit.spec or save its state_dict() yourself"
+        )
+    return part.spec
+
+
+def _adapter_spec(model: DualEncoder, name: str) -> Any:
+    part = model.get_submodule(name)
+    if (spec := adapter_of(part)) is None and f"{name}{ADAPTER}" in part_names(model):
+        raise VlkitError(f"an adapter was added inside of model.{name}; add it to model.{name} itself, so it is saved")
+    return spec
+
+
+def _place(model: DualEncoder, part: str) -> tuple[torch.device, torch.dtype]:
+    for parameter in model.get_submodule(part).parameters():
+        if parameter.is_floating_point():
+            return parameter.device, parameter.dtype
+    return model.log_scale.device, torch.float32

@@ -1,1 +1,0 @@
-"""Models written in the formats of other libraries, each checked by loading it there again."""

@@ -1,0 +1,269 @@
+"""Model folders: a spec, weights, the encoders' own files and a card, all that ``load`` needs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from os import PathLike
+from pathlib import Path
+from typing import cast
+
+import torch
+from pydantic import ValidationError
+
+from vlkit.adapt.inject import base_name
+from vlkit.errors import SpecError, VlkitError
+from vlkit.files import atomic_folder, digest
+from vlkit.models.dual_encoder.build import add_adapters, build, build_meta
+from vlkit.models.dual_encoder.card import render_card
+from vlkit.models.dual_encoder.model import DualEncoder
+from vlkit.models.locate import SPEC, Located, locate
+from vlkit.models.trainable import ADAPTER, part_of, tensor_digest
+from vlkit.models.weights import assign_weights, read_weights, write_weights
+from vlkit.nn.heads import build_head
+from vlkit.spec.base import Spec
+from vlkit.spec.load import dump_yaml, read_document
+from vlkit.spec.model import DualEncoderSpec, ModelSpec, SavedSpec
+from vlkit.spec.parts import IdentityHead, MlpHead, TinyImage, TinyText
+from vlkit.spec.problems import problems_of
+from vlkit.version import __version__
+
+_HEADER = "# A model folder of vlkit, for vlkit.load().\n"
+_TINY = DualEncoderSpec(
+    image=TinyImage(), text=TinyText(), embed_dim=32, image_head=MlpHead(hidden=64), text_head=MlpHead(hidden=64)
+)
+
+
+class _SpecFile(Spec):
+    """What spec.yaml holds."""
+
+    vlkit: str
+    """The version that wrote it."""
+    model: ModelSpec
+    """What the folder's weights are of; of kind saved, they are only those that differ from the model named there."""
+    base: str | None = None
+    """Digest of that model's weights."""
+
+
+def save(
+    model: DualEncoder,
+    folder: str | PathLike[str],
+    *,
+    card: str | None = None,
+    dtype: torch.dtype | None = None,
+    adapters_only: bool = False,
+) -> Path:
+    """Writes a model folder; an older one of the same name is replaced only when the new one is whole.
+
+    Args:
+        model: Every part needs a ``.spec``.
+        folder: A new place, an empty folder, or an older model folder.
+        card: The README.md; None writes one from what the model itself tells.
+        dtype: Store floating-point weights in this type; None keeps theirs.
+        adapters_only: Write only the adapters, and what else differs from the model that this one was loaded from
+            (``model.loaded_from``); ``load`` needs that model again.
+
+    Raises:
+        VlkitError: A part has no spec, the folder holds something else, or the disk is full; adapters alone are wanted
+            of a model that was not loaded.
+    """
+    target = Path(folder).expanduser()
+    _check_target(target)
+    if adapters_only:
+        file, state = _difference(model)
+    else:
+        file, state = _SpecFile(vlkit=__version__, model=model.spec), model.state_dict()
+    with atomic_folder(target) as scratch:
+        write_weights(state, scratch, dtype=dtype)
+        for name, part in () if adapters_only else (("image", model.image), ("text", model.text)):
+            (scratch / name).mkdir()
+            part.save_config(scratch / name)
+            with contextlib.suppress(OSError):
+                (scratch / name).rmdir()  # parts that have nothing to tell leave no folder
+        (scratch / "README.md").write_text(render_card(model) if card is None else card, encoding="utf-8")
+        (scratch / SPEC).write_text(_HEADER + dump_yaml(file), encoding="utf-8")
+    return target
+
+
+def _difference(model: DualEncoder) -> tuple[_SpecFile, dict[str, torch.Tensor]]:
+    """What makes ``model`` of the model that it was loaded from."""
+    if model.loaded_from is None:
+        raise VlkitError(
+            "adapters_only = True needs the model that the adapters were added to, and this one was not loaded: load "
+            "its base with vlkit.load before adapters are added, set model.loaded_from, or save all of it"
+        )
+    base = load(model.loaded_from)
+    spec = SavedSpec(
+        path=model.loaded_from,
+        image_adapter=None if base.spec.image_adapter else model.spec.image_adapter,
+        text_adapter=None if base.spec.text_adapter else model.spec.text_adapter,
+    )
+    file = _SpecFile(vlkit=__version__, model=spec, base=_weights_digest(base))
+    known = {base_name(name): tensor for name, tensor in base.state_dict().items()}
+    if add_adapters(base, spec).spec != model.spec:
+        raise VlkitError(
+            f"the model differs from {model.loaded_from} in more than adapters and weights; save all of it "
+            f"(adapters_only = False)"
+        )
+    return file, {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if part_of(name).endswith(ADAPTER) or not _same(tensor.detach().cpu(), known[base_name(name)])
+    }
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(one, other)
+
+
+def _weights_digest(model: DualEncoder) -> str:
+    return digest({name: tensor_digest(tensor) for name, tensor in model.state_dict().items()})
+
+
+def load(
+    name_or_path: str | PathLike[str],
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    base: str | PathLike[str] | None = None,
+) -> DualEncoder:
+    """A model in eval mode, ready to use; torch's random state is left as it was.
+
+    Args:
+        name_or_path: A folder of vlkit's, open_clip's or transformers'; ``open_clip:MODEL/TAG`` or
+            ``open_clip:MODEL/FILE``; ``hf:ID`` or ``hf-hub:ORG/NAME``; ``tiny`` for a small random model.
+        device: Where to put it; None is the CPU.
+        dtype: Cast floating-point weights to this type; None takes them as stored.
+        base: Of a folder that holds adapters only: where the model is that they were added to, if it is no longer where
+            it was.
+
+    Raises:
+        UnknownName: Nothing of this name.
+        VlkitError: The files are missing, damaged, of a newer version, or do not belong together.
+    """
+    found = locate(str(name_or_path))
+    with torch.random.fork_rng(devices=[]):
+        if found.kind == "vlkit":
+            model = _load_folder(Path(found.where), dtype, base=base)
+        elif base is not None:
+            raise VlkitError(f"{name_or_path} is a whole model, not adapters for one; leave base out")
+        else:
+            model = _load_other(found)
+            if dtype is not None:
+                assign_weights(model, model.state_dict(), dtype=dtype)
+    if model.loaded_from is None:  # adapters name the whole model below them
+        folder = Path(name_or_path).expanduser()
+        model.loaded_from = str(folder.resolve()) if folder.is_dir() else str(name_or_path)
+    return model.eval() if device is None else model.eval().to(device)
+
+
+def load_meta(name_or_path: str | PathLike[str]) -> DualEncoder:
+    """A model's shapes on the meta device; only other libraries' models are loaded for them.
+
+    Raises:
+        UnknownName: Nothing of this name.
+        VlkitError: The files are missing, damaged or of a newer version.
+    """
+    found = locate(str(name_or_path))
+    if found.kind != "vlkit":
+        return load(name_or_path).to("meta")
+    return build_meta(read_spec(Path(found.where)), saved=Path(found.where))
+
+
+def read_spec(folder: Path) -> ModelSpec:
+    """The spec in a model folder; of kind saved where the folder holds adapters only.
+
+    Raises:
+        VlkitError: It is missing or damaged, or has keys of a newer version.
+    """
+    return _read_spec_file(folder).model
+
+
+def _read_spec_file(folder: Path) -> _SpecFile:
+    path = folder / SPEC
+    tree = read_document(path)
+    try:
+        return _SpecFile.model_validate_json(json.dumps(tree.plain()))
+    except ValidationError as error:
+        raise VlkitError(
+            str(SpecError(problems_of(error, tree, _SpecFile))) + _newer(tree.plain().get("vlkit"))
+        ) from error
+
+
+def _newer(version: object) -> str:
+    if not isinstance(version, str) or _numbers(version) <= _numbers(__version__):
+        return ""
+    return f"\nIt was saved by vlkit {version}, this is vlkit {__version__}; run: pip install -U vlkit"
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(digits) for digits in re.findall(r"\d+", version)[:3]]
+
+
+def _load_folder(folder: Path, dtype: torch.dtype | None, *, base: str | PathLike[str] | None) -> DualEncoder:
+    file, state = _read_spec_file(folder), read_weights(folder)
+    if isinstance(file.model, SavedSpec):
+        model = _build_on_base(folder, file, base=base)
+        state = model.state_dict() | state
+    elif base is not None:
+        raise VlkitError(f"{folder} holds a whole model, not adapters for one; leave base out")
+    else:
+        try:
+            model = build(file.model, saved=folder)
+        except OSError as error:
+            raise VlkitError(
+                f"the model folder {folder} is not complete: {error}; copy or save the model again"
+            ) from error
+    assign_weights(model, state, dtype=dtype, where=folder)
+    return model
+
+
+def _build_on_base(folder: Path, file: _SpecFile, *, base: str | PathLike[str] | None) -> DualEncoder:
+    named = cast("SavedSpec", file.model)
+    spec = named if base is None else named.model_copy(update={"path": str(base)})
+    try:
+        model = load(spec.path)
+    except VlkitError as error:
+        raise VlkitError(
+            f"{folder} holds adapters only, for the model {spec.path}: {error}; say where it is: load(..., base=...)"
+        ) from error
+    if file.base is not None and _weights_digest(model) != file.base:
+        raise VlkitError(
+            f"{folder} holds adapters only, and {spec.path} no longer is the model that they were trained on "
+            f"(its weights differ); say where that is: load(..., base=...)"
+        )
+    return add_adapters(model, spec)
+
+
+def _load_other(found: Located) -> DualEncoder:
+    from vlkit.parts import clip_models
+
+    if found.kind == "tiny":
+        torch.default_generator.manual_seed(0)
+        return build(_TINY)
+    loader = clip_models.load_open_clip if found.kind == "open_clip" else clip_models.load_hf_clip
+    image, text, similarity = loader(found.where)
+    usual = DualEncoderSpec.model_fields["max_scale"].default
+    width = image.width
+    return DualEncoder(
+        image,
+        text,
+        embed_dim=width,
+        image_head=build_head(IdentityHead(), width, width),
+        text_head=build_head(IdentityHead(), text.width, width),
+        init_scale=similarity.scale,
+        max_scale=max(usual, similarity.scale),  # SigLIP's own is above 100
+        init_bias=similarity.bias,
+    )
+
+
+def _check_target(target: Path) -> None:
+    if target.is_dir():
+        if any(target.iterdir()) and not (target / SPEC).is_file():
+            raise VlkitError(
+                f"{target} holds something else than a model (no {SPEC}), and saving would replace all of it; "
+                f"choose a new folder"
+            )
+    elif target.exists():
+        raise VlkitError(f"{target} is a file; choose a folder")

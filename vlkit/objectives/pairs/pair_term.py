@@ -1,0 +1,79 @@
+"""What a loss of a run is: a term that sees pairs inside a micro-batch, or all of a batch at once, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor
+
+from vlkit.distributed.collectives import Ranks
+from vlkit.errors import VlkitError
+from vlkit.models.dual_encoder.model import SIDES, DualEncoder, Encoded, Side
+from vlkit.types import Batch, Embeddings, Loss
+
+if TYPE_CHECKING:
+    from vlkit.spec.training import ObjectiveSpec
+
+TextFeatures = Callable[[Sequence[str]], Tensor]
+"""English texts to the frozen text encoder's features_ND."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a term may need to know beside its spec and the model.
+
+    ``ranks`` are the processes that share a batch; ``text_features`` the features of English texts where the text
+    encoder is frozen, else None.
+    """
+
+    ranks: Ranks = field(default_factory=Ranks)
+    text_features: TextFeatures | None = None
+
+
+class Term:
+    """One loss. Encoders run once a micro-batch for all terms together; a term says what it needs of that run.
+
+    Attributes:
+        name: Its key in ``Loss.parts``.
+        sides: What it needs encoded; ``loss`` gets embeddings where all terms together need both.
+        states: Needs the encoders' states before pooling as well (``Encoded.image_BND``, ``Encoded.text_BLD``).
+    """
+
+    name: ClassVar[str]
+    sides: ClassVar[frozenset[Side]] = SIDES
+    states: ClassVar[bool] = False
+
+    @classmethod
+    def build(cls, spec: ObjectiveSpec, model: DualEncoder, around: Surroundings) -> Term:
+        """The term of a spec.
+
+        Raises:
+            VlkitError: The model lacks what it needs.
+        """
+        raise NotImplementedError
+
+    def per_pair(self, model: DualEncoder, chunk: Batch, encoded: Encoded) -> Mapping[str, Tensor]:
+        """Figures of each pair of a micro-batch, by name, one row a pair; differentiable."""
+        return {}
+
+    def loss(
+        self, model: DualEncoder, batch: Batch, embeddings: Embeddings | None, per_pair: Mapping[str, Tensor]
+    ) -> Loss:
+        """The loss of this process's whole batch, from the embeddings and what ``per_pair`` gave for all of it.
+
+        Its mean over processes is the global mean loss, and so are gradients (law 20).
+        """
+        raise NotImplementedError
+
+
+def needed(embeddings: Embeddings | None, name: str) -> Embeddings:
+    """The embeddings of a term that needs them.
+
+    Raises:
+        VlkitError: It was called without.
+    """
+    if embeddings is None:
+        raise VlkitError(f"the {name} objective needs embeddings of the batch and was given none")
+    return embeddings

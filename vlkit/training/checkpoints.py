@@ -1,0 +1,225 @@
+"""Checkpoints that make a resumed run equal to an uninterrupted one.
+
+A checkpoint holds what training changes (everything but the encoders that were frozen so far), the optimiser's state,
+the state of each process's random numbers, and the place in the recipe. Encoders that never trained are built again
+from the recipe.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from vlkit.distributed.runtime import Runtime
+from vlkit.errors import VlkitError
+from vlkit.files import atomic_folder, sha256
+from vlkit.models.trainable import Snapshot, part_of
+from vlkit.training.trainee import Trainee, like, whole
+
+log = logging.getLogger(__name__)
+_TENSORS, _STATE = "state.safetensors", "state.json"
+_DAMAGE = (ValueError, KeyError, TypeError, SafetensorError)
+_ENCODERS = ("image", "text")  # large, and built again from the recipe where they never trained
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run stands: ``step`` optimizer steps are done in all, ``stage_step`` of them in stage number ``stage``.
+
+    ``metrics_bytes`` is the length of metrics.jsonl then; ``recipe`` the digest of the recipe; ``skipped`` how many
+    steps changed nothing because a loss or gradient was not finite.
+    """
+
+    step: int
+    stage: int
+    stage_step: int
+    metrics_bytes: int
+    recipe: str
+    skipped: int = 0
+
+
+class Saved(NamedTuple):
+    """What a checkpoint holds; ``before`` is the model at the start of the stage, ``processes`` what each one noted."""
+
+    path: Path
+    place: Place
+    before: Snapshot
+    processes: list[dict[str, Any]]
+    tensors: dict[str, Tensor]
+
+
+def changing_tensors(
+    trainee: Trainee, optimizer: torch.optim.Optimizer, *, trained: Collection[str]
+) -> dict[str, Tensor]:
+    """Copies on the CPU of what training changes; every process calls it, and only rank 0 gets them.
+
+    Args:
+        trainee: The model, brought up to date (``settle``).
+        optimizer: Its optimiser.
+        trained: Direct parts of the model in which something trains in this stage or did in an earlier one.
+    """
+    tensors: dict[str, Tensor] = {}
+    found = [(f"model/{name}", tensor) for name, tensor in _changing(trainee.home, trained).items()]
+    found += [(f"optimizer/{name}", tensor) for name, tensor in _optimizer_tensors(trainee.model, optimizer)]
+    for name, tensor in found:
+        one = whole(tensor)
+        if trainee.runtime.leads:
+            tensors[name] = one.cpu().contiguous().clone()
+    return tensors
+
+
+def random_state() -> dict[str, Tensor]:
+    """The state of torch's random numbers in this process."""
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def write_checkpoint(
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    *,
+    place: Place,
+    before: Snapshot,
+    processes: Sequence[Mapping[str, Any]],
+    keep: int,
+) -> Path:
+    """Writes ``folder/step-N`` whole or not at all, then deletes all but the ``keep`` newest.
+
+    Args:
+        folder: Where checkpoints lie.
+        tensors: What ``changing_tensors`` gave.
+        place: Where the run stands.
+        before: The model at the start of the stage.
+        processes: Notes of each process, which JSON can hold, and under ``random`` its ``random_state``.
+        keep: How many checkpoints to leave.
+
+    Raises:
+        VlkitError: The disk is full; older checkpoints are untouched.
+    """
+    target, notes = folder / f"step-{place.step}", []
+    tensors = dict(tensors)
+    for rank, process in enumerate(processes):
+        notes.append({name: value for name, value in process.items() if name != "random"})
+        tensors |= {f"random/{rank}/{device}": state for device, state in process["random"].items()}
+    with atomic_folder(target) as scratch:
+        try:
+            save_file(tensors, scratch / _TENSORS)
+        except SafetensorError as error:  # an OSError would have been named by atomic_folder
+            raise VlkitError(f"cannot write {target}: {error}; free some space and go on with --resume") from error
+        state = {
+            "place": asdict(place),
+            "before": asdict(before),
+            "processes": notes,
+            "sha256": sha256(scratch / _TENSORS),
+        }
+        (scratch / _STATE).write_text(json.dumps(state), encoding="utf-8")
+    for old in _newest_first(folder)[keep:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def read_checkpoint(folder: Path, runtime: Runtime) -> Saved | None:
+    """The newest whole checkpoint under ``folder``; damaged ones are passed over with a warning. None without any.
+
+    With several processes, rank 0 chooses and all others take the same one.
+
+    Raises:
+        VlkitError: There are checkpoints and all are damaged, or another machine does not see them.
+    """
+    chosen: list[Saved | None] = []
+    runtime.first(lambda: chosen.append(_newest_whole(folder)))
+    path = runtime.host.gather_objects(str(chosen[0].path) if chosen and chosen[0] else None)[0]
+    if chosen or path is None:
+        return chosen[0] if chosen else None
+    try:
+        return _read(Path(path))
+    except (OSError, *_DAMAGE) as error:
+        raise VlkitError(
+            f"rank {runtime.ranks.rank} cannot read {path} ({error}); the run folder must lie on a file system that "
+            f"all machines share"
+        ) from error
+
+
+def _newest_whole(folder: Path) -> Saved | None:
+    found = _newest_first(folder)
+    for path in found:
+        try:
+            return _read(path)
+        except (OSError, *_DAMAGE) as error:
+            log.warning("checkpoint %s is damaged (%s); trying the one before", path, error)
+    if found:
+        raise VlkitError(
+            f"all {len(found)} checkpoints in {folder} are damaged; start anew with --overwrite or another run.folder"
+        )
+    return None
+
+
+def restore_model(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Puts the checkpoint's parameters and buffers into the model.
+
+    Raises:
+        VlkitError: The checkpoint is of another model.
+    """
+    own = dict(model.named_parameters()) | dict(model.named_buffers())
+    saved = {name.removeprefix("model/"): tensor for name, tensor in tensors.items() if name.startswith("model/")}
+    for name, tensor in saved.items():
+        if name not in own or own[name].shape != tensor.shape:
+            raise VlkitError(f"the checkpoint has {name} {list(tensor.shape)}, which the recipe's model has not")
+        own[name].data.copy_(tensor)
+
+
+def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Puts back the optimiser's running averages."""
+    by_name = dict(model.named_parameters())
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition("/")
+        if kind == "optimizer":
+            parameter, _, field = rest.rpartition("/")
+            owner = by_name[parameter]
+            optimizer.state[owner][field] = tensor if field == "step" else like(tensor, owner)
+
+
+def restore_random(tensors: Mapping[str, Tensor], rank: int) -> None:
+    """Puts back the random numbers of a process; leaves them where the checkpoint has none for it."""
+    if f"random/{rank}/cpu" in tensors:
+        torch.set_rng_state(tensors[f"random/{rank}/cpu"])
+    if f"random/{rank}/cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors[f"random/{rank}/cuda"])
+
+
+def _read(path: Path) -> Saved:
+    state = json.loads((path / _STATE).read_text(encoding="utf-8"))
+    if sha256(path / _TENSORS) != state["sha256"]:
+        raise ValueError("its tensors are not those that were written")
+    place, before = Place(**state["place"]), Snapshot(**state["before"])
+    return Saved(path, place, before, state["processes"], load_file(path / _TENSORS))
+
+
+def _changing(model: nn.Module, trained: Collection[str]) -> dict[str, Tensor]:
+    """Everything but encoders that never trained: a warm start changes heads that do not train."""
+    every = (*model.named_parameters(), *model.named_buffers())
+    return {name: tensor for name, tensor in every if part_of(name) in trained or part_of(name) not in _ENCODERS}
+
+
+def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+    for parameter, state in optimizer.state.items():
+        for field, tensor in state.items():
+            yield f"{names[parameter]}/{field}", tensor
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    numbered = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit()]
+    return sorted(numbered, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)

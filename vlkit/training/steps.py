@@ -1,0 +1,236 @@
+"""The optimizer steps of one stage: forward, backward, log, checkpoint. Every process takes them at the same time."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import IO, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from vlkit.distributed.runtime import Runtime, autocast
+from vlkit.errors import VlkitError
+from vlkit.models.trainable import Snapshot
+from vlkit.progress import Bar, bar
+from vlkit.spec.recipe import Recipe
+from vlkit.spec.training import StageSpec
+from vlkit.training.batches import Batches
+from vlkit.training.checkpoints import Place, Saved, changing_tensors, random_state, restore_random, write_checkpoint
+from vlkit.training.meter import Meter, joined
+from vlkit.training.optimizer import learning_rate
+from vlkit.training.run_folder import Run
+from vlkit.training.signals import StopRequest, stop_on_signals
+from vlkit.training.trainee import Trainee
+from vlkit.types import Batch, Loss
+
+log = logging.getLogger(__name__)
+_GRACE = 25.0  # seconds for the step under way after SIGTERM; torchrun kills after 30
+_EMA = 0.9  # of the loss that the bar shows
+
+
+class _Agreed(NamedTuple):
+    """What all processes know of a step."""
+
+    bad_loss: bool
+    bad_norm: bool
+    stop: bool
+    due: bool
+
+
+class Steps:
+    """The steps of one stage.
+
+    Args:
+        recipe: The run.
+        run: Where it is written.
+        stage: Which of its stages.
+        runtime: The processes.
+        trainee: What trains,
+        optimizer: and its optimiser.
+        before: The model at the start of the stage.
+
+    Attributes:
+        place: Where the run stands.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        run: Run,
+        *,
+        stage: StageSpec,
+        runtime: Runtime,
+        trainee: Trainee,
+        optimizer: torch.optim.Optimizer,
+        before: Snapshot,
+        place: Place,
+    ) -> None:
+        self.recipe, self.run, self.stage, self.runtime = recipe, run, stage, runtime
+        self.trainee, self.optimizer, self.before, self.place = trainee, optimizer, before, place
+        self.meter = Meter(recipe.loop.batch_size, workers=recipe.loop.num_workers)
+        self._skipped_in_row, self._shown_loss = 0, math.nan
+        self._saved_at = time.monotonic()
+        self._peak = stage.lr or recipe.optim.lr
+
+    def resume(self, saved: Saved) -> None:
+        """Goes on with the random numbers and counts of a checkpoint."""
+        rank, processes = self.runtime.ranks.rank, len(saved.processes)
+        restore_random(saved.tensors, rank)
+        if rank < processes:
+            self.meter.restore(saved.processes[rank]["window"])
+        if processes != self.runtime.ranks.size and self.runtime.leads:
+            log.warning(
+                "the checkpoint was written by %d processes and %d go on: batches and learning rates are the same; "
+                "dropout is not, and sums round differently",
+                processes, self.runtime.ranks.size,
+            )  # fmt: skip
+
+    def take(self, batches: Batches) -> None:
+        """All steps that are left of the stage.
+
+        Raises:
+            VlkitError: Too many steps in a row whose loss or gradient is not finite.
+            KeyboardInterrupt: Ctrl-C or SIGTERM in any process; a checkpoint was written.
+        """
+        loop, size = self.recipe.loop, self.recipe.loop.batch_size
+        last = self.place.step + self.stage.steps - self.place.stage_step
+        final = self.place.stage == len(self.recipe.stages) - 1
+        total = (last - self.place.step) * size
+        with (
+            stop_on_signals(grace=None if self.runtime.ranks.size == 1 else _GRACE) as request,
+            bar(self.stage.name, total=total, unit="images", quiet=not self.runtime.leads) as shown,
+            self._metrics() as metrics,
+        ):
+            for batch in self.meter.waiting_for(batches.steps(self.place.step, last)):
+                agreed = self._step(batch, request)
+                done = self.place.step == last
+                if self.place.step % loop.log_every == 0 or done:
+                    self._log(metrics)
+                self._advance(shown)
+                if self.place.step % loop.checkpoint_every == 0 or done or agreed.stop or agreed.due:
+                    request.saving = True
+                    self._checkpoint(metrics, batches)
+                    request.saving = False
+                if agreed.stop and not (done and final):
+                    raise KeyboardInterrupt(
+                        f"stopped after step {self.place.step}; {self.run.path} keeps it, go on with --resume"
+                    )
+
+    def _step(self, batch: Batch, request: StopRequest) -> _Agreed:
+        lr = learning_rate(self.recipe.optim, self.place.stage_step, steps=self.stage.steps, peak=self._peak)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        with autocast(self.recipe.loop, self.runtime.device):
+            loss = self.trainee(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.trainee.backward(loss.total)
+        norm = self.trainee.clip(self.recipe.optim.clip_norm)
+        agreed = self._agree(loss.total, norm, request)
+        skipped = agreed.bad_loss or agreed.bad_norm
+        self._lr, self._loss, self._norm = lr, loss, norm
+        if skipped:
+            self._skip(agreed)
+        else:
+            self._skipped_in_row = 0
+            self.optimizer.step()
+        place = self.place
+        self.place = replace(
+            place, step=place.step + 1, stage_step=place.stage_step + 1, skipped=place.skipped + skipped
+        )
+        return agreed
+
+    def _agree(self, total: Tensor, norm: Tensor, request: StopRequest) -> _Agreed:
+        """One small message a step: processes skip, stop and save together."""
+        minutes = self.recipe.loop.checkpoint_minutes
+        due = self.runtime.leads and minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
+        flags = torch.tensor([0.0, 0.0, request.signal is not None, due]).to(total.device)
+        flags[0], flags[1] = ~total.detach().isfinite(), ~norm.isfinite()
+        return _Agreed(*(flag > 0 for flag in self.runtime.ranks.all_reduce(flags, "max").tolist()))
+
+    def _skip(self, agreed: _Agreed) -> None:
+        self._skipped_in_row += 1
+        figures = joined(self.runtime.host.gather_objects(_figures(self._loss)), finite=False)
+        total = figures.pop("loss")
+        parts = ", ".join(f"{name} {value:g}" for name, value in figures.items())
+        step = self.place.step + 1
+        what = f"the loss of step {step} is {total} ({parts})"
+        if not agreed.bad_loss:
+            what = f"the gradient of step {step} has length {self._norm.item()}"
+        if self._skipped_in_row > self.recipe.loop.max_skipped_steps:
+            raise VlkitError(
+                f"{what}; start again with --overwrite and a lower optim.lr (now {self._lr:g}), more "
+                f"optim.warmup_steps or a lower optim.clip_norm"
+            )
+        if self.runtime.leads:
+            log.warning("%s; the step is skipped (%d so far)", what, self.place.skipped + 1)
+
+    def _advance(self, shown: Bar) -> None:
+        if self.runtime.leads:
+            loss = self._loss.total.item()
+            known = math.isfinite(self._shown_loss)
+            if math.isfinite(loss):
+                self._shown_loss = _EMA * self._shown_loss + (1 - _EMA) * loss if known else loss
+            shown.advance(self.recipe.loop.batch_size, step=self.place.step, loss=f"{self._shown_loss:.3f}")
+
+    def _log(self, metrics: IO[str] | None) -> None:
+        measured = self.meter.figures()
+        line = joined(self.runtime.host.gather_objects({**_figures(self._loss), **measured}))
+        if metrics is None:
+            return
+        figures = {name: value for name, value in line.items() if name not in measured}
+        norm = self._norm.item()
+        record = {
+            "step": self.place.step,
+            "stage": self.stage.name,
+            **figures,
+            "lr": self._lr,
+            "scale": self.trainee.model.scale.item(),
+            "grad_norm": norm if math.isfinite(norm) else None,
+            "skipped_steps": self.place.skipped,
+            **{name: line[name] for name in measured if name in line},
+        }
+        metrics.write(json.dumps(record) + "\n")
+        metrics.flush()
+
+    def _checkpoint(self, metrics: IO[str] | None, batches: Batches) -> None:
+        self.trainee.settle()
+        trained = {
+            name.partition(".")[0] for stage in self.recipe.stages[: self.place.stage + 1] for name in stage.trainable
+        }
+        tensors = changing_tensors(self.trainee, self.optimizer, trained=trained)
+        notes = {"data": batches.state(), "window": self.meter.state(), "random": random_state()}
+        processes = self.runtime.host.gather_objects(notes)
+        self.runtime.first(lambda: self._write(tensors, processes, metrics))
+        self._saved_at = time.monotonic()
+
+    def _write(self, tensors: dict[str, Tensor], processes: list[dict[str, Any]], metrics: IO[str] | None) -> None:
+        if metrics is not None:
+            os.fsync(metrics.fileno())
+            self.place = replace(self.place, metrics_bytes=metrics.tell())
+        write_checkpoint(
+            self.run.checkpoints,
+            tensors,
+            place=self.place,
+            before=self.before,
+            processes=processes,
+            keep=self.recipe.loop.keep_checkpoints,
+        )
+
+    @contextmanager
+    def _metrics(self) -> Iterator[IO[str] | None]:
+        if not self.runtime.leads:
+            yield None
+            return
+        with self.run.metrics_path.open("a", encoding="utf-8") as stream:
+            yield stream
+
+
+def _figures(loss: Loss) -> dict[str, float]:
+    return {"loss": loss.total.item(), **{name: value.item() for name, value in loss.parts.items()}}

@@ -1,0 +1,127 @@
+"""A closed-form start of the heads, from the features of frozen encoders.
+
+Shapes: N images, L languages, D image width, T text width, K classes, E embedding width.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor
+
+from vlkit.data.plan.sampling import PairSampler
+from vlkit.errors import VlkitError
+from vlkit.models.dual_encoder.model import DualEncoder
+from vlkit.nn.heads import Head, PrototypeHead
+from vlkit.objectives.pairs.class_prototypes import ClassPrototypes
+from vlkit.objectives.pairs.closed_form import canonical_maps, class_embeddings, ridge_map, translation_spread
+from vlkit.spec.training import WarmStartSpec
+from vlkit.training.tables import ImageTable, TextTable
+from vlkit.types import Source
+
+log = logging.getLogger(__name__)
+
+
+def fit_means(model: DualEncoder, *, images: ImageTable | None, texts: TextTable | None) -> None:
+    """Measures the mean feature for the heads that centre, before anything trains.
+
+    Raises:
+        VlkitError: A head centres and the encoder below it is not frozen, so that its features move.
+    """
+    sides = (
+        ("image", model.image_head, None if images is None else images.features_NVD[:, 0]),
+        ("text", model.text_head, None if texts is None else texts.features_TD),
+    )
+    for side, head, features_ND in sides:
+        if isinstance(head, Head) and head.needs_mean:
+            if features_ND is None:
+                raise VlkitError(
+                    f"model.{side}_head.center = true needs cached features of a frozen {side} encoder in the first "
+                    f"stage; set center to false, or freeze model.{side} and set loop.cache_features to true"
+                )
+            head.fit_mean(features_ND[features_ND.abs().amax(dim=1) > 0])
+
+
+def check_started(model: DualEncoder) -> None:
+    """Checks that a prototype head knows its classes.
+
+    Raises:
+        VlkitError: It does not, so that it would give nothing for them.
+    """
+    if isinstance(model.image_head, PrototypeHead) and not bool(model.image_head.class_KV.any()):
+        raise VlkitError(
+            "model.image_head is a prototype head, which gets its classes from a warm start; "
+            "set warm_start: {} in the first stage"
+        )
+
+
+def warm_start(
+    model: DualEncoder,
+    spec: WarmStartSpec,
+    *,
+    source: Source,
+    sampler: PairSampler,
+    images: ImageTable | None,
+    texts: TextTable | None,
+    prototypes: ClassPrototypes | None,
+) -> None:
+    """Sets the linear maps of both heads.
+
+    Raises:
+        VlkitError: An encoder is not frozen, or a head has no linear map.
+    """
+    heads = [head for head in (model.image_head, model.text_head) if isinstance(head, Head) and head.linear is not None]
+    if images is None or texts is None or len(heads) != 2:
+        raise VlkitError(
+            "a warm start needs both encoders frozen with loop.cache_features = true, and linear, mlp or prototype "
+            "heads; set the stage's warm_start to null"
+        )
+    image_head, text_head = heads
+    pairs_dim = int(image_head.linear.weight.shape[0])  # type: ignore[union-attr]
+    image_ND, text_NLT = _pairs(source, sampler, images=images, texts=texts)
+    maps = canonical_maps(
+        image_head.centered(image_ND),
+        text_head.centered(text_NLT),
+        dim=pairs_dim,
+        image_shrinkage=spec.image_shrinkage,
+        text_shrinkage=spec.text_shrinkage,
+    )
+    image_head.set_linear(maps.image_ED)
+    text_ET = maps.text_ET
+    if isinstance(image_head, PrototypeHead):
+        if prototypes is None:
+            raise VlkitError("a prototype head learns from the objective class_prototypes; add it to the objectives")
+        class_KV = class_embeddings(prototypes.rows.weight_KD, dim=image_head.class_KV.shape[1])
+        image_head.set_classes(prototypes.rows, class_KV)
+        names_KT = text_head.centered(prototypes.class_features())
+        text_ET = torch.cat([text_ET, _names_map(names_KT, class_KV, spec=spec, text_NLT=text_head.centered(text_NLT))])
+    text_head.set_linear(text_ET)
+    log.info("warm start: %d pairs in up to %d languages, %d dimensions", len(image_ND), text_NLT.shape[1], pairs_dim)
+
+
+def _pairs(source: Source, sampler: PairSampler, *, images: ImageTable, texts: TextTable) -> tuple[Tensor, Tensor]:
+    """Every readable image with one caption in each language; a missing language repeats another of the image's."""
+    image_rows, text_rows = [], []
+    for index in range(len(source)):
+        captions = source[index].captions
+        present = [language for language in sampler.languages if language in captions]
+        if present and index not in images.bad:
+            cycle = [
+                lang if lang in captions else present[place % len(present)]
+                for place, lang in enumerate(sampler.languages)
+            ]
+            text_rows.append(texts.look_up([captions[language][0] for language in cycle], cycle))
+            image_rows.append(index)
+    views = images.features_NVD[image_rows]
+    return views.flatten(0, 1), torch.stack(text_rows).repeat_interleave(views.shape[1], dim=0)
+
+
+def _names_map(names_KT: Tensor, class_KV: Tensor, *, spec: WarmStartSpec, text_NLT: Tensor) -> Tensor:
+    return ridge_map(
+        names_KT,
+        class_KV,
+        ridge=spec.ridge,
+        spread_TT=translation_spread(text_NLT),
+        spread_penalty=spec.translation_penalty,
+    )
