@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from vlkit.evaluation.classify.zero_shot import ZeroShotClassifier
     from vlkit.evaluation.run import evaluate
     from vlkit.models.catalog import list_models
-    from vlkit.models.dual_encoder.build import build
-    from vlkit.models.dual_encoder.export.formats import export
     from vlkit.models.dual_encoder.model import DualEncoder
+    from vlkit.models.exports import export
     from vlkit.models.folder import load, save
+    from vlkit.models.registry import build
     from vlkit.models.trainable import freeze, trainable_report, unfreeze
     from vlkit.parts.image import image_encoder
     from vlkit.parts.text import text_encoder
@@ -33,9 +33,9 @@ _HOMES = {
     "VlkitError": "vlkit.errors",
     "ZeroShotClassifier": "vlkit.evaluation.classify.zero_shot",
     "add_lora": "vlkit.adapt.inject",
-    "build": "vlkit.models.dual_encoder.build",
+    "build": "vlkit.models.registry",
     "evaluate": "vlkit.evaluation.run",
-    "export": "vlkit.models.dual_encoder.export.formats",
+    "export": "vlkit.models.exports",
     "freeze": "vlkit.models.trainable",
     "image_encoder": "vlkit.parts.image",
     "list_models": "vlkit.models.catalog",

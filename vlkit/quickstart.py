@@ -20,8 +20,9 @@ from vlkit.evaluation.tasks.engine import TaskScores, score_task
 from vlkit.evaluation.tasks.zero_shot_task import openmoji_unseen
 from vlkit.files import write_atomic
 from vlkit.models.dual_encoder.card import CardFacts, render_card
+from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.feature_cache import remembering
-from vlkit.models.folder import save
+from vlkit.models.folder import load, save
 from vlkit.parts.assets import ASSETS
 from vlkit.spec.load import dump_yaml, load_recipe
 from vlkit.spec.recipe import Recipe
@@ -87,7 +88,7 @@ def quickstart(folder: Path, *, show: Show | None = None, say: Callable[[str], N
 
 def _evaluate(run: Run, recipe: Recipe) -> tuple[TaskScores, str]:
     task = openmoji_unseen(open_sources(recipe.data, split="test"))
-    model = run.model()
+    model = load(run.model_path, expect=DualEncoder)
     digest = weights_digest(model)
     with remembering(model):
         return score_task(model, task, quiet=False), digest
@@ -127,7 +128,7 @@ def _write_card(run: Run, recipe: Recipe, results: Results) -> None:
         },
         limits=_LIMITS,
     )
-    model = run.model()
+    model = load(run.model_path, expect=DualEncoder)
     save(model, run.model_path, card=render_card(model, facts))
 
 

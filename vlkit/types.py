@@ -5,14 +5,21 @@ Shapes: B batch, C channels, H height, W width, L text length, N image tokens, D
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 if TYPE_CHECKING:
+    import torch
     from PIL.Image import Image
-    from torch import Tensor
+    from torch import Tensor, nn
+    from typing_extensions import Self
+
+    from vlkit.spec.dataset import DataSpec
+    from vlkit.spec.model import BaseModelSpec
+    from vlkit.spec.objectives import LossSpec
+    from vlkit.spec.training import StageSpec
 
 
 class TextBatch(NamedTuple):
@@ -77,25 +84,69 @@ class SampleMeta:
     counts: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Pairs for one training step. Each side holds either raw input or the frozen encoder's cached features.
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """What of a sample one row of a batch takes: a caption, by language and number, and the seed of its augmentation.
 
-    ``pixels_BCHW`` float32 as the image encoder's transform makes them, or ``image_BD`` float32 features; ``tokens`` or
-    ``text_BD`` likewise; ``languages`` BCP 47, one a row; ``concepts`` ids, one a row. Where the reader knows them:
-    ``captions`` the texts themselves, ``pivots`` an English caption of the same image ("" without one), ``sources`` the
-    names of the collections, one a row each.
+    ``index`` is the sample's number in its source, -1 where samples are streamed.
     """
 
-    pixels_BCHW: Tensor | None
-    image_BD: Tensor | None
-    tokens: TextBatch | None
-    text_BD: Tensor | None
-    languages: tuple[str, ...]
-    concepts: tuple[str, ...]
-    captions: tuple[str, ...] = ()
-    pivots: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()
+    index: int
+    language: str
+    caption_index: int
+    view_seed: int
+
+    def caption(self, sample: Sample) -> str:
+        """The caption that was picked."""
+        texts = sample.captions[self.language]
+        return texts[self.caption_index % len(texts)]
+
+    def pivot(self, sample: Sample) -> str:
+        """An English caption of the same image: its translation where the languages' captions come in step, or ""."""
+        texts = sample.captions.get("en", ())
+        return texts[self.caption_index % len(texts)] if texts else ""
+
+
+@runtime_checkable
+class Batch(Protocol):
+    """Rows for one training step; what else they hold is between a model, its preparer and its objectives.
+
+    ``languages`` are BCP 47 tags and ``sources`` names of collections, one a row, for the log; () where not known.
+    """
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """BCP 47 tags, one a row."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the collections, one a row."""
+
+    def __len__(self) -> int:
+        """How many rows."""
+
+    def rows(self, index: Tensor) -> Self:
+        """The rows of these numbers, in this order; ``index`` int64."""
+
+    def to(self, device: torch.device) -> Self:
+        """The batch with its tensors on a device."""
+
+
+class Preparer(Protocol):
+    """How a sample becomes a model's input: readers know nothing of transforms, tokenizers or pairs.
+
+    It may be copied into reading processes, and holds no state.
+    """
+
+    def row(self, sample: Sample, pick: Pick) -> Any:
+        """One row of a batch, as ``collate`` takes it.
+
+        Raises:
+            DataError: The sample cannot be read; another one takes its place.
+        """
+
+    def collate(self, rows: Sequence[Any]) -> Batch:
+        """Rows as a batch, on the CPU."""
 
 
 @runtime_checkable
@@ -113,6 +164,14 @@ class ImageEncoder(Protocol):
 
     def save_config(self, folder: Path) -> None:
         """Writes all that is needed to build this encoder again without weights."""
+
+
+@runtime_checkable
+class SavesConfig(Protocol):
+    """A part that needs more than its spec to be built again without weights: configuration, tokenizer files."""
+
+    def save_config(self, folder: Path) -> None:
+        """Writes all of it into a folder."""
 
 
 @runtime_checkable
@@ -135,11 +194,114 @@ class TextEncoder(Protocol):
         """Writes configuration and tokenizer files, all that is needed to build this encoder again without weights."""
 
 
-class Objective(Protocol):
-    """Owns the loss; the training loop knows nothing of what is trained (law 7)."""
+@runtime_checkable
+class Model(Protocol):
+    """Anything that a recipe builds, trains, saves and loads; parts are asked for by name, never by what they are."""
 
-    def __call__(self, model: ImageTextModel, batch: Batch) -> Loss:
-        """The loss of one batch; its gradient is that of the global mean loss after the mean over ranks (law 20)."""
+    loaded_from: str | None
+    """What ``vlkit.load`` was given; None for a model that was built anew."""
+
+    @property
+    def spec(self) -> BaseModelSpec:
+        """The spec that builds this model again."""
+
+    def parts(self) -> Mapping[str, nn.Module]:
+        """The submodules that train, freeze, save, shard, compile and print by name; keys are their attribute names."""
+
+    def preparer(self, data: DataSpec, *, needs: Collection[str] | None = None) -> Preparer:
+        """How samples become batches of this model.
+
+        Args:
+            data: Of the recipe: augmentation, reduced decoding.
+            needs: Parts whose input the objectives look at; that of others may be left out. None takes all.
+        """
+
+    def figures(self) -> Mapping[str, float]:
+        """What a line of the log says of the model itself."""
+
+
+def as_module(model: object) -> nn.Module:
+    """A model as the torch module that it is, for what all modules do: a protocol cannot say it to a type checker."""
+    return cast("nn.Module", model)
+
+
+class FrozenTables(Protocol):
+    """What frozen parts make of all training data, where it was computed once and can be looked up."""
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        """The training data in their order; reading their images is not meant."""
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """BCP 47 tags that are learned from."""
+
+    def table(self, part: str) -> Any | None:
+        """The outputs of a part, as its kind of model keeps them; None where it trains or nothing is kept of it."""
+
+    def encode(self, part: str, texts: Sequence[str], *, language: str) -> Tensor:
+        """features_TD of further texts by a frozen part."""
+
+
+class Start(Protocol):
+    """What a kind of model works out before the first step of a stage: function ``start`` of its module ``start``."""
+
+    def __call__(
+        self,
+        model: Any,
+        stage: StageSpec,
+        *,
+        objectives: Sequence[LossSpec],
+        frozen: FrozenTables | None,
+        first: bool,
+    ) -> None:
+        """Changes the model in place; every process calls it and rank 0's result counts.
+
+        Args:
+            model: With the stage's parts set to train.
+            stage: The stage.
+            objectives: The losses of the stage.
+            frozen: What frozen parts make of the data; None where data are streamed.
+            first: Nothing has trained yet.
+
+        Raises:
+            VlkitError: Something that the model needs is not there.
+        """
+
+
+class Piece(NamedTuple):
+    """Some rows of a batch, and the factor that their loss counts with in the batch's."""
+
+    batch: Any
+    weight: float = 1.0
+
+
+M_contra = TypeVar("M_contra", contravariant=True)
+B_contra = TypeVar("B_contra", contravariant=True)
+
+
+class Objective(Protocol[M_contra, B_contra]):
+    """Owns the loss; the training loop knows nothing of what is trained (law 7).
+
+    ``needs`` names the parts of the model whose input it looks at.
+    """
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Parts of the model whose input it looks at."""
+
+    def __call__(self, model: M_contra, batch: B_contra) -> Loss:
+        """The loss of one batch or piece, which lies on the CPU: what is needed is moved to the model here.
+
+        Its gradient is that of the global mean loss after the mean over processes (law 20).
+        """
+
+    def pieces(self, batch: B_contra, size: int) -> Sequence[Piece]:
+        """The batch in pieces of at most ``size`` rows, for less memory.
+
+        The sum of their weighted losses is the loss of the batch, and so are gradients; an objective whose loss sees
+        all rows at once gives one piece. Every process of a job calls it at the same time.
+        """
 
 
 @runtime_checkable
@@ -158,6 +320,14 @@ class ImageTextModel(Protocol):
 
     def encode_text(self, tokens: TextBatch) -> Tensor:
         """text_BE, L2-normalised."""
+
+
+@runtime_checkable
+class ReducedDecoding(Protocol):
+    """The image of a sample that can be decoded at a reduced size."""
+
+    def draft(self, size: int | None) -> Image:
+        """The RGB image, its shorter side no shorter than ``size`` pixels (or than it is); None decodes in full."""
 
 
 class Source(Protocol):

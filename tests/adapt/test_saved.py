@@ -11,9 +11,9 @@ import torch
 from tests.helpers import encoder_factory as factory
 from vlkit.adapt.inject import add_lora, merge
 from vlkit.errors import SpecError, UnknownName, VlkitError
-from vlkit.models.dual_encoder.build import build, build_meta
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.folder import load, read_spec, save
+from vlkit.models.registry import build, build_meta
 from vlkit.models.trainable import (
     check_moved,
     freeze,
@@ -53,7 +53,7 @@ def jolt(model: DualEncoder, *parts: str) -> None:
 
 
 def adapted(base: Path) -> DualEncoder:
-    model = build(SavedSpec(path=str(base), text_adapter=LoRA(rank=2), image_adapter=Bottleneck(width=3)))
+    model = build(SavedSpec(path=str(base), adapters={"text": LoRA(rank=2), "image": Bottleneck(width=3)}))
     jolt(model, "text_adapter", "image_adapter")
     return model
 
@@ -70,7 +70,7 @@ def test_any_model_goes_on_as_a_model_folder(kind: str, tmp_path: Path) -> None:
     path = "tiny" if kind == "tiny" else str(source)
     plain = build(SavedSpec(path=path))
     assert same(plain, load(path)) and plain.spec == load(path).spec
-    model = build(SavedSpec(path=path, text_adapter=LoRA(rank=2), image_adapter=LoRA(rank=2)))
+    model = build(SavedSpec(path=path, adapters={"text": LoRA(rank=2), "image": LoRA(rank=2)}))
     for mine, theirs in zip(embedded(model), embedded(plain), strict=True):
         # torch's own attention adds a zero to its weights: equal values at another place in memory
         torch.testing.assert_close(mine, theirs, atol=0 if kind in ("vlkit", "tiny", "clip") else 1e-6, rtol=0)
@@ -80,7 +80,7 @@ def test_any_model_goes_on_as_a_model_folder(kind: str, tmp_path: Path) -> None:
     assert same(load(whole), model) and load(whole).spec == model.spec
     assert same(load(alone), model) and load(alone).spec == model.spec
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    for spec in (model.spec, SavedSpec(path=path, text_adapter=LoRA(rank=2), image_adapter=LoRA(rank=2))):
+    for spec in (model.spec, SavedSpec(path=path, adapters={"text": LoRA(rank=2), "image": LoRA(rank=2)})):
         if kind != "siglip" and not isinstance(spec, DualEncoderSpec):
             empty = build_meta(spec).state_dict()
             assert {name: tensor.shape for name, tensor in empty.items()} == shapes
@@ -94,7 +94,7 @@ def test_adapters_alone_hold_what_differs_and_know_their_base(base: Path, tmp_pa
     jolt(model, "text_head")
     alone = save(model, tmp_path / "alone", adapters_only=True)
     assert (alone / "model.safetensors").stat().st_size < (base / "model.safetensors").stat().st_size / 4
-    assert read_spec(alone) == SavedSpec(path=str(base), text_adapter=LoRA(rank=2), image_adapter=Bottleneck(width=3))
+    assert read_spec(alone) == SavedSpec(path=str(base), adapters={"text": LoRA(rank=2), "image": Bottleneck(width=3)})
     assert same(load(alone), model)
     again = save(load(alone), tmp_path / "again", adapters_only=True)  # of the same base, not of the folder in between
     assert read_spec(again) == read_spec(alone) and same(load(again), model)
@@ -137,7 +137,7 @@ def test_the_card_names_adapters(base: Path, tmp_path: Path) -> None:
 
 
 def test_a_merged_model_is_a_plain_one(base: Path, tmp_path: Path) -> None:
-    model = build(SavedSpec(path=str(base), text_adapter=LoRA(rank=2), image_adapter=LoRA(rank=2, targets="all")))
+    model = build(SavedSpec(path=str(base), adapters={"text": LoRA(rank=2), "image": LoRA(rank=2, targets="all")}))
     jolt(model, "text_adapter", "image_adapter")
     before = embedded(model)
     merge(model)
@@ -154,7 +154,7 @@ def test_half_precision_and_a_second_adapter(base: Path, tmp_path: Path) -> None
     assert {p.dtype for p in half.parameters() if p.ndim} == {torch.bfloat16}
     torch.testing.assert_close(embedded(half)[1], embedded(model)[1], atol=0.1, rtol=0)
     with pytest.raises(VlkitError, match="has an adapter already"):
-        build(SavedSpec(path=str(tmp_path / "m"), text_adapter=LoRA()))
+        build(SavedSpec(path=str(tmp_path / "m"), adapters={"text": LoRA()}))
 
 
 def test_an_adapter_is_a_part_of_its_own(base: Path) -> None:
@@ -199,7 +199,7 @@ RECIPE = """
 model:
   kind: saved
   path: somewhere
-  text_adapter: {kind: lora}
+  adapters: {text: {kind: lora}}
 data: {sources: [{kind: built, name: flags}]}
 stages: [{name: adapt, trainable: [text_adapter], steps: 1}]
 """
@@ -208,15 +208,15 @@ stages: [{name: adapt, trainable: [text_adapter], steps: 1}]
 def test_a_recipe_says_where_it_goes_on_from(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(RECIPE)
-    model = load_recipe(path, ["model.text_adapter.rank=4", "model.text_adapter.targets=[query, value]"]).model
-    assert model == SavedSpec(path="somewhere", text_adapter=LoRA(rank=4, targets=("query", "value")))
+    model = load_recipe(path, ["model.adapters.text.rank=4", "model.adapters.text.targets=[query, value]"]).model
+    assert model == SavedSpec(path="somewhere", adapters={"text": LoRA(rank=4, targets=("query", "value"))})
     child = tmp_path / "child.yaml"
     child.write_text("extends: r.yaml\nmodel: {kind: dual_encoder, image: {kind: tiny}, text: {kind: tiny}}\n")
     assert load_recipe(child).model == DualEncoderSpec(image={"kind": "tiny"}, text={"kind": "tiny"})
     assert load_recipe("contrastive/tiny").model.kind == "dual_encoder"  # which it does not say
     overridden = load_recipe("contrastive/tiny", ["model.path=x", "model.kind=saved"]).model
     assert overridden == SavedSpec(path="x")
-    with pytest.raises(SpecError, match=r"model\.image = .*\n  no such key;.* saved takes: path, image_adapter"):
+    with pytest.raises(SpecError, match=r"model\.image = .*\n  no such key;.* saved takes: adapters, path"):
         load_recipe(path, ["model.image={kind: tiny}"])
     with pytest.raises(SpecError, match=r"model\.kind = save\n  no such kind; did you mean 'saved'"):
         load_recipe(path, ["model.kind=save"])
@@ -227,8 +227,8 @@ def test_a_recipe_says_where_it_goes_on_from(tmp_path: Path) -> None:
 
 def test_explain_knows_both_kinds() -> None:
     assert [row.key for row in explain("model")] == ["model.dual_encoder", "model.saved"]
-    assert [row.key for row in explain("model.text_adapter")] == [
-        "model.text_adapter.lora",
-        "model.text_adapter.bottleneck",
+    assert [row.key for row in explain("model.adapters.text")] == [
+        "model.adapters.text.lora",
+        "model.adapters.text.bottleneck",
     ]
-    assert {row.key for row in explain("model.saved.text_adapter.lora")} >= {"model.saved.text_adapter.lora.rank"}
+    assert {row.key for row in explain("model.saved.adapters.text.lora")} >= {"model.saved.adapters.text.lora.rank"}

@@ -44,7 +44,7 @@ def test_a_wrong_recipe_is_exit_code_2_and_nothing_on_standard_output() -> None:
             "  should be a number > 0\n"
             "command line  sed = 3\n"
             "  no such key; did you mean 'seed'?  recipe takes: description, run, seed, model, data, objectives, optim, "
-            "stages, loop\n"
+            "stages, loop, validation\n"
             "2 problems; nothing was run.\n"
         )
 

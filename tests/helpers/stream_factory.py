@@ -10,8 +10,9 @@ from typing import Any
 from tests.helpers.data_factory import encoded, tokenize, transform
 from vlkit.data.build.writer import ShardWriter
 from vlkit.data.stream.stream import Stream, open_stream
+from vlkit.models.augment import Augment
+from vlkit.models.dual_encoder.batch import PairBatch, PairPreparer
 from vlkit.spec.dataset import DataSpec
-from vlkit.types import Batch
 
 FAST = {"retries": 1, "backoff": 0.0, "timeout": 5.0}
 
@@ -48,27 +49,30 @@ def spec(*paths: str | Path, stream: dict[str, Any] | None = None, **more: Any) 
     return DataSpec.model_validate(given)
 
 
+def preparer(data: DataSpec, *, images: bool = True) -> PairPreparer:
+    return PairPreparer(transform if images else None, tokenize, Augment(data.augment))
+
+
 def streams(
     data: DataSpec, *, batch: int = 8, workers: int = 0, ranks: int = 1, seed: int = 0, images: bool = True
 ) -> list[Stream]:
     return [
         Stream(
             open_stream(data, batch_size=batch, seed=seed, num_workers=workers, rank_of=(rank, ranks)),
-            transform=transform if images else None,
-            tokenize=tokenize,
+            preparer=preparer(data, images=images),
         )
         for rank in range(ranks)
     ]
 
 
-def numbers(batch: Batch) -> list[int]:
+def numbers(batch: PairBatch) -> list[int]:
     return [int(caption.split()[1]) for caption in batch.captions]
 
 
-def row_facts(batch: Batch) -> tuple[Any, ...]:
+def row_facts(batch: PairBatch) -> tuple[Any, ...]:
     assert batch.pixels_BCHW is not None and batch.tokens is not None
     return batch.captions, batch.languages, batch.sources, batch.pixels_BCHW.tolist(), batch.tokens.ids_BL.tolist()
 
 
-def read(data: DataSpec, steps: int, **settings: Any) -> list[list[Batch]]:
+def read(data: DataSpec, steps: int, **settings: Any) -> list[list[PairBatch]]:
     return [list(one.steps(0, steps)) for one in streams(data, **settings)]

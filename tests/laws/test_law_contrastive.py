@@ -12,13 +12,13 @@ from torch import Tensor
 
 from tests.helpers.ranks import on_ranks
 from vlkit.distributed.collectives import Ranks
-from vlkit.models.dual_encoder.build import build
-from vlkit.objectives.pairs.pair_term import Surroundings
+from vlkit.models.dual_encoder.batch import PairBatch
+from vlkit.models.registry import build
+from vlkit.objectives.context import Context
 from vlkit.objectives.weighted_sum import build_objective
 from vlkit.spec.model import DualEncoderSpec
 from vlkit.spec.objectives import ContrastiveObjective, GroupedContrastiveObjective, SigmoidObjective
 from vlkit.spec.parts import LinearHead, TinyImage, TinyText
-from vlkit.types import Batch
 
 WIDTH, HIDDEN, PAIRS, BATCH, STEPS, SEEDS = 32, 6, 512, 64, 60, 4
 MODES: dict[str, tuple[Any, int | None]] = {
@@ -56,14 +56,14 @@ def retrieval(mode: str, seed: int) -> float:
             init_bias=bias,
         )
     )
-    objective = build_objective([spec], model, around=Surroundings(ranks), micro_batch=micro_batch)
+    objective = build_objective([spec], model, context=Context(ranks), micro_batch=micro_batch)
     trains = [p for name, p in model.named_parameters() if not name.startswith(("image.", "text."))]
     optimizer = torch.optim.AdamW(trains, lr=2e-2)
     for _ in range(STEPS):
         rows = torch.randperm(PAIRS, generator=draw)[:BATCH].chunk(ranks.size)[ranks.rank]
         names = ("",) * len(rows)
         optimizer.zero_grad()
-        objective(model, Batch(None, image[rows], None, text[rows], names, names)).total.backward()
+        objective(model, PairBatch(None, image[rows], None, text[rows], names, names)).total.backward()
         for p in trains:
             p.grad = ranks.all_reduce(p.grad) / ranks.size
         optimizer.step()

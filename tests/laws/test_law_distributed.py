@@ -15,16 +15,18 @@ from tests.helpers.ranks import on_ranks
 from tests.helpers.train_factory import ALL, HEADS, drawings, figures, losses, recipe
 from vlkit.distributed.collectives import Ranks
 from vlkit.distributed.runtime import Runtime
+from vlkit.distributed.sharding import check_equal
 from vlkit.errors import VlkitError
-from vlkit.models.dual_encoder.build import build
+from vlkit.models.dual_encoder.batch import PairBatch
+from vlkit.models.registry import build
 from vlkit.models.trainable import snapshot, tensor_digest
 from vlkit.spec.recipe import Recipe
 from vlkit.training import steps, tables
 from vlkit.training.loop import train
 from vlkit.training.run_folder import Run
 from vlkit.training.signals import StopRequest
-from vlkit.training.trainee import Trainee, check_equal
-from vlkit.types import Batch, Loss
+from vlkit.training.trainee import Trainee
+from vlkit.types import Loss
 
 NO_DROPOUT = {"image_head": {"dropout": 0.0}, "text_head": {"dropout": 0.0}}
 HEADS_8 = {"name": "heads", "trainable": HEADS, "steps": 8}
@@ -206,7 +208,7 @@ def test_rank_0_encodes_and_the_others_read(table: Path, tmp_path: Path) -> None
 def _with_a_bad_step(plain: dict[str, Any], environment: dict[str, str]) -> list[str]:
     call, states = Trainee.__call__, []
 
-    def breaking(self: Trainee, batch: Batch) -> Loss:
+    def breaking(self: Trainee, batch: PairBatch) -> Loss:
         states.append(tensor_digest(self.model.image_head.up.weight))
         loss = call(self, batch)
         bad = len(states) == 3 and self.runtime.ranks.rank == 1
@@ -232,7 +234,7 @@ def _asked_on_one(plain: dict[str, Any], environment: dict[str, str]) -> str:
     os.environ.update(environment)
     step = steps.Steps._step
 
-    def asked(self: steps.Steps, batch: Batch, request: StopRequest) -> Any:
+    def asked(self: steps.Steps, batch: PairBatch, request: StopRequest) -> Any:
         if self.runtime.ranks.rank == 1 and self.place.step + 1 == 3:
             request.signal = signal.SIGTERM
         return step(self, batch, request)

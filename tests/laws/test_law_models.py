@@ -11,14 +11,14 @@ import pytest
 import torch
 
 import vlkit
-from vlkit.models.dual_encoder.build import build, build_meta
+from vlkit.models.dual_encoder.batch import PairBatch
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.folder import load, save
+from vlkit.models.registry import build, build_meta
 from vlkit.models.trainable import check_moved, set_trainable, snapshot
 from vlkit.nn.heads import Head, build_head
 from vlkit.spec.model import DualEncoderSpec
 from vlkit.spec.parts import HeadSpec, IdentityHead, LinearHead, MlpHead, TimmImage, TinyImage, TinyText
-from vlkit.types import Batch
 
 TEXTS = ["a cat", "Hund", "x", "een heel lange zin over een fiets", "猫"]
 HEADS: tuple[type[Any], ...] = get_args(get_args(HeadSpec)[0])
@@ -37,12 +37,12 @@ def tiny_head(kind: type[Any]) -> Any:
     return kind(known_dim=6, num_classes=5) if "known_dim" in kind.model_fields else kind()
 
 
-def batch_of(model: DualEncoder, *, size: int = 16) -> Batch:
+def batch_of(model: DualEncoder, *, size: int = 16) -> PairBatch:
     pixels = torch.randn(5, 3, size, size, generator=torch.Generator().manual_seed(1))
-    return Batch(pixels, None, model.tokenize(TEXTS), None, ("en",) * 5, tuple("abcde"))
+    return PairBatch(pixels, None, model.tokenize(TEXTS), None, ("en",) * 5, tuple("abcde"))
 
 
-def train(model: DualEncoder, batch: Batch, *, steps: int = 3) -> None:
+def train(model: DualEncoder, batch: PairBatch, *, steps: int = 3) -> None:
     model.train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     for _ in range(steps):

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from tests.helpers import encoder_factory as factory
 from tests.helpers.train_factory import drawings, losses, write_rows
 from vlkit.cli.app import app
-from vlkit.models.dual_encoder.build import build
+from vlkit.models.registry import build
 from vlkit.models.trainable import part_names, set_trainable, snapshot
 from vlkit.parts.open_clip_parts import OpenClipName
 from vlkit.spec.load import load_recipe, shipped_recipes

@@ -14,15 +14,16 @@ from tests.helpers import encoder_factory
 from tests.helpers.train_factory import ALL, HEADS, drawings, figures, losses, read_rows, recipe, write_rows
 from vlkit.data.sources.open import VALIDATION, open_sources
 from vlkit.errors import DataError, VlkitError
-from vlkit.models.dual_encoder.build import build
+from vlkit.models.dual_encoder.batch import PairBatch
 from vlkit.models.dual_encoder.model import DualEncoder, Encoded
+from vlkit.models.registry import build
 from vlkit.models.trainable import snapshot
 from vlkit.objectives.weighted_sum import WeightedSum
 from vlkit.parts.tiny import TinyImageEncoder
 from vlkit.spec.recipe import Recipe
 from vlkit.training import steps
 from vlkit.training.loop import train
-from vlkit.types import Batch, ClassRows, Loss
+from vlkit.types import ClassRows, Loss
 
 H = {"name": "heads", "trainable": HEADS, "steps": 8}
 T = {"name": "towers", "trainable": ALL, "steps": 8}
@@ -36,12 +37,12 @@ def table(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def batches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Batch]]:
+def batches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[PairBatch]]:
     """All batches that the objective sees."""
-    seen: list[Batch] = []
+    seen: list[PairBatch] = []
     call = WeightedSum.__call__
 
-    def spy(self: WeightedSum, model: Any, batch: Batch) -> Loss:
+    def spy(self: WeightedSum, model: Any, batch: PairBatch) -> Loss:
         seen.append(batch)
         return call(self, model, batch)
 
@@ -52,7 +53,7 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Batch]]:
 @pytest.mark.parametrize(
     "stages", [(H, T, H), (TEXT, IMAGE, H), (IMAGE, TEXT)], ids=lambda s: "-".join(x["name"] for x in s)
 )
-def test_cached_equals_uncached(table: Path, tmp_path: Path, stages: tuple[Any, ...], batches: list[Batch]) -> None:
+def test_cached_equals_uncached(table: Path, tmp_path: Path, stages: tuple[Any, ...], batches: list[PairBatch]) -> None:
     runs = [
         train(recipe(table, tmp_path / str(cached), *stages, loop={"cache_features": cached}))
         for cached in (True, False)
@@ -133,7 +134,9 @@ def test_a_frozen_part_that_moves_is_an_error(table: Path, tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_what_is_kept_back_is_never_in_a_batch(table: Path, tmp_path: Path, batches: list[Batch], cached: bool) -> None:
+def test_what_is_kept_back_is_never_in_a_batch(
+    table: Path, tmp_path: Path, batches: list[PairBatch], cached: bool
+) -> None:
     rows = read_rows(table)
     for number, split in enumerate(["test", "test-variant", "validation"]):
         for row in rows[4 * number : 4 * number + 4]:
@@ -156,7 +159,7 @@ def test_what_is_kept_back_is_never_in_a_batch(table: Path, tmp_path: Path, batc
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_unreadable_images_below_the_cap_are_left_out_and_above_it_end_the_run(
-    table: Path, tmp_path: Path, batches: list[Batch], caplog: pytest.LogCaptureFixture, cached: bool
+    table: Path, tmp_path: Path, batches: list[PairBatch], caplog: pytest.LogCaptureFixture, cached: bool
 ) -> None:
     (tmp_path / "data" / "5.png").write_bytes(b"no picture")
     rows = read_rows(table)
@@ -190,7 +193,7 @@ def test_the_loss_has_to_be_finite(table: Path, tmp_path: Path, monkeypatch: pyt
     call = WeightedSum.__call__
     steps = iter([1.0, 1.0, float("nan")])
 
-    def breaking(self: WeightedSum, model: Any, batch: Batch) -> Loss:
+    def breaking(self: WeightedSum, model: Any, batch: PairBatch) -> Loss:
         loss = call(self, model, batch)
         return Loss(loss.total * next(steps), loss.parts)
 
@@ -208,7 +211,7 @@ def test_the_loss_has_to_be_finite(table: Path, tmp_path: Path, monkeypatch: pyt
 def test_the_gradient_has_to_be_finite(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     call = WeightedSum.__call__
 
-    def breaking(self: WeightedSum, model: Any, batch: Batch) -> Loss:
+    def breaking(self: WeightedSum, model: Any, batch: PairBatch) -> Loss:
         loss = call(self, model, batch)
         return Loss(loss.total + (model.log_scale * 0).sqrt(), loss.parts)  # 0, with an infinite slope
 
@@ -224,7 +227,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(
     call, step = WeightedSum.__call__, steps.Steps._step
     bad, states = {3, 4, 6}, []
 
-    def breaking(self: WeightedSum, model: Any, batch: Batch) -> Loss:
+    def breaking(self: WeightedSum, model: Any, batch: PairBatch) -> Loss:
         loss = call(self, model, batch)
         return Loss(loss.total * float("inf" if len(states) + 1 in bad else 1), loss.parts)
 
@@ -374,7 +377,7 @@ def test_saving_activations_changes_nothing(
 
 
 def test_encoders_that_cannot_save_activations_are_named(table: Path, tmp_path: Path) -> None:
-    with pytest.raises(VlkitError, match=r"^loop\.grad_checkpointing: the text encoder \(TinyTextEncoder\) cannot do"):
+    with pytest.raises(VlkitError, match=r"^loop\.grad_checkpointing: text \(TinyTextEncoder\) cannot do"):
         train(recipe(table, tmp_path / "run", TEXT, loop={"grad_checkpointing": True}))
     train(recipe(table, tmp_path / "heads", H, loop={"grad_checkpointing": True}))
 

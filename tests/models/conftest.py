@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vlkit.models.dual_encoder.build import build
 from vlkit.models.dual_encoder.model import DualEncoder
+from vlkit.models.registry import build
 from vlkit.spec.model import DualEncoderSpec
 from vlkit.spec.parts import LinearHead, MlpHead, TinyImage, TinyText
 

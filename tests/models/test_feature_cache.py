@@ -13,9 +13,9 @@ from torch import nn
 
 from vlkit.errors import VlkitError
 from vlkit.models import feature_cache as features
-from vlkit.models.dual_encoder.build import build
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.feature_cache import FeatureStore, encode_frozen, encoder_digest, name_of, remembering
+from vlkit.models.registry import build
 from vlkit.models.trainable import snapshot
 from vlkit.spec.parts import TinyText
 from vlkit.types import TextBatch

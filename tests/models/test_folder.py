@@ -14,10 +14,10 @@ from torch import nn
 
 from vlkit.errors import AssetError, UnknownName, VlkitError
 from vlkit.models import locate as locating
-from vlkit.models.dual_encoder.build import build
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.folder import load, read_spec, save
 from vlkit.models.locate import Located, locate
+from vlkit.models.registry import build
 from vlkit.models.weights import assign_weights, read_weights
 from vlkit.spec.model import DualEncoderSpec
 from vlkit.spec.parts import HeadSpec, HfText, LinearHead, MlpHead, PrototypeHead, TinyImage, TinyText

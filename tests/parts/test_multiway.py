@@ -12,17 +12,18 @@ from torch import Tensor
 
 from tests.helpers.encoder_factory import fast_tokenizer
 from vlkit.errors import AssetError, ShapeError, VlkitError
-from vlkit.models.dual_encoder.build import build, build_meta
+from vlkit.models.dual_encoder.batch import PairBatch
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.feature_cache import encoder_digest
 from vlkit.models.folder import load, save
+from vlkit.models.registry import build, build_meta
 from vlkit.models.trainable import check_moved, freeze, set_trainable, snapshot, trainable_report
 from vlkit.parts.text import build_text_encoder, text_encoder
 from vlkit.spec.captioning import DecoderSpec
 from vlkit.spec.load import load_recipe
 from vlkit.spec.model import DualEncoderSpec
 from vlkit.spec.parts import LinearHead, MultiwayImage, MultiwayText, TinyImage, TinyText
-from vlkit.types import Batch, TextBatch
+from vlkit.types import TextBatch
 
 SHAPE: dict[str, Any] = {"width": 32, "heads": 2, "ffn": 48, "layers": 1, "vl_layers": 2}
 IMAGE = MultiwayImage(**SHAPE, image_size=16, patch_size=8)
@@ -34,14 +35,14 @@ def spec(**more: Any) -> DualEncoderSpec:
     return DualEncoderSpec(**{"image": IMAGE, "text": TEXT, "embed_dim": 8, **heads, **more})
 
 
-def batch(model: DualEncoder, size: int = 4) -> Batch:
+def batch(model: DualEncoder, size: int = 4) -> PairBatch:
     texts = ["a red house", "ein Haus", "猫", "x"]
     tokens = model.tokenize([texts[row % 4] + str(row) for row in range(size)])
     names = tuple(map(str, range(size)))
-    return Batch(torch.randn(size, 3, 16, 16), None, tokens, None, ("en",) * size, names)
+    return PairBatch(torch.randn(size, 3, 16, 16), None, tokens, None, ("en",) * size, names)
 
 
-def step(model: DualEncoder, of: Batch) -> None:
+def step(model: DualEncoder, of: PairBatch) -> None:
     out = model(of)
     (out.image_BE @ out.text_BE.T).square().sum().backward()
     with torch.no_grad():
@@ -218,7 +219,7 @@ def test_less_memory_and_the_same_gradients() -> None:
                 torch.testing.assert_close(one, other)
 
 
-def step_grads(model: DualEncoder, of: Batch) -> None:
+def step_grads(model: DualEncoder, of: PairBatch) -> None:
     out = model(of)
     (out.image_BE @ out.text_BE.T).square().sum().backward()
 

@@ -237,7 +237,7 @@ def test_all_problems_are_told_at_once(here: Path) -> None:
         "r.yaml:5  model.image_head.bias = no\n"
         "  should be true or false; no is a text\n"
         "r.yaml:7  model.lr = 1\n"
-        "  no such key; dual_encoder takes: image, text, embed_dim, image_head, text_head, image_adapter, text_adapter, decoder, init_scale, max_scale, init_bias\n"
+        "  no such key; dual_encoder takes: adapters, image, text, embed_dim, image_head, text_head, decoder, init_scale, max_scale, init_bias\n"
         "r.yaml:9  data.sources = []\n"
         "  should be a list of maps with kind webdataset, folder or built, at least 1\n"
         "r.yaml:10  data.languages = de\n"
@@ -259,9 +259,9 @@ def test_all_problems_are_told_at_once(here: Path) -> None:
         "command line  loop.precision = fp8\n"
         "  should be one of auto, fp32, bf16\n"
         "r.yaml:1  modle = 3\n"
-        "  no such key; did you mean 'model'?  recipe takes: description, run, seed, model, data, objectives, optim, stages, loop\n"
+        "  no such key; did you mean 'model'?  recipe takes: description, run, seed, model, data, objectives, optim, stages, loop, validation\n"
         "r.yaml:20  lr = 3\n"
-        "  no such key; did you mean 'optim.lr'?  recipe takes: description, run, seed, model, data, objectives, optim, stages, loop\n"
+        "  no such key; did you mean 'optim.lr'?  recipe takes: description, run, seed, model, data, objectives, optim, stages, loop, validation\n"
         "21 problems; nothing was run."
     )
 

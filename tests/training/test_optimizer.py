@@ -41,7 +41,7 @@ def test_matrices_decay_and_vectors_do_not() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3), nn.Linear(3, 2))
     model[2].weight.requires_grad_(False)
     spec = OptimSpec(weight_decay=0.5, betas=(0.8, 0.9), eps=1e-6)
-    optimizer = build_optimizer(model, spec, lr=0.1)
+    optimizer = build_optimizer(model, spec, peaks=dict.fromkeys("012", 0.1))
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     names = {name: decay.get(id(parameter)) for name, parameter in model.named_parameters()}
     assert names == {
@@ -49,4 +49,4 @@ def test_matrices_decay_and_vectors_do_not() -> None:
     }  # fmt: skip
     assert all((g["lr"], g["betas"], g["eps"]) == (0.1, (0.8, 0.9), 1e-6) for g in optimizer.param_groups)
     scale = nn.ParameterList([nn.Parameter(torch.zeros(()))])
-    assert [len(group["params"]) for group in build_optimizer(scale, spec, lr=1.0).param_groups] == [1]
+    assert [len(group["params"]) for group in build_optimizer(scale, spec, peaks={"scale": 1.0}).param_groups] == [1]

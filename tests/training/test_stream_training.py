@@ -13,11 +13,12 @@ from tests.helpers import train_factory as factory
 from tests.helpers.train_factory import ALL, HEADS, drawings, figures, recipe
 from vlkit.data.build.reshard import ShardOptions, write_shards
 from vlkit.data.sources.summary import open_path
+from vlkit.data.stream.stream import Stream
 from vlkit.errors import VlkitError
-from vlkit.models.dual_encoder.build import build
+from vlkit.models.registry import build
 from vlkit.models.trainable import snapshot
 from vlkit.spec.recipe import Recipe
-from vlkit.training.batches import StreamBatches, draft_size
+from vlkit.training.batches import stream_plan
 from vlkit.training.loop import train
 
 TWO_STAGES = ({"name": "h", "trainable": HEADS, "steps": 12}, {"name": "t", "trainable": ALL, "steps": 24})
@@ -35,6 +36,10 @@ def streaming(folder: Path, out: Path, *stages: Any, workers: int, **data: Any) 
     path = f"pipe:cat {folder}/shard-{{0000..0007}}.tar"
     given = {"sources": [{"kind": "webdataset", "path": path}], "stream": {"window_shards": 2}, **data}
     return Recipe.model_validate({**made.model_dump(), "data": {**made.model_dump()["data"], **given}})
+
+
+def streamed(made: Recipe) -> Stream:
+    return Stream(stream_plan(made, ranks=(0, 1)), preparer=build(made.model).preparer(made.data))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -65,7 +70,7 @@ def test_a_warm_start_is_refused(shards: Path, tmp_path: Path) -> None:
 
 def test_texts_are_padded_to_the_longest_of_the_batch(shards: Path, tmp_path: Path) -> None:
     made = streaming(shards, tmp_path / "run", workers=0)
-    for batch in StreamBatches(made, build(made.model)).steps(0, 5):
+    for batch in streamed(made).steps(0, 5):
         assert batch.tokens is not None
         assert batch.tokens.ids_BL.shape[1] == int(batch.tokens.mask_BL.sum(dim=1).max()) < made.model.text.max_length
 
@@ -73,15 +78,19 @@ def test_texts_are_padded_to_the_longest_of_the_batch(shards: Path, tmp_path: Pa
 def test_large_photos_are_decoded_small_enough_and_large_enough(shards: Path, tmp_path: Path) -> None:
     made = streaming(shards, tmp_path / "run", workers=0)
     model = build(made.model)
-    assert draft_size(made, model) == 16
+
+    def draft_size(recipe: Recipe) -> int | None:
+        return model.preparer(recipe.data).draft_size  # type: ignore[attr-defined, no-any-return]
+
+    assert draft_size(made) == 16
     cropping = made.model_copy(
         update={"data": made.data.model_copy(update={"augment": made.data.augment.model_copy(
             update={"crop_scale": (0.25, 1.0)})})}
     )  # fmt: skip
-    side = draft_size(cropping, model)
+    side = draft_size(cropping)
     assert side is not None and side * (0.25 * 3 / 4) ** 0.5 >= 16  # the smallest crop of a square still has 16 pixels
     off = made.model_copy(update={"data": made.data.model_copy(update={"jpeg_draft": False})})
-    assert draft_size(off, model) is None
+    assert draft_size(off) is None
 
 
 def test_drafts_are_what_training_reads(tmp_path: Path) -> None:
@@ -98,7 +107,7 @@ def test_drafts_are_what_training_reads(tmp_path: Path) -> None:
             update={"data": made.data.model_copy(update={"sources": (made.data.sources[0].model_copy(
                 update={"path": f"pipe:cat {tmp_path}/s/shard-0000.tar"}),)})}
         )  # fmt: skip
-        (batch,) = StreamBatches(made, build(made.model)).steps(0, 1)
+        (batch,) = streamed(made).steps(0, 1)
         shown[draft] = batch.pixels_BCHW
     assert shown[True] is not None and shown[False] is not None
     assert 0 < (shown[True] - shown[False]).abs().mean() < 0.5

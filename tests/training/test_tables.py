@@ -152,7 +152,7 @@ def test_texts_are_looked_up_in_their_language(source: FolderSource, tmp_path: P
 
 
 def test_every_view_comes_up() -> None:
-    from vlkit.data.plan.sampling import Pick
+    from vlkit.types import Pick
 
     assert {view_of(Pick(0, "en", 0, seed), 3) for seed in range(9)} == {0, 1, 2}
     assert {view_of(Pick(0, "en", 0, seed), 1) for seed in range(9)} == {0}

@@ -32,7 +32,8 @@ from vlkit.data.formats.images import read_span
 from vlkit.data.plan.sampling import PairSampler, read_metas
 from vlkit.data.sources.shards import ShardSource, expand
 from vlkit.errors import DataError
-from vlkit.types import Batch, TextBatch
+from vlkit.models.dual_encoder.batch import PairBatch, PairPreparer
+from vlkit.types import TextBatch
 
 _SIZE = 224
 _COMPARED = 64  # images whose pixels are compared
@@ -164,11 +165,9 @@ def _ours(
 ) -> Iterator[Tensor]:
     source = ShardSource(shards)
     sampler = PairSampler(read_metas(source), batch_size, seed=seed)
-    loaded: Iterator[Batch] = batches(
-        source, sampler, transform=transform, tokenize=_tokenize, steps=steps, num_workers=workers, draft_size=_SIZE
-    )
-    for batch in loaded:
-        if batch.pixels_BCHW is not None:
+    preparer = PairPreparer(transform, _tokenize, draft_size=_SIZE)
+    for batch in batches(source, sampler, preparer=preparer, steps=steps, num_workers=workers):
+        if isinstance(batch, PairBatch) and batch.pixels_BCHW is not None:
             yield batch.pixels_BCHW
 
 

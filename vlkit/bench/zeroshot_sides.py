@@ -28,6 +28,7 @@ from vlkit.data.sources.classes.find import find_images
 from vlkit.errors import MissingPackage
 from vlkit.evaluation.tasks.engine import score_task
 from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
+from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.folder import load
 
 _DATASET = "fer2013"  # the set of CLIP_benchmark that reads any ROOT/test of class folders; names come from a file
@@ -100,7 +101,7 @@ def run_ours(setting: Setting, names: Mapping[str, list[str]]) -> Run:
     """vlkit: loads the model and scores all languages in one pass, with intervals and the best five answers."""
     run = Run(loads=1)
     with run.timed():
-        model = load(f"open_clip:{setting.model.name}/{setting.model.weights}").to(_device())
+        model = load(f"open_clip:{setting.model.name}/{setting.model.weights}", device=_device(), expect=DualEncoder)
         run.count(model.get_submodule("image"), "image")
         run.count(model.get_submodule("text"), "text")
         images = any_classes(find_images(str(setting.images.root / "test")))

@@ -42,10 +42,11 @@ def classify(
     with collector_off():  # 4000 modules and a model are made, nothing is thrown away
         from vlkit.evaluation.classify.zero_shot import ZeroShotClassifier
         from vlkit.models.folder import load
+        from vlkit.types import ImageTextModel
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # look-alike labels were named once already
-            classifier = ZeroShotClassifier(load(where), names, language=tag)
+            classifier = ZeroShotClassifier(load(where, expect=ImageTextModel), names, language=tag)  # type: ignore[type-abstract]
     predictions, problems = _classify(classifier, images)
     if as_json:
         write(_as_json(predictions, problems, model=where, language=tag, top=top))

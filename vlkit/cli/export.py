@@ -27,8 +27,7 @@ def export(
     ),
 ) -> None:
     """Write a model for another library, load it there and compare."""
-    from vlkit.models.dual_encoder.export.formats import TOLERANCE
-    from vlkit.models.dual_encoder.export.formats import export as write
+    from vlkit.models.exports import export as write
     from vlkit.models.folder import load
 
     exported = write(load(model), folder, format=format, overwrite=overwrite, repo=repo or None)
@@ -37,7 +36,7 @@ def export(
         ("compared after loading it in " + format, "largest difference"),
         rows,
         right=("largest difference",),
-        title=f"equal to {TOLERANCE:g}" + (", but for the preprocessing" if exported.notes else ""),
+        title=f"equal to {exported.tolerance:g}" + (", but for the preprocessing" if exported.notes else ""),
     )
     for note in exported.notes:
         err().print(f"[bold yellow]note:[/] {note}", markup=True)

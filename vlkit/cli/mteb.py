@@ -53,13 +53,14 @@ def mteb(
         from vlkit.evaluation.mteb.mteb_run import choose_tasks, evaluate_mteb
         from vlkit.models.folder import load
         from vlkit.spec.training import LoopSpec
+        from vlkit.types import ImageTextModel
 
         chosen = choose_tasks(tasks, tags)
     with started(LoopSpec(device=device)) as runtime:
         if runtime.ranks.size > 1:
             raise VlkitError(f"vlkit mteb is one process, not {runtime.ranks.size}; start it without torchrun")
         with collector_off():
-            loaded = load(model).to(runtime.device)
+            loaded = load(model, device=runtime.device, expect=ImageTextModel)  # type: ignore[type-abstract]
         rows = evaluate_mteb(
             loaded,
             chosen,

@@ -56,20 +56,18 @@ def _show(title: str, report: Report) -> None:
 
 
 def _rehearse(resolved: Resolved[Recipe]) -> None:
-    from vlkit.models.dual_encoder.build import build_meta
-    from vlkit.models.trainable import part_names, set_trainable, trainable_report
+    from vlkit.models.registry import build_meta
+    from vlkit.models.trainable import set_trainable, trainable_report
+    from vlkit.training.optimizer import peaks_of
+    from vlkit.types import as_module
 
     recipe = resolved.spec
     write(resolved.annotated())
-    model = build_meta(recipe.model)
+    model = as_module(build_meta(recipe.model))
     for number, stage in enumerate(recipe.stages, start=1):
         set_trainable(model, stage.trainable)
-        lr = recipe.optim.lr if stage.lr is None else stage.lr
-        parts = {trained.partition(".")[0] for trained in stage.trainable}
-        lrs = {part: lr for part in part_names(model) if part in parts}
-        _show(
-            f"stage {number} of {len(recipe.stages)}: {stage.name}, {stage.steps} steps", trainable_report(model, lrs)
-        )
+        report = trainable_report(model, peaks_of(model, stage, recipe.optim))
+        _show(f"stage {number} of {len(recipe.stages)}: {stage.name}, {stage.steps} steps", report)
     out().print(f"\n{_division(recipe)}", markup=False)
     out().print("\ndry run: nothing was trained and nothing was written", style="dim")
 

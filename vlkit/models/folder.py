@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from pydantic import ValidationError
@@ -15,24 +16,29 @@ from pydantic import ValidationError
 from vlkit.adapt.inject import base_name
 from vlkit.errors import SpecError, VlkitError
 from vlkit.files import atomic_folder, digest
-from vlkit.models.dual_encoder.build import add_adapters, build, build_meta
-from vlkit.models.dual_encoder.card import render_card
-from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.locate import SPEC, Located, locate
-from vlkit.models.trainable import ADAPTER, part_of, tensor_digest
+from vlkit.models.registry import add_adapters, build, build_meta, module_of
+from vlkit.models.trainable import ADAPTER, adapter_specs, part_of, tensor_digest
 from vlkit.models.weights import assign_weights, read_weights, write_weights
-from vlkit.nn.heads import build_head
+from vlkit.registry import Registry
 from vlkit.spec.base import Spec
 from vlkit.spec.load import dump_yaml, read_document
-from vlkit.spec.model import DualEncoderSpec, ModelSpec, SavedSpec
-from vlkit.spec.parts import IdentityHead, MlpHead, TinyImage, TinyText
+from vlkit.spec.model import ModelSpec, SavedSpec
 from vlkit.spec.problems import problems_of
+from vlkit.types import Model, SavesConfig, as_module
 from vlkit.version import __version__
 
+M = TypeVar("M")
 _HEADER = "# A model folder of vlkit, for vlkit.load().\n"
-_TINY = DualEncoderSpec(
-    image=TinyImage(), text=TinyText(), embed_dim=32, image_head=MlpHead(hidden=64), text_head=MlpHead(hidden=64)
+FOREIGN = Registry(
+    "kind of model",
+    {
+        "open_clip": "vlkit.models.dual_encoder.foreign:load_open_clip",
+        "hf": "vlkit.models.dual_encoder.foreign:load_hf",
+        "tiny": "vlkit.models.dual_encoder.foreign:load_tiny",
+    },
 )
+"""Whose loader reads the models of other libraries (``locate.Located``)."""
 
 
 class _SpecFile(Spec):
@@ -47,7 +53,7 @@ class _SpecFile(Spec):
 
 
 def save(
-    model: DualEncoder,
+    model: Model,
     folder: str | PathLike[str],
     *,
     card: str | None = None,
@@ -73,42 +79,45 @@ def save(
     if adapters_only:
         file, state = _difference(model)
     else:
-        file, state = _SpecFile(vlkit=__version__, model=model.spec), model.state_dict()
+        file, state = _SpecFile(vlkit=__version__, model=model.spec), as_module(model).state_dict()
     with atomic_folder(target) as scratch:
         write_weights(state, scratch, dtype=dtype)
-        for name, part in () if adapters_only else (("image", model.image), ("text", model.text)):
-            (scratch / name).mkdir()
-            part.save_config(scratch / name)
-            with contextlib.suppress(OSError):
-                (scratch / name).rmdir()  # parts that have nothing to tell leave no folder
-        (scratch / "README.md").write_text(render_card(model) if card is None else card, encoding="utf-8")
+        for name, part in {} if adapters_only else model.parts().items():
+            if isinstance(part, SavesConfig):
+                (scratch / name).mkdir()
+                part.save_config(scratch / name)
+                with contextlib.suppress(OSError):
+                    (scratch / name).rmdir()  # parts that have nothing to tell leave no folder
+        if card is None:
+            home = module_of(model.spec.kind, "card")
+            card = "" if home is None else home.render_card(model)
+        (scratch / "README.md").write_text(card, encoding="utf-8")
         (scratch / SPEC).write_text(_HEADER + dump_yaml(file), encoding="utf-8")
     return target
 
 
-def _difference(model: DualEncoder) -> tuple[_SpecFile, dict[str, torch.Tensor]]:
+def _difference(model: Model) -> tuple[_SpecFile, dict[str, torch.Tensor]]:
     """What makes ``model`` of the model that it was loaded from."""
     if model.loaded_from is None:
         raise VlkitError(
             "adapters_only = True needs the model that the adapters were added to, and this one was not loaded: load "
             "its base with vlkit.load before adapters are added, set model.loaded_from, or save all of it"
         )
-    base = load(model.loaded_from)
+    base: Model = load(model.loaded_from)
     spec = SavedSpec(
         path=model.loaded_from,
-        image_adapter=None if base.spec.image_adapter else model.spec.image_adapter,
-        text_adapter=None if base.spec.text_adapter else model.spec.text_adapter,
+        adapters={name: one for name, one in adapter_specs(model).items() if name not in adapter_specs(base)},
     )
     file = _SpecFile(vlkit=__version__, model=spec, base=_weights_digest(base))
-    known = {base_name(name): tensor for name, tensor in base.state_dict().items()}
-    if add_adapters(base, spec).spec != model.spec:
+    known = {base_name(name): tensor for name, tensor in as_module(base).state_dict().items()}
+    if add_adapters(base, spec.adapters).spec != model.spec:
         raise VlkitError(
             f"the model differs from {model.loaded_from} in more than adapters and weights; save all of it "
             f"(adapters_only = False)"
         )
     return file, {
         name: tensor
-        for name, tensor in model.state_dict().items()
+        for name, tensor in as_module(model).state_dict().items()
         if part_of(name).endswith(ADAPTER) or not _same(tensor.detach().cpu(), known[base_name(name)])
     }
 
@@ -117,8 +126,8 @@ def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
     return one.dtype == other.dtype and torch.equal(one, other)
 
 
-def _weights_digest(model: DualEncoder) -> str:
-    return digest({name: tensor_digest(tensor) for name, tensor in model.state_dict().items()})
+def _weights_digest(model: Model) -> str:
+    return digest({name: tensor_digest(tensor) for name, tensor in as_module(model).state_dict().items()})
 
 
 def load(
@@ -127,7 +136,8 @@ def load(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     base: str | PathLike[str] | None = None,
-) -> DualEncoder:
+    expect: type[M] = Model,  # type: ignore[assignment]
+) -> M:
     """A model in eval mode, ready to use; torch's random state is left as it was.
 
     Args:
@@ -137,10 +147,12 @@ def load(
         dtype: Cast floating-point weights to this type; None takes them as stored.
         base: Of a folder that holds adapters only: where the model is that they were added to, if it is no longer where
             it was.
+        expect: A class or protocol that the model must satisfy; by default any kind of model does.
 
     Raises:
         UnknownName: Nothing of this name.
-        VlkitError: The files are missing, damaged, of a newer version, or do not belong together.
+        VlkitError: The files are missing, damaged, of a newer version, or do not belong together; or it is another kind
+            of model than the one expected.
     """
     found = locate(str(name_or_path))
     with torch.random.fork_rng(devices=[]):
@@ -151,14 +163,17 @@ def load(
         else:
             model = _load_other(found)
             if dtype is not None:
-                assign_weights(model, model.state_dict(), dtype=dtype)
+                assign_weights(as_module(model), as_module(model).state_dict(), dtype=dtype)
+    if not isinstance(model, expect):
+        raise VlkitError(f"{name_or_path} is a {model.spec.kind} model, and a {_words(expect)} is wanted here")
     if model.loaded_from is None:  # adapters name the whole model below them
         folder = Path(name_or_path).expanduser()
         model.loaded_from = str(folder.resolve()) if folder.is_dir() else str(name_or_path)
-    return model.eval() if device is None else model.eval().to(device)
+    as_module(model).eval().to(device)
+    return model
 
 
-def load_meta(name_or_path: str | PathLike[str]) -> DualEncoder:
+def load_meta(name_or_path: str | PathLike[str]) -> Model:
     """A model's shapes on the meta device; only other libraries' models are loaded for them.
 
     Raises:
@@ -167,7 +182,9 @@ def load_meta(name_or_path: str | PathLike[str]) -> DualEncoder:
     """
     found = locate(str(name_or_path))
     if found.kind != "vlkit":
-        return load(name_or_path).to("meta")
+        model: Model = load(name_or_path)
+        as_module(model).to("meta")
+        return model
     return build_meta(read_spec(Path(found.where)), saved=Path(found.where))
 
 
@@ -191,6 +208,10 @@ def _read_spec_file(folder: Path) -> _SpecFile:
         ) from error
 
 
+def _words(expected: type) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", expected.__name__).lower()
+
+
 def _newer(version: object) -> str:
     if not isinstance(version, str) or _numbers(version) <= _numbers(__version__):
         return ""
@@ -201,11 +222,11 @@ def _numbers(version: str) -> list[int]:
     return [int(digits) for digits in re.findall(r"\d+", version)[:3]]
 
 
-def _load_folder(folder: Path, dtype: torch.dtype | None, *, base: str | PathLike[str] | None) -> DualEncoder:
+def _load_folder(folder: Path, dtype: torch.dtype | None, *, base: str | PathLike[str] | None) -> Model:
     file, state = _read_spec_file(folder), read_weights(folder)
     if isinstance(file.model, SavedSpec):
         model = _build_on_base(folder, file, base=base)
-        state = model.state_dict() | state
+        state = as_module(model).state_dict() | state
     elif base is not None:
         raise VlkitError(f"{folder} holds a whole model, not adapters for one; leave base out")
     else:
@@ -215,15 +236,15 @@ def _load_folder(folder: Path, dtype: torch.dtype | None, *, base: str | PathLik
             raise VlkitError(
                 f"the model folder {folder} is not complete: {error}; copy or save the model again"
             ) from error
-    assign_weights(model, state, dtype=dtype, where=folder)
+    assign_weights(as_module(model), state, dtype=dtype, where=folder)
     return model
 
 
-def _build_on_base(folder: Path, file: _SpecFile, *, base: str | PathLike[str] | None) -> DualEncoder:
+def _build_on_base(folder: Path, file: _SpecFile, *, base: str | PathLike[str] | None) -> Model:
     named = cast("SavedSpec", file.model)
     spec = named if base is None else named.model_copy(update={"path": str(base)})
     try:
-        model = load(spec.path)
+        model: Model = load(spec.path)
     except VlkitError as error:
         raise VlkitError(
             f"{folder} holds adapters only, for the model {spec.path}: {error}; say where it is: load(..., base=...)"
@@ -233,29 +254,12 @@ def _build_on_base(folder: Path, file: _SpecFile, *, base: str | PathLike[str] |
             f"{folder} holds adapters only, and {spec.path} no longer is the model that they were trained on "
             f"(its weights differ); say where that is: load(..., base=...)"
         )
-    return add_adapters(model, spec)
+    return add_adapters(model, spec.adapters)
 
 
-def _load_other(found: Located) -> DualEncoder:
-    from vlkit.parts import clip_models
-
-    if found.kind == "tiny":
-        torch.default_generator.manual_seed(0)
-        return build(_TINY)
-    loader = clip_models.load_open_clip if found.kind == "open_clip" else clip_models.load_hf_clip
-    image, text, similarity = loader(found.where)
-    usual = DualEncoderSpec.model_fields["max_scale"].default
-    width = image.width
-    return DualEncoder(
-        image,
-        text,
-        embed_dim=width,
-        image_head=build_head(IdentityHead(), width, width),
-        text_head=build_head(IdentityHead(), text.width, width),
-        init_scale=similarity.scale,
-        max_scale=max(usual, similarity.scale),  # SigLIP's own is above 100
-        init_bias=similarity.bias,
-    )
+def _load_other(found: Located) -> Model:
+    with_own_loader: Callable[[str], Model] = FOREIGN.get_object(found.kind)
+    return with_own_loader(found.where)
 
 
 def _check_target(target: Path) -> None:

@@ -10,12 +10,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
+from vlkit.adapt.inject import adapter_of
 from vlkit.errors import UnknownName, VlkitError
+from vlkit.spec.adapt import AdapterSpec
+from vlkit.types import Model
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -59,6 +62,24 @@ def part_parameters(model: nn.Module, part: str) -> list[nn.Parameter]:
     # of the whole model's names, so that what two parts share belongs to the first alone and a frozen one cannot move
     own = model.named_parameters()
     return [parameter for name, parameter in own if name.startswith(f"{part}.") and not _in_adapter(name)]
+
+
+def adapter_specs(model: Model) -> dict[str, AdapterSpec]:
+    """The specs of the adapters in the parts of a model, by part.
+
+    Raises:
+        VlkitError: One was added inside of a part, which could not be built again.
+    """
+    found: dict[str, AdapterSpec] = {}
+    adapted = part_names(cast("nn.Module", model))
+    for name, part in model.parts().items():
+        if (spec := adapter_of(part)) is not None:
+            found[name] = spec
+        elif f"{name}{ADAPTER}" in adapted:
+            raise VlkitError(
+                f"an adapter was added inside of model.{name}; add it to model.{name} itself, so it is saved"
+            )
+    return found
 
 
 def freeze(model: nn.Module, *parts: str) -> None:
@@ -231,6 +252,12 @@ def snapshot(model: nn.Module) -> Snapshot:
         {name: tensor_digest(tensor) for name, tensor in model.named_parameters()},
         {name: tensor_digest(tensor) for name, tensor in model.named_buffers()},
     )
+
+
+def changed(before: Snapshot, after: Snapshot) -> set[str]:
+    """Names of the parameters and buffers that differ."""
+    old, new = {**before.parameters, **before.buffers}, {**after.parameters, **after.buffers}
+    return {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
 
 
 def check_moved(before: Snapshot, after: Snapshot, expected: Collection[str]) -> None:

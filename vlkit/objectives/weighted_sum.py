@@ -1,22 +1,19 @@
-"""From objective specs to the one objective of a run."""
+"""From the objectives of a recipe to the one objective of a run: their weighted sum."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import cast
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from vlkit.errors import VlkitError
-from vlkit.models.dual_encoder.model import SIDES, DualEncoder, Side
-from vlkit.objectives.pairs.micro_batches import refuse_batch_norm, split_batch
-from vlkit.objectives.pairs.pair_term import Surroundings, Term
+from vlkit.objectives.context import Context
+from vlkit.objectives.pairs.pair_losses import PairLosses
+from vlkit.objectives.pairs.pair_term import Term
 from vlkit.registry import Registry
-from vlkit.spec import training as specs
-from vlkit.types import Batch, Embeddings, ImageTextModel, Loss
+from vlkit.spec.training import ObjectiveSpec
+from vlkit.types import Loss, Objective, Piece
 
 OBJECTIVES = Registry(
     "objective",
@@ -32,95 +29,85 @@ OBJECTIVES = Registry(
         "clip_distillation": "vlkit.objectives.pairs.distillation.clip:ClipDistillation",
     },
 )
+"""Kind to a class with ``needs`` and ``build(spec, model, context)``: an ``Objective``, or a ``Term`` over pairs."""
 
-_Figures = Mapping[int, Mapping[str, Tensor]]
-"""Figures of each pair, by the number of the term and their name."""
+
+class _Share(NamedTuple):
+    """A piece of a batch as one member of several cuts it."""
+
+    member: int
+    batch: Any
 
 
 class WeightedSum:
-    """Several terms as one objective; ``parts`` holds each one's own unweighted figures.
+    """Several objectives as one; ``parts`` holds each one's own unweighted figures."""
 
-    With ``micro_batch`` the encoders run that many pairs at a time and keep nothing but their outputs; the backward
-    pass runs each micro-batch again under the same random numbers (GradCache, arXiv 2101.06983, section 3). The loss
-    sees the whole batch once, so its value and all gradients are those of one large batch.
-    """
+    def __init__(self, members: Sequence[tuple[float, Objective[Any, Any]]]) -> None:
+        self.members = tuple(members)
 
-    def __init__(self, terms: Sequence[tuple[float, Term]], *, micro_batch: int | None = None) -> None:
-        self.terms, self.micro_batch = tuple(terms), micro_batch
+    @property
+    def needs(self) -> frozenset[str]:
+        """Parts of the model whose input one of them looks at."""
+        return frozenset[str]().union(*(member.needs for _, member in self.members))
 
-    def __call__(self, model: ImageTextModel, batch: Batch) -> Loss:
+    def __call__(self, model: Any, batch: Any) -> Loss:
         """See ``types.Objective``."""
-        dual = cast("DualEncoder", model)
-        embeddings, per_pair, batch = self._encode(dual, batch)
-        losses = [
-            (weight, term.loss(dual, batch, embeddings, per_pair.get(number, {})))
-            for number, (weight, term) in enumerate(self.terms)
-        ]
+        chosen = self.members
+        if isinstance(batch, _Share):
+            chosen, batch = self.members[batch.member : batch.member + 1], batch.batch
+        losses = [(weight, member(model, batch)) for weight, member in chosen]
         parts: dict[str, Tensor] = {}
         for _, loss in losses:
             parts |= loss.parts
         weighted = [weight * loss.total for weight, loss in losses]
         return Loss(sum(weighted[1:], start=weighted[0]), parts)
 
-    @property
-    def sides(self) -> frozenset[Side]:
-        """What of a batch is encoded for all terms together; the other side is not looked at."""
-        return frozenset[Side]().union(*(term.sides for _, term in self.terms))
-
-    def _encode(self, model: DualEncoder, batch: Batch) -> tuple[Embeddings | None, _Figures, Batch]:
-        """Embeddings, figures of each pair by term, and the batch in the order they are in."""
-        if not self.sides:
-            return None, {}, batch
-        if self.micro_batch is None or self.micro_batch >= len(batch.languages):
-            outputs = [self._chunk(model, batch)]
-        else:
-            refuse_batch_norm(model)
-            batch, chunks = split_batch(batch, self.micro_batch)
-            # Without gradients nothing is kept anyway, and checkpoint would warn.
-            run = partial(checkpoint, self._chunk, use_reentrant=False) if torch.is_grad_enabled() else self._chunk
-            outputs = [run(model, chunk) for chunk in chunks]
-        images, texts, figures = zip(*outputs, strict=True)
-        per_pair = {
-            number: {name: torch.cat([chunk[number][name] for chunk in figures]) for name in named}
-            for number, named in figures[0].items()
-        }
-        if len(self.sides) < len(SIDES):
-            return None, per_pair, batch
-        return Embeddings(torch.cat(images), torch.cat(texts), model.scale, model.bias), per_pair, batch
-
-    def _chunk(self, model: DualEncoder, chunk: Batch) -> tuple[Tensor | None, Tensor | None, _Figures]:
-        encoded = model.encode(chunk, states=any(term.states for _, term in self.terms), sides=self.sides)
-        figures = {number: term.per_pair(model, chunk, encoded) for number, (_, term) in enumerate(self.terms)}
-        return encoded.image_BE, encoded.text_BE, figures
+    def pieces(self, batch: Any, size: int) -> list[Piece]:
+        """See ``types.Objective``; each member's pieces, one member after the other."""
+        if len(self.members) == 1:
+            return list(self.members[0][1].pieces(batch, size))
+        return [
+            Piece(_Share(number, piece.batch), piece.weight)
+            for number, (_, member) in enumerate(self.members)
+            for piece in member.pieces(batch, size)
+        ]
 
 
-def sides_of(chosen: Sequence[specs.ObjectiveSpec]) -> frozenset[Side]:
-    """What these objectives need of a batch, known before they are built."""
-    return frozenset[Side]().union(*(OBJECTIVES.get_object(spec.kind).sides for spec in chosen))
+def needs_of(chosen: Sequence[ObjectiveSpec]) -> frozenset[str]:
+    """Parts of a model whose input these objectives look at, known before they are built."""
+    return frozenset[str]().union(*(OBJECTIVES.get_object(spec.kind).needs for spec in chosen))
 
 
 def build_objective(
-    chosen: Sequence[specs.ObjectiveSpec],
-    model: DualEncoder,
+    chosen: Sequence[ObjectiveSpec],
+    model: Any,
     *,
-    around: Surroundings | None = None,
+    context: Context | None = None,
     micro_batch: int | None = None,
 ) -> WeightedSum:
-    """The weighted sum of the objectives of a recipe.
+    """The weighted sum of the objectives of a recipe; all losses over pairs share one pass through the encoders.
 
     Args:
         chosen: Their specs.
         model: What is trained.
-        around: The processes that share a batch, and features of frozen encoders.
+        context: The processes that share a batch, and features of frozen parts.
         micro_batch: Pairs that the encoders take at a time; None takes all of a batch.
 
     Raises:
         VlkitError: The model lacks what an objective needs.
     """
+    if not chosen:
+        raise VlkitError("a run needs at least one objective")
+    members: list[tuple[float, Objective[Any, Any]]] = []
     terms: list[tuple[float, Term]] = []
     for spec in chosen:
-        home: type[Term] = OBJECTIVES.get_object(spec.kind)
-        terms.append((spec.weight, home.build(spec, model, around or Surroundings())))
-    if not terms:
-        raise VlkitError("a run needs at least one objective")
-    return WeightedSum(terms, micro_batch=micro_batch)
+        home = OBJECTIVES.get_object(spec.kind)
+        build: Callable[..., Any] = home.build
+        built = build(spec, model, context or Context())
+        if not isinstance(built, Term):
+            members.append((spec.weight, built))
+            continue
+        if not terms:
+            members.append((1.0, PairLosses(terms, micro_batch=micro_batch)))
+        terms.append((spec.weight, built))
+    return WeightedSum(members)

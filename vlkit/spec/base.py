@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, get_args
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -14,24 +14,47 @@ class Spec(BaseModel):
 
     Unknown keys are errors, every default lives here and nowhere else, and the docstring under a field is its help text
     in ``vlkit explain``.
+
+    Attributes:
+        renamed: Keys that were once called otherwise: old name to new.
     """
+
+    renamed: ClassVar[dict[str, str]] = {}
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
     )
 
 
-@dataclass(frozen=True)
-class UsualKind:
-    """Annotation of a union of specs that are told apart by `kind`: the one of a map that does not say it."""
+class Kinds:
+    """A family of specs told apart by `kind`, open to further ones: the annotation of a field that takes any of them.
 
-    kind: str
+    Args:
+        specs: Each with a `kind` of its own as that field's default.
+        usual: The kind of a map that does not say it; "" where it must.
+    """
+
+    def __init__(self, *specs: type[Spec], usual: str = "") -> None:
+        self.usual = usual
+        self.specs: dict[str, type[Spec]] = {spec.model_fields["kind"].default: spec for spec in specs}
+
+    def add(self, spec: type[Spec]) -> None:
+        """Takes one more spec in; recipes and suites can name its kind from now on."""
+        self.specs[spec.model_fields["kind"].default] = spec
+        for known in _below(Spec):
+            known.model_rebuild(force=True)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """A tagged union; not a validator around one, in which JSON would no longer count as JSON."""
-        options = {option.model_fields["kind"].default: option for option in get_args(source)}
-        choices = {kind: handler.generate_schema(option) for kind, option in options.items()}
+        choices = {kind: handler.generate_schema(spec) for kind, spec in self.specs.items()}
         return core_schema.tagged_union_schema(choices, self._kind_of)
 
     def _kind_of(self, value: Any) -> Any:
-        return value.get("kind", self.kind) if isinstance(value, dict) else getattr(value, "kind", None)
+        return value.get("kind", self.usual or None) if isinstance(value, dict) else getattr(value, "kind", None)
+
+
+def _below(spec: type[Spec]) -> Iterator[type[Spec]]:
+    """All specs, in the order in which they were defined: those that hold others come after them."""
+    for child in spec.__subclasses__():
+        yield child
+        yield from _below(child)

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from vlkit.spec.base import Spec
+from vlkit.spec.objectives import LossSpec
 
 
 class DecoderSpec(Spec):
@@ -26,7 +27,7 @@ class DecoderSpec(Spec):
     """Side in pixels of the patches that the patch decoder fills in; a divisor of the image size."""
 
 
-class CaptioningObjective(Spec):
+class CaptioningObjective(LossSpec):
     """Captioning: each token of a text from those before it and the image (CoCa, arXiv 2205.01917, section 3.2)."""
 
     kind: Literal["captioning"] = "captioning"
@@ -36,24 +37,20 @@ class CaptioningObjective(Spec):
     """Tokens whose logits over the vocabulary exist at a time."""
 
 
-class MaskedTextObjective(Spec):
+class MaskedTextObjective(LossSpec):
     """Cross-modal masked language modelling: hidden words of a text from the others and the image (CMLM)."""
 
     kind: Literal["masked_text"] = "masked_text"
-    weight: float = Field(default=1.0, ge=0.0)
-    """Factor of this loss in the total."""
     mask_share: float = Field(default=0.5, gt=0, le=1)
     """Share of a text's words that is hidden, one word at least."""
     slice_size: int = Field(default=1024, ge=1)
     """Tokens whose logits over the vocabulary exist at a time."""
 
 
-class MaskedImageObjective(Spec):
+class MaskedImageObjective(LossSpec):
     """Cross-modal masked image modelling: hidden patches of an image from the others and the text (CMIM)."""
 
     kind: Literal["masked_image"] = "masked_image"
-    weight: float = Field(default=1.0, ge=0.0)
-    """Factor of this loss in the total."""
     mask_share: float = Field(default=80 / 196, gt=0, le=1)
     """Share of an image's patches that is hidden, one patch at least."""
     masking: Literal["random", "attentive"] = "random"

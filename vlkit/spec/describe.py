@@ -88,6 +88,8 @@ def _step(place: _Place, part: str) -> list[_Place]:
         if part.isdecimal():
             return [_Place(key, shape.item)]
         return _step(_Place(f"{place.key}.0", shape.item), part)
+    if shape.values is not None:
+        return [_Place(key, shape.values)]
     if part in shape.kinds:
         return [_Place(key, shape_of_map(shape.kinds[part]))]
     if shape.usual_kind and part in shape.kinds[shape.usual_kind].model_fields:
@@ -104,6 +106,8 @@ def _rows(place: _Place) -> list[Row]:
     shape, key = place.shape, place.key
     if shape.item is not None and (shape.item.spec or shape.item.kinds):
         return _rows(_Place(f"{key}.0", shape.item))
+    if shape.values is not None:
+        return _rows(_Place(f"{key}.NAME", shape.values))
     if shape.kinds:
         default = place.field.default if place.field is not None else None
         chosen = kind_of(type(default)) if isinstance(default, Spec) else shape.usual_kind

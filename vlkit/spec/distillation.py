@@ -6,18 +6,16 @@ from typing import Literal
 
 from pydantic import Field
 
-from vlkit.spec.base import Spec
+from vlkit.spec.objectives import LossSpec
 
 
-class TextDistillationObjective(Spec):
+class TextDistillationObjective(LossSpec):
     """Multilingual-CLIP's loss: a caption in any language is to be where a teacher has the English one (2205.13401).
 
     Pairs without an English caption of the same image are left out. Images are not looked at.
     """
 
     kind: Literal["text_distillation"] = "text_distillation"
-    weight: float = Field(default=1.0, ge=0.0)
-    """Factor of this loss in the total."""
     teacher: str | None = None
     """What `vlkit.load` takes; null takes the model that the run goes on from (`model.kind: saved`), as it was then."""
     loss: Literal["mse", "cosine", "contrastive"] = "mse"
@@ -29,7 +27,7 @@ class TextDistillationObjective(Spec):
     """Keep what the teacher gave for a text in the cache, so that each is encoded once in all; 4 bytes a value."""
 
 
-class ClipDistillationObjective(Spec):
+class ClipDistillationObjective(LossSpec):
     """A teacher's similarities of images and texts as targets for the model's own (CLIP-KD, arXiv 2307.12732, CRD).
 
     Cross entropy between the softmax of the teacher's scaled similarities over the batch and the model's, averaged over
@@ -37,8 +35,6 @@ class ClipDistillationObjective(Spec):
     """
 
     kind: Literal["clip_distillation"] = "clip_distillation"
-    weight: float = Field(default=1.0, ge=0.0)
-    """Factor of this loss in the total."""
     teacher: str
     """What `vlkit.load` takes; it has to prepare images in the same way as the model."""
     teacher_text: Literal["caption", "english"] = "caption"

@@ -48,6 +48,8 @@ def fill(node: Node, shape: Shape | None, *, default: Any = None) -> Node:
         return Node([fill(child, shape.item) for child in node.value], node.where)
     if not isinstance(node.value, dict):
         return node
+    if shape.values is not None:
+        return Node({key: fill(child, shape.values) for key, child in node.value.items()}, node.where)
     written = node.value
     usual = kind_of(type(default)) if isinstance(default, Spec) else shape.usual_kind
     if shape.kinds and "kind" not in written and usual:

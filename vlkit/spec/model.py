@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from vlkit.spec.adapt import AdapterSpec
-from vlkit.spec.base import Spec, UsualKind
+from vlkit.spec.base import Kinds, Spec
 from vlkit.spec.captioning import DecoderSpec
 from vlkit.spec.parts import HeadSpec, ImageEncoderSpec, MlpHead, TextEncoderSpec
 
 
-class DualEncoderSpec(Spec):
+class BaseModelSpec(Spec):
+    """What all kinds of models have in common."""
+
+    renamed: ClassVar[dict[str, str]] = {"image_adapter": "adapters.image", "text_adapter": "adapters.text"}
+
+    kind: str
+    adapters: dict[str, AdapterSpec] = Field(default_factory=dict)
+    """Part -> adapter in it: `{text: {kind: lora}}`. The part's own weights then stay frozen unless a stage names
+    them."""
+
+
+class DualEncoderSpec(BaseModelSpec):
     """An image and a text encoder with heads into one shared space (CLIP, LiT, M-CLIP, SigLIP)."""
 
     kind: Literal["dual_encoder"] = "dual_encoder"
@@ -26,10 +37,6 @@ class DualEncoderSpec(Spec):
     """From image features to the shared space."""
     text_head: HeadSpec = MlpHead()
     """From text features to the shared space."""
-    image_adapter: AdapterSpec | None = None
-    """Adapter in the image encoder, whose own weights then stay frozen unless a stage names them; null for none."""
-    text_adapter: AdapterSpec | None = None
-    """Adapter in the text encoder, likewise."""
     decoder: DecoderSpec | None = None
     """Decoders for the `captioning`, `masked_text` and `masked_image` objectives; null for none."""
     init_scale: float = Field(default=1 / 0.07, gt=0)
@@ -40,16 +47,14 @@ class DualEncoderSpec(Spec):
     """First value of the learned similarity bias (SigLIP uses -10); null for none."""
 
 
-class SavedSpec(Spec):
+class SavedSpec(BaseModelSpec):
     """A trained model to go on from; what comes out is a model folder like any other."""
 
     kind: Literal["saved"] = "saved"
     path: str
     """What `vlkit.load` takes: a model folder, `open_clip:MODEL/TAG`, `hf:ID`, ..."""
-    image_adapter: AdapterSpec | None = None
-    """Adapter to add to the image encoder; null leaves it as it is."""
-    text_adapter: AdapterSpec | None = None
-    """Adapter to add to the text encoder; null leaves it as it is."""
 
 
-ModelSpec = Annotated[DualEncoderSpec | SavedSpec, UsualKind("dual_encoder")]
+MODEL_KINDS = Kinds(DualEncoderSpec, SavedSpec, usual="dual_encoder")
+ModelSpec = Annotated[BaseModelSpec, MODEL_KINDS]
+"""The spec of any kind of model."""

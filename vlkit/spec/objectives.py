@@ -10,12 +10,17 @@ from typing_extensions import Self
 from vlkit.spec.base import Spec
 
 
-class PairObjective(Spec):
-    """What the losses over all pairs of a batch have in common."""
+class LossSpec(Spec):
+    """What all losses have in common."""
 
     kind: str
     weight: float = Field(default=1.0, ge=0.0)
     """Factor of this loss in the total."""
+
+
+class PairObjective(LossSpec):
+    """What the losses over all pairs of a batch have in common."""
+
     exchange: Literal["gather", "ring"] = "gather"
     """How texts of other processes get here: all at once, or one process's at a time (less memory, more messages)."""
     tile: int = Field(default=1024, ge=16)
@@ -60,12 +65,10 @@ class SigmoidObjective(PairObjective):
     kind: Literal["sigmoid"] = "sigmoid"
 
 
-class ClassPrototypeObjective(Spec):
+class ClassPrototypeObjective(LossSpec):
     """Class-prototype distillation: the image classifier's rows teach the text side the names of its classes."""
 
     kind: Literal["class_prototypes"] = "class_prototypes"
-    weight: float = Field(default=1.0, ge=0.0)
-    """Factor of this loss in the total."""
     names_per_step: int = Field(default=256, ge=1)
     """Classes whose names are shown in one step; each is told apart from all classes."""
     temperature: float = Field(default=0.05, gt=0)

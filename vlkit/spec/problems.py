@@ -63,7 +63,7 @@ class _Fault:
             self.owner = self.shape
             return
         below = step(self.shape, part)
-        if self.shape is not None and not (self.shape.spec or self.shape.item):
+        if self.shape is not None and not (self.shape.spec or self.shape.item or self.shape.values):
             return  # the branch of a plain union, which the user never typed either
         if self.shape is not None and self.shape.spec not in self.kinds.values():
             self.kinds = {}
@@ -118,6 +118,8 @@ class _Fault:
             return "no such key"
         takes = [name for name in spec.model_fields if name != "kind"]
         listed = f"{kind_of(spec)} takes: {', '.join(takes) or 'no keys'}"
+        if key in spec.renamed:
+            return f"no such key; it is called {spec.renamed[key]} now.  {listed}"
         if close := nearest(key, [*takes, *(["extends"] if len(self.keys) == 1 else [])], count=1):
             return f"no such key; did you mean {close[0]!r}?  {listed}"
         if siblings := [kind for kind, other in self.kinds.items() if key in other.model_fields]:

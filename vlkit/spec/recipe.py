@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from vlkit.spec.base import Spec
 from vlkit.spec.dataset import DataSpec
 from vlkit.spec.model import ModelSpec
 from vlkit.spec.objectives import ContrastiveObjective
-from vlkit.spec.training import LoopSpec, ObjectiveSpec, OptimSpec, StageSpec
+from vlkit.spec.training import LoopSpec, ObjectiveSpec, OptimSpec, StageSpec, ValidationSpec
 
 
 class RunSpec(Spec):
@@ -18,6 +20,8 @@ class RunSpec(Spec):
     """The run folder; null takes runs/NAME."""
     name: str = "run"
     """Name of the run and of its model in results."""
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Where figures go beside metrics.jsonl; each needs the extra of its name."""
 
 
 class Recipe(Spec):
@@ -41,3 +45,5 @@ class Recipe(Spec):
     """What trains when; stages follow each other."""
     loop: LoopSpec = LoopSpec()
     """Batches, precision, checkpoints."""
+    validation: ValidationSpec | None = None
+    """What is measured of the model while it trains; null measures nothing."""

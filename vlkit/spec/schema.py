@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import annotated_types as limits
 from pydantic.fields import FieldInfo
 
-from vlkit.spec.base import Spec, UsualKind
+from vlkit.spec.base import Kinds, Spec
 
 _WORDS = {int: "int", float: "number", str: "text", bool: "true or false"}
 _PLURALS = {"int": "ints", "number": "numbers", "text": "texts", "map": "maps"}
@@ -27,6 +27,7 @@ class Shape:
         kinds: The specs of a map that varies by its `kind`.
         usual_kind: The kind of such a map that does not say it; "" where it must.
         item: The shape of a list's items.
+        values: The shape of the maps that stand under free keys.
         choices: The allowed values of a choice.
     """
 
@@ -36,6 +37,7 @@ class Shape:
     kinds: Mapping[str, type[Spec]] = field(default_factory=dict)
     usual_kind: str = ""
     item: Shape | None = None
+    values: Shape | None = None
     choices: tuple[Any, ...] = ()
 
     def __str__(self) -> str:
@@ -49,13 +51,16 @@ def shape_of_map(spec: type[Spec]) -> Shape:
 
 def shape_of_field(info: FieldInfo) -> Shape:
     """The shape of one field of a spec."""
-    return _shape(info.annotation, info.metadata)
+    family = [extra for extra in info.metadata if isinstance(extra, Kinds)]
+    return _family(family[0]) if family else _shape(info.annotation, info.metadata)
 
 
 def _shape(annotation: Any, metadata: Sequence[Any]) -> Shape:
     if get_origin(annotation) is Annotated:
         inner, *more = get_args(annotation)
         found = [item for extra in more for item in (extra.metadata if isinstance(extra, FieldInfo) else [extra])]
+        if family := [extra for extra in found if isinstance(extra, Kinds)]:
+            return _family(family[0])
         return _shape(inner, [*metadata, *found])
     if get_origin(annotation) in (Union, types.UnionType):
         return _union([option for option in get_args(annotation) if option is not type(None)], annotation, metadata)
@@ -64,9 +69,15 @@ def _shape(annotation: Any, metadata: Sequence[Any]) -> Shape:
         return Shape("one of " + ", ".join(map(str, choices)) if len(choices) > 1 else str(choices[0]), choices=choices)
     if get_origin(annotation) in (tuple, list):
         return _list(get_args(annotation), metadata)
+    if get_origin(annotation) is dict and (values := _shape(get_args(annotation)[1], ())).kinds:
+        return Shape(f"map of names, each with a {values}", values=values)
     if isinstance(annotation, type) and issubclass(annotation, Spec):
         return shape_of_map(annotation)
     return Shape(_WORDS.get(annotation, getattr(annotation, "__name__", str(annotation))) + _range(metadata))
+
+
+def _family(family: Kinds) -> Shape:
+    return Shape(f"map with kind {_either(family.specs)}", kinds=family.specs, usual_kind=family.usual)
 
 
 def _union(options: list[Any], annotation: Any, metadata: Sequence[Any]) -> Shape:
@@ -75,8 +86,7 @@ def _union(options: list[Any], annotation: Any, metadata: Sequence[Any]) -> Shap
         return replace(_shape(options[0], metadata), nullable=nullable)
     if all(isinstance(option, type) and issubclass(option, Spec) for option in options):
         kinds = {kind_of(option): option for option in options}
-        usual = next((extra.kind for extra in metadata if isinstance(extra, UsualKind)), "")
-        return Shape(f"map with kind {_either(kinds)}", nullable=nullable, kinds=kinds, usual_kind=usual)
+        return Shape(f"map with kind {_either(kinds)}", nullable=nullable, kinds=kinds)
     return Shape(_either([_shape(option, metadata).words for option in options]), nullable=nullable)
 
 
@@ -121,6 +131,8 @@ def step(shape: Shape | None, key: str, *, kind: str | None = None) -> Shape | N
     """
     if shape is None:
         return None
+    if shape.values is not None:
+        return shape.values
     if shape.item is not None:
         return shape.item if key.isdecimal() else None
     spec = shape.spec or shape.kinds.get(kind or "")

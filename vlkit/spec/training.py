@@ -4,30 +4,32 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from vlkit.spec.base import Spec
+from vlkit.spec.base import Kinds, Spec
 from vlkit.spec.captioning import CaptioningObjective, MaskedImageObjective, MaskedTextObjective
 from vlkit.spec.distillation import ClipDistillationObjective, TextDistillationObjective
 from vlkit.spec.objectives import (
     ClassPrototypeObjective,
     ContrastiveObjective,
     GroupedContrastiveObjective,
+    LossSpec,
     SigmoidObjective,
 )
 
-ObjectiveSpec = Annotated[
-    ContrastiveObjective
-    | GroupedContrastiveObjective
-    | SigmoidObjective
-    | ClassPrototypeObjective
-    | CaptioningObjective
-    | MaskedTextObjective
-    | MaskedImageObjective
-    | TextDistillationObjective
-    | ClipDistillationObjective,
-    Field(discriminator="kind"),
-]
+OBJECTIVE_KINDS = Kinds(
+    ContrastiveObjective,
+    GroupedContrastiveObjective,
+    SigmoidObjective,
+    ClassPrototypeObjective,
+    CaptioningObjective,
+    MaskedTextObjective,
+    MaskedImageObjective,
+    TextDistillationObjective,
+    ClipDistillationObjective,
+)
+ObjectiveSpec = Annotated[LossSpec, OBJECTIVE_KINDS]
+"""The spec of any loss; each has a `kind` and a `weight`."""
 
 
 class OptimSpec(Spec):
@@ -47,6 +49,9 @@ class OptimSpec(Spec):
     """Learning rate after the warm-up."""
     clip_norm: float | None = Field(default=1.0, gt=0)
     """Gradients are scaled down to this global L2 norm; null never clips."""
+    average: float | None = Field(default=None, gt=0, lt=1)
+    """Decay of an exponential moving average of the weights that train (0.999, say); at the end of a stage the average
+    takes the place of the weights. null keeps none."""
 
 
 class WarmStartSpec(Spec):
@@ -72,16 +77,40 @@ class StageSpec(Spec):
     name: str
     """Shown in logs and metrics."""
     trainable: tuple[str, ...] = Field(min_length=1)
-    """Names of the parts that move (`image_head`, `text_head`, `scale`, `image`, `text`); all others are frozen."""
+    """Names of the parts that move (of a dual encoder `image_head`, `text_head`, `scale`, `image`, `text`); all others
+    are frozen."""
     steps: int = Field(ge=1)
     """Optimizer steps."""
-    lr: float | None = Field(default=None, gt=0)
-    """Peak learning rate of this stage; null takes optim.lr."""
+    lr: PositiveFloat | dict[str, PositiveFloat] | None = None
+    """Peak learning rate of this stage, or `{part: rate}`; null and parts that are not named take optim.lr."""
+    weight_decay: NonNegativeFloat | dict[str, NonNegativeFloat] | None = None
+    """Weight decay of this stage, or `{part: decay}`; null and parts that are not named take optim.weight_decay."""
     objectives: tuple[ObjectiveSpec, ...] | None = Field(default=None, min_length=1)
     """The losses of this stage; null takes the recipe's."""
     warm_start: WarmStartSpec | None = None
     """Set the heads' linear maps in closed form before the first step (`{}` takes the defaults); null starts from where
     the heads are."""
+
+
+class BaseValidationSpec(Spec):
+    """What all validations have in common."""
+
+    kind: str
+    every: int = Field(default=500, ge=1)
+    """Steps between two validations; the last step of a stage has one too."""
+
+
+class HeldBackValidation(BaseValidationSpec):
+    """Zero-shot accuracy on the concepts that `data.holdout_concepts` keeps back, in each language of the run."""
+
+    kind: Literal["held_back"] = "held_back"
+    languages: tuple[str, ...] | None = None
+    """BCP 47 tags; null takes those that the run learns from."""
+
+
+VALIDATION_KINDS = Kinds(HeldBackValidation, usual="held_back")
+ValidationSpec = Annotated[BaseValidationSpec, VALIDATION_KINDS]
+"""What is measured of the model while it trains."""
 
 
 class LoopSpec(Spec):
@@ -90,8 +119,8 @@ class LoopSpec(Spec):
     batch_size: int = Field(default=512, ge=2)
     """Pairs a step over all processes; a multiple of their number."""
     micro_batch: int | None = Field(default=None, ge=1)
-    """Pairs of a process that its encoders take at a time, for less memory and a second forward pass (GradCache): the
-    loss still sees the whole batch, and gradients are those of it. null takes all at once."""
+    """Rows of a process that go through the model at a time, for less memory; loss and gradients stay those of the
+    whole batch. Losses over pairs take a second forward pass for it (GradCache). null takes all at once."""
     parallel: Literal["auto", "ddp", "fsdp"] = "auto"
     """How several processes (torchrun) train one model: ddp with a whole copy each, fsdp with a piece each of
     weights and optimizer state. auto is ddp."""

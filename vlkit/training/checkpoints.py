@@ -1,8 +1,8 @@
 """Checkpoints that make a resumed run equal to an uninterrupted one.
 
-A checkpoint holds what training changes (everything but the encoders that were frozen so far), the optimiser's state,
-the state of each process's random numbers, and the place in the recipe. Encoders that never trained are built again
-from the recipe.
+A checkpoint holds what training changed, the optimiser's state, the state of each process's random numbers, and the
+place in the recipe. Weights that are still those that the recipe's model was built with are only named, by digest: they
+are built again.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vlkit.distributed.runtime import Runtime
+from vlkit.distributed.sharding import like, tensors_of, whole
 from vlkit.errors import VlkitError
 from vlkit.files import atomic_folder, sha256
 from vlkit.models.trainable import Snapshot, part_of
-from vlkit.training.trainee import Trainee, like, whole
+from vlkit.training.average import WeightAverage
+from vlkit.training.trainee import Trainee
+from vlkit.types import Model, as_module
 
 log = logging.getLogger(__name__)
 _TENSORS, _STATE = "state.safetensors", "state.json"
 _DAMAGE = (ValueError, KeyError, TypeError, SafetensorError)
-_ENCODERS = ("image", "text")  # large, and built again from the recipe where they never trained
 
 
 @dataclass(frozen=True)
@@ -49,28 +51,59 @@ class Place:
 
 
 class Saved(NamedTuple):
-    """What a checkpoint holds; ``before`` is the model at the start of the stage, ``processes`` what each one noted."""
+    """What a checkpoint holds.
+
+    ``before`` is the model at the start of the stage, ``processes`` what each one noted, ``untouched`` the digests of
+    the weights that are not in it.
+    """
 
     path: Path
     place: Place
     before: Snapshot
     processes: list[dict[str, Any]]
     tensors: dict[str, Tensor]
+    untouched: Mapping[str, str]
+
+    def under(self, kind: str) -> dict[str, Tensor]:
+        """The tensors of one kind by name: ``model``, ``average``."""
+        start = f"{kind}/"
+        return {name.removeprefix(start): x for name, x in self.tensors.items() if name.startswith(start)}
+
+
+def untouched(origin: Snapshot, before: Snapshot, trained: Collection[str]) -> dict[str, str]:
+    """Digests of the parameters and buffers that training leaves as the model was built, by name.
+
+    Args:
+        origin: The model as it was built.
+        before: The model at the start of the stage.
+        trained: Reported parts in which something trains in this stage or did in an earlier one.
+    """
+    built = {**origin.parameters, **origin.buffers}
+    now = {**before.parameters, **before.buffers}
+    children = {part.partition(".")[0] for part in trained}
+    return {name: digest for name, digest in built.items() if part_of(name) not in children and now.get(name) == digest}
 
 
 def changing_tensors(
-    trainee: Trainee, optimizer: torch.optim.Optimizer, *, trained: Collection[str]
+    trainee: Trainee,
+    optimizer: torch.optim.Optimizer,
+    *,
+    left_out: Collection[str],
+    average: WeightAverage | None = None,
 ) -> dict[str, Tensor]:
     """Copies on the CPU of what training changes; every process calls it, and only rank 0 gets them.
 
     Args:
         trainee: The model, brought up to date (``settle``).
         optimizer: Its optimiser.
-        trained: Direct parts of the model in which something trains in this stage or did in an earlier one.
+        left_out: Names of the tensors that are still as the model was built.
+        average: The average of the weights, where one is kept.
     """
     tensors: dict[str, Tensor] = {}
-    found = [(f"model/{name}", tensor) for name, tensor in _changing(trainee.home, trained).items()]
+    own = tensors_of(as_module(trainee.home))
+    found = [(f"model/{name}", tensor) for name, tensor in own if name not in left_out]
     found += [(f"optimizer/{name}", tensor) for name, tensor in _optimizer_tensors(trainee.model, optimizer)]
+    found += [] if average is None else [(f"average/{name}", tensor) for name, tensor in average.tensors.items()]
     for name, tensor in found:
         one = whole(tensor)
         if trainee.runtime.leads:
@@ -93,6 +126,7 @@ def write_checkpoint(
     place: Place,
     before: Snapshot,
     processes: Sequence[Mapping[str, Any]],
+    untouched: Mapping[str, str],
     keep: int,
 ) -> Path:
     """Writes ``folder/step-N`` whole or not at all, then deletes all but the ``keep`` newest.
@@ -103,6 +137,7 @@ def write_checkpoint(
         place: Where the run stands.
         before: The model at the start of the stage.
         processes: Notes of each process, which JSON can hold, and under ``random`` its ``random_state``.
+        untouched: Digests of the weights that are not in ``tensors``.
         keep: How many checkpoints to leave.
 
     Raises:
@@ -122,6 +157,7 @@ def write_checkpoint(
             "place": asdict(place),
             "before": asdict(before),
             "processes": notes,
+            "untouched": dict(untouched),
             "sha256": sha256(scratch / _TENSORS),
         }
         (scratch / _STATE).write_text(json.dumps(state), encoding="utf-8")
@@ -166,15 +202,26 @@ def _newest_whole(folder: Path) -> Saved | None:
     return None
 
 
-def restore_model(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Puts the checkpoint's parameters and buffers into the model.
+def restore_model(model: nn.Module, saved: Saved, origin: Snapshot) -> None:
+    """Puts the checkpoint's parameters and buffers into a model that was built anew.
+
+    Args:
+        model: As the recipe builds it.
+        saved: The checkpoint.
+        origin: The model's digests.
 
     Raises:
-        VlkitError: The checkpoint is of another model.
+        VlkitError: The checkpoint is of another model, or what it does not hold is no longer what it was.
     """
-    own = dict(model.named_parameters()) | dict(model.named_buffers())
-    saved = {name.removeprefix("model/"): tensor for name, tensor in tensors.items() if name.startswith("model/")}
-    for name, tensor in saved.items():
+    own, built = dict(tensors_of(model)), {**origin.parameters, **origin.buffers}
+    if others := [name for name, digest in saved.untouched.items() if built.get(name) != digest]:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        raise VlkitError(
+            f"cannot go on from {saved.path}: of the frozen weights, {', '.join(others[:3])}{more} are not those that "
+            f"the run was started with; bring back the same files and versions of the libraries, or start anew with "
+            f"--overwrite"
+        )
+    for name, tensor in saved.under("model").items():
         if name not in own or own[name].shape != tensor.shape:
             raise VlkitError(f"the checkpoint has {name} {list(tensor.shape)}, which the recipe's model has not")
         own[name].data.copy_(tensor)
@@ -204,17 +251,11 @@ def _read(path: Path) -> Saved:
     if sha256(path / _TENSORS) != state["sha256"]:
         raise ValueError("its tensors are not those that were written")
     place, before = Place(**state["place"]), Snapshot(**state["before"])
-    return Saved(path, place, before, state["processes"], load_file(path / _TENSORS))
+    return Saved(path, place, before, state["processes"], load_file(path / _TENSORS), state["untouched"])
 
 
-def _changing(model: nn.Module, trained: Collection[str]) -> dict[str, Tensor]:
-    """Everything but encoders that never trained: a warm start changes heads that do not train."""
-    every = (*model.named_parameters(), *model.named_buffers())
-    return {name: tensor for name, tensor in every if part_of(name) in trained or part_of(name) not in _ENCODERS}
-
-
-def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
-    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+def _optimizer_tensors(model: Model, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
+    names: dict[Tensor, str] = {parameter: name for name, parameter in as_module(model).named_parameters()}
     for parameter, state in optimizer.state.items():
         for field, tensor in state.items():
             yield f"{names[parameter]}/{field}", tensor

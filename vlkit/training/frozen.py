@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -12,11 +13,11 @@ from vlkit.data.batches.unreadable import BadSamples
 from vlkit.data.plan.sampling import PairSampler
 from vlkit.distributed.runtime import Runtime
 from vlkit.models.dual_encoder.model import DualEncoder
-from vlkit.objectives.pairs.pair_term import TextFeatures
+from vlkit.objectives.context import TextFeatures
 from vlkit.spec.dataset import AugmentSpec
 from vlkit.spec.recipe import Recipe
 from vlkit.training.tables import ImageTable, TextMemory, TextTable, image_table
-from vlkit.types import Source
+from vlkit.types import Sample, Source
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,29 @@ class FrozenFeatures:
     bad: BadSamples
     images: ImageTable | None = None
     texts: TextTable | None = None
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        """See ``types.FrozenTables``."""
+        return [self.source[index] for index in range(len(self.source))]
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """See ``types.FrozenTables``."""
+        return self.sampler.languages
+
+    def table(self, part: str) -> Any | None:
+        """See ``types.FrozenTables``."""
+        return {"image": self.images, "text": self.texts}.get(part)
+
+    def encode(self, part: str, texts: Sequence[str], *, language: str) -> Tensor:
+        """See ``types.FrozenTables``."""
+        with self.runtime.in_turn():
+            memory = TextMemory(self.model.text, quiet=not self.runtime.leads)
+            try:
+                return memory(texts, language=language)
+            finally:
+                memory.flush()
 
     def tables(self) -> tuple[ImageTable | None, TextTable | None]:
         """Tables of the encoders that are frozen now; None for an encoder that trains."""

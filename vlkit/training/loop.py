@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -15,37 +15,39 @@ from vlkit.data.batches.unreadable import BadSamples
 from vlkit.data.plan.pairs import open_pairs, streamed
 from vlkit.data.plan.sampling import PairSampler
 from vlkit.data.sources.open import problems
+from vlkit.data.stream.stream import Stream
 from vlkit.distributed.runtime import Runtime, share_of, started
+from vlkit.distributed.sharding import check_equal, share
 from vlkit.errors import VlkitError
-from vlkit.models.dual_encoder.build import build
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.folder import save
+from vlkit.models.registry import build, module_of
 from vlkit.models.trainable import (
     Report,
     Snapshot,
+    changed,
     check_moved,
-    part_names,
     set_trainable,
     snapshot,
     trainable_report,
     training_batch_norms,
 )
-from vlkit.objectives.pairs.class_prototypes import ClassPrototypes
-from vlkit.objectives.pairs.pair_term import Surroundings
-from vlkit.objectives.weighted_sum import WeightedSum, build_objective, sides_of
+from vlkit.objectives.context import Context
+from vlkit.objectives.weighted_sum import WeightedSum, build_objective, needs_of
+from vlkit.spec.objectives import LossSpec
 from vlkit.spec.recipe import Recipe
 from vlkit.spec.training import StageSpec
-from vlkit.training.batches import Batches, PairBatches, StreamBatches, stream_plan
-from vlkit.training.checkpoints import Place, Saved, read_checkpoint, restore_model, restore_optimizer
+from vlkit.training.batches import Batches, PairBatches, stream_plan
+from vlkit.training.checkpoints import Place, Saved, read_checkpoint, restore_model, untouched
 from vlkit.training.frozen import FrozenFeatures
-from vlkit.training.optimizer import build_optimizer
+from vlkit.training.optimizer import build_optimizer, peaks_of
 from vlkit.training.run_folder import Run, begin_run, open_run, recipe_digest, run_folder
-from vlkit.training.steps import Steps
+from vlkit.training.steps import StageStart, Steps
 from vlkit.training.switches import compiled, memory_saved
 from vlkit.training.tables import ImageTable, TextTable
-from vlkit.training.trainee import Trainee, check_equal, share_heads
-from vlkit.training.warm_start import check_started, fit_means, warm_start
-from vlkit.types import Source
+from vlkit.training.trainee import Trainee
+from vlkit.training.watchers import Watchers
+from vlkit.types import FrozenTables, Source, Start, as_module
 
 log = logging.getLogger(__name__)
 Show = Callable[[str, Report], None]
@@ -74,7 +76,11 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, show
         trainer = _Trainer(recipe, run, runtime=runtime, show=show or _log_report)
         if not resume:
             runtime.first(lambda: begin_run(run, recipe))
-        trainer.fit(resume=resume)
+        trainer.watchers.open(run, runtime)
+        try:
+            trainer.fit(resume=resume)
+        finally:
+            trainer.watchers.close()
         runtime.first(lambda: save(trainer.model, run.model_path))
     return run
 
@@ -89,9 +95,11 @@ class _Trainer:
         torch.manual_seed(recipe.seed)
         self.data = None if streamed(recipe.data) else _indexed(recipe)
         with runtime.in_turn():  # what has to be fetched is fetched once
-            self.model: DualEncoder = build(recipe.model)
+            self.model = cast("DualEncoder", build(recipe.model))
         if self.data is None:
             stream_plan(recipe, ranks=(runtime.ranks.rank, runtime.ranks.size))  # refuses here, before files change
+        self.origin = self.settled = snapshot(as_module(self.model))
+        self.watchers = Watchers(recipe, runtime)
         if runtime.ranks.rank:
             torch.manual_seed(recipe.seed + runtime.ranks.rank)  # equal weights, dropout of its own
         self.frozen = None if self.data is None else FrozenFeatures(recipe, runtime, self.model, *self.data)
@@ -105,7 +113,7 @@ class _Trainer:
             if saved.place.recipe != self.place.recipe:
                 raise VlkitError(f"the checkpoints in {self.run.checkpoints} are of another recipe; use --overwrite")
             self.place = saved.place
-            restore_model(self.model, saved.tensors)
+            restore_model(self.model, saved, self.origin)
             notes = saved.processes
             self.data_state = notes[min(self.runtime.ranks.rank, len(notes) - 1)]["data"]
         self.runtime.first(self._cut_metrics)
@@ -119,84 +127,73 @@ class _Trainer:
         set_trainable(self.model, stage.trainable)
         self.model.train()
         chosen = stage.objectives or self.recipe.objectives
-        no_tables = self.frozen is None or sides_of(chosen) == {"text"}  # losses between texts look at no image
+        no_tables = self.frozen is None or needs_of(chosen) == {"text"}  # losses between texts look at no image
         images, texts = (None, None) if self.frozen is None or no_tables else self.frozen.tables()
         names = None if self.frozen is None else self.frozen.of_texts(texts)
-        around = Surroundings(ranks=self.runtime.ranks, text_features=names)
+        context = Context(ranks=self.runtime.ranks, text_features=names)
         objective = build_objective(
             chosen,
             self.model,
-            around=around,
+            context=context,
             micro_batch=self.recipe.loop.micro_batch,
         )
         if saved is None:
-            self._start(stage, objective, images=images, texts=texts)
-        check_started(self.model)
+            self._start(stage, chosen, self.frozen)
         before = snapshot(self.model)
         check_equal(before.parameters, self.runtime)
+        start = (
+            StageStart(before, self._untouched(before)) if saved is None else StageStart(saved.before, saved.untouched)
+        )
         self._show(stage)
         with ExitStack() as stack:
-            # Switches of the encoders come before a copy of them is cut into pieces.
+            # Switches of the parts come before a twin of them is cut into pieces.
             stack.enter_context(memory_saved(self.model, wanted=self.recipe.loop.grad_checkpointing))
-            trainee = Trainee(self.model, objective, runtime=self.runtime, parallel=self.recipe.loop.parallel)
+            trainee = Trainee(self.model, objective, runtime=self.runtime, loop=self.recipe.loop)
             stack.enter_context(compiled(trainee.model, wanted=self.recipe.loop.compile))
-            self._steps(stage, trainee, before=before, saved=saved, batches=self._batches(images, texts, objective))
-        check_moved(before if saved is None else saved.before, snapshot(self.model), stage.trainable)
+            self._steps(stage, trainee, start=start, saved=saved, batches=self._batches(images, texts, objective))
+        self.settled = snapshot(self.model)
+        check_moved(start.before, self.settled, stage.trainable)
 
     def _steps(
-        self, stage: StageSpec, trainee: Trainee, *, before: Snapshot, saved: Saved | None, batches: Batches
+        self, stage: StageSpec, trainee: Trainee, *, start: StageStart, saved: Saved | None, batches: Batches
     ) -> None:
-        optimizer = build_optimizer(trainee.model, self.recipe.optim, lr=stage.lr or self.recipe.optim.lr)
+        peaks = peaks_of(as_module(trainee.model), stage, self.recipe.optim)
+        optimizer = build_optimizer(as_module(trainee.model), self.recipe.optim, peaks=peaks, stage=stage)
         steps = Steps(
             self.recipe,
             self.run,
             stage=stage,
-            runtime=self.runtime,
             trainee=trainee,
             optimizer=optimizer,
-            before=before if saved is None else saved.before,
+            start=start,
             place=self.place,
+            watchers=self.watchers,
         )
         if saved is not None:
-            restore_optimizer(trainee.model, optimizer, saved.tensors)
             steps.resume(saved)
         if self.place.stage_step < stage.steps:
             batches.restore(self.data_state)
             steps.take(batches)
             self.place, self.data_state = steps.place, batches.state()
-        trainee.settle()
+        steps.finish()
 
-    def _start(
-        self, stage: StageSpec, objective: WeightedSum, *, images: ImageTable | None, texts: TextTable | None
-    ) -> None:
-        """What is worked out in closed form before the first step of a stage."""
-        if self.place.step == 0:
-            fit_means(self.model, images=images, texts=texts)
-        if stage.warm_start is not None:
-            if self.data is None:
-                raise VlkitError(
-                    "a warm start needs data that can be read at any place, and this is streamed; set the stage's "
-                    "warm_start to null"
-                )
-            source, sampler, _ = self.data
-            parts = [part for _, part in objective.terms]
-            warm_start(
-                self.model,
-                stage.warm_start,
-                source=source,
-                sampler=sampler,
-                images=images,
-                texts=texts,
-                prototypes=next((part for part in parts if isinstance(part, ClassPrototypes)), None),
-            )
-        share_heads(self.model, self.runtime)
+    def _untouched(self, before: Snapshot) -> dict[str, str]:
+        stages = self.recipe.stages[: self.place.stage + 1]
+        return untouched(self.origin, before, {part for stage in stages for part in stage.trainable})
+
+    def _start(self, stage: StageSpec, objectives: Sequence[LossSpec], frozen: FrozenTables | None) -> None:
+        """What is worked out before the first step of a stage, where the kind of model has something."""
+        start: Start | None = getattr(module_of(self.model.spec.kind, "start"), "start", None)
+        if start is not None:
+            start(self.model, stage, objectives=objectives, frozen=frozen, first=self.place.step == 0)
+        elif stage.warm_start is not None:
+            raise VlkitError(f"a model of kind {self.model.spec.kind} has no warm start; set warm_start to null")
+        share(as_module(self.model), changed(self.settled, snapshot(as_module(self.model))), self.runtime)
 
     def _show(self, stage: StageSpec) -> None:
         if not self.runtime.leads:
             return
-        peak = stage.lr or self.recipe.optim.lr
-        moving = {name.partition(".")[0] for name in stage.trainable}
-        lrs = {part: peak for part in part_names(self.model) if part in moving}
+        lrs = peaks_of(as_module(self.model), stage, self.recipe.optim)
         title = f"stage {self.place.stage + 1} of {len(self.recipe.stages)}: {stage.name}, {stage.steps} steps"
         self.show(title, trainable_report(self.model, lrs))
         norms = training_batch_norms(self.model)
@@ -208,11 +205,11 @@ class _Trainer:
 
     def _batches(self, images: ImageTable | None, texts: TextTable | None, objective: WeightedSum) -> Batches:
         ranks = (self.runtime.ranks.rank, self.runtime.ranks.size)
-        pixels = "image" in objective.sides
+        preparer = self.model.preparer(self.recipe.data, needs=objective.needs)
         if self.data is None:
-            return StreamBatches(self.recipe, self.model, ranks=ranks, pixels=pixels)
+            return Stream(stream_plan(self.recipe, ranks=ranks), preparer=preparer)
         source, sampler, bad = self.data
-        return PairBatches(self.recipe, self.model, source, sampler, bad, images, texts, ranks, pixels)
+        return PairBatches(self.recipe, self.model, preparer, source, sampler, bad, images, texts, ranks)
 
     def _cut_metrics(self) -> None:
         """Lines written after the checkpoint are written again by the resumed run."""

@@ -20,10 +20,10 @@ class Meter:
 
     Args:
         batch_size: Pairs a step, over all processes.
-        workers: Processes that read, for the advice.
+        workers: Processes that read, for the advice; None where nothing is read, and none is given.
     """
 
-    def __init__(self, batch_size: int, *, workers: int) -> None:
+    def __init__(self, batch_size: int, *, workers: int | None) -> None:
         self.batch_size, self.workers = batch_size, workers
         self.languages: Counter[str] = Counter()
         self.sources: Counter[str] = Counter()
@@ -43,7 +43,7 @@ class Meter:
             self._steps += 1
             self.languages.update(batch.languages)
             self.sources.update(batch.sources)
-            self._judge(now - start, cached=batch.image_BD is not None)
+            self._judge(now - start)
             yield batch
 
     def figures(self) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class Meter:
         """Goes on from a ``state``."""
         self.languages, self.sources = Counter(state.get("languages")), Counter(state.get("sources"))
 
-    def _judge(self, waited: float, *, cached: bool) -> None:
+    def _judge(self, waited: float) -> None:
         steps, before, start = self._watch
         self._watch = (steps + 1, before + waited, start)
         if steps + 1 < _WATCHED:
@@ -76,7 +76,7 @@ class Meter:
         now = time.monotonic()
         share = (before + waited) / max(now - start, 1e-9)
         self._watch = (0, 0.0, now)
-        if share > _LIMIT and not cached and not self._warned:
+        if share > _LIMIT and self.workers is not None and not self._warned:
             self._warned = True
             log.warning(
                 "training waited for data in %.0f %% of the time of the last %d steps; raise loop.num_workers (now "

@@ -1,24 +1,67 @@
-"""AdamW groups, warm-up and cosine."""
+"""AdamW groups by part, warm-up and cosine."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 
-from vlkit.spec.training import OptimSpec
+from vlkit.errors import UnknownName
+from vlkit.models.trainable import part_names, part_of
+from vlkit.spec.training import OptimSpec, StageSpec
 
 
-def build_optimizer(model: nn.Module, spec: OptimSpec, *, lr: float) -> torch.optim.AdamW:
-    """AdamW over what trains; matrices decay, vectors and scalars (biases, norms, the scale) do not."""
-    trains = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trains if p.ndim >= 2], "weight_decay": spec.weight_decay},
-        {"params": [p for p in trains if p.ndim == 1], "weight_decay": 0.0},
-        {"params": [p for p in trains if p.ndim == 0], "weight_decay": 0.0},  # with fsdp the only ones not in pieces
+def peaks_of(model: nn.Module, stage: StageSpec, optim: OptimSpec) -> dict[str, float]:
+    """Peak learning rate of each reported part in a stage.
+
+    Raises:
+        UnknownName: The stage names a part that the model has not.
+    """
+    return _by_part(model, stage.lr, optim.lr, key="lr")
+
+
+def build_optimizer(
+    model: nn.Module, spec: OptimSpec, *, peaks: Mapping[str, float], stage: StageSpec | None = None
+) -> torch.optim.AdamW:
+    """AdamW over what trains; matrices decay, vectors and scalars (biases, norms, the scale) do not.
+
+    Each group holds its own peak learning rate as ``peak``.
+
+    Args:
+        model: Parameters of it that train.
+        spec: The optimiser's settings.
+        peaks: Peak learning rate by reported part.
+        stage: May set a weight decay of its own, by part.
+
+    Raises:
+        UnknownName: The stage names a part that the model has not.
+    """
+    decays = _by_part(model, None if stage is None else stage.weight_decay, spec.weight_decay, key="weight_decay")
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
+    trains = [(part_of(name), parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    for part, parameter in sorted(trains, key=lambda named: -min(named[1].ndim, 2)):
+        # with fsdp scalars are the only ones not in pieces, and a group holds one sort
+        decay = decays[part] if parameter.ndim >= 2 else 0.0
+        groups.setdefault((peaks[part], decay, parameter.ndim == 0), []).append(parameter)
+    made = [
+        {"params": parameters, "weight_decay": decay, "lr": peak, "peak": peak}
+        for (peak, decay, _), parameters in groups.items()
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, betas=spec.betas, eps=spec.eps)
+    return torch.optim.AdamW(made, lr=spec.lr, betas=spec.betas, eps=spec.eps)
+
+
+def _by_part(
+    model: nn.Module, given: float | Mapping[str, float] | None, usual: float, *, key: str
+) -> dict[str, float]:
+    names = part_names(model)
+    if not isinstance(given, Mapping):
+        return dict.fromkeys(names, usual if given is None else given)
+    for name in given:
+        if name not in names:
+            raise UnknownName("part", name, allowed=names, hint=f"(key: stages.{key})")
+    return {name: given.get(name, usual) for name in names}
 
 
 def learning_rate(spec: OptimSpec, step: int, *, steps: int, peak: float) -> float:

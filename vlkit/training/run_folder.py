@@ -20,7 +20,7 @@ from vlkit.spec.recipe import Recipe
 from vlkit.version import __version__
 
 if TYPE_CHECKING:
-    from vlkit.models.dual_encoder.model import DualEncoder
+    from vlkit.types import Model
 
 _FREE = (  # fields of loop that may change when a run is resumed: they change no figure, or only its rounding
     "log_every", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "num_workers", "timeout",
@@ -50,11 +50,12 @@ class Run:
         """The finished model."""
         return self.path / "model"
 
-    def model(self) -> DualEncoder:
+    def model(self) -> Model:
         """The finished model, loaded."""
         from vlkit.models.folder import load
 
-        return load(self.model_path)
+        model: Model = load(self.model_path)
+        return model
 
     def recipe(self) -> Recipe:
         """The resolved recipe."""

@@ -7,28 +7,38 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import IO, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from vlkit.distributed.runtime import Runtime, autocast
 from vlkit.errors import VlkitError
 from vlkit.models.trainable import Snapshot
 from vlkit.progress import Bar, bar
 from vlkit.spec.recipe import Recipe
 from vlkit.spec.training import StageSpec
+from vlkit.training.average import WeightAverage
 from vlkit.training.batches import Batches
-from vlkit.training.checkpoints import Place, Saved, changing_tensors, random_state, restore_random, write_checkpoint
+from vlkit.training.checkpoints import (
+    Place,
+    Saved,
+    changing_tensors,
+    random_state,
+    restore_optimizer,
+    restore_random,
+    write_checkpoint,
+)
 from vlkit.training.meter import Meter, joined
 from vlkit.training.optimizer import learning_rate
 from vlkit.training.run_folder import Run
 from vlkit.training.signals import StopRequest, stop_on_signals
+from vlkit.training.trackers import scalars
 from vlkit.training.trainee import Trainee
-from vlkit.types import Batch, Loss
+from vlkit.training.watchers import Watchers
+from vlkit.types import Batch, Loss, as_module
 
 log = logging.getLogger(__name__)
 _GRACE = 25.0  # seconds for the step under way after SIGTERM; torchrun kills after 30
@@ -44,6 +54,13 @@ class _Agreed(NamedTuple):
     due: bool
 
 
+class StageStart(NamedTuple):
+    """The model at the start of a stage, and digests of the weights that are then as it was built and stay so."""
+
+    before: Snapshot
+    untouched: Mapping[str, str]
+
+
 class Steps:
     """The steps of one stage.
 
@@ -51,10 +68,11 @@ class Steps:
         recipe: The run.
         run: Where it is written.
         stage: Which of its stages.
-        runtime: The processes.
         trainee: What trains,
         optimizer: and its optimiser.
-        before: The model at the start of the stage.
+        start: The model at the start of the stage, and what training leaves alone.
+        place: Where the run stands.
+        watchers: Who is told of the figures, and what measures the model meanwhile.
 
     Attributes:
         place: Where the run stands.
@@ -66,23 +84,28 @@ class Steps:
         run: Run,
         *,
         stage: StageSpec,
-        runtime: Runtime,
         trainee: Trainee,
         optimizer: torch.optim.Optimizer,
-        before: Snapshot,
+        start: StageStart,
         place: Place,
+        watchers: Watchers,
     ) -> None:
-        self.recipe, self.run, self.stage, self.runtime = recipe, run, stage, runtime
-        self.trainee, self.optimizer, self.before, self.place = trainee, optimizer, before, place
-        self.meter = Meter(recipe.loop.batch_size, workers=recipe.loop.num_workers)
+        self.recipe, self.run, self.stage, self.runtime = recipe, run, stage, trainee.runtime
+        self.trainee, self.optimizer, self.start, self.place = trainee, optimizer, start, place
+        self.watchers = watchers
+        decay = recipe.optim.average
+        self.average = None if decay is None else WeightAverage(as_module(trainee.model), decay)
+        self.meter = Meter(recipe.loop.batch_size, workers=None)
         self._skipped_in_row, self._shown_loss = 0, math.nan
         self._saved_at = time.monotonic()
-        self._peak = stage.lr or recipe.optim.lr
 
     def resume(self, saved: Saved) -> None:
         """Goes on with the random numbers and counts of a checkpoint."""
         rank, processes = self.runtime.ranks.rank, len(saved.processes)
         restore_random(saved.tensors, rank)
+        restore_optimizer(as_module(self.trainee.model), self.optimizer, saved.tensors)
+        if self.average is not None:
+            self.average.restore(saved.under("average"))
         if rank < processes:
             self.meter.restore(saved.processes[rank]["window"])
         if processes != self.runtime.ranks.size and self.runtime.leads:
@@ -100,6 +123,7 @@ class Steps:
             KeyboardInterrupt: Ctrl-C or SIGTERM in any process; a checkpoint was written.
         """
         loop, size = self.recipe.loop, self.recipe.loop.batch_size
+        self.meter.workers = batches.readers
         last = self.place.step + self.stage.steps - self.place.stage_step
         final = self.place.stage == len(self.recipe.stages) - 1
         total = (last - self.place.step) * size
@@ -113,6 +137,8 @@ class Steps:
                 done = self.place.step == last
                 if self.place.step % loop.log_every == 0 or done:
                     self._log(metrics)
+                if self.watchers.due(self.place.step, done=done):
+                    self._validate(metrics)
                 self._advance(shown)
                 if self.place.step % loop.checkpoint_every == 0 or done or agreed.stop or agreed.due:
                     request.saving = True
@@ -124,13 +150,11 @@ class Steps:
                     )
 
     def _step(self, batch: Batch, request: StopRequest) -> _Agreed:
-        lr = learning_rate(self.recipe.optim, self.place.stage_step, steps=self.stage.steps, peak=self._peak)
+        done, steps = self.place.stage_step, self.stage.steps
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        with autocast(self.recipe.loop, self.runtime.device):
-            loss = self.trainee(batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.trainee.backward(loss.total)
+            group["lr"] = learning_rate(self.recipe.optim, done, steps=steps, peak=group["peak"])
+        lr = max(group["lr"] for group in self.optimizer.param_groups)
+        loss = self.trainee(batch)
         norm = self.trainee.clip(self.recipe.optim.clip_norm)
         agreed = self._agree(loss.total, norm, request)
         skipped = agreed.bad_loss or agreed.bad_norm
@@ -140,6 +164,8 @@ class Steps:
         else:
             self._skipped_in_row = 0
             self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.place.stage_step)
         place = self.place
         self.place = replace(
             place, step=place.step + 1, stage_step=place.stage_step + 1, skipped=place.skipped + skipped
@@ -191,20 +217,38 @@ class Steps:
             "stage": self.stage.name,
             **figures,
             "lr": self._lr,
-            "scale": self.trainee.model.scale.item(),
+            **self.trainee.model.figures(),
             "grad_norm": norm if math.isfinite(norm) else None,
             "skipped_steps": self.place.skipped,
             **{name: line[name] for name in measured if name in line},
         }
+        self._write_line(metrics, record)
+
+    def _write_line(self, metrics: IO[str], record: dict[str, Any]) -> None:
         metrics.write(json.dumps(record) + "\n")
         metrics.flush()
+        for tracker in self.watchers.trackers:
+            tracker.log(self.place.step, scalars(record))
+
+    def _validate(self, metrics: IO[str] | None) -> None:
+        """Measures the model as it would be used now: with averaged weights where an average is kept."""
+        with nullcontext() if self.average is None else self.average.in_place():
+            self.trainee.settle()
+            found = self.watchers.measure(self.trainee.home, self.runtime)
+        self.trainee.settle()
+        if metrics is not None:
+            self._write_line(metrics, {"step": self.place.step, "stage": self.stage.name, "validation": found})
+
+    def finish(self) -> None:
+        """Ends the stage: an average takes the place of the weights, and the whole model is brought up to date."""
+        if self.average is not None:
+            self.average.exchange()
+        self.trainee.settle()
 
     def _checkpoint(self, metrics: IO[str] | None, batches: Batches) -> None:
         self.trainee.settle()
-        trained = {
-            name.partition(".")[0] for stage in self.recipe.stages[: self.place.stage + 1] for name in stage.trainable
-        }
-        tensors = changing_tensors(self.trainee, self.optimizer, trained=trained)
+        left_out = self.start.untouched
+        tensors = changing_tensors(self.trainee, self.optimizer, left_out=left_out, average=self.average)
         notes = {"data": batches.state(), "window": self.meter.state(), "random": random_state()}
         processes = self.runtime.host.gather_objects(notes)
         self.runtime.first(lambda: self._write(tensors, processes, metrics))
@@ -218,8 +262,9 @@ class Steps:
             self.run.checkpoints,
             tensors,
             place=self.place,
-            before=self.before,
+            before=self.start.before,
             processes=processes,
+            untouched=self.start.untouched,
             keep=self.recipe.loop.keep_checkpoints,
         )
 

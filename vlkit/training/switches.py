@@ -1,4 +1,4 @@
-"""What a run asks of the encoders it trains: their blocks, less memory, compiled code."""
+"""What a run asks of the parts it trains: their blocks, less memory, compiled code."""
 
 from __future__ import annotations
 
@@ -8,15 +8,7 @@ from contextlib import contextmanager
 from torch import nn
 
 from vlkit.errors import VlkitError
-from vlkit.models.dual_encoder.model import DualEncoder
-
-_SIDES = ("image", "text")
-
-
-def trained_encoders(model: DualEncoder) -> dict[str, nn.Module]:
-    """The encoders in which something trains, by side."""
-    encoders = {side: model.get_submodule(side) for side in _SIDES}
-    return {side: encoder for side, encoder in encoders.items() if any(p.requires_grad for p in encoder.parameters())}
+from vlkit.types import Model
 
 
 def blocks(module: nn.Module) -> list[nn.Module]:
@@ -33,19 +25,21 @@ def blocks(module: nn.Module) -> list[nn.Module]:
 
 
 @contextmanager
-def memory_saved(model: DualEncoder, *, wanted: bool) -> Iterator[None]:
-    """Meanwhile the encoders that train compute the activations inside their blocks twice and keep none of them.
+def memory_saved(model: Model, *, wanted: bool) -> Iterator[None]:
+    """Meanwhile the parts that train compute the activations inside their blocks twice and keep none of them.
 
     Raises:
-        VlkitError: An encoder cannot.
+        VlkitError: A part with blocks cannot.
     """
     switched: list[nn.Module] = []
-    for side, encoder in trained_encoders(model).items() if wanted else ():
-        able = list(_able(encoder))
+    for name, part in model.parts().items() if wanted else ():
+        if not any(parameter.requires_grad for parameter in part.parameters()) or not blocks(part):
+            continue
+        able = list(_able(part))
         if not able:
             raise VlkitError(
-                f"loop.grad_checkpointing: the {side} encoder ({type(encoder).__name__}) cannot do without its "
-                f"activations; freeze it, choose a timm, open_clip or transformers encoder, or set loop.micro_batch"
+                f"loop.grad_checkpointing: {name} ({type(part).__name__}) cannot do without its activations; freeze "
+                f"it, choose a timm, open_clip or transformers encoder, or set loop.micro_batch"
             )
         switched += able
     for module in switched:
@@ -58,11 +52,12 @@ def memory_saved(model: DualEncoder, *, wanted: bool) -> Iterator[None]:
 
 
 @contextmanager
-def compiled(model: DualEncoder, *, wanted: bool) -> Iterator[None]:
-    """Meanwhile the blocks of the encoders run as torch.compile makes them; one kind of block is compiled once."""
-    touched = [
-        block for side in _SIDES if wanted for block in blocks(model.get_submodule(side)) or [model.get_submodule(side)]
-    ]
+def compiled(model: Model, *, wanted: bool) -> Iterator[None]:
+    """Meanwhile the blocks of the parts run as torch.compile makes them, one kind of block compiled once.
+
+    What has no blocks (a head) stays as it is: it takes no time.
+    """
+    touched = [block for part in model.parts().values() if wanted for block in blocks(part)]
     for block in touched:
         block.compile()
     try:
@@ -74,6 +69,9 @@ def compiled(model: DualEncoder, *, wanted: bool) -> Iterator[None]:
 
 def _able(encoder: nn.Module) -> Iterable[nn.Module]:
     """Outermost modules that offer to save activations, timm's and open_clip's way or transformers'."""
+    if callable(getattr(encoder, "set_grad_checkpointing", None)):
+        yield encoder
+        return
     for child in encoder.children():
         transformers = getattr(child, "supports_gradient_checkpointing", False)
         if transformers or callable(getattr(child, "set_grad_checkpointing", None)):

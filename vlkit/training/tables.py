@@ -13,16 +13,14 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vlkit.data.batches.augment import Augment
-from vlkit.data.batches.loader import read_image
 from vlkit.data.batches.unreadable import BadSamples
 from vlkit.data.formats.images import LazyImage
-from vlkit.data.plan.sampling import Pick
 from vlkit.errors import DataError
+from vlkit.models.augment import Augment, read_image
 from vlkit.models.feature_cache import Blocks, FeatureStore, Remembering, encode_frozen, encoder_digest, name_of
 from vlkit.progress import bar
 from vlkit.spec.dataset import AugmentSpec
-from vlkit.types import ImageEncoder, Sample, Source, TextBatch, TextEncoder
+from vlkit.types import ImageEncoder, Pick, Sample, Source, TextBatch, TextEncoder
 
 _IMAGES, _TEXTS = 64, 128  # inputs of a forward pass
 

@@ -1,91 +1,116 @@
-"""One training step over several processes: the only file that knows DDP and FSDP2.
+"""A model that trains, alone or with its copies or pieces in other processes: from a batch to gradients.
 
 Gradients follow law 20: each process's loss has a gradient whose mean over processes is that of the global mean loss.
 """
 
 from __future__ import annotations
 
-import copy
 import math
-import warnings
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, cast
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
-from vlkit.distributed.runtime import Runtime
-from vlkit.errors import VlkitError
-from vlkit.models.dual_encoder.model import DualEncoder
+from vlkit.distributed.runtime import Runtime, autocast
+from vlkit.distributed.sharding import copies, cut, fill, is_piece, tensors_of, whole, without_weights
+from vlkit.spec.training import LoopSpec
 from vlkit.training.switches import blocks
-from vlkit.types import Batch, Loss, Objective
+from vlkit.types import Batch, Loss, Model, Objective, Piece, as_module
 
 
 class _Step(nn.Module):
     """The whole way from a batch to its loss as one module, so that wrappers see every use of a parameter."""
 
-    def __init__(self, model: DualEncoder, objective: Objective) -> None:
+    def __init__(self, model: nn.Module, objective: Objective[Any, Any]) -> None:
         super().__init__()
         self.model, self.objective = model, objective
 
-    def forward(self, batch: Batch) -> Loss:
-        """The loss of this process's pairs."""
+    def forward(self, batch: Any) -> Loss:
+        """The loss of this process's rows."""
         return self.objective(self.model, batch)
 
 
 class Trainee:
-    """A model that trains for one stage, alone or with its copies or pieces in other processes.
+    """A model that trains for one stage.
 
     Args:
-        home: The model. It takes part itself, or with fsdp a copy in pieces does (see ``settle``).
+        home: The model. It takes part itself, or with fsdp a twin in pieces does (see ``settle``).
         objective: Its loss.
         runtime: The processes.
-        parallel: How they share the work, where there are several.
+        loop: How they share the work, in which precision, and how many rows go through the model at a time.
 
     Attributes:
         model: What the optimizer moves: parameters are named as those of ``home``.
     """
 
-    def __init__(
-        self, home: DualEncoder, objective: Objective, *, runtime: Runtime, parallel: Literal["auto", "ddp", "fsdp"]
-    ) -> None:
-        self.home, self.runtime = home, runtime
-        self.in_pieces = parallel == "fsdp" and runtime.ranks.size > 1
-        self.model = copy.deepcopy(home.cpu()) if self.in_pieces else home
-        step = _Step(self.model, objective)
+    def __init__(self, home: Model, objective: Objective[Any, Any], *, runtime: Runtime, loop: LoopSpec) -> None:
+        self.home, self.objective, self.runtime, self.loop = home, objective, runtime, loop
+        self.in_pieces = loop.parallel == "fsdp" and runtime.ranks.size > 1
+        self.model: Model = home
         if self.in_pieces:
-            _shard(step, runtime)
-            self._step: nn.Module = step
+            module = as_module(home).cpu()
+            self.model = cast("Model", without_weights(module))
+            self._step: nn.Module = _Step(as_module(self.model), objective)
+            inner = [block for part in self.model.parts().values() for block in blocks(part)]
+            cut(self._step, inner, runtime)
+            fill(self._step, as_module(self.model), module, runtime.device)
         else:
-            self._step = step if runtime.ranks.size == 1 else _ddp(step)
+            step = _Step(as_module(home), objective)
+            self._step = step if runtime.ranks.size == 1 else copies(step, runtime)
 
     @property
     def _trains(self) -> list[nn.Parameter]:
-        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        return [parameter for parameter in as_module(self.model).parameters() if parameter.requires_grad]
 
     def __call__(self, batch: Batch) -> Loss:
-        """The loss of this process's pairs."""
-        loss: Loss = self._step(batch)
-        return loss
+        """The loss of this process's rows, and in ``grad`` its gradient as the mean over processes.
 
-    def backward(self, total: Tensor) -> None:
-        """Gradients of all that trains, as their mean over processes."""
-        total.backward()  # type: ignore[no-untyped-call]
+        With ``loop.micro_batch`` the rows go through the model piece by piece, as the objective cuts them; figures of
+        the pieces are averaged with the weights of their losses.
+        """
+        size = self.loop.micro_batch
+        pieces = [Piece(batch)] if size is None else self.objective.pieces(batch, size)
+        for parameter in self._trains:
+            parameter.grad = None
+        losses = []
+        for number, piece in enumerate(pieces, start=1):
+            with self._communicating(number == len(pieces)):
+                with autocast(self.loop, self.runtime.device):
+                    loss: Loss = self._step(piece.batch)
+                total = loss.total if len(pieces) == 1 else loss.total * piece.weight
+                total.backward()  # type: ignore[no-untyped-call]
+            losses.append((piece.weight, loss))
+        self._average_loose()
+        return losses[0][1] if len(losses) == 1 else _joined(losses)
+
+    @contextmanager
+    def _communicating(self, wanted: bool) -> Iterator[None]:
+        """Gradients of pieces are summed up here, and go to the other processes with the last piece."""
         if self.in_pieces:
-            loose = [p.grad for p in self._trains if p.grad is not None and not _is_piece(p)]
-            if loose:
-                mean = self.runtime.ranks.all_reduce(torch.stack(loose)) / self.runtime.ranks.size
-                for grad, value in zip(loose, mean, strict=True):
-                    grad.copy_(value)
+            self._step.set_requires_gradient_sync(wanted)  # type: ignore[operator]
+            yield
+            return
+        quiet = not wanted and isinstance(self._step, nn.parallel.DistributedDataParallel)
+        with self._step.no_sync() if quiet else nullcontext():  # type: ignore[operator]
+            yield
+
+    def _average_loose(self) -> None:
+        """With fsdp, the gradients of what is not in pieces."""
+        loose = [p.grad for p in self._trains if p.grad is not None and not is_piece(p)] if self.in_pieces else []
+        if loose:
+            mean = self.runtime.ranks.all_reduce(torch.stack(loose)) / self.runtime.ranks.size
+            for grad, value in zip(loose, mean, strict=True):
+                grad.copy_(value)
 
     def clip(self, max_norm: float | None) -> Tensor:
         """Scales gradients down to a global L2 norm of ``max_norm``; returns the norm they had, equal on all ranks."""
         if not self.in_pieces:
             return torch.nn.utils.clip_grad_norm_(self._trains, max_norm or math.inf)
         grads = [p.grad for p in self._trains if p.grad is not None]
-        pieces: list[Tensor] = [grad.to_local() for grad in grads if _is_piece(grad)]  # type: ignore[attr-defined]
-        loose = [grad for grad in grads if not _is_piece(grad)]
+        pieces: list[Tensor] = [grad.to_local() for grad in grads if is_piece(grad)]  # type: ignore[attr-defined]
+        loose = [grad for grad in grads if not is_piece(grad)]
         square = torch.zeros((), device=self.runtime.device)
         for piece in pieces:
             square += piece.float().square().sum()
@@ -103,88 +128,18 @@ class Trainee:
         if not self.in_pieces:
             return
         with torch.no_grad():
-            for (_, mine), (_, theirs) in zip(_state(self.home), _state(self.model), strict=True):
-                if theirs.requires_grad or not isinstance(theirs, nn.Parameter):
-                    mine.copy_(whole(theirs))
+            ours, theirs = tensors_of(as_module(self.home)), tensors_of(as_module(self.model))
+            for (_, mine), (_, other) in zip(ours, theirs, strict=True):
+                if other.requires_grad or not isinstance(other, nn.Parameter):
+                    mine.copy_(whole(other))
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """A tensor that may lie in pieces in all processes; every process calls it."""
-    if not _is_piece(tensor):
-        return tensor.detach()
-    full: Tensor = tensor.full_tensor()  # type: ignore[attr-defined]
-    return full.detach()
-
-
-def like(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """A whole tensor, equal in all processes, placed and cut as a parameter is."""
-    if not _is_piece(parameter):
-        return tensor.to(parameter.device)
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
-    piece: Any = parameter
-    local: DTensor = distribute_tensor(tensor.to(piece.device), piece.device_mesh, piece.placements, src_data_rank=None)
-    return local
-
-
-def check_equal(digests: Mapping[str, str], runtime: Runtime) -> None:
-    """Checks that all processes start from the same weights.
-
-    Raises:
-        VlkitError: They do not; on every process, with the tensors that differ.
-    """
-    first, *others = runtime.host.gather_objects(dict(digests))
-    for rank, other in enumerate(others, start=1):
-        differ = [name for name in {**first, **other} if first.get(name) != other.get(name)]
-        if differ:
-            more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
-            raise VlkitError(
-                f"ranks 0 and {rank} start from different weights ({', '.join(differ[:3])}{more}); every machine needs "
-                f"the same recipe, weights and versions of vlkit and torch"
-            )
-
-
-def share_heads(model: nn.Module, runtime: Runtime) -> None:
-    """Gives every process what rank 0 worked out outside of the encoders: solvers round in their own ways."""
-    if runtime.ranks.size == 1:
-        return
-    for name, tensor in _state(model):
-        if not name.startswith(("image.", "text.")):
-            dist.broadcast(tensor.data, 0)
-
-
-def _state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from model.named_parameters()
-    yield from model.named_buffers()
-
-
-def _is_piece(tensor: Tensor) -> bool:
-    return hasattr(tensor, "full_tensor")
-
-
-def _ddp(step: _Step) -> nn.Module:
-    # Unused parameters are looked for in every step: a loss may leave some out (a bias has no gradient in a softmax),
-    # and gradients are then summed in the same buckets in all steps, which a resumed run needs to be exact. One that
-    # is never used keeps DDP from warning where there is none.
-    step.register_parameter("never_used", nn.Parameter(torch.zeros((), device=step.model.log_scale.device)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of an argument that older versions need
-        return nn.parallel.DistributedDataParallel(step, broadcast_buffers=False, find_unused_parameters=True)
-
-
-def _shard(step: _Step, runtime: Runtime) -> None:
-    """Cuts what trains into pieces, block by block; the rest is small (scalars) or frozen, and whole everywhere."""
-    try:
-        from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import fully_shard
-    except ImportError as error:
-        raise VlkitError("loop.parallel = fsdp needs torch 2.7 or newer; use loop.parallel=ddp") from error
-    mesh = init_device_mesh(runtime.device.type, (runtime.ranks.size,))
-    whole_ones = {p for p in step.parameters() if not p.requires_grad or p.ndim == 0}
-    encoders = (step.model.get_submodule("image"), step.model.get_submodule("text"))
-    for block in dict.fromkeys(block for encoder in encoders for block in blocks(encoder)):  # they may share some
-        if any(parameter not in whole_ones for parameter in block.parameters()):
-            fully_shard(block, mesh=mesh, ignored_params=whole_ones)
-    fully_shard(step, mesh=mesh, ignored_params=whole_ones)
-    for parameter in whole_ones:
-        parameter.data = parameter.data.to(runtime.device)
+def _joined(losses: Sequence[tuple[float, Loss]]) -> Loss:
+    parts: dict[str, Tensor] = {}
+    shares: dict[str, float] = {}
+    for weight, loss in losses:
+        for name, value in loss.parts.items():
+            parts[name] = parts.get(name, 0) + weight * value
+            shares[name] = shares.get(name, 0.0) + weight
+    total = torch.stack([weight * loss.total.detach() for weight, loss in losses]).sum()
+    return Loss(total, {name: value / (shares[name] or 1.0) for name, value in parts.items()})

@@ -14,12 +14,13 @@ from vlkit.data.batches.unreadable import BadSamples
 from vlkit.data.plan.sampling import PairSampler, read_metas
 from vlkit.data.sources.shards import ShardSource
 from vlkit.errors import DataError
+from vlkit.models.augment import Augment
+from vlkit.models.dual_encoder.batch import PairBatch, PairPreparer
 from vlkit.parts.tokenizers import tokenize_mixed
 from vlkit.spec.dataset import AugmentSpec
-from vlkit.types import Batch
 
 
-def same(ones: Sequence[Batch], others: Sequence[Batch]) -> bool:
+def same(ones: Sequence[PairBatch], others: Sequence[PairBatch]) -> bool:
     return len(ones) == len(others) and all(
         torch.equal(one.pixels_BCHW, other.pixels_BCHW)  # type: ignore[arg-type]
         and torch.equal(one.tokens.ids_BL, other.tokens.ids_BL)  # type: ignore[union-attr]
@@ -28,9 +29,10 @@ def same(ones: Sequence[Batch], others: Sequence[Batch]) -> bool:
     )
 
 
-def load(found: ShardSource, *, steps: int = 8, **settings: object) -> list[Batch]:
+def load(found: ShardSource, *, steps: int = 8, **settings: object) -> list[PairBatch]:
     sampler = PairSampler(read_metas(found), 4, seed=0)
-    return list(batches(found, sampler, transform=transform, tokenize=tokenize, steps=steps, **settings))  # type: ignore[arg-type]
+    preparer = PairPreparer(transform, tokenize, Augment(settings.pop("augment", AugmentSpec())))  # type: ignore[arg-type]
+    return list(batches(found, sampler, preparer=preparer, steps=steps, **settings))  # type: ignore[arg-type]
 
 
 def with_bad(folder: Path, count: int, bad: set[int]) -> ShardSource:
@@ -145,5 +147,6 @@ def test_texts_are_padded_to_the_longest_of_the_batch(tmp_path: Path) -> None:
 def test_where_no_images_are_asked_for_none_is_read(tmp_path: Path) -> None:
     found = with_bad(tmp_path / "s", 12, set(range(12)))
     sampler = PairSampler(read_metas(found), 4, seed=0)
-    for batch in batches(found, sampler, transform=None, tokenize=tokenize, steps=3):
+    for batch in batches(found, sampler, preparer=PairPreparer(None, tokenize), steps=3):
+        assert isinstance(batch, PairBatch)
         assert batch.pixels_BCHW is None and len(batch.captions) == 4

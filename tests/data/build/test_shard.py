@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.helpers.data_factory import encoded, shards
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.helpers.data_factory import encoded, shards
 from vlkit.cli.app import app
 from vlkit.data.build.builders import reshard as module
 from vlkit.data.build.reshard import ShardOptions, write_shards
+from vlkit.data.formats.image_tree import TreeSource
 from vlkit.data.sources.shards import ShardSource, expand
 from vlkit.data.sources.summary import open_path, summarize
-from vlkit.data.formats.image_tree import TreeSource
 from vlkit.errors import DataError
 
 

@@ -18,6 +18,7 @@ from vlkit.data.plan.quotas import Quotas
 from vlkit.data.plan.sampling import PairSampler
 from vlkit.data.plan.weighted import Shares, WeightedPairSampler
 from vlkit.errors import DataError
+from vlkit.models.dual_encoder.batch import PairPreparer
 from vlkit.spec.dataset import DataSpec, UniformMixing, WeightsMixing
 from vlkit.types import SampleMeta
 
@@ -144,7 +145,7 @@ def test_from_the_recipe_to_the_batch(tmp_path: Path) -> None:
     assert type(open_pairs(plain, batch_size=8, seed=0)[1]) is PairSampler
     weighted = DataSpec.model_validate({"sources": [{**s, "weight": w} for s, w in zip(sources, (3, 1), strict=True)]})
     source, sampler = open_pairs(weighted, batch_size=8, seed=0)
-    loaded = list(batches(source, sampler, transform=transform, tokenize=tokenize, steps=256))
+    loaded = list(batches(source, sampler, preparer=PairPreparer(transform, tokenize), steps=256))
     seen = Counter(name for batch in loaded for name in batch.sources)
     assert abs(seen["one"] / seen.total() - 0.75) < 0.01
     for batch in loaded[:10]:
@@ -165,7 +166,7 @@ def test_translations_of_one_caption_stand_at_the_same_number(tmp_path: Path) ->
     data = DataSpec.model_validate({"sources": [{"kind": "webdataset", "path": str(shards(tmp_path / "s", samples))}]})
     source, sampler = open_pairs(data, batch_size=4, seed=0)
     met = set()
-    for batch in batches(source, sampler, transform=transform, tokenize=tokenize, steps=40):
+    for batch in batches(source, sampler, preparer=PairPreparer(transform, tokenize), steps=40):
         met |= set(zip(batch.captions, batch.pivots, strict=True))
     assert met == {
         ("eins", "one"), ("zwei", "two"), ("one", "one"), ("two", "two"),

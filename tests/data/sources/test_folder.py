@@ -11,6 +11,7 @@ from vlkit.data.plan.sampling import PairSampler, read_metas
 from vlkit.data.sources.open import ConcatSource, Subset, open_source, open_sources, problems
 from vlkit.data.sources.table import FolderSource
 from vlkit.errors import DataError, UnknownName
+from vlkit.models.dual_encoder.batch import PairPreparer
 from vlkit.spec import dataset as spec
 
 
@@ -166,7 +167,7 @@ def test_a_table_of_texts(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="texts_only has no images"):
         found[0].image()
     sampler = PairSampler(read_metas(found), 2, seed=0)
-    (batch,) = batches(found, sampler, transform=None, tokenize=tokenize, steps=1, num_workers=1)
+    (batch,) = batches(found, sampler, preparer=PairPreparer(None, tokenize), steps=1, num_workers=1)
     assert batch.pixels_BCHW is None and sorted(batch.pivots) == ["a cat", "a dog"]
     with pytest.raises(DataError, match="no 'image' column"):
         FolderSource(tmp_path / "t.csv")

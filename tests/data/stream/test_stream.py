@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.data_factory import tokenize, transform
 from tests.helpers.stream_factory import fill, numbers, read, row_facts, spec, streams
 from vlkit.data.batches.unreadable import Bad, RecentBad
 from vlkit.data.plan.pairs import streamed
@@ -65,7 +64,7 @@ def test_a_resumed_stream_goes_on_exactly(tmp_path: Path, ranks: int, workers: i
     for stream in streams(data, ranks=ranks, workers=workers):
         whole = [row_facts(batch) for batch in stream.steps(0, 30)]
         for stop in (1, 7, 20):
-            first, second = (Stream(stream.plan, transform=transform, tokenize=tokenize) for _ in range(2))
+            first, second = (Stream(stream.plan, preparer=stream.preparer) for _ in range(2))
             running = first.steps(0, 30)  # would go on: what it has read ahead must not count
             before = [row_facts(next(running)) for _ in range(stop)]
             state = json.loads(json.dumps(first.state()))

@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from vlkit.errors import ShapeError, VlkitError
-from vlkit.models.dual_encoder.build import build, build_meta
+from vlkit.models.dual_encoder.batch import PairBatch
 from vlkit.models.dual_encoder.model import DualEncoder
+from vlkit.models.registry import build, build_meta
 from vlkit.models.trainable import freeze
 from vlkit.nn.heads import build_head
 from vlkit.spec.model import DualEncoderSpec
 from vlkit.spec.parts import LinearHead, TinyText
-from vlkit.types import Batch, ImageTextModel
+from vlkit.types import ImageTextModel
 
 TEXTS = ["a cat", "Hund", "x", "een heel lange zin over een fiets", "猫"]
 
@@ -79,7 +80,7 @@ def test_build_meta_has_all_shapes_and_no_memory(spec, model) -> None:
 
 def test_a_batch_takes_cached_features_where_it_has_them(model, pixels) -> None:
     tokens = model.tokenize(TEXTS)
-    raw = Batch(pixels, None, tokens, None, ("en",) * 5, tuple("abcde"))
+    raw = PairBatch(pixels, None, tokens, None, ("en",) * 5, tuple("abcde"))
     expected = model(raw)
     cached = replace(raw, image_BD=model.image(pixels), text_BD=model.text(tokens))
     only = replace(cached, pixels_BCHW=None, tokens=None)
@@ -92,7 +93,7 @@ def test_a_batch_takes_cached_features_where_it_has_them(model, pixels) -> None:
 
 @pytest.mark.parametrize(("side", "what"), [("image", "pixels_BCHW nor image_BD"), ("text", "tokens nor text_BD")])
 def test_a_batch_without_a_side_is_refused(model, pixels, side, what) -> None:
-    batch = Batch(pixels, None, model.tokenize(TEXTS), None, ("en",) * 5, tuple("abcde"))
+    batch = PairBatch(pixels, None, model.tokenize(TEXTS), None, ("en",) * 5, tuple("abcde"))
     batch = replace(batch, pixels_BCHW=None) if side == "image" else replace(batch, tokens=None)
     with pytest.raises(VlkitError, match=f"the batch has neither {what}; one of them is needed"):
         model(batch)

@@ -15,11 +15,11 @@ from tests.helpers import encoder_factory as factory
 from tests.helpers.train_factory import drawings
 from vlkit.adapt.inject import adapter_of, add_adapter
 from vlkit.errors import VlkitError
-from vlkit.models.dual_encoder.build import build
 from vlkit.models.dual_encoder.export import check
 from vlkit.models.dual_encoder.export.formats import TOLERANCE, export
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.folder import load, save
+from vlkit.models.registry import build
 from vlkit.nn.heads import build_head
 from vlkit.spec.adapt import Bottleneck, LoRA
 from vlkit.spec.model import DualEncoderSpec

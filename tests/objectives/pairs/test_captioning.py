@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from vlkit.errors import ShapeError, VlkitError
-from vlkit.models.dual_encoder.build import build
+from vlkit.models.dual_encoder.batch import PairBatch
 from vlkit.models.dual_encoder.model import DualEncoder
+from vlkit.models.registry import build
 from vlkit.objectives.pairs.captioning import patches
 from vlkit.objectives.pairs.captioning import text_terms as text
 from vlkit.objectives.pairs.captioning.masks import hide_patches, hide_words, on_grid, words
@@ -28,7 +29,6 @@ from vlkit.spec.load import load_recipe
 from vlkit.spec.model import DualEncoderSpec
 from vlkit.spec.parts import LinearHead, MultiwayImage, MultiwayText, TinyImage, TinyText
 from vlkit.training.loop import train
-from vlkit.types import Batch
 
 DECODER = DecoderSpec(width=16, heads=2, ffn=32, text_layers=1, image_layers=1, patch_size=4)
 TEXTS = ("a red house", "ein Haus", "the sea", "x", "猫と犬", "two small birds")
@@ -46,14 +46,14 @@ def model(kind: str = "tiny", **more: Any) -> DualEncoder:
     return build(DualEncoderSpec(**{**sides, **heads, "embed_dim": 8, "decoder": DECODER, **more}))
 
 
-def batch(of: DualEncoder, texts: tuple[str, ...] = TEXTS) -> Batch:
+def batch(of: DualEncoder, texts: tuple[str, ...] = TEXTS) -> PairBatch:
     names = tuple(map(str, range(len(texts))))
     pixels = torch.randn(len(texts), 3, 16, 16, generator=torch.Generator().manual_seed(1))
-    return Batch(pixels, None, of.tokenize(texts), None, ("en",) * len(texts), names)
+    return PairBatch(pixels, None, of.tokenize(texts), None, ("en",) * len(texts), names)
 
 
-def per_pair(of: DualEncoder, given: Batch, spec: Any) -> Tensor:
-    term = build_objective([spec], of).terms[0][1]
+def per_pair(of: DualEncoder, given: PairBatch, spec: Any) -> Tensor:
+    term = build_objective([spec], of).members[0][1].terms[0][1]
     found: Mapping[str, Tensor] = term.per_pair(of, given, of.encode(given, states=True))
     return found[term.name]
 

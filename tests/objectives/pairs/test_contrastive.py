@@ -13,17 +13,18 @@ from torch.nn.functional import normalize
 
 from tests.helpers import contrastive_peers as peers
 from vlkit.errors import VlkitError
-from vlkit.models.dual_encoder.build import build
+from vlkit.models.dual_encoder.batch import PairBatch
 from vlkit.models.dual_encoder.model import DualEncoder
+from vlkit.models.registry import build
 from vlkit.objectives.pairs.contrastive.sigmoid import sigmoid_contrastive
 from vlkit.objectives.pairs.contrastive.softmax import softmax_contrastive
 from vlkit.objectives.pairs.contrastive.terms import Contrastive
-from vlkit.objectives.pairs.pair_term import Term
+from vlkit.objectives.pairs.pair_losses import PairLosses
 from vlkit.objectives.weighted_sum import WeightedSum, build_objective
 from vlkit.spec.model import DualEncoderSpec
 from vlkit.spec.objectives import ContrastiveObjective, SigmoidObjective
 from vlkit.spec.parts import LinearHead, TinyImage, TinyText
-from vlkit.types import Batch, Embeddings, ImageTextModel, Loss
+from vlkit.types import Embeddings, ImageTextModel, Loss, Piece
 
 
 def embeddings(size: int = 7, width: int = 5, *, scale: float = 14.3, bias: float | None = None) -> Embeddings:
@@ -66,7 +67,7 @@ def test_it_is_that_of_open_clip_with_its_gradients() -> None:
         torch.testing.assert_close(one.grad, two.grad)
 
 
-def model_and_batch() -> tuple[ImageTextModel, Batch]:
+def model_and_batch() -> tuple[ImageTextModel, PairBatch]:
     torch.manual_seed(0)
     spec = DualEncoderSpec(
         image=TinyImage(image_size=16, width=16),
@@ -75,13 +76,13 @@ def model_and_batch() -> tuple[ImageTextModel, Batch]:
         image_head=LinearHead(),
         text_head=LinearHead(),
     )
-    batch = Batch(None, torch.randn(6, 16), None, torch.randn(6, 16), ("en",) * 6, tuple("abcdef"))
+    batch = PairBatch(None, torch.randn(6, 16), None, torch.randn(6, 16), ("en",) * 6, tuple("abcdef"))
     return build(spec), batch
 
 
 def test_what_it_reports() -> None:
     model, batch = model_and_batch()
-    loss = WeightedSum([(1.0, Contrastive(ContrastiveObjective()))])(model, batch)
+    loss = PairLosses([(1.0, Contrastive(ContrastiveObjective()))])(model, batch)
     out = model(batch)
     assert loss.total.requires_grad and not any(value.requires_grad for value in loss.parts.values())
     assert loss.parts["contrastive"].item() == loss.total.item() == softmax_contrastive(out).loss.item()
@@ -92,13 +93,16 @@ def test_what_it_reports() -> None:
 def test_a_weighted_sum_weighs_losses_and_gradients_and_reports_them_unweighted() -> None:
     model, batch = model_and_batch()
 
-    class Constant(Term):
-        sides = frozenset()
+    class Constant:
+        needs = frozenset[str]()
 
         def __init__(self, name: str, value: float) -> None:
             self.name, self.value = name, value
 
-        def loss(self, model: DualEncoder, batch: Batch, embeddings: object, per_pair: object) -> Loss:
+        def pieces(self, batch: PairBatch, size: int) -> list[Piece]:
+            return [Piece(batch)]
+
+        def __call__(self, model: DualEncoder, batch: PairBatch) -> Loss:
             total = self.value * model.log_scale
             return Loss(total, {self.name: total.detach()})
 
@@ -112,7 +116,7 @@ def test_a_weighted_sum_weighs_losses_and_gradients_and_reports_them_unweighted(
 
 def test_the_weight_of_a_recipe_is_used() -> None:
     model, batch = model_and_batch()
-    alone = WeightedSum([(1.0, Contrastive(ContrastiveObjective()))])(model, batch).total
+    alone = PairLosses([(1.0, Contrastive(ContrastiveObjective()))])(model, batch).total
     twice = build_objective([ContrastiveObjective(weight=0.25), ContrastiveObjective(weight=0.5)], model)(model, batch)
     torch.testing.assert_close(twice.total, alone * 0.75)
 

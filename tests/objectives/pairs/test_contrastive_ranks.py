@@ -17,12 +17,13 @@ from tests.helpers.ranks import on_ranks
 from vlkit.bench.traffic import Traffic
 from vlkit.distributed.collectives import Ranks
 from vlkit.errors import VlkitError
+from vlkit.models.dual_encoder.batch import PairBatch
+from vlkit.objectives.context import Context
 from vlkit.objectives.pairs.contrastive.sigmoid import sigmoid_contrastive
 from vlkit.objectives.pairs.contrastive.softmax import softmax_contrastive
 from vlkit.objectives.pairs.contrastive.terms import GroupedContrastive, pair_ids
-from vlkit.objectives.pairs.pair_term import Surroundings
 from vlkit.spec.objectives import ContrastiveObjective, GroupedContrastiveObjective
-from vlkit.types import Batch, Embeddings
+from vlkit.types import Embeddings
 
 TOTAL = 24  # divisible by 1, 2, 3 and 4
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
@@ -173,11 +174,11 @@ def test_r2_r7_open_clip_has_the_same_loss_and_gradients_in_its_exact_mode(size:
 def groups(size: int) -> dict[str, Any]:
     ranks = Ranks.world()
     spec = GroupedContrastiveObjective(group_size=size)
-    term = GroupedContrastive.build(spec, None, Surroundings(ranks))  # type: ignore[arg-type]
+    term = GroupedContrastive.build(spec, None, Context(ranks))  # type: ignore[arg-type]
     parts: dict[str, Any] = {}
 
     def loss(image: Any, text: Any, scale: Any, bias: Any, ids: Any) -> Any:
-        batch = Batch(None, None, None, None, ("en",) * len(image), ("",) * len(image))
+        batch = PairBatch(None, None, None, None, ("en",) * len(image), ("",) * len(image))
         total, more = term.loss(None, batch, Embeddings(image, text, scale, bias), {})  # type: ignore[arg-type]
         parts.update(more)
         return total
@@ -214,15 +215,15 @@ def test_r6_r14_groups_have_the_mean_of_their_losses_and_nothing_crosses(size: i
 
 
 def test_r6_group_sizes_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    around = Surroundings(Ranks(0, 4))
+    context = Context(Ranks(0, 4))
     with pytest.raises(VlkitError, match="groups of 3 do not divide 4 processes"):
-        GroupedContrastive.build(GroupedContrastiveObjective(group_size=3), None, around)  # type: ignore[arg-type]
+        GroupedContrastive.build(GroupedContrastiveObjective(group_size=3), None, context)  # type: ignore[arg-type]
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     with pytest.raises(VlkitError, match=r"group_size is null .* no LOCAL_WORLD_SIZE; start with torchrun"):
-        GroupedContrastive.build(GroupedContrastiveObjective(), None, around)  # type: ignore[arg-type]
+        GroupedContrastive.build(GroupedContrastiveObjective(), None, context)  # type: ignore[arg-type]
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    term = GroupedContrastive.build(GroupedContrastiveObjective(), None, around)  # type: ignore[arg-type]
-    assert term.ranks == around.ranks
+    term = GroupedContrastive.build(GroupedContrastiveObjective(), None, context)  # type: ignore[arg-type]
+    assert term.ranks == context.ranks
 
 
 def other_order(order: list[int]) -> float:
@@ -319,7 +320,7 @@ def ids_here(by: str) -> list[int]:
     world = Ranks.world()
     concepts = [("cat", "dog"), ("dog", "")][world.rank]
     captions = [("a cat", "a dog"), ("one dog", "a cat")][world.rank]
-    batch = Batch(None, None, None, None, ("en", "en"), concepts, captions)
+    batch = PairBatch(None, None, None, None, ("en", "en"), concepts, captions)
     spec = ContrastiveObjective(duplicates="positives", duplicates_by=by)  # type: ignore[arg-type]
     ids = pair_ids(batch, spec, ranks=world)
     assert ids is not None

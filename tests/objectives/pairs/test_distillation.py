@@ -13,18 +13,18 @@ import torch.nn.functional as F  # noqa: N812 - torch's own short name
 from tests.helpers.ranks import on_ranks
 from vlkit.distributed.collectives import Ranks
 from vlkit.errors import ShapeError, VlkitError
-from vlkit.models.dual_encoder.build import build
+from vlkit.models.dual_encoder.batch import PairBatch
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.folder import load, save
+from vlkit.models.registry import build
+from vlkit.objectives.context import Context
 from vlkit.objectives.pairs.distillation.clip import ClipDistillation
 from vlkit.objectives.pairs.distillation.text_distillation import TextDistillation
-from vlkit.objectives.pairs.pair_term import Surroundings
 from vlkit.objectives.weighted_sum import build_objective
 from vlkit.spec.distillation import ClipDistillationObjective, TextDistillationObjective
 from vlkit.spec.model import DualEncoderSpec, SavedSpec
 from vlkit.spec.objectives import ContrastiveObjective
 from vlkit.spec.parts import LinearHead, TinyImage, TinyText
-from vlkit.types import Batch
 
 ENGLISH = ("a dog", "a cat", "", "two birds", "a very long tree", "a fish", "", "an owl")
 TARGET = (
@@ -48,10 +48,10 @@ def make(seed: int = 0, *, embed_dim: int = 12) -> DualEncoder:
     return build(spec).eval()
 
 
-def batch_of(model: DualEncoder, rows: slice = slice(None), *, pixels: bool = True) -> Batch:
+def batch_of(model: DualEncoder, rows: slice = slice(None), *, pixels: bool = True) -> PairBatch:
     texts, pivots = TARGET[rows], ENGLISH[rows]
     images = torch.randn(len(TARGET), 3, 16, 16, generator=torch.Generator().manual_seed(1))[rows]
-    return Batch(
+    return PairBatch(
         images if pixels else None,
         None,
         model.tokenize(texts),
@@ -65,8 +65,8 @@ def batch_of(model: DualEncoder, rows: slice = slice(None), *, pixels: bool = Tr
 
 def text_term(model: DualEncoder, teacher: DualEncoder, **fields: Any) -> Any:
     spec = TextDistillationObjective(**fields)
-    found = build_objective([spec], model, around=Surroundings())
-    found.terms[0][1].teacher = teacher
+    found = build_objective([spec], model, context=Context())
+    found.members[0][1].terms[0][1].teacher = teacher
     return found
 
 
@@ -111,7 +111,7 @@ def test_it_is_the_distance_from_the_teachers_english(kind: Any, micro_batch: An
 def test_a_text_loss_runs_no_image_encoder(teacher_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make()
     objective = build_objective([TextDistillationObjective(teacher=str(teacher_folder))], model)
-    assert objective.sides == {"text"}
+    assert objective.needs == {"text"}
 
     def broken(pixels_BCHW: torch.Tensor) -> torch.Tensor:
         raise AssertionError("an image was encoded")
@@ -120,7 +120,7 @@ def test_a_text_loss_runs_no_image_encoder(teacher_folder: Path, monkeypatch: py
         patch.setattr(model.image, "forward", broken)
         objective(model, batch_of(model))
     both = build_objective([TextDistillationObjective(teacher=str(teacher_folder)), ContrastiveObjective()], model)
-    assert both.sides == {"image", "text"}
+    assert both.needs == {"image", "text"}
     parts = both(model, batch_of(model)).parts
     assert {"text_distillation", "contrastive"} <= set(parts)
 
@@ -154,7 +154,7 @@ def test_a_teacher_is_frozen_and_remembered(teacher_folder: Path, monkeypatch: p
     seen = []
     for remember in (True, False):
         term = TextDistillation.build(
-            TextDistillationObjective(teacher=str(teacher_folder), remember=remember), model, Surroundings()
+            TextDistillationObjective(teacher=str(teacher_folder), remember=remember), model, Context()
         )
         assert not any(parameter.requires_grad for parameter in term.teacher.parameters())
         inner = term.teacher.text.encoder if remember else term.teacher.text
@@ -192,7 +192,7 @@ def test_what_cannot_be_is_told(teacher_folder: Path) -> None:
         build_objective([ClipDistillationObjective(teacher=str(teacher_folder))], other)
 
 
-def clip_reference(model: DualEncoder, teacher: DualEncoder, batch: Batch, texts: tuple[str, ...]) -> torch.Tensor:
+def clip_reference(model: DualEncoder, teacher: DualEncoder, batch: PairBatch, texts: tuple[str, ...]) -> torch.Tensor:
     with torch.no_grad():
         image_BE, text_BE = teacher.encode_image(batch.pixels_BCHW), teacher.encode_text(teacher.tokenize(texts))
         target_BB = teacher.scale * image_BE @ text_BE.T
@@ -214,7 +214,7 @@ def test_soft_targets_are_the_teachers(teacher_text: Any, teacher_folder: Path) 
 
 def test_each_caption_is_read_in_its_own_language(teacher_folder: Path) -> None:
     model = make()
-    term = build_objective([ClipDistillationObjective(teacher=str(teacher_folder))], model).terms[0][1]
+    term = build_objective([ClipDistillationObjective(teacher=str(teacher_folder))], model).members[0][1].terms[0][1]
     read = {}
     tokenize = term.teacher.tokenize
 
@@ -238,7 +238,7 @@ def _on_rank(folder: str, kind: str, cuts: tuple[int, ...]) -> tuple[float, dict
     spec: Any = ClipDistillationObjective(teacher=folder)
     if kind != "clip":
         spec = TextDistillationObjective(teacher=folder, loss=kind, remember=False)  # type: ignore[arg-type]
-    loss = build_objective([spec], model, around=Surroundings(ranks=ranks))(model, batch_of(model, mine))
+    loss = build_objective([spec], model, context=Context(ranks=ranks))(model, batch_of(model, mine))
     loss.total.backward()
     return loss.total.item(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 

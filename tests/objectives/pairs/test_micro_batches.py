@@ -13,14 +13,17 @@ from torch import Tensor, nn
 from tests.helpers.ranks import on_ranks
 from vlkit.distributed.collectives import Ranks
 from vlkit.errors import VlkitError
-from vlkit.models.dual_encoder.build import build
+from vlkit.models.dual_encoder.batch import PairBatch
 from vlkit.models.dual_encoder.model import DualEncoder, Encoded
-from vlkit.objectives.pairs.pair_term import Surroundings, Term
-from vlkit.objectives.weighted_sum import WeightedSum, build_objective
+from vlkit.models.registry import build
+from vlkit.objectives.context import Context
+from vlkit.objectives.pairs.pair_losses import PairLosses
+from vlkit.objectives.pairs.pair_term import Term
+from vlkit.objectives.weighted_sum import build_objective
 from vlkit.spec.model import DualEncoderSpec
 from vlkit.spec.objectives import ContrastiveObjective, GroupedContrastiveObjective, SigmoidObjective
 from vlkit.spec.parts import LinearHead, TinyImage, TinyText
-from vlkit.types import Batch, Embeddings, Loss
+from vlkit.types import Embeddings, Loss
 
 WORDS = ("a", "a cat", "a cat sits", "two cats sit on a very long and old mat")
 SIZE = 8
@@ -31,16 +34,16 @@ class PerPair(Term):
 
     name = "per_pair"
 
-    def per_pair(self, model: DualEncoder, chunk: Batch, encoded: Encoded) -> Mapping[str, Tensor]:
+    def per_pair(self, model: DualEncoder, chunk: PairBatch, encoded: Encoded) -> Mapping[str, Tensor]:
         assert encoded.image_BE is not None and encoded.text_BE is not None
         return {"gap": (encoded.image_BE - encoded.text_BE).square().sum(1) * model.log_scale}
 
-    def loss(self, model: DualEncoder, batch: Batch, embeddings: Embeddings | None, per_pair: Any) -> Loss:
+    def loss(self, model: DualEncoder, batch: PairBatch, embeddings: Embeddings | None, per_pair: Any) -> Loss:
         total = per_pair["gap"].mean()
         return Loss(total, {self.name: total.detach()})
 
 
-def model_and_batch(*, rank: int = 0, ranks: int = 1, head: nn.Module | None = None) -> tuple[DualEncoder, Batch]:
+def model_and_batch(*, rank: int = 0, ranks: int = 1, head: nn.Module | None = None) -> tuple[DualEncoder, PairBatch]:
     torch.manual_seed(0)
     model: Any = build(
         DualEncoderSpec(
@@ -58,11 +61,11 @@ def model_and_batch(*, rank: int = 0, ranks: int = 1, head: nn.Module | None = N
     rows = range(rank * size, (rank + 1) * size)
     pixels = torch.randn(SIZE, 3, 16, 16)[rows.start : rows.stop]
     tokens = model.tokenize([f"{WORDS[(3 * n) % 4]} {n}" for n in rows])
-    batch = Batch(pixels, None, tokens, None, ("en",) * size, tuple(str(n) for n in rows))
+    batch = PairBatch(pixels, None, tokens, None, ("en",) * size, tuple(str(n) for n in rows))
     return model.train(), batch
 
 
-def gradients(objective: WeightedSum, model: DualEncoder, batch: Batch, ranks: Ranks) -> dict[str, Tensor]:
+def gradients(objective: PairLosses, model: DualEncoder, batch: PairBatch, ranks: Ranks) -> dict[str, Tensor]:
     loss = objective(model, batch)
     loss.total.backward()
     found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None} | {"loss": loss.total.detach()}
@@ -78,8 +81,9 @@ def here(kind: str, micro_batch: int | None) -> dict[str, Any]:
         "sigmoid": SigmoidObjective(),
         "groups": GroupedContrastiveObjective(group_size=1),
     }
-    built = build_objective([specs[kind]], model, around=Surroundings(ranks))
-    objective = WeightedSum([*built.terms, (0.5, PerPair())], micro_batch=micro_batch)
+    built = build_objective([specs[kind]], model, context=Context(ranks))
+    ((_, pairs),) = built.members
+    objective = PairLosses([*pairs.terms, (0.5, PerPair())], micro_batch=micro_batch)
     return {name: x.numpy() for name, x in gradients(objective, model, batch, ranks).items()}
 
 

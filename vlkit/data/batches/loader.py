@@ -1,4 +1,4 @@
-"""Batches of pixels and tokens, read in worker processes, in the same order whatever their number.
+"""Batches of samples at random places, read in worker processes, in the same order whatever their number.
 
 A work item is a step: the worker plans it, reads it and collates it, so nothing random crosses process borders.
 """
@@ -6,36 +6,19 @@ A work item is a step: the worker plans it, reads it and collates it, so nothing
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from PIL.Image import Image
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
-from vlkit.data.batches.augment import Augment
 from vlkit.data.batches.unreadable import BadSamples
-from vlkit.data.formats.images import LazyImage
-from vlkit.data.plan.sampling import PairSampler, Pick
+from vlkit.data.plan.sampling import PairSampler
 from vlkit.errors import DataError, VlkitError
-from vlkit.parts.tokenizers import Tokenize, tokenize_mixed
-from vlkit.spec.dataset import AugmentSpec
-from vlkit.types import Batch, Sample, Source
+from vlkit.types import Batch, Pick, Preparer, Source
 
 _ATTEMPTS = 16  # unreadable samples in a row before a place in a batch is given up
-
-
-class Pair(NamedTuple):
-    """One row of a batch, read. ``pivot`` is an English caption of the same image, "" without one."""
-
-    pixels_CHW: Tensor | None
-    caption: str
-    pivot: str
-    language: str
-    concept: str
-    source: str
 
 
 class _Item(NamedTuple):
@@ -50,10 +33,7 @@ class _Item(NamedTuple):
 class _Steps(Dataset[_Item]):
     source: Source
     sampler: PairSampler
-    transform: Callable[[Image], Tensor] | None
-    tokenize: Tokenize
-    augment: Augment
-    draft_size: int | None
+    preparer: Preparer
     rank: int
     world_size: int
 
@@ -66,64 +46,28 @@ class _Steps(Dataset[_Item]):
 
     def _batch(self, step: int, bad: list[tuple[str, str]]) -> Batch:
         picks = list(enumerate(self.sampler.plan(step)))[self.rank :: self.world_size]
-        pairs = []
-        for row, pick in picks:
-            read, sample, pixels_CHW = self._read(step, row, pick, bad)
-            caption, pivot = read.caption(sample), read.pivot(sample)
-            pairs.append(Pair(pixels_CHW, caption, pivot, read.language, sample.concept, sample.source))
-        return collate(pairs, self.tokenize)
+        rows = [self._row(step, row, pick, bad) for row, pick in picks]
+        return self.preparer.collate(rows)
 
-    def _read(self, step: int, row: int, pick: Pick, bad: list[tuple[str, str]]) -> tuple[Pick, Sample, Tensor | None]:
-        """The picked sample, or the spare that takes its place where it cannot be read."""
+    def _row(self, step: int, row: int, pick: Pick, bad: list[tuple[str, str]]) -> Any:
+        """The row of the picked sample, or of the spare that takes its place where it cannot be read."""
         for attempt in range(_ATTEMPTS):
             try:
-                sample = self.source[pick.index]
-                if self.transform is None:
-                    return pick, sample, None
-                image = read_image(sample, draft_size=self.draft_size)
-                return pick, sample, self.transform(self.augment(image, seed=pick.view_seed))
+                return self.preparer.row(self.source[pick.index], pick)
             except DataError as error:
                 bad.append((self.source.meta(pick.index).key, str(error)))
                 pick = self.sampler.spare(step, row, attempt=attempt)
         raise DataError(f"step {step}: {_ATTEMPTS} unreadable samples in a row; the last: {bad[-1][0]}: {bad[-1][1]}")
 
 
-def collate(pairs: Sequence[Pair], tokenize: Tokenize) -> Batch:
-    """Rows as a batch; texts are padded to the longest of them."""
-    captions = [pair.caption for pair in pairs]
-    languages = tuple(pair.language for pair in pairs)
-    pixels = [pair.pixels_CHW for pair in pairs if pair.pixels_CHW is not None]
-    return Batch(
-        pixels_BCHW=default_collate(pixels) if pixels else None,  # in a worker: into shared memory
-        image_BD=None,
-        tokens=tokenize_mixed(tokenize, captions, languages),
-        text_BD=None,
-        languages=languages,
-        concepts=tuple(pair.concept for pair in pairs),
-        captions=tuple(captions),
-        pivots=tuple(pair.pivot for pair in pairs),
-        sources=tuple(pair.source for pair in pairs),
-    )
-
-
-def read_image(sample: Sample, *, draft_size: int | None) -> Image:
-    """A sample's image; sources of ours decode large JPEGs no larger than ``draft_size`` needs."""
-    if isinstance(sample.image, LazyImage):
-        return sample.image(draft_size=draft_size)
-    return sample.image()
-
-
 def batches(
     source: Source,
     sampler: PairSampler,
     *,
-    transform: Callable[[Image], Tensor] | None,
-    tokenize: Tokenize,
+    preparer: Preparer,
     steps: int,
     start_step: int = 0,
     num_workers: int = 0,
-    augment: AugmentSpec | None = None,
-    draft_size: int | None = None,
     bad: BadSamples | None = None,
     rank_of: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
@@ -132,20 +76,17 @@ def batches(
     Args:
         source: Where samples come from; the sampler was made for it.
         sampler: Plans each step.
-        transform: The image encoder's own, RGB image to pixels_CHW; None reads no images at all.
-        tokenize: The text encoder's own: ``tokenize(texts, language=...)``.
+        preparer: The model's: what becomes of a sample.
         steps: Number of the step after the last one.
         start_step: The first step; a resumed run gives the next one.
         num_workers: Processes that read; 0 reads in this one. The batches do not depend on it.
-        augment: Random variations of the images.
-        draft_size: Side in pixels of the encoder's input; larger JPEGs are decoded at a reduced size that covers it.
         bad: Counts unreadable samples, which others replace; None makes any of them an error.
         rank_of: This process's rank and the number of processes; each takes its share of every batch's rows.
 
     Raises:
         DataError: More unreadable samples than ``bad`` allows.
     """
-    work = _Steps(source, sampler, transform, tokenize, Augment(augment or AugmentSpec()), draft_size, *rank_of)
+    work = _Steps(source, sampler, preparer, *rank_of)
     tolerance = bad if bad is not None else BadSamples(0.0, total=len(source))
     loader: DataLoader[_Item] = DataLoader(
         work,

@@ -15,11 +15,11 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from vlkit import files
+from vlkit.data.batches.loader import as_is, one_thread
+from vlkit.data.build.writer import ShardWriter, json_bytes
 from vlkit.data.formats.caption_forms import tag
 from vlkit.data.formats.images import LazyImage, open_image, read_span
-from vlkit.data.batches.loader import as_is, one_thread
 from vlkit.data.sources.open import problems
-from vlkit.data.build.writer import ShardWriter, json_bytes
 from vlkit.errors import DataError
 from vlkit.progress import bar
 from vlkit.types import Sample, Source

@@ -70,13 +70,17 @@ class LazyImage:
 
     def __call__(self, *, draft_size: int | None = None) -> Image.Image:
         """The RGB image; see open_image."""
+        return self.draft(draft_size)
+
+    def draft(self, size: int | None) -> Image.Image:
+        """See ``types.ReducedDecoding``."""
         if self.span is None:
-            return open_image(self.path, draft_size=draft_size, name=self.name)
+            return open_image(self.path, draft_size=size, name=self.name)
         try:
             raw = read_span(self.path, self.span)
         except OSError as error:
             raise DataError(f"cannot read image {self.name}: {_reason(error)}") from error
-        return open_image(raw, draft_size=draft_size, name=self.name)
+        return open_image(raw, draft_size=size, name=self.name)
 
 
 @dataclass(frozen=True)

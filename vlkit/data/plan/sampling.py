@@ -8,7 +8,6 @@ enough concepts) and no image is seen twice in an epoch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -19,32 +18,12 @@ from vlkit.data.formats.caption_forms import tag
 from vlkit.data.plan.quotas import rank_in_group
 from vlkit.errors import DataError
 from vlkit.spec.dataset import EnglishShareMixing, MixingSpec, TemperatureMixing, UniformMixing, WeightsMixing
-from vlkit.types import Sample, SampleMeta, Source
+from vlkit.types import Pick, SampleMeta, Source
 
 _EPOCH, _STEP, _SPARE = 1, 2, 3  # streams of random numbers that must not meet
 
 
 _Kind = tuple[tuple[str, ...], tuple[int, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class Pick:
-    """One pair of a batch: which sample, its caption's language and number, and the seed of its augmentation."""
-
-    index: int
-    language: str
-    caption_index: int
-    view_seed: int
-
-    def caption(self, sample: Sample) -> str:
-        """The caption that was picked."""
-        texts = sample.captions[self.language]
-        return texts[self.caption_index % len(texts)]
-
-    def pivot(self, sample: Sample) -> str:
-        """An English caption of the same image: its translation where the languages' captions come in step, or ""."""
-        texts = sample.captions.get("en", ())
-        return texts[self.caption_index % len(texts)] if texts else ""
 
 
 def read_metas(source: Source) -> list[SampleMeta]:

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlkit.data.plan.quotas import Quotas
-from vlkit.data.plan.sampling import PairSampler, Pick, language_weights
+from vlkit.data.plan.sampling import PairSampler, language_weights
 from vlkit.errors import DataError
 from vlkit.spec.dataset import MixingSpec, WeightsMixing
-from vlkit.types import SampleMeta
+from vlkit.types import Pick, SampleMeta
 
 _DEAL, _ROWS, _LANGUAGE, _SPARE, _CAPTION = 11, 12, 13, 14, 15  # streams of random numbers that must not meet
 _TRIES = 64

@@ -7,20 +7,17 @@ few numbers (``ShardReader.state``) that travel with each batch, so that a run r
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL.Image import Image
-from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vlkit import files
-from vlkit.data.batches.augment import Augment
-from vlkit.data.batches.loader import Pair, as_is, collate, one_thread
+from vlkit.data.batches.loader import as_is, one_thread
 from vlkit.data.batches.unreadable import Bad, RecentBad
 from vlkit.data.formats.caption_forms import CaptionError, tag
 from vlkit.data.formats.images import LazyImage, read_span
@@ -31,9 +28,8 @@ from vlkit.data.sources.open import built_path, source_names
 from vlkit.data.stream.remote import list_shards, spool_folder
 from vlkit.data.stream.windows import Found, ShardReader, Shards
 from vlkit.errors import DataError, VlkitError
-from vlkit.parts.tokenizers import Tokenize
 from vlkit.spec.dataset import BuiltSource, DataSpec, FolderSource, TemperatureMixing, WebDatasetSource, WeightsMixing
-from vlkit.types import Batch
+from vlkit.types import Batch, Pick, Preparer, Sample
 
 _log = logging.getLogger(__name__)
 _ROW, _SOURCE, _LANGUAGE = 31, 32, 33  # streams of random numbers that must not meet
@@ -163,9 +159,7 @@ class _Reading(IterableDataset[Step]):
     start: int
     stop: int
     places: Mapping[str, list[dict[str, Any]]]
-    transform: Callable[[Image], Tensor] | None
-    tokenize: Tokenize
-    draft_size: int | None
+    preparer: Preparer
     folder: Path
 
     def __iter__(self) -> Iterator[Step]:
@@ -188,7 +182,6 @@ class _Lane:
     def __init__(self, reading: _Reading, *, number: int) -> None:
         plan = reading.plan
         self.plan, self.reading = plan, reading
-        self.augment = Augment(plan.data.augment)
         self.readers = [
             ShardReader(
                 shards,
@@ -223,17 +216,17 @@ class _Lane:
             drawn = np.repeat(drawn, len(sources)) if self.single else drawn[mine]
             wanted = [self.weighted[number] for number in drawn.tolist()]
         taken: set[str] = set()
-        pairs = []
+        rows = []
         for row, (number, language) in enumerate(zip(sources, wanted, strict=True)):
             random = np.random.default_rng([plan.seed, _ROW, step, plan.rank, row])
-            found, pair = self._pair(self.readers[number], language, taken, random)
+            found, prepared = self._row(self.readers[number], language, taken, random)
             taken.add(found.concept)
-            pairs.append(pair)
-        return collate(pairs, self.reading.tokenize), self.bad()
+            rows.append(prepared)
+        return self.reading.preparer.collate(rows), self.bad()
 
-    def _pair(
+    def _row(
         self, reader: ShardReader, language: str | None, taken: set[str], random: np.random.Generator
-    ) -> tuple[Found, Pair]:
+    ) -> tuple[Found, Any]:
         avoided = taken if self.plan.data.distinct_concepts else ()
         for _ in range(_ATTEMPTS):
             found = reader.take(language, avoided)
@@ -247,7 +240,7 @@ class _Lane:
             f"{last.reason}"
         )
 
-    def _read(self, found: Found, shards: Shards, language: str | None, random: np.random.Generator) -> Pair:
+    def _read(self, found: Found, shards: Shards, language: str | None, random: np.random.Generator) -> Any:
         row = found.row
         where = f"{row.key} in {found.shard}"
         try:
@@ -260,14 +253,9 @@ class _Lane:
             chances = language_weights(self.plan.data.mixing, known)
             language = known[int(random.choice(len(known), p=chances / chances.sum()))]
         number, view = int(random.integers(2**31)), int(random.integers(2**63))
-        texts, english = captions[language], captions.get("en", ())
-        number %= len(texts)
-        pivot = english[number % len(english)] if english else ""
-        pixels_CHW = None
-        if self.reading.transform is not None:
-            image = LazyImage(found.path, where, row.image)(draft_size=self.reading.draft_size)
-            pixels_CHW = self.reading.transform(self.augment(image, seed=view))
-        return Pair(pixels_CHW, texts[number], pivot, language, row.concept, shards.name)
+        image = LazyImage(found.path, where, row.image)
+        sample = Sample(row.key, image, captions, row.concept, source=shards.name)
+        return self.reading.preparer.row(sample, Pick(-1, language, number % len(captions[language]), view))
 
     def bad(self) -> list[Bad]:
         """What could not be read since the last call."""
@@ -295,23 +283,19 @@ class Stream:
 
     Args:
         plan: What open_stream gave.
-        transform: The image encoder's own, RGB image to pixels_CHW; None reads no images at all.
-        tokenize: The text encoder's own: ``tokenize(texts, language=...)``.
-        draft_size: Pixels that the shorter side of an image has to keep; larger JPEGs are decoded smaller.
+        preparer: The model's: what becomes of a sample.
     """
 
-    def __init__(
-        self,
-        plan: StreamPlan,
-        *,
-        transform: Callable[[Image], Tensor] | None,
-        tokenize: Tokenize,
-        draft_size: int | None = None,
-    ) -> None:
-        self.plan, self.transform, self.tokenize, self.draft_size = plan, transform, tokenize, draft_size
+    def __init__(self, plan: StreamPlan, *, preparer: Preparer) -> None:
+        self.plan, self.preparer = plan, preparer
         self.bad = RecentBad(plan.data.max_bad_share, shards=plan.count)
         self._step, self._told = 0, False
         self._places: dict[str, list[dict[str, Any]]] = {}
+
+    @property
+    def readers(self) -> int:
+        """Processes that read samples; 0 where this one does."""
+        return self.plan.num_workers
 
     def state(self) -> dict[str, Any]:
         """The place behind the last batch that ``steps`` gave, as JSON can hold it."""
@@ -349,9 +333,7 @@ class Stream:
             )
         workers = self.plan.num_workers
         with spool_folder() as folder:
-            reading = _Reading(
-                self.plan, start, stop, self._places, self.transform, self.tokenize, self.draft_size, folder
-            )
+            reading = _Reading(self.plan, start, stop, self._places, self.preparer, folder)
             loader: DataLoader[Step] = DataLoader(
                 reading,
                 batch_size=None,
@@ -362,10 +344,10 @@ class Stream:
                 generator=torch.Generator(),  # the loader draws a seed: not from the run's own generator
             )
             for step, item in enumerate(loader, start):
-                self.bad.passed(0 if item.batch is None else len(item.batch.languages), item.bad)
+                self.bad.passed(0 if item.batch is None else len(item.batch), item.bad)
                 if item.batch is None:
                     raise DataError(item.error)
-                self._tell_passed_by(step, len(item.batch.languages))
+                self._tell_passed_by(step, len(item.batch))
                 self._step, self._places[str(step % self.plan.workers)] = step + 1, item.place
                 yield item.batch
 

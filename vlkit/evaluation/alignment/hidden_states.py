@@ -88,7 +88,7 @@ def open_text(name: str, *, device: str = "cpu") -> LayeredText:
     elif prefix == "hf" and rest:
         found = assets.resolve(rest, library="hf")
     if found is None or is_two_tower(read_config(found)):
-        return from_model(load(name, device=device))
+        return from_model(load(name, device=device, expect=ImageTextModel))  # type: ignore[type-abstract]
     encoder = build_text_encoder(HfText(name=rest if prefix == "hf" and colon else name, max_length=_MAX_LENGTH))
     return from_encoder(encoder.to(device))
 

@@ -1,4 +1,4 @@
-"""From a spec to a model."""
+"""From its spec to a dual encoder."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from vlkit.adapt.inject import add_adapter
-from vlkit.errors import UnknownName, VlkitError
+from vlkit.errors import VlkitError
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.nn.decoders import Decoder
 from vlkit.nn.heads import build_head
@@ -17,49 +16,18 @@ from vlkit.parts.image import build_image_encoder
 from vlkit.parts.multiway_encoders import MultiwayTextEncoder
 from vlkit.parts.text import build_text_encoder
 from vlkit.spec.captioning import DecoderSpec
-from vlkit.spec.model import DualEncoderSpec, ModelSpec, SavedSpec
+from vlkit.spec.model import DualEncoderSpec
 from vlkit.spec.parts import HeadSpec
 from vlkit.types import ImageEncoder, TextEncoder
 
 
-def build(spec: ModelSpec, *, saved: Path | None = None) -> DualEncoder:
-    """The model that ``spec`` describes.
-
-    Args:
-        spec: What to build.
-        saved: A model folder; encoders are built from the configuration in it, with weights unset until a state dict is
-            loaded, and nothing is downloaded.
-
-    Raises:
-        VlkitError: A part cannot be had, or parts do not fit each other.
-    """
-    if isinstance(spec, SavedSpec):
-        from vlkit.models.folder import load
-
-        return add_adapters(load(spec.path), spec)
-    return _build(spec, saved=saved, empty=False)
-
-
-def build_meta(spec: ModelSpec, *, saved: Path | None = None) -> DualEncoder:
-    """The model on the meta device: all shapes, no weights. For dry runs; ``saved`` as for ``build``."""
-    if isinstance(spec, SavedSpec):
-        from vlkit.models.folder import load_meta
-
-        model = load_meta(spec.path)
-        with torch.device("meta"):
-            return add_adapters(model, spec)
-    with torch.device("meta"):
-        return _build(spec, saved=saved, empty=True)
-
-
-def _build(spec: DualEncoderSpec, *, saved: Path | None, empty: bool) -> DualEncoder:
-    if not isinstance(spec, DualEncoderSpec):
-        raise UnknownName("model", type(spec).__name__, allowed=("dual_encoder", "saved"))
+def build(spec: DualEncoderSpec, *, saved: Path | None, empty: bool) -> DualEncoder:
+    """The dual encoder of a spec, without its adapters; see ``models.registry.build``."""
     image = cast("ImageEncoder", build_image_encoder(spec.image, saved=saved and saved / "image", empty=empty))
     text = cast("TextEncoder", build_text_encoder(spec.text, saved=saved and saved / "text", empty=empty))
     if isinstance(text, MultiwayTextEncoder):
         text.join(cast("nn.Module", image))
-    model = DualEncoder(
+    return DualEncoder(
         image,
         text,
         embed_dim=spec.embed_dim,
@@ -70,19 +38,6 @@ def _build(spec: DualEncoderSpec, *, saved: Path | None, empty: bool) -> DualEnc
         init_bias=spec.init_bias,
         decoder=None if spec.decoder is None else build_decoder(spec.decoder, image, text),
     )
-    return add_adapters(model, spec)
-
-
-def add_adapters(model: DualEncoder, spec: ModelSpec) -> DualEncoder:
-    """Adds the adapters of a spec to its model, in place.
-
-    Raises:
-        VlkitError: An encoder has one already, or no layer that takes it.
-    """
-    for name, adapter in (("image", spec.image_adapter), ("text", spec.text_adapter)):
-        if adapter is not None:
-            add_adapter(model.get_submodule(name), adapter)
-    return model
 
 
 def build_decoder(spec: DecoderSpec, image: ImageEncoder, text: TextEncoder) -> Decoder:

@@ -16,12 +16,13 @@ import torch.nn.functional as F  # noqa: N812 - torch's own short name
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from vlkit.adapt.inject import adapter_of
 from vlkit.errors import ShapeError, VlkitError
-from vlkit.models.trainable import ADAPTER, hold_frozen_in_eval, part_names
+from vlkit.models.dual_encoder.batch import PairBatch, PairPreparer
+from vlkit.models.trainable import adapter_specs, hold_frozen_in_eval
 from vlkit.nn.heads import build_head
+from vlkit.spec.dataset import DataSpec
 from vlkit.spec.model import DualEncoderSpec
-from vlkit.types import Batch, Embeddings, ImageEncoder, TextBatch, TextEncoder
+from vlkit.types import Embeddings, ImageEncoder, TextBatch, TextEncoder
 
 Side = Literal["image", "text"]
 SIDES: frozenset[Side] = frozenset(("image", "text"))
@@ -109,6 +110,18 @@ class DualEncoder(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(init_scale)))
         self.bias = None if init_bias is None else nn.Parameter(torch.tensor(float(init_bias)))
 
+    def parts(self) -> dict[str, nn.Module]:
+        """See ``types.Model``: both encoders, both heads, and the decoder where there is one."""
+        return dict(self.named_children())
+
+    def preparer(self, data: DataSpec, *, needs: Collection[str] | None = None) -> PairPreparer:
+        """See ``types.Model``; without need for ``image`` no image is read."""
+        return PairPreparer.of(self, data, images=needs is None or "image" in needs)
+
+    def figures(self) -> dict[str, float]:
+        """See ``types.Model``: the scale of similarities."""
+        return {"scale": self.scale.item()}
+
     @property
     def transform(self) -> Callable[[Image], Tensor]:
         """Turns an RGB image into pixels_CHW as the image encoder wants them."""
@@ -132,8 +145,7 @@ class DualEncoder(nn.Module):
             return DualEncoderSpec(
                 **parts,
                 embed_dim=self.embed_dim,
-                image_adapter=_adapter_spec(self, "image"),
-                text_adapter=_adapter_spec(self, "text"),
+                adapters=adapter_specs(self),
                 decoder=None if self.decoder is None else _spec_of(self, "decoder"),
                 init_scale=self._init_scale,
                 max_scale=self.max_scale,
@@ -183,7 +195,7 @@ class DualEncoder(nn.Module):
         """The text encoder's features to text_BE, L2-normalised."""
         return _unit(self._head("text", features_BD, self.text.width))
 
-    def encode(self, batch: Batch, *, states: bool = False, sides: Collection[Side] = SIDES) -> Encoded:
+    def encode(self, batch: PairBatch, *, states: bool = False, sides: Collection[Side] = SIDES) -> Encoded:
         """A batch, from cached features where it holds them.
 
         Args:
@@ -203,7 +215,7 @@ class DualEncoder(nn.Module):
             raw_BE = self._raw_text(batch)
         return Encoded(image_BE, None if raw_BE is None else _unit(raw_BE), raw_text_BE=raw_BE)
 
-    def _encode_with_states(self, batch: Batch, sides: Collection[Side]) -> Encoded:
+    def _encode_with_states(self, batch: PairBatch, sides: Collection[Side]) -> Encoded:
         found = Encoded(None, None)
         if "image" in sides:
             if batch.pixels_BCHW is None:
@@ -221,21 +233,21 @@ class DualEncoder(nn.Module):
             found = found._replace(text_BE=_unit(raw_BE), text_BLD=text_BLD, raw_text_BE=raw_BE)
         return found
 
-    def _image(self, batch: Batch) -> Tensor:
+    def _image(self, batch: PairBatch) -> Tensor:
         if batch.image_BD is not None:
             return self.project_image(batch.image_BD)
         if batch.pixels_BCHW is not None:
             return self.encode_image(batch.pixels_BCHW)
         raise VlkitError("the batch has neither pixels_BCHW nor image_BD; one of them is needed")
 
-    def _raw_text(self, batch: Batch) -> Tensor:
+    def _raw_text(self, batch: PairBatch) -> Tensor:
         if batch.text_BD is not None:
             return self._head("text", batch.text_BD, self.text.width)
         if batch.tokens is not None:
             return self.raw_text(batch.tokens)
         raise VlkitError("the batch has neither tokens nor text_BD; one of them is needed")
 
-    def forward(self, batch: Batch) -> Embeddings:
+    def forward(self, batch: PairBatch) -> Embeddings:
         """The embeddings of both sides of a batch; see ``encode``."""
         return Embeddings(self._image(batch), _unit(self._raw_text(batch)), self.scale, self.bias)
 
@@ -324,13 +336,6 @@ def _spec_of(model: DualEncoder, name: str) -> Any:
             f"give your module a .spec of vlkit.spec or save its state_dict() yourself"
         )
     return part.spec
-
-
-def _adapter_spec(model: DualEncoder, name: str) -> Any:
-    part = model.get_submodule(name)
-    if (spec := adapter_of(part)) is None and f"{name}{ADAPTER}" in part_names(model):
-        raise VlkitError(f"an adapter was added inside of model.{name}; add it to model.{name} itself, so it is saved")
-    return spec
 
 
 def _place(model: DualEncoder, part: str) -> tuple[torch.device, torch.dtype]:

@@ -16,12 +16,15 @@ import torch.nn.functional as F  # noqa: N812 - torch's own short name
 from torch import Tensor
 
 from vlkit.errors import VlkitError
+from vlkit.models.dual_encoder.batch import PairBatch
+from vlkit.models.dual_encoder.classes import KnownClasses
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.nn.heads import Head
-from vlkit.objectives.pairs.pair_term import Surroundings, Term, TextFeatures
+from vlkit.objectives.context import Context, TextFeatures
+from vlkit.objectives.pairs.pair_term import Term
 from vlkit.spec.objectives import ClassPrototypeObjective
 from vlkit.spec.training import ObjectiveSpec
-from vlkit.types import Batch, ClassRows, Embeddings, Loss
+from vlkit.types import Embeddings, Loss
 
 
 class ClassPrototypes(Term):
@@ -38,44 +41,33 @@ class ClassPrototypes(Term):
     """
 
     name = "class_prototypes"
-    sides = frozenset()
+    needs = frozenset()
 
     @classmethod
-    def build(cls, spec: ObjectiveSpec, model: DualEncoder, around: Surroundings) -> ClassPrototypes:
+    def build(cls, spec: ObjectiveSpec, model: DualEncoder, context: Context) -> ClassPrototypes:
         """See ``Term.build``."""
-        return cls(cast("ClassPrototypeObjective", spec), model, text_features=around.text_features)
+        return cls(cast("ClassPrototypeObjective", spec), model, text_features=context.text_features)
 
     def __init__(
         self, spec: ClassPrototypeObjective, model: DualEncoder, *, text_features: TextFeatures | None
     ) -> None:
         self.spec = spec
-        self.rows = class_rows(model)
+        self.classes = KnownClasses(model)
         if not isinstance(model.image_head, Head):
             raise VlkitError(
                 "the class_prototypes objective needs an image head of vlkit's own; leave the objective out"
             )
-        self.names = tuple(name for names in self.rows.names for name in names)
-        counts = [len(names) for names in self.rows.names]
-        self._first_K = torch.tensor([0, *counts]).cumsum(0)[:-1]
-        self._counts_K = torch.tensor(counts)
-        self.features_ND = None if text_features is None else text_features(self.names)
-
-    def class_features(self) -> Tensor:
-        """Mean text feature of each class's names, features_KD; needs a frozen text encoder."""
-        if self.features_ND is None:
-            raise VlkitError("a warm start needs a frozen text encoder; take 'text' out of the stage's trainable parts")
-        owner_N = torch.repeat_interleave(torch.arange(len(self._counts_K)), self._counts_K)
-        sums_KD = torch.zeros(len(self._counts_K), self.features_ND.shape[1])
-        return sums_KD.index_add_(0, owner_N, self.features_ND.float()) / self._counts_K[:, None]
+        self.features_ND = None if text_features is None else text_features(self.classes.names)
 
     def loss(
-        self, model: DualEncoder, batch: Batch, embeddings: Embeddings | None, per_pair: Mapping[str, Tensor]
+        self, model: DualEncoder, batch: PairBatch, embeddings: Embeddings | None, per_pair: Mapping[str, Tensor]
     ) -> Loss:
         """See ``Term.loss``; the batch of pairs is not looked at."""
-        classes_M = torch.randperm(len(self._counts_K))[: self.spec.names_per_step]
-        chosen_M = (torch.rand(len(classes_M)) * self._counts_K[classes_M]).long() + self._first_K[classes_M]
+        known = self.classes
+        classes_M = torch.randperm(len(known.counts_K))[: self.spec.names_per_step]
+        chosen_M = (torch.rand(len(classes_M)) * known.counts_K[classes_M]).long() + known.first_K[classes_M]
         text_ME = self._embed(model, chosen_M)
-        class_KE = F.normalize(cast("Head", model.image_head).class_prototypes(self.rows), dim=-1)
+        class_KE = F.normalize(cast("Head", model.image_head).class_prototypes(known.rows), dim=-1)
         logits_MK = text_ME @ class_KE.T / self.spec.temperature
         classes_M = classes_M.to(logits_MK.device)
         total = F.cross_entropy(logits_MK, classes_M)
@@ -85,20 +77,4 @@ class ClassPrototypes(Term):
     def _embed(self, model: DualEncoder, chosen_M: Tensor) -> Tensor:
         if self.features_ND is not None:
             return model.project_text(self.features_ND[chosen_M].float())
-        return model.encode_text(model.tokenize([self.names[row] for row in chosen_M.tolist()], language="en"))
-
-
-def class_rows(model: DualEncoder) -> ClassRows:
-    """The image encoder's class prototypes.
-
-    Raises:
-        VlkitError: The image encoder has none.
-    """
-    offered = getattr(model.image, "class_rows", None)
-    rows: ClassRows | None = offered() if offered is not None else None
-    if rows is None:
-        raise VlkitError(
-            "the class_prototypes objective needs an image encoder with an ImageNet-1k classifier (timm, pretrained: "
-            "true); choose one, or leave the objective out"
-        )
-    return rows
+        return model.encode_text(model.tokenize([self.classes.names[row] for row in chosen_M.tolist()], language="en"))

@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
-from vlkit.distributed.collectives import Ranks
 from vlkit.errors import VlkitError
+from vlkit.models.dual_encoder.batch import PairBatch
 from vlkit.models.dual_encoder.model import SIDES, DualEncoder, Encoded, Side
-from vlkit.types import Batch, Embeddings, Loss
+from vlkit.objectives.context import Context
+from vlkit.types import Embeddings, Loss
 
 if TYPE_CHECKING:
     from vlkit.spec.training import ObjectiveSpec
-
-TextFeatures = Callable[[Sequence[str]], Tensor]
-"""English texts to the frozen text encoder's features_ND."""
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a term may need to know beside its spec and the model.
-
-    ``ranks`` are the processes that share a batch; ``text_features`` the features of English texts where the text
-    encoder is frozen, else None.
-    """
-
-    ranks: Ranks = field(default_factory=Ranks)
-    text_features: TextFeatures | None = None
 
 
 class Term:
@@ -37,16 +22,16 @@ class Term:
 
     Attributes:
         name: Its key in ``Loss.parts``.
-        sides: What it needs encoded; ``loss`` gets embeddings where all terms together need both.
+        needs: The sides that it needs encoded; ``loss`` gets embeddings where all terms together need both.
         states: Needs the encoders' states before pooling as well (``Encoded.image_BND``, ``Encoded.text_BLD``).
     """
 
     name: ClassVar[str]
-    sides: ClassVar[frozenset[Side]] = SIDES
+    needs: ClassVar[frozenset[Side]] = SIDES
     states: ClassVar[bool] = False
 
     @classmethod
-    def build(cls, spec: ObjectiveSpec, model: DualEncoder, around: Surroundings) -> Term:
+    def build(cls, spec: ObjectiveSpec, model: DualEncoder, context: Context) -> Term:
         """The term of a spec.
 
         Raises:
@@ -54,12 +39,12 @@ class Term:
         """
         raise NotImplementedError
 
-    def per_pair(self, model: DualEncoder, chunk: Batch, encoded: Encoded) -> Mapping[str, Tensor]:
+    def per_pair(self, model: DualEncoder, chunk: PairBatch, encoded: Encoded) -> Mapping[str, Tensor]:
         """Figures of each pair of a micro-batch, by name, one row a pair; differentiable."""
         return {}
 
     def loss(
-        self, model: DualEncoder, batch: Batch, embeddings: Embeddings | None, per_pair: Mapping[str, Tensor]
+        self, model: DualEncoder, batch: PairBatch, embeddings: Embeddings | None, per_pair: Mapping[str, Tensor]
     ) -> Loss:
         """The loss of this process's whole batch, from the embeddings and what ``per_pair`` gave for all of it.
 

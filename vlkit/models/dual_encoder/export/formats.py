@@ -29,11 +29,12 @@ TOLERANCE = 1e-5
 
 
 class Exported(NamedTuple):
-    """What was written: where, how far it is from the model, and what the other format cannot say."""
+    """What was written: where, how far it is from the model and may be, and what the other format cannot say."""
 
     folder: Path
     differences: Differences
     notes: tuple[str, ...]
+    tolerance: float = TOLERANCE
 
 
 def export(

@@ -13,11 +13,12 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from vlkit.errors import VlkitError
+from vlkit.models.dual_encoder.batch import PairBatch
 from vlkit.models.dual_encoder.model import SIDES, DualEncoder, states_method
 from vlkit.nn.decoders import Decoder
 from vlkit.objectives.pairs.pair_term import Term
 from vlkit.parts.vocabulary import Vocabulary
-from vlkit.types import Batch, Embeddings, Loss
+from vlkit.types import Embeddings, Loss
 
 _Part = TypeVar("_Part", bound=nn.Module)
 
@@ -28,7 +29,7 @@ class PairMean(Term):
     states = True
 
     def loss(
-        self, model: DualEncoder, batch: Batch, embeddings: Embeddings | None, per_pair: Mapping[str, Tensor]
+        self, model: DualEncoder, batch: PairBatch, embeddings: Embeddings | None, per_pair: Mapping[str, Tensor]
     ) -> Loss:
         """See ``Term.loss``."""
         total = per_pair[self.name].mean()

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from vlkit.errors import VlkitError
+from vlkit.models.dual_encoder.batch import PairBatch
 from vlkit.models.dual_encoder.model import DualEncoder, Encoded
 from vlkit.nn.decoders import PatchDecoder, normalized_patches, take
+from vlkit.objectives.context import Context
 from vlkit.objectives.pairs.captioning.common import PairMean, decoder_of
 from vlkit.objectives.pairs.captioning.masks import hide_patches, on_grid
-from vlkit.objectives.pairs.pair_term import Surroundings
 from vlkit.parts.building import compact
 from vlkit.spec.captioning import MaskedImageObjective
 from vlkit.spec.training import ObjectiveSpec
-from vlkit.types import Batch
 
 
 class MaskedImage(PairMean):
@@ -37,12 +37,12 @@ class MaskedImage(PairMean):
         self.spec = spec
 
     @classmethod
-    def build(cls, spec: ObjectiveSpec, model: DualEncoder, around: Surroundings) -> MaskedImage:
+    def build(cls, spec: ObjectiveSpec, model: DualEncoder, context: Context) -> MaskedImage:
         """See ``Term.build``."""
         decoder_of(model, "image", PatchDecoder, objective=cls.name)
         return cls(cast("MaskedImageObjective", spec))
 
-    def per_pair(self, model: DualEncoder, chunk: Batch, encoded: Encoded) -> Mapping[str, Tensor]:
+    def per_pair(self, model: DualEncoder, chunk: PairBatch, encoded: Encoded) -> Mapping[str, Tensor]:
         """Each pair's loss."""
         if chunk.pixels_BCHW is None or chunk.tokens is None or encoded.text_BLD is None:
             raise VlkitError(f"the {self.name} objective needs pixels and text states, not cached features")

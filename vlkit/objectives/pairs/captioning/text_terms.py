@@ -13,17 +13,17 @@ import torch.nn.functional as F  # noqa: N812 - torch's own short name
 from torch import Tensor
 
 from vlkit.errors import VlkitError
+from vlkit.models.dual_encoder.batch import PairBatch
 from vlkit.models.dual_encoder.model import DualEncoder, Encoded
 from vlkit.nn.decoders import TextDecoder
+from vlkit.objectives.context import Context
 from vlkit.objectives.pairs.captioning.common import PairMean, decoder_of, vocabulary_of
 from vlkit.objectives.pairs.captioning.masks import hide_words, words
 from vlkit.objectives.pairs.captioning.sliced import sliced_cross_entropy
-from vlkit.objectives.pairs.pair_term import Surroundings
 from vlkit.parts.building import compact
 from vlkit.parts.vocabulary import Vocabulary
 from vlkit.spec.captioning import CaptioningObjective, MaskedTextObjective
 from vlkit.spec.training import ObjectiveSpec
-from vlkit.types import Batch
 
 
 class _TextTerm(PairMean):
@@ -31,7 +31,7 @@ class _TextTerm(PairMean):
         self.spec, self.vocabulary = spec, vocabulary
 
     @classmethod
-    def build(cls, spec: ObjectiveSpec, model: DualEncoder, around: Surroundings) -> _TextTerm:
+    def build(cls, spec: ObjectiveSpec, model: DualEncoder, context: Context) -> _TextTerm:
         """See ``Term.build``."""
         decoder_of(model, "text", TextDecoder, objective=cls.name)
         return cls(cast("CaptioningObjective | MaskedTextObjective", spec), vocabulary_of(model, cls.name))
@@ -57,7 +57,7 @@ class Captioning(_TextTerm):
 
     name = "captioning"
 
-    def per_pair(self, model: DualEncoder, chunk: Batch, encoded: Encoded) -> Mapping[str, Tensor]:
+    def per_pair(self, model: DualEncoder, chunk: PairBatch, encoded: Encoded) -> Mapping[str, Tensor]:
         """Each pair's loss."""
         decoder = decoder_of(model, "text", TextDecoder, objective=self.name)
         given = _given(self.name, chunk, encoded)
@@ -79,7 +79,7 @@ class MaskedText(_TextTerm):
 
     name = "masked_text"
 
-    def per_pair(self, model: DualEncoder, chunk: Batch, encoded: Encoded) -> Mapping[str, Tensor]:
+    def per_pair(self, model: DualEncoder, chunk: PairBatch, encoded: Encoded) -> Mapping[str, Tensor]:
         """Each pair's loss."""
         decoder = decoder_of(model, "text", TextDecoder, objective=self.name)
         given = _given(self.name, chunk, encoded)
@@ -97,7 +97,7 @@ class _Given(NamedTuple):
     image_BND: Tensor
 
 
-def _given(name: str, chunk: Batch, encoded: Encoded) -> _Given:
+def _given(name: str, chunk: PairBatch, encoded: Encoded) -> _Given:
     if chunk.tokens is None or encoded.image_BND is None:
         raise VlkitError(f"the {name} objective needs tokens and image states, not cached features")
     device = encoded.image_BND.device

@@ -15,11 +15,13 @@ from torch import Tensor
 
 from vlkit.distributed.collectives import Ranks
 from vlkit.errors import VlkitError
+from vlkit.models.dual_encoder.batch import PairBatch
 from vlkit.models.dual_encoder.model import DualEncoder
+from vlkit.objectives.context import Context
 from vlkit.objectives.pairs.contrastive.exchange import PairLoss
 from vlkit.objectives.pairs.contrastive.sigmoid import sigmoid_contrastive
 from vlkit.objectives.pairs.contrastive.softmax import softmax_contrastive
-from vlkit.objectives.pairs.pair_term import Surroundings, Term, needed
+from vlkit.objectives.pairs.pair_term import Term, needed
 from vlkit.spec.objectives import (
     ContrastiveObjective,
     GroupedContrastiveObjective,
@@ -27,7 +29,7 @@ from vlkit.spec.objectives import (
     SigmoidObjective,
 )
 from vlkit.spec.training import ObjectiveSpec
-from vlkit.types import Batch, Embeddings, Loss
+from vlkit.types import Embeddings, Loss
 
 _PROCESSES_OF_A_NODE = "LOCAL_WORLD_SIZE"
 
@@ -44,16 +46,16 @@ class PairTerm(Term):
         self.spec, self.ranks = spec, ranks or Ranks()
 
     @classmethod
-    def build(cls, spec: ObjectiveSpec, model: DualEncoder, around: Surroundings) -> PairTerm:
+    def build(cls, spec: ObjectiveSpec, model: DualEncoder, context: Context) -> PairTerm:
         """See ``Term.build``."""
-        return cls(cast("PairObjective", spec), ranks=around.ranks)
+        return cls(cast("PairObjective", spec), ranks=context.ranks)
 
     def pair_loss(self, embeddings: Embeddings, ids_B: Tensor | None) -> PairLoss:
         """The loss of the pairs of all processes of the group."""
         raise NotImplementedError
 
     def loss(
-        self, model: DualEncoder, batch: Batch, embeddings: Embeddings | None, per_pair: Mapping[str, Tensor]
+        self, model: DualEncoder, batch: PairBatch, embeddings: Embeddings | None, per_pair: Mapping[str, Tensor]
     ) -> Loss:
         """See ``Term.loss``; reports the loss and the share of images whose own caption scores highest."""
         embeddings = needed(embeddings, self.name)
@@ -90,17 +92,17 @@ class GroupedContrastive(Contrastive):
     name = "grouped_contrastive"
 
     @classmethod
-    def build(cls, spec: ObjectiveSpec, model: DualEncoder, around: Surroundings) -> GroupedContrastive:
+    def build(cls, spec: ObjectiveSpec, model: DualEncoder, context: Context) -> GroupedContrastive:
         """See ``Term.build``; every process makes the groups, once.
 
         Raises:
             VlkitError: Groups of this size do not divide the processes, or nobody says how many make a node.
         """
         wanted = cast("GroupedContrastiveObjective", spec)
-        return cls(wanted, ranks=around.ranks.groups_of(_group_size(wanted, around.ranks)))
+        return cls(wanted, ranks=context.ranks.groups_of(_group_size(wanted, context.ranks)))
 
     def loss(
-        self, model: DualEncoder, batch: Batch, embeddings: Embeddings | None, per_pair: Mapping[str, Tensor]
+        self, model: DualEncoder, batch: PairBatch, embeddings: Embeddings | None, per_pair: Mapping[str, Tensor]
     ) -> Loss:
         """See ``Term.loss``; reports the negatives of an image as well."""
         total, parts = super().loss(model, batch, embeddings, per_pair)
@@ -114,7 +116,7 @@ class Sigmoid(PairTerm):
     name: ClassVar[str] = "sigmoid"
 
     @classmethod
-    def build(cls, spec: ObjectiveSpec, model: DualEncoder, around: Surroundings) -> PairTerm:
+    def build(cls, spec: ObjectiveSpec, model: DualEncoder, context: Context) -> PairTerm:
         """See ``Term.build``.
 
         Raises:
@@ -125,7 +127,7 @@ class Sigmoid(PairTerm):
                 "the sigmoid objective needs a bias of similarities and model.init_bias is null; set model.init_bias: "
                 "-10 (and model.init_scale: 10, as SigLIP does)"
             )
-        return super().build(spec, model, around)
+        return super().build(spec, model, context)
 
     def pair_loss(self, embeddings: Embeddings, ids_B: Tensor | None) -> PairLoss:
         """See ``sigmoid_contrastive``."""
@@ -140,7 +142,7 @@ class Sigmoid(PairTerm):
         )
 
 
-def pair_ids(batch: Batch, spec: PairObjective, *, ranks: Ranks) -> Tensor | None:
+def pair_ids(batch: PairBatch, spec: PairObjective, *, ranks: Ranks) -> Tensor | None:
     """int64 ids_B that are equal where ``spec.duplicates_by`` is, on every process; None where nobody asks.
 
     A pair without a concept or caption is a duplicate of no other.

@@ -13,12 +13,14 @@ from torch import Tensor
 
 from vlkit.distributed.collectives import Ranks
 from vlkit.errors import VlkitError
+from vlkit.models.dual_encoder.batch import PairBatch
 from vlkit.models.dual_encoder.model import DualEncoder
+from vlkit.objectives.context import Context
 from vlkit.objectives.pairs.distillation.teacher import load_teacher, raw_texts
-from vlkit.objectives.pairs.pair_term import Surroundings, Term, needed
+from vlkit.objectives.pairs.pair_term import Term, needed
 from vlkit.spec.distillation import ClipDistillationObjective
 from vlkit.spec.training import ObjectiveSpec
-from vlkit.types import Batch, Embeddings, Loss
+from vlkit.types import Embeddings, Loss
 
 
 class ClipDistillation(Term):
@@ -36,7 +38,7 @@ class ClipDistillation(Term):
         self.spec, self.teacher, self.ranks = spec, teacher, ranks or Ranks()
 
     @classmethod
-    def build(cls, spec: ObjectiveSpec, model: DualEncoder, around: Surroundings) -> ClipDistillation:
+    def build(cls, spec: ObjectiveSpec, model: DualEncoder, context: Context) -> ClipDistillation:
         """See ``Term.build``.
 
         Raises:
@@ -49,10 +51,10 @@ class ClipDistillation(Term):
                 f"clip_distillation: the teacher {own.teacher} prepares images as {teacher.transform!r} and the model "
                 f"as {model.transform!r}; both see the same pixels, so choose a teacher or an image encoder that agree"
             )
-        return cls(own, teacher, ranks=around.ranks)
+        return cls(own, teacher, ranks=context.ranks)
 
     def loss(
-        self, model: DualEncoder, batch: Batch, embeddings: Embeddings | None, per_pair: Mapping[str, Tensor]
+        self, model: DualEncoder, batch: PairBatch, embeddings: Embeddings | None, per_pair: Mapping[str, Tensor]
     ) -> Loss:
         """See ``Term.loss``."""
         own = needed(embeddings, self.name)
@@ -67,7 +69,7 @@ class ClipDistillation(Term):
         return Loss(total, {self.name: total.detach()})
 
     @torch.no_grad()
-    def _teach(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _teach(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
         if batch.pixels_BCHW is None:
             raise VlkitError(
                 "clip_distillation needs pixels for its teacher, and the batch holds features of the model's own image "

@@ -30,7 +30,7 @@ def load_teacher(name: str, student: DualEncoder, *, remember: bool = False) -> 
     Raises:
         VlkitError: There is no such model.
     """
-    teacher = load(name, device=student.log_scale.device).requires_grad_(False)
+    teacher = load(name, device=student.log_scale.device, expect=DualEncoder).requires_grad_(False)
     if remember:
         memory = Remembering(cast("nn.Module", teacher.text))
         cast("Any", teacher).text = memory

@@ -16,12 +16,14 @@ from torch import Tensor
 
 from vlkit.distributed.collectives import Ranks
 from vlkit.errors import ShapeError, VlkitError
+from vlkit.models.dual_encoder.batch import PairBatch
 from vlkit.models.dual_encoder.model import DualEncoder, Encoded, Side
+from vlkit.objectives.context import Context
 from vlkit.objectives.pairs.distillation.teacher import load_teacher, raw_texts
-from vlkit.objectives.pairs.pair_term import Surroundings, Term
+from vlkit.objectives.pairs.pair_term import Term
 from vlkit.spec.distillation import TextDistillationObjective
 from vlkit.spec.training import ObjectiveSpec
-from vlkit.types import Batch, Embeddings, Loss
+from vlkit.types import Embeddings, Loss
 
 
 class TextDistillation(Term):
@@ -34,13 +36,13 @@ class TextDistillation(Term):
     """
 
     name = "text_distillation"
-    sides: ClassVar[frozenset[Side]] = frozenset(("text",))
+    needs: ClassVar[frozenset[Side]] = frozenset(("text",))
 
     def __init__(self, spec: TextDistillationObjective, teacher: DualEncoder, *, ranks: Ranks | None = None) -> None:
         self.spec, self.teacher, self.ranks = spec, teacher, ranks or Ranks()
 
     @classmethod
-    def build(cls, spec: ObjectiveSpec, model: DualEncoder, around: Surroundings) -> TextDistillation:
+    def build(cls, spec: ObjectiveSpec, model: DualEncoder, context: Context) -> TextDistillation:
         """See ``Term.build``.
 
         Raises:
@@ -59,16 +61,16 @@ class TextDistillation(Term):
                 f"the teacher {name} embeds into {teacher.embed_dim} dimensions, the model into {model.embed_dim}; "
                 f"set model.embed_dim to {teacher.embed_dim}"
             )
-        return cls(own, teacher, ranks=around.ranks)
+        return cls(own, teacher, ranks=context.ranks)
 
-    def per_pair(self, model: DualEncoder, chunk: Batch, encoded: Encoded) -> Mapping[str, Tensor]:
+    def per_pair(self, model: DualEncoder, chunk: PairBatch, encoded: Encoded) -> Mapping[str, Tensor]:
         """The captions' embeddings before they are normalised."""
         if encoded.raw_text_BE is None:
             raise VlkitError("text_distillation needs the text side of a batch and was given none")
         return {"raw_text_BE": encoded.raw_text_BE}
 
     def loss(
-        self, model: DualEncoder, batch: Batch, embeddings: Embeddings | None, per_pair: Mapping[str, Tensor]
+        self, model: DualEncoder, batch: PairBatch, embeddings: Embeddings | None, per_pair: Mapping[str, Tensor]
     ) -> Loss:
         """See ``Term.loss``; also reports the share of pairs that have an English caption."""
         raw_BE = per_pair["raw_text_BE"]

@@ -6,21 +6,50 @@ Shapes: N images, L languages, D image width, T text width, K classes, E embeddi
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from typing import Any as ImageTable
+from typing import Any as TextTable
 
 import torch
 from torch import Tensor
 
-from vlkit.data.plan.sampling import PairSampler
 from vlkit.errors import VlkitError
+from vlkit.models.dual_encoder.classes import KnownClasses
+from vlkit.models.dual_encoder.closed_form import canonical_maps, class_embeddings, ridge_map, translation_spread
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.nn.heads import Head, PrototypeHead
-from vlkit.objectives.pairs.class_prototypes import ClassPrototypes
-from vlkit.objectives.pairs.closed_form import canonical_maps, class_embeddings, ridge_map, translation_spread
-from vlkit.spec.training import WarmStartSpec
-from vlkit.training.tables import ImageTable, TextTable
-from vlkit.types import Source
+from vlkit.spec.objectives import LossSpec
+from vlkit.spec.training import StageSpec, WarmStartSpec
+from vlkit.types import FrozenTables
 
 log = logging.getLogger(__name__)
+
+
+def start(
+    model: DualEncoder,
+    stage: StageSpec,
+    *,
+    objectives: Sequence[LossSpec],
+    frozen: FrozenTables | None,
+    first: bool,
+) -> None:
+    """What is worked out of the features of frozen encoders before the first step of a stage; see ``types.Start``.
+
+    Raises:
+        VlkitError: A head needs what there is not.
+    """
+    images, texts = (None, None) if frozen is None else (frozen.table("image"), frozen.table("text"))
+    if first:
+        fit_means(model, images=images, texts=texts)
+    if stage.warm_start is not None:
+        if frozen is None:
+            raise VlkitError(
+                "a warm start needs data that can be read at any place, and this is streamed; set the stage's "
+                "warm_start to null"
+            )
+        learns_classes = any(spec.kind == "class_prototypes" for spec in objectives)
+        warm_start(model, stage.warm_start, frozen=frozen, learns_classes=learns_classes)
+    check_started(model)
 
 
 def fit_means(model: DualEncoder, *, images: ImageTable | None, texts: TextTable | None) -> None:
@@ -56,21 +85,13 @@ def check_started(model: DualEncoder) -> None:
         )
 
 
-def warm_start(
-    model: DualEncoder,
-    spec: WarmStartSpec,
-    *,
-    source: Source,
-    sampler: PairSampler,
-    images: ImageTable | None,
-    texts: TextTable | None,
-    prototypes: ClassPrototypes | None,
-) -> None:
+def warm_start(model: DualEncoder, spec: WarmStartSpec, *, frozen: FrozenTables, learns_classes: bool) -> None:
     """Sets the linear maps of both heads.
 
     Raises:
         VlkitError: An encoder is not frozen, or a head has no linear map.
     """
+    images, texts = frozen.table("image"), frozen.table("text")
     heads = [head for head in (model.image_head, model.text_head) if isinstance(head, Head) and head.linear is not None]
     if images is None or texts is None or len(heads) != 2:
         raise VlkitError(
@@ -79,7 +100,7 @@ def warm_start(
         )
     image_head, text_head = heads
     pairs_dim = int(image_head.linear.weight.shape[0])  # type: ignore[union-attr]
-    image_ND, text_NLT = _pairs(source, sampler, images=images, texts=texts)
+    image_ND, text_NLT = _pairs(frozen, images=images, texts=texts)
     maps = canonical_maps(
         image_head.centered(image_ND),
         text_head.centered(text_NLT),
@@ -90,26 +111,27 @@ def warm_start(
     image_head.set_linear(maps.image_ED)
     text_ET = maps.text_ET
     if isinstance(image_head, PrototypeHead):
-        if prototypes is None:
+        if not learns_classes:
             raise VlkitError("a prototype head learns from the objective class_prototypes; add it to the objectives")
-        class_KV = class_embeddings(prototypes.rows.weight_KD, dim=image_head.class_KV.shape[1])
-        image_head.set_classes(prototypes.rows, class_KV)
-        names_KT = text_head.centered(prototypes.class_features())
+        classes = KnownClasses(model)
+        class_KV = class_embeddings(classes.rows.weight_KD, dim=image_head.class_KV.shape[1])
+        image_head.set_classes(classes.rows, class_KV)
+        names_KT = text_head.centered(classes.mean_features(frozen.encode("text", classes.names, language="en")))
         text_ET = torch.cat([text_ET, _names_map(names_KT, class_KV, spec=spec, text_NLT=text_head.centered(text_NLT))])
     text_head.set_linear(text_ET)
     log.info("warm start: %d pairs in up to %d languages, %d dimensions", len(image_ND), text_NLT.shape[1], pairs_dim)
 
 
-def _pairs(source: Source, sampler: PairSampler, *, images: ImageTable, texts: TextTable) -> tuple[Tensor, Tensor]:
+def _pairs(frozen: FrozenTables, *, images: ImageTable, texts: TextTable) -> tuple[Tensor, Tensor]:
     """Every readable image with one caption in each language; a missing language repeats another of the image's."""
     image_rows, text_rows = [], []
-    for index in range(len(source)):
-        captions = source[index].captions
-        present = [language for language in sampler.languages if language in captions]
+    for index, sample in enumerate(frozen.samples):
+        captions = sample.captions
+        present = [language for language in frozen.languages if language in captions]
         if present and index not in images.bad:
             cycle = [
                 lang if lang in captions else present[place % len(present)]
-                for place, lang in enumerate(sampler.languages)
+                for place, lang in enumerate(frozen.languages)
             ]
             text_rows.append(texts.look_up([captions[language][0] for language in cycle], cycle))
             image_rows.append(index)

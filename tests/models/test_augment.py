@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlkit.data.batches.augment import Augment
+from vlkit.models.augment import Augment
 from vlkit.spec.dataset import AugmentSpec
 
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))

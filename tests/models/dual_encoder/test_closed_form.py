@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vlkit.errors import VlkitError
-from vlkit.objectives.pairs.closed_form import canonical_maps, class_embeddings, ridge_map
+from vlkit.models.dual_encoder.closed_form import canonical_maps, class_embeddings, ridge_map
 
 N, D, T, L = 400, 7, 6, 3
 

@@ -1,4 +1,4 @@
-"""Random variations of a training image, each a pure function of its seed."""
+"""How a training image is read and varied; each variation is a pure function of its seed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,19 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from vlkit.spec.dataset import AugmentSpec
+from vlkit.types import ReducedDecoding, Sample
 
 _WHITE = (255, 255, 255)
 _RATIO = (3 / 4, 4 / 3)  # of width to height, as in Inception-style cropping
+FLATTEST = _RATIO[1]
+"""Of the crops' shapes, width to height."""
+
+
+def read_image(sample: Sample, *, draft_size: int | None) -> Image.Image:
+    """A sample's image; where its reader can, a large one decoded no larger than ``draft_size`` needs."""
+    if isinstance(sample.image, ReducedDecoding):
+        return sample.image.draft(draft_size)
+    return sample.image()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,98 @@
+"""The kinds of models: where each one's folder is, and how any of them is built."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vlkit.adapt.inject import add_adapter
+from vlkit.errors import UnknownName, VlkitError
+from vlkit.registry import Registry
+from vlkit.spec.adapt import AdapterSpec
+from vlkit.spec.model import BaseModelSpec, SavedSpec
+from vlkit.types import Model
+
+KINDS = Registry("model", {"dual_encoder": "vlkit.models.dual_encoder"})
+"""Kind to its package, whose modules have equal names: ``build``, ``card``, where it needs them ``start``, ..."""
+
+
+def module_of(kind: str, name: str) -> Any | None:
+    """A module of a kind's folder, ``module_of("dual_encoder", "build")``; None where the kind has none of this name.
+
+    Raises:
+        UnknownName: There is no such kind.
+    """
+    full = f"{KINDS[kind]}.{name}"
+    try:
+        return importlib.import_module(full)
+    except ModuleNotFoundError as error:
+        if error.name is not None and full.startswith(error.name):
+            return None
+        raise
+
+
+def _needed(kind: str, name: str) -> Any:
+    found = module_of(kind, name)
+    if found is None:
+        raise VlkitError(f"the folder of the kind of model {kind} ({KINDS[kind]}) has no {name}.py")
+    return found
+
+
+def build(spec: BaseModelSpec, *, saved: Path | None = None) -> Model:
+    """The model that ``spec`` describes.
+
+    Args:
+        spec: What to build: the spec of any kind of model.
+        saved: A model folder; parts are built from the configuration in it, with weights unset until a state dict is
+            loaded, and nothing is downloaded.
+
+    Raises:
+        UnknownName: There is no such kind of model.
+        VlkitError: A part cannot be had, or parts do not fit each other.
+    """
+    if isinstance(spec, SavedSpec):
+        from vlkit.models.folder import load
+
+        return add_adapters(load(spec.path), spec.adapters)
+    return _build(spec, saved=saved, empty=False)
+
+
+def build_meta(spec: BaseModelSpec, *, saved: Path | None = None) -> Model:
+    """The model on the meta device: all shapes, no weights. For dry runs; ``saved`` as for ``build``."""
+    if isinstance(spec, SavedSpec):
+        from vlkit.models.folder import load_meta
+
+        model = load_meta(spec.path)
+        with torch.device("meta"):
+            return add_adapters(model, spec.adapters)
+    with torch.device("meta"):
+        return _build(spec, saved=saved, empty=True)
+
+
+def _build(spec: BaseModelSpec, *, saved: Path | None, empty: bool) -> Model:
+    if not isinstance(spec, BaseModelSpec) or spec.kind not in KINDS:
+        raise UnknownName("model", getattr(spec, "kind", type(spec).__name__), allowed=(*KINDS, "saved"))
+    model: Model = _needed(spec.kind, "build").build(spec, saved=saved, empty=empty)
+    return add_adapters(model, spec.adapters)
+
+
+def add_adapters(model: Model, adapters: Mapping[str, AdapterSpec]) -> Model:
+    """Adds adapters to the parts of a model, in place.
+
+    Raises:
+        UnknownName: There is no such part.
+        VlkitError: A part has one already, or no layer that takes it.
+    """
+    parts: Mapping[str, nn.Module] = model.parts()
+    for name in adapters:
+        if name not in parts:
+            raise UnknownName("part", name, allowed=parts, hint="(key: model.adapters)")
+    for name, part in parts.items():
+        if name in adapters:
+            add_adapter(part, adapters[name])
+    return model

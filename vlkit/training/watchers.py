@@ -1,0 +1,82 @@
+"""Who watches a run: trackers that are told its figures, and an evaluator that measures the model while it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Protocol
+
+import torch
+
+from vlkit.distributed.runtime import Runtime
+from vlkit.registry import Registry
+from vlkit.spec.recipe import Recipe
+from vlkit.training.run_folder import Run
+from vlkit.training.trackers import Tracker, open_trackers
+from vlkit.types import Model, as_module
+
+EVALUATORS = Registry("validation", {"held_back": "vlkit.evaluation.held_back:HeldBack"})
+"""Kind to a class that takes the recipe: training and evaluation are siblings, and this name is all that joins them."""
+
+
+class Evaluator(Protocol):
+    """Measures a model while it trains; made before anything is written, so that what it lacks is told early."""
+
+    def __call__(self, model: Model) -> Mapping[str, Any]:
+        """Figures by name, or maps of them; the model is in eval mode and not to be changed."""
+
+
+class Watchers:
+    """The trackers and the evaluator of a run, in all processes; the first one alone logs and measures.
+
+    Args:
+        recipe: The run.
+        runtime: The processes.
+
+    Raises:
+        UnknownName: There is no such validation.
+        VlkitError: What is to be measured cannot be, or a tracker is not installed.
+    """
+
+    def __init__(self, recipe: Recipe, runtime: Runtime) -> None:
+        self.recipe, self.trackers = recipe, list[Tracker]()
+        self.evaluator: Evaluator | None = None
+        if recipe.validation is not None:
+            with runtime.in_turn():
+                self.evaluator = EVALUATORS.get_object(recipe.validation.kind)(recipe)
+
+    def open(self, run: Run, runtime: Runtime) -> None:
+        """Opens the trackers, once the run folder is there."""
+        if runtime.leads:
+            plain = self.recipe.model_dump(mode="json")
+            self.trackers = open_trackers(self.recipe.run.trackers, run.path, name=self.recipe.run.name, recipe=plain)
+
+    def close(self) -> None:
+        """Closes the trackers; what goes wrong there does not hide how the run ended."""
+        for tracker in self.trackers:
+            with suppress(Exception):
+                tracker.close()
+
+    def due(self, step: int, *, done: bool) -> bool:
+        """Whether the model is measured after a step; ``done`` is the last one of a stage."""
+        spec = self.recipe.validation
+        return spec is not None and (done or step % spec.every == 0)
+
+    def measure(self, model: Model, runtime: Runtime) -> Mapping[str, Any]:
+        """What the evaluator finds, on the first process; nothing on the others, which wait. Random numbers stay."""
+        found: list[Mapping[str, Any]] = []
+        module, evaluator = as_module(model), self.evaluator
+        modes = {part: part.training for part in module.modules()}
+
+        def act() -> None:
+            if evaluator is not None:
+                with torch.random.fork_rng(), torch.no_grad():
+                    found.append(evaluator(model))
+
+        module.eval()
+        try:
+            runtime.first(act)
+        finally:
+            for part, training in modes.items():
+                part.training = training
+        return found[0] if found else {}
