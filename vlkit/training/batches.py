@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from vlkit.data.batches.loader import batches
-from vlkit.data.batches.unreadable import BadSamples
+from vlkit.data.batches.unreadable import ATTEMPTS, BadSamples
 from vlkit.data.plan.sampling import PairSampler, Pick
 from vlkit.data.stream.stream import Stream, StreamPlan, open_stream
 from vlkit.errors import DataError
@@ -18,7 +18,6 @@ from vlkit.spec.recipe import Recipe
 from vlkit.training.tables import ImageTable, TextTable, view_of
 from vlkit.types import Batch, Sample, Source
 
-_ATTEMPTS = 64  # unreadable samples in a row before a place in a batch is given up
 _FLATTEST = 4 / 3  # of the crops' shapes, width to height (data/augment)
 
 
@@ -102,11 +101,11 @@ class PairBatches:
         )
 
     def _readable(self, step: int, row: int, pick: Pick, images: ImageTable) -> Pick:
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             if pick.index not in images.bad:
                 return pick
             pick = self.sampler.spare(step, row, attempt=attempt)
-        raise DataError(f"step {step}: {_ATTEMPTS} unreadable samples in a row; check the data")
+        raise DataError(f"step {step}: {ATTEMPTS} unreadable samples in a row; check the data")
 
 
 class StreamBatches(Stream):

@@ -16,15 +16,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from vlkit.data.batches.augment import Augment
-from vlkit.data.batches.unreadable import BadSamples
-from vlkit.data.formats.images import LazyImage
+from vlkit.data.batches.unreadable import ATTEMPTS, BadSamples
+from vlkit.data.formats.images import LazyImage, StoredImage
 from vlkit.data.plan.sampling import PairSampler, Pick
 from vlkit.errors import DataError, VlkitError
 from vlkit.parts.tokenizers import Tokenize, tokenize_mixed
 from vlkit.spec.dataset import AugmentSpec
 from vlkit.types import Batch, Sample, Source
-
-_ATTEMPTS = 16  # unreadable samples in a row before a place in a batch is given up
 
 
 class Pair(NamedTuple):
@@ -75,7 +73,7 @@ class _Steps(Dataset[_Item]):
 
     def _read(self, step: int, row: int, pick: Pick, bad: list[tuple[str, str]]) -> tuple[Pick, Sample, Tensor | None]:
         """The picked sample, or the spare that takes its place where it cannot be read."""
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             try:
                 sample = self.source[pick.index]
                 if self.transform is None:
@@ -85,7 +83,7 @@ class _Steps(Dataset[_Item]):
             except DataError as error:
                 bad.append((self.source.meta(pick.index).key, str(error)))
                 pick = self.sampler.spare(step, row, attempt=attempt)
-        raise DataError(f"step {step}: {_ATTEMPTS} unreadable samples in a row; the last: {bad[-1][0]}: {bad[-1][1]}")
+        raise DataError(f"step {step}: {ATTEMPTS} unreadable samples in a row; the last: {bad[-1][0]}: {bad[-1][1]}")
 
 
 def collate(pairs: Sequence[Pair], tokenize: Tokenize) -> Batch:
@@ -108,9 +106,8 @@ def collate(pairs: Sequence[Pair], tokenize: Tokenize) -> Batch:
 
 def read_image(sample: Sample, *, draft_size: int | None) -> Image:
     """A sample's image; sources of ours decode large JPEGs no larger than ``draft_size`` needs."""
-    if isinstance(sample.image, LazyImage):
-        return sample.image(draft_size=draft_size)
-    return sample.image()
+    image = sample.image
+    return image(draft_size=draft_size) if isinstance(image, LazyImage | StoredImage) else image()
 
 
 def batches(

@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vlkit.data.formats.caption_forms import tag
 from vlkit.data.build.cldr import annotation_names
 from vlkit.data.build.concepts import emoji_concept, held_out, hexcode, neutral
 from vlkit.data.build.entries import Entry
 from vlkit.data.build.rendering import Drawings
+from vlkit.data.formats.caption_forms import tag
 from vlkit.errors import DataError, MissingPackage
 
 _TONES = frozenset("\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")

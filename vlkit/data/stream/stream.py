@@ -20,24 +20,24 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vlkit import files
 from vlkit.data.batches.augment import Augment
-from vlkit.data.batches.loader import Pair, as_is, collate, one_thread
-from vlkit.data.batches.unreadable import Bad, RecentBad
-from vlkit.data.formats.caption_forms import CaptionError, tag
-from vlkit.data.formats.images import LazyImage, read_span
-from vlkit.data.formats.tar_index import read_record
+from vlkit.data.batches.loader import Pair, as_is, collate, one_thread, read_image
+from vlkit.data.batches.unreadable import ATTEMPTS, RecentBad, UnreadableSample
+from vlkit.data.formats.caption_forms import tag
 from vlkit.data.plan.quotas import Quotas
 from vlkit.data.plan.sampling import chosen_languages, language_weights
 from vlkit.data.sources.open import built_path, source_names
+from vlkit.data.stream.pipeline import Pipeline, find_pipeline
+from vlkit.data.stream.readers import StreamedSample, StreamSource
 from vlkit.data.stream.remote import list_shards, spool_folder
-from vlkit.data.stream.windows import Found, ShardReader, Shards
+from vlkit.data.stream.windows import Shards
 from vlkit.errors import DataError, VlkitError
 from vlkit.parts.tokenizers import Tokenize
-from vlkit.spec.dataset import BuiltSource, DataSpec, FolderSource, TemperatureMixing, WebDatasetSource, WeightsMixing
-from vlkit.types import Batch
+from vlkit.spec.dataset import DataSpec, TemperatureMixing, WeightsMixing
+from vlkit.spec.sources import BuiltSource, FolderSource, PipelineSource, WebDatasetSource
+from vlkit.types import Batch, Sample
 
 _log = logging.getLogger(__name__)
 _ROW, _SOURCE, _LANGUAGE = 31, 32, 33  # streams of random numbers that must not meet
-_ATTEMPTS = 1000  # unreadable samples in a row before a batch is given up
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class StreamPlan:
     """What the lanes of all processes share; see open_stream."""
 
     data: DataSpec
-    shards: tuple[Shards, ...]
+    shards: tuple[StreamSource, ...]
     batch_size: int
     seed: int
     num_workers: int
@@ -95,12 +95,16 @@ def open_stream(
     readers = ranks * max(1, num_workers)
     wanted = chosen_languages(data.mixing, data.languages)
     languages = None if wanted is None else frozenset(tag(code) for code in wanted)
-    found: list[Shards] = []
+    found: list[StreamSource] = []
     for number, (source, name) in enumerate(zip(data.sources, source_names(data.sources), strict=True)):
         if isinstance(source, WebDatasetSource):
             names, language = list_shards(source.path), source.language
         elif isinstance(source, BuiltSource):
             names, language = list_shards(built_path(source)), None
+        elif isinstance(source, PipelineSource):
+            find_pipeline(source.object)  # fails here, before readers start
+            found.append(Pipeline(source.object, name, source.language, languages))
+            continue
         else:  # refused by _check
             continue
         if not data.stream.resample:
@@ -112,10 +116,17 @@ def open_stream(
 
 def _check(data: DataSpec, *, batch_size: int, ranks: int) -> None:
     for number, source in enumerate(data.sources):
-        if isinstance(source, FolderSource):
+        if not isinstance(source, WebDatasetSource | BuiltSource | PipelineSource):
+            what, path = f"of kind {source.kind}", "RECIPE.yaml"
+            if isinstance(source, FolderSource):
+                what, path = "a table", source.path
             raise DataError(
-                f"data.sources.{number} is a table, which cannot be streamed beside shards; turn it into shards: "
-                f"vlkit data shard {source.path} --out FOLDER"
+                f"data.sources.{number} is {what}, which cannot be streamed beside shards; turn it into shards: "
+                f"vlkit data shard {path} --out FOLDER"
+            )
+        if isinstance(source, PipelineSource) and source.weight is None and len(data.sources) > 1:
+            raise DataError(
+                f"data.sources.{number} is a pipeline, whose size is not known; give each of the sources a weight"
             )
         if isinstance(source, WebDatasetSource) and source.sampling == "index":
             raise DataError(
@@ -153,7 +164,7 @@ class Step(NamedTuple):
 
     batch: Batch | None
     place: list[dict[str, Any]]
-    bad: list[Bad]
+    bad: list[UnreadableSample]
     error: str = ""
 
 
@@ -190,8 +201,7 @@ class _Lane:
         self.plan, self.reading = plan, reading
         self.augment = Augment(plan.data.augment)
         self.readers = [
-            ShardReader(
-                shards,
+            shards.reader(
                 spec=plan.data.stream,
                 seed=plan.seed,
                 lane=plan.rank * plan.workers + number,
@@ -212,7 +222,7 @@ class _Lane:
         for reader, place in zip(self.readers, reading.places.get(str(number), []), strict=False):
             reader.restore(place)
 
-    def batch(self, step: int) -> tuple[Batch, list[Bad]]:
+    def batch(self, step: int) -> tuple[Batch, list[UnreadableSample]]:
         """This process's rows of a step, and what could not be read on the way."""
         plan = self.plan
         mine = slice(plan.rank, None, plan.ranks)
@@ -226,37 +236,34 @@ class _Lane:
         pairs = []
         for row, (number, language) in enumerate(zip(sources, wanted, strict=True)):
             random = np.random.default_rng([plan.seed, _ROW, step, plan.rank, row])
-            found, pair = self._pair(self.readers[number], language, taken, random)
+            found, pair = self._pair(number, language, taken, random)
             taken.add(found.concept)
             pairs.append(pair)
         return collate(pairs, self.reading.tokenize), self.bad()
 
     def _pair(
-        self, reader: ShardReader, language: str | None, taken: set[str], random: np.random.Generator
-    ) -> tuple[Found, Pair]:
+        self, number: int, language: str | None, taken: set[str], random: np.random.Generator
+    ) -> tuple[StreamedSample, Pair]:
+        reader, source = self.readers[number], self.plan.shards[number]
         avoided = taken if self.plan.data.distinct_concepts else ()
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             found = reader.take(language, avoided)
             try:
-                return found, self._read(found, reader.shards, language, random)
+                return found, self._read(found.read(), source.languages, language, random)
             except DataError as error:
-                reader.bad.append(Bad(found.shard, found.row.key, str(error)))
+                reader.bad.append(UnreadableSample(found.shard, found.key, str(error)))
         last = reader.bad[-1]
         raise DataError(
-            f"{reader.shards.name}: {_ATTEMPTS} unreadable samples in a row; the last: {last.key} in {last.shard}: "
+            f"{source.name}: {ATTEMPTS} unreadable samples in a row; the last: {last.key} in {last.shard}: "
             f"{last.reason}"
         )
 
-    def _read(self, found: Found, shards: Shards, language: str | None, random: np.random.Generator) -> Pair:
-        row = found.row
-        where = f"{row.key} in {found.shard}"
-        try:
-            record = read_record(read_span(found.path, row.captions), plain=row.plain, language=shards.language)
-        except (CaptionError, OSError) as error:
-            raise DataError(f"{where}: {error}") from error
-        captions: dict[str, tuple[str, ...]] = record["captions"]
+    def _read(
+        self, sample: Sample, languages: frozenset[str] | None, language: str | None, random: np.random.Generator
+    ) -> Pair:
+        captions = sample.captions
         if language is None:
-            known = sorted(code for code in captions if shards.languages is None or code in shards.languages)
+            known = sorted(code for code in captions if languages is None or code in languages)
             chances = language_weights(self.plan.data.mixing, known)
             language = known[int(random.choice(len(known), p=chances / chances.sum()))]
         number, view = int(random.integers(2**31)), int(random.integers(2**63))
@@ -265,11 +272,11 @@ class _Lane:
         pivot = english[number % len(english)] if english else ""
         pixels_CHW = None
         if self.reading.transform is not None:
-            image = LazyImage(found.path, where, row.image)(draft_size=self.reading.draft_size)
+            image = read_image(sample, draft_size=self.reading.draft_size)
             pixels_CHW = self.reading.transform(self.augment(image, seed=view))
-        return Pair(pixels_CHW, texts[number], pivot, language, row.concept, shards.name)
+        return Pair(pixels_CHW, texts[number], pivot, language, sample.concept, sample.source)
 
-    def bad(self) -> list[Bad]:
+    def bad(self) -> list[UnreadableSample]:
         """What could not be read since the last call."""
         found = [one for reader in self.readers for one in reader.bad]
         for reader in self.readers:
