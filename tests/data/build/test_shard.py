@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from tests.helpers.data_factory import encoded, shards
 from vlkit.cli.app import app
-from vlkit.data.build.builders import reshard as module
+from vlkit.data.build import reshard as module
 from vlkit.data.build.reshard import ShardOptions, write_shards
 from vlkit.data.sources.open import open_path
 from vlkit.data.sources.shards import ShardSource, expand

@@ -24,7 +24,7 @@ from vlkit.errors import DataError
 from vlkit.progress import bar
 from vlkit.types import Sample, Source
 
-_VERSION = 1  # of what is written; a change makes half-written folders start anew
+_VERSION = 2  # of what is written; a change makes half-written folders start anew
 _CHUNK = 16  # samples that go to a worker together
 _CHECKED_AT = 64  # pixels of the shorter side at which copied images are looked at
 _KEPT = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}

@@ -1,9 +1,9 @@
 """Samples of a pipeline of the user's own: a WebDataset, or anything that gives samples one after the other.
 
 A recipe names a function that returns the pipeline (``my.data:train``). It is imported when the run starts and called
-in each reader, anew for each pass over the data, with ``epoch=0, 1, ...`` where it takes that. A pipeline that is an
-``IterableDataset`` of torch, as those of ``webdataset`` are, gives each reader its own samples, as for any DataLoader;
-of anything else reader n of N takes every N-th sample.
+in each reader, anew for each pass over the data, with ``epoch=0, 1, ...`` where it takes that. A pipeline of
+``webdataset`` deals its shards to the readers by itself (``split_by_worker``, its default; each reader of a process is
+a worker to it); of anything else reader n of N takes every N-th sample.
 
 A sample is a ``vlkit.types.Sample`` or a dict: ``image`` (or ``jpg``, ``png``, ...; a PIL image, bytes or an array) or
 a list ``images``; ``captions`` by language, or ``caption``, ``text`` or ``txt`` with ``language``; these may also stand
@@ -20,15 +20,15 @@ import importlib
 import inspect
 import json
 import logging
+import os
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from torch.utils.data import IterableDataset
 
 from vlkit.data.batches.unreadable import UnreadableSample
 from vlkit.data.formats.caption_forms import CaptionError, parse_captions
@@ -240,16 +240,19 @@ class PipelineReader:
         self._samples = None  # the function is called when the first sample is asked for
 
     def _opened(self) -> Iterator[Any]:
+        from webdataset import DataPipeline
+
         takes_epoch = "epoch" in inspect.signature(self._make).parameters
         made: Iterable[Any] = self._make(**({"epoch": self._pass} if takes_epoch else {}))
         samples = iter(made)
-        return samples if isinstance(made, IterableDataset) else islice(samples, self.lane, None, self.lanes)
+        return samples if isinstance(made, DataPipeline) else islice(samples, self.lane, None, self.lanes)
 
     def _draw(self) -> Sample | None:
         """The next sample, None where it is not one to learn from; StopIteration at the end of a pass."""
         try:
-            self._samples = self._samples or self._opened()
-            value: Any = next(self._samples)
+            with _worker(self.lane, self.lanes):
+                self._samples = self._samples or self._opened()
+                value: Any = next(self._samples)
         except StopIteration:
             raise
         except Exception as error:
@@ -274,6 +277,22 @@ class PipelineReader:
             if fits and PipelineSample(sample, self.pipeline.object).concept not in taken:
                 return self._waiting.pop(number)
         return None
+
+
+@contextmanager
+def _worker(number: int, count: int) -> Iterator[None]:
+    """Tells webdataset which reader this is. Workers of a DataLoader change their shares when a run is resumed."""
+    told = {"RANK": "0", "WORLD_SIZE": "1", "WORKER": str(number), "NUM_WORKERS": str(count)}
+    before = {name: os.environ.get(name) for name in told}
+    os.environ.update(told)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _json(value: Mapping[str, Any]) -> Mapping[str, Any]:
