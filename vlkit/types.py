@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
+
+from vlkit.errors import DataError
 
 if TYPE_CHECKING:
     import torch
@@ -57,20 +59,44 @@ class Loss(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One image with its captions.
+class Turn:
+    """One part of a conversation: who says what; ``language`` is a BCP 47 tag."""
 
-    ``captions`` maps a BCP 47 tag to one or more texts. ``concept`` groups the variants of one thing (skin tones,
-    hair), which stand on the same side of every split; ``source`` names the collection it is from.
+    role: Literal["user", "assistant", "system"]
+    text: str
+    language: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One thing of a data set, with what its reader knows: no, one or several images, captions, a conversation.
+
+    ``images`` decode when called. ``captions`` maps a BCP 47 tag to one or more texts. ``concept`` groups the variants
+    of one thing (skin tones, hair), which stand on the same side of every split; ``source`` names the collection it is
+    from; ``turns`` are in their order.
     """
 
     key: str
-    image: Callable[[], Image]
+    images: tuple[Callable[[], Image], ...]
     captions: Mapping[str, tuple[str, ...]]
     concept: str = ""
     split: str = "train"
     license: str = ""
     source: str = ""
+    turns: tuple[Turn, ...] = ()
+
+    @property
+    def image(self) -> Callable[[], Image]:
+        """The first image.
+
+        Raises:
+            DataError: There is none.
+        """
+        if not self.images:
+            raise DataError(
+                f"sample {self.key!r} has no image (a source with texts_only has no images); leave out what needs one"
+            )
+        return self.images[0]
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def model() -> Wrapped:
 @torch.no_grad()
 def test_same_predictions_as_its_zero_shot_classifier(model: Wrapped) -> None:
     images = [picture(n) for n in range(40)]
-    samples = [Sample(key=str(n), image=lambda n=n: picture(n), captions={}) for n in range(40)]
+    samples = [Sample(key=str(n), images=(lambda n=n: picture(n),), captions={}) for n in range(40)]
     targets = [n % len(LABELS) for n in range(40)]
     task = ZeroShotTask("t", samples, {"en": [(label,) for label in LABELS]}, targets, TEMPLATES)
     scores = score_task(model, task, languages=["en"], batch_size=16, answers=len(LABELS)).languages["en"]

@@ -93,7 +93,7 @@ def plain(gray: int) -> Image.Image:
 def sample(number: int, **captions: str) -> Sample:
     return Sample(
         key=f"key-{number}",
-        image=lambda: plain(number),
+        images=(lambda: plain(number),),
         captions={tag: (text,) for tag, text in captions.items()},
         concept=f"concept-{number}",
         split="test",

@@ -15,11 +15,12 @@ from pydantic import Field, field_validator
 
 from vlkit.errors import SpecError, UnknownName, VlkitError
 from vlkit.spec.base import Spec
-from vlkit.spec.dataset import BuiltSource, DataSpec, FolderSource, TemperatureMixing, UniformMixing
+from vlkit.spec.dataset import DataSpec, TemperatureMixing, UniformMixing
 from vlkit.spec.load import dump_yaml, find_recipe, load_recipe, load_spec, resolve, resolve_spec, shipped_recipes
 from vlkit.spec.model import DualEncoderSpec
 from vlkit.spec.parts import HfText, IdentityHead, LinearHead, MlpHead, TimmImage, TinyImage, TinyText
 from vlkit.spec.recipe import Recipe
+from vlkit.spec.sources import BuiltSource, FolderSource
 from vlkit.spec.training import ClassPrototypeObjective, ContrastiveObjective, OptimSpec, StageSpec
 
 BASE = """\
@@ -239,7 +240,8 @@ def test_all_problems_are_told_at_once(here: Path) -> None:
         "r.yaml:7  model.lr = 1\n"
         "  no such key; dual_encoder takes: adapters, image, text, embed_dim, image_head, text_head, decoder, init_scale, max_scale, init_bias\n"
         "r.yaml:9  data.sources = []\n"
-        "  should be a list of maps with kind webdataset, folder or built, at least 1\n"
+        "  should be a list of maps with kind webdataset, folder, built, tree, classes, babel_json, crossmodal3600, "
+        "aligned_lines, caption_jsonl, wit, caption_parquet or pipeline, at least 1\n"
         "r.yaml:10  data.languages = de\n"
         "  should be a list of texts, or null; a list of one is written [de]\n"
         "r.yaml:11  data.mixing = tiny\n"

@@ -12,7 +12,7 @@ from PIL import Image
 from tests.helpers import train_factory as factory
 from tests.helpers.train_factory import ALL, HEADS, drawings, figures, recipe
 from vlkit.data.build.reshard import ShardOptions, write_shards
-from vlkit.data.sources.summary import open_path
+from vlkit.data.sources.open import open_path
 from vlkit.data.stream.stream import Stream
 from vlkit.errors import VlkitError
 from vlkit.models.registry import build

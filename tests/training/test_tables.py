@@ -11,7 +11,7 @@ import torch
 
 from tests.helpers.train_factory import drawings, read_rows, write_rows
 from vlkit.data.batches.unreadable import BadSamples
-from vlkit.data.sources.table import FolderSource
+from vlkit.data.sources.table import TableSource
 from vlkit.errors import DataError
 from vlkit.models.feature_cache import encode_frozen
 from vlkit.parts.image import build_image_encoder
@@ -30,7 +30,7 @@ def encoder(seed: int = 0, spec: TinyImage = SPEC) -> torch.nn.Module:
 
 
 def make_table(
-    source: FolderSource, image: torch.nn.Module, *, views: int = 1, seed: int = 0, limit: float = 0.0
+    source: TableSource, image: torch.nn.Module, *, views: int = 1, seed: int = 0, limit: float = 0.0
 ) -> ImageTable:
     augment = AugmentSpec(flip=0.5, color=0.5)
     bad = BadSamples(limit, total=len(source))
@@ -38,8 +38,8 @@ def make_table(
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> FolderSource:
-    return FolderSource(drawings(tmp_path / "data", 10))
+def source(tmp_path: Path) -> TableSource:
+    return TableSource(drawings(tmp_path / "data", 10))
 
 
 def counted(module: torch.nn.Module) -> list[int]:
@@ -48,7 +48,7 @@ def counted(module: torch.nn.Module) -> list[int]:
     return rows
 
 
-def test_cached_equals_uncached(source: FolderSource) -> None:
+def test_cached_equals_uncached(source: TableSource) -> None:
     image = encoder()
     pixels = torch.stack([image.transform(source[index].image()) for index in range(10)])
     table = make_table(source, image, views=3)
@@ -60,7 +60,7 @@ def test_cached_equals_uncached(source: FolderSource) -> None:
     assert counts == []
 
 
-def test_views_differ_and_hang_on_the_seed(source: FolderSource) -> None:
+def test_views_differ_and_hang_on_the_seed(source: TableSource) -> None:
     image = encoder()
     one, again, other = (make_table(source, image, views=3, seed=seed).features_NVD for seed in (0, 0, 1))
     assert torch.equal(one, again) and torch.equal(one[:, 0], other[:, 0])
@@ -69,7 +69,7 @@ def test_views_differ_and_hang_on_the_seed(source: FolderSource) -> None:
     assert torch.equal(make_table(source, image).features_NVD, one[:, :1])
 
 
-def test_another_encoder_transform_or_file_misses(source: FolderSource, tmp_path: Path) -> None:
+def test_another_encoder_transform_or_file_misses(source: TableSource, tmp_path: Path) -> None:
     first = make_table(source, encoder()).features_NVD
     retrained, resized = encoder(1), encoder(0)
     resized.transform.settings["size"] = "another"
@@ -86,7 +86,7 @@ def test_another_encoder_transform_or_file_misses(source: FolderSource, tmp_path
 
 
 def test_bad_images_are_counted_and_never_remembered(
-    source: FolderSource, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    source: TableSource, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "data" / "3.png"
     raw, times = path.read_bytes(), path.stat()
@@ -105,7 +105,7 @@ def test_bad_images_are_counted_and_never_remembered(
     assert make_table(source, encoder()).bad == frozenset()
 
 
-def test_sources_of_other_kinds_are_known_by_their_pixels(source: FolderSource) -> None:
+def test_sources_of_other_kinds_are_known_by_their_pixels(source: TableSource) -> None:
     class Own:
         def __init__(self, broken: int | None = None) -> None:
             self.broken = broken
@@ -119,7 +119,7 @@ def test_sources_of_other_kinds_are_known_by_their_pixels(source: FolderSource) 
                     raise DataError("no such picture")
                 return source[index].image()
 
-            return Sample(str(index), image, {"en": ("x",)})  # type: ignore[arg-type]
+            return Sample(str(index), (image,), {"en": ("x",)})  # type: ignore[arg-type]
 
         def meta(self, index: int) -> SampleMeta:
             return SampleMeta(str(index), "", "train", ("en",), (1,))
@@ -131,13 +131,13 @@ def test_sources_of_other_kinds_are_known_by_their_pixels(source: FolderSource) 
     assert counts == []
 
 
-def test_texts_are_looked_up_in_their_language(source: FolderSource, tmp_path: Path) -> None:
+def test_texts_are_looked_up_in_their_language(source: TableSource, tmp_path: Path) -> None:
     torch.manual_seed(0)
     text = build_text_encoder(TinyText(width=16, depth=1))
     rows = read_rows(source.table)
     rows[0]["captions"]["fr"] = "thing 0"
     write_rows(source.table, rows)
-    table = TextTable(text, FolderSource(source.table), languages=("en", "fr"))
+    table = TextTable(text, TableSource(source.table), languages=("en", "fr"))
     texts, tags = ["thing 0", "chose 4", "a thing 9", "thing 0"], ["en", "fr", "en", "fr"]
     expected = torch.cat(
         [encode_frozen(text, text.tokenize([one], language=tag)) for one, tag in zip(texts, tags, strict=True)]
@@ -147,7 +147,7 @@ def test_texts_are_looked_up_in_their_language(source: FolderSource, tmp_path: P
         table.look_up(["Ding 1"], ["de"])
     calls: list[int] = []
     text.register_forward_pre_hook(lambda _, args: calls.append(len(args[0].ids_BL)))
-    again = TextTable(text, FolderSource(source.table), languages=("en", "fr"))
+    again = TextTable(text, TableSource(source.table), languages=("en", "fr"))
     assert calls == [] and torch.equal(again.features_TD, table.features_TD)
 
 

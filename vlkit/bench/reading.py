@@ -138,7 +138,7 @@ def _differences(shards: Sequence[Path], transform: Callable[[Image.Image], Tens
         raw = read_span(image.path, image.span)
         with Image.open(io.BytesIO(raw)) as stored:
             whole_CHW = transform(stored.convert("RGB"))
-        sides = {"ours": image(draft_size=_SIZE), "peer": decode(f"x.{_suffix(raw)}", raw)}
+        sides = {"ours": image.draft(_SIZE), "peer": decode(f"x.{_suffix(raw)}", raw)}
         for name, side in sides.items():
             found[name].append((((transform(side) - whole_CHW) * std_C11).abs().mean() * 255).item())
     return statistics.mean(found["ours"]), statistics.mean(found["peer"])

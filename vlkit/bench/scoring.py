@@ -95,7 +95,7 @@ def measure(*, images: int, dim: int, languages: int, classes: int) -> dict[str,
     tags = _tags(languages)
     with PeakMemory() as memory:
         model, start = Tables(dim), time.perf_counter()
-        samples = [Sample(key=str(n), image=partial(_picture, n), captions={}, split="test") for n in range(images)]
+        samples = [Sample(key=str(n), images=(partial(_picture, n),), captions={}, split="test") for n in range(images)]
         names = {tag: [(f"{tag} {k}",) for k in range(classes)] for tag in tags}
         task = ZeroShotTask("scoring", samples, names, [n % classes for n in range(images)])
         row_s = row_cpu_s = 0.0

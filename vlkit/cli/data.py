@@ -11,7 +11,7 @@ import typer
 from vlkit.cli.console import err, out, show_table, write
 
 if TYPE_CHECKING:
-    from vlkit.data.sources.summary import Summary
+    from vlkit.data.sources.summary import SourceSummary
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Build and inspect data sets.")
 _SHOWN_PROBLEMS, _SHOWN_LANGUAGES = 5, 16
@@ -48,7 +48,8 @@ def build(
 @app.command()
 def shard(
     path: str = typer.Argument(
-        metavar="PATH", help="A .jsonl/.csv/.tsv table, a folder of images, or shards (a folder, a tar, a pattern)."
+        metavar="PATH",
+        help="A .jsonl/.csv/.tsv table, a folder of images, shards (a folder, a tar, a pattern), or a recipe (.yaml).",
     ),
     folder: Path = typer.Option(..., "--out", help="Folder for the shards."),
     per_shard: int | None = typer.Option(None, help="Most samples of a shard; 1000 where --max-mb is not given."),
@@ -65,7 +66,7 @@ def shard(
 ) -> None:
     """Write images with captions as WebDataset shards; an interrupted call goes on where it was when made again."""
     from vlkit.data.build.reshard import ShardOptions, write_shards
-    from vlkit.data.sources.summary import open_path
+    from vlkit.data.sources.open import open_path
 
     chosen = None if languages is None else tuple(one.strip() for one in languages.split(",") if one.strip())
     if per_shard is None and max_mb is None:
@@ -91,7 +92,8 @@ def shard(
 @app.command()
 def info(
     path: str = typer.Argument(
-        metavar="PATH", help="A folder of shards or images, a tar, a pattern, or a .jsonl/.csv/.tsv table."
+        metavar="PATH",
+        help="A folder of shards or images, a tar, a pattern, a .jsonl/.csv/.tsv table, or a recipe (.yaml).",
     ),
     language: str | None = typer.Option(None, help="Language of captions that name none themselves."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
@@ -100,7 +102,8 @@ def info(
     import json
     from dataclasses import asdict
 
-    from vlkit.data.sources.summary import open_path, summarize
+    from vlkit.data.sources.open import open_path
+    from vlkit.data.sources.summary import summarize
 
     source = open_path(path, language=language)
     summary = summarize(source)
@@ -113,7 +116,7 @@ def info(
     show_table(("language", "captions of the first sample"), captions, title=f"{sample.key} ({_size(sample)})")
 
 
-def _print(path: str, summary: Summary) -> None:
+def _print(path: str, summary: SourceSummary) -> None:
     show_table(
         ("what", "count"),
         [
@@ -138,6 +141,8 @@ def _tell(problems: Mapping[str, str]) -> None:
 
 
 def _size(sample: Any) -> str:
-    image = sample.image()
     license = sample.license or "no license given"
+    if not sample.images:
+        return f"no image, concept {sample.concept or '-'}, {license}"
+    image = sample.image()
     return f"{image.width} x {image.height} pixels, concept {sample.concept or '-'}, {license}"

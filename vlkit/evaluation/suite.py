@@ -11,9 +11,9 @@ from typing import TypeAlias
 from vlkit import languages as language_table
 from vlkit.data.names.imagenet import openai_templates
 from vlkit.data.names.template_files import read_templates
-from vlkit.data.sources.captions.open_captions import open_retrieval_set
 from vlkit.data.sources.classes.open_classes import open_images
-from vlkit.data.sources.open import Subset, open_source
+from vlkit.data.sources.combine import Subset
+from vlkit.data.sources.open import open_source
 from vlkit.errors import UnknownName, VlkitError
 from vlkit.evaluation.tasks.class_names import comparable_tasks
 from vlkit.evaluation.tasks.retrieval_task import RetrievalTask
@@ -21,8 +21,8 @@ from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask, captioned_task
 from vlkit.files import write_atomic
 from vlkit.prompts import check_template
 from vlkit.spec import evaluation as spec
-from vlkit.spec.dataset import BuiltSource
 from vlkit.spec.load import dump_yaml, find_suite, resolve_spec
+from vlkit.spec.sources import BuiltSource, FolderImages
 from vlkit.types import Sample
 
 Task: TypeAlias = ZeroShotTask | RetrievalTask
@@ -105,7 +105,7 @@ def _task(task: spec.ZeroShotSpec | spec.RetrievalSpec) -> Task:
         tokenizer_languages=told,
         notice=labels.notice,
         private=labels.private,
-        known_titles=() if isinstance(task.images, spec.FolderImages) and not labels.private else images.class_names,
+        known_titles=() if isinstance(task.images, FolderImages) and not labels.private else images.class_names,
     )
 
 
@@ -114,8 +114,6 @@ def _tags(languages: Mapping[str, str]) -> dict[str, str]:
 
 
 def _captioned(task: spec.RetrievalSpec) -> Sequence[Sample]:
-    if isinstance(task.source, spec.RetrievalSet):
-        return open_retrieval_set(task.source)
     source = open_source(task.source)
     if task.split is not None:
         metas = [source.meta(index) for index in range(len(source))]

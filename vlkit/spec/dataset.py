@@ -1,4 +1,4 @@
-"""Specs of training data: where pairs come from, how languages are mixed, how images are varied."""
+"""Specs of training data: how languages are mixed, how shards are read, how images are varied."""
 
 from __future__ import annotations
 
@@ -7,54 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from vlkit.spec.base import Spec
-
-
-class _Source(Spec):
-    """What all sources share."""
-
-    weight: float | None = Field(default=None, gt=0)
-    """Share of this source in the batches, relative to the others' weights; null (then for all): by size."""
-
-
-class WebDatasetSource(_Source):
-    """WebDataset shards: tar files whose members share a key (`0001.png`, `0001.json`)."""
-
-    kind: Literal["webdataset"] = "webdataset"
-    path: str
-    """A tar file, a folder of tar files, a brace pattern (`data/train-{0000..0009}.tar`), such a pattern behind
-    `https://`, `s3://`, ..., or `pipe:COMMAND` whose output is a tar."""
-    language: str | None = None
-    """BCP 47 tag of plain `.txt` captions; captions in `.json` carry their own."""
-    sampling: Literal["auto", "index", "stream"] = "auto"
-    """index: any sample at any time, local files only. stream: some shards at a time (`data.stream`). auto: index for
-    local files, stream for all else."""
-
-
-class FolderSource(_Source):
-    """A table (JSONL or CSV) of image paths and captions beside a folder of images."""
-
-    kind: Literal["folder"] = "folder"
-    path: str
-    """The table: `.jsonl`, `.csv` or `.tsv`."""
-    images: str | None = None
-    """Folder that image paths are relative to; null takes the table's own folder."""
-    language: str | None = None
-    """BCP 47 tag of the captions where the table has no language column."""
-    texts_only: bool = False
-    """The table holds texts in several languages and no images, for losses between texts."""
-
-
-class BuiltSource(_Source):
-    """A data set that vlkit builds itself, once, into the cache (`vlkit data build`)."""
-
-    kind: Literal["built"] = "built"
-    name: Literal["openmoji", "flags"]
-    """Which one."""
-    image_size: int = Field(default=224, ge=16, le=1024)
-    """Side of the rendered images in pixels."""
-
-
-SourceSpec = Annotated[WebDatasetSource | FolderSource | BuiltSource, Field(discriminator="kind")]
+from vlkit.spec.sources import SourceSpec
 
 
 class UniformMixing(Spec):

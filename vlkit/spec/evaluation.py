@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from vlkit.spec.base import Spec
-from vlkit.spec.dataset import BuiltSource, FolderSource, WebDatasetSource
+from vlkit.spec.sources import HoldsOneSplit, IndexedSourceSpec, LabelFiles, LabelsSpec, NamedImages, OwnLabels
 
 
 class BuiltImages(Spec):
@@ -29,64 +29,7 @@ class BuiltImages(Spec):
         return self
 
 
-class _ImageFiles(Spec):
-    """Images in any form: what a path holds is found out by looking."""
-
-    path: str
-    """A folder, tar or zip with a folder for each class; WebDataset shards; parquet files; or a pattern of files."""
-    labels_file: str | None = None
-    """For images without folders: a file that says of which class each is."""
-
-
-class FolderImages(_ImageFiles):
-    """Images of any classes, numbered by the data set itself or else in the order of their folders' names."""
-
-    kind: Literal["folder"] = "folder"
-    language: str = "en"
-    """BCP 47 tag of the folders' names, which name the classes where no label file does ("polar_bear": polar bear)."""
-
-
-class ImageNetImages(_ImageFiles):
-    """ImageNet-1k or a set with its classes, called by WordNet id (n01440764) or number (0..999)."""
-
-    kind: Literal["imagenet"] = "imagenet"
-    classes: Literal["imagenet-1k", "imagenet-v2", "imagenet-sketch", "imagenet-a", "imagenet-r", "present"] = (
-        "imagenet-1k"
-    )
-    """Whose classes are told apart; each must have images. present: those that have any."""
-
-
-class ObjectNetImages(Spec):
-    """ObjectNet's objects that are ImageNet classes (113), each told apart by the names of all its ImageNet classes."""
-
-    kind: Literal["objectnet"] = "objectnet"
-    path: str
-    """The release's folder, or its folder of images."""
-    mappings: str | None = None
-    """The folder of objectnet_to_imagenet_1k.json and folder_to_objectnet_label.json; null: mappings of the release."""
-    border: int = Field(default=2, ge=0, le=16)
-    """Pixels to cut off on each side; the release marks its images with a red border, to be removed before use."""
-
-
-NamedImages = FolderImages | ImageNetImages | ObjectNetImages
 ImagesSpec = Annotated[BuiltImages | NamedImages, Field(discriminator="kind")]
-
-
-class OwnLabels(Spec):
-    """The names that come with the images: those of built sets, folders and ObjectNet, OpenAI's of ImageNet."""
-
-    kind: Literal["own"] = "own"
-
-
-class LabelFiles(Spec):
-    """Label files: Babel-ImageNet's JSON, vlkit's own JSON, or tables (`vlkit labels check FILE`)."""
-
-    kind: Literal["files"] = "files"
-    paths: tuple[str, ...] = Field(min_length=1)
-    """One or more; a language is taken from the first file that has it."""
-
-
-LabelsSpec = Annotated[OwnLabels | LabelFiles, Field(discriminator="kind")]
 
 
 class BareTemplates(Spec):
@@ -178,84 +121,11 @@ class ZeroShotSpec(_Task):
         return self
 
 
-class _RetrievalSet(Spec):
-    """A published retrieval set, from files of one's own."""
-
-    images: str
-    """The folder that the names of images are relative to."""
-
-
-class BabelJson(_RetrievalSet):
-    """XTD, xFlickrCO or Crossmodal-3600 as Babel-ImageNet's repository has them."""
-
-    kind: Literal["babel_json"] = "babel_json"
-    path: str
-    """`{"images": [name, ...], "captions": {"de": [[caption, ...], ...]}}`"""
-
-
-class Crossmodal3600(_RetrievalSet):
-    """Crossmodal-3600 as its authors publish it; images are named `KEY.jpg`."""
-
-    kind: Literal["crossmodal3600"] = "crossmodal3600"
-    path: str
-    """captions.jsonl"""
-
-
-class AlignedLines(_RetrievalSet):
-    """Multi30K and XTD as their authors publish them: text files whose lines belong together. May be `.gz`."""
-
-    kind: Literal["aligned_lines"] = "aligned_lines"
-    names: str
-    """File names of the images, one a line."""
-    captions: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(min_length=1)
-    """Language code -> files with one caption a line."""
-
-
-class CaptionJsonl(_RetrievalSet):
-    """Flickr30K-CN and COCO-CN as M2-Encoder has them, xFlickrCO as IGLUE has it: one JSON line an image."""
-
-    kind: Literal["caption_jsonl"] = "caption_jsonl"
-    captions: dict[str, str] = Field(min_length=1)
-    """Language code -> file."""
-
-
-class WitJsonl(_RetrievalSet):
-    """WIT as IGLUE publishes it: one JSON line a caption, whose image has an address and a number."""
-
-    kind: Literal["wit"] = "wit"
-    captions: dict[str, str] = Field(min_length=1)
-    """Language code -> file (`test_da.jsonl`)."""
-    naming: Literal["wit_ix", "image_idx", "url_name", "url_md5", "file"] = "wit_ix"
-    """How files are called, whatever their ending: `wit-test_15`; `57`; the address's last part; its MD5; see names."""
-    names: str | None = None
-    """For naming file: a table (CSV or TSV) of wit_ix or address and file name, or a JSON object of these."""
-
-    @model_validator(mode="after")
-    def _names_of_files(self) -> WitJsonl:
-        if (self.names is None) == (self.naming == "file"):
-            raise ValueError("names: is the file that naming: file takes names from; give both or neither")
-        return self
-
-
-class CaptionParquet(Spec):
-    """Images with captions in parquet files, as WIT is on the Hugging Face hub (mteb/wit): one split a language."""
-
-    kind: Literal["caption_parquet"] = "caption_parquet"
-    captions: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(min_length=1)
-    """Language code -> files with the columns image, image_id and captions."""
-
-
-RetrievalSet = BabelJson | Crossmodal3600 | AlignedLines | CaptionJsonl | WitJsonl | CaptionParquet
-RetrievalSourceSpec = Annotated[
-    WebDatasetSource | FolderSource | BuiltSource | RetrievalSet, Field(discriminator="kind")
-]
-
-
 class RetrievalSpec(_Task):
     """Images to be found by their captions, and captions by their images."""
 
     kind: Literal["retrieval"] = "retrieval"
-    source: RetrievalSourceSpec
+    source: IndexedSourceSpec
     """Images with captions."""
     split: str | None = None
     """Take the samples of this split alone; null takes all."""
@@ -266,7 +136,7 @@ class RetrievalSpec(_Task):
 
     @model_validator(mode="after")
     def _sets_are_one_split(self) -> RetrievalSpec:
-        if self.split is not None and isinstance(self.source, RetrievalSet):
+        if self.split is not None and isinstance(self.source, HoldsOneSplit):
             raise ValueError(f"split: files of kind {self.source.kind} hold one split; leave it out")
         return self
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from vlkit.data.batches.loader import batches
-from vlkit.data.batches.unreadable import BadSamples
+from vlkit.data.batches.unreadable import ATTEMPTS, BadSamples
 from vlkit.data.plan.sampling import PairSampler
 from vlkit.data.stream.stream import StreamPlan, open_stream
 from vlkit.errors import DataError
@@ -17,8 +17,6 @@ from vlkit.parts.tokenizers import tokenize_mixed
 from vlkit.spec.recipe import Recipe
 from vlkit.training.tables import ImageTable, TextTable, view_of
 from vlkit.types import Batch, Pick, Preparer, Sample, Source
-
-_ATTEMPTS = 64  # unreadable samples in a row before a place in a batch is given up
 
 
 class Batches(Protocol):
@@ -107,11 +105,11 @@ class PairBatches:
         )
 
     def _readable(self, step: int, row: int, pick: Pick, images: ImageTable) -> Pick:
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             if pick.index not in images.bad:
                 return pick
             pick = self.sampler.spare(step, row, attempt=attempt)
-        raise DataError(f"step {step}: {_ATTEMPTS} unreadable samples in a row; check the data")
+        raise DataError(f"step {step}: {ATTEMPTS} unreadable samples in a row; check the data")
 
 
 def stream_plan(recipe: Recipe, *, ranks: tuple[int, int]) -> StreamPlan:

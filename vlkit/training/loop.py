@@ -14,7 +14,7 @@ import torch
 from vlkit.data.batches.unreadable import BadSamples
 from vlkit.data.plan.pairs import open_pairs, streamed
 from vlkit.data.plan.sampling import PairSampler
-from vlkit.data.sources.open import problems
+from vlkit.data.sources.combine import problems
 from vlkit.data.stream.stream import Stream
 from vlkit.distributed.runtime import Runtime, share_of, started
 from vlkit.distributed.sharding import check_equal, share

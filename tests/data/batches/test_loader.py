@@ -113,7 +113,7 @@ def test_without_a_tolerance_any_bad_sample_is_an_error(tmp_path: Path) -> None:
 
 def test_data_with_nothing_readable_ends(tmp_path: Path) -> None:
     found = with_bad(tmp_path / "s", 6, set(range(6)))
-    with pytest.raises(DataError, match="step 0: 16 unreadable samples in a row; the last: s00"):
+    with pytest.raises(DataError, match="step 0: 1000 unreadable samples in a row; the last: s00"):
         load(found, num_workers=1, bad=BadSamples(1.0, total=6))
 
 

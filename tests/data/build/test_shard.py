@@ -14,11 +14,12 @@ from typer.testing import CliRunner
 
 from tests.helpers.data_factory import encoded, shards
 from vlkit.cli.app import app
-from vlkit.data.build.builders import reshard as module
+from vlkit.data.build import reshard as module
 from vlkit.data.build.reshard import ShardOptions, write_shards
-from vlkit.data.formats.image_tree import TreeSource
+from vlkit.data.sources.open import open_path
 from vlkit.data.sources.shards import ShardSource, expand
-from vlkit.data.sources.summary import open_path, summarize
+from vlkit.data.sources.summary import summarize
+from vlkit.data.sources.tree import read_tree
 from vlkit.errors import DataError
 
 
@@ -176,7 +177,7 @@ def test_a_folder_of_class_folders(tmp_path: Path) -> None:
         (tmp_path / "i" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "i" / name).write_bytes(encoded(kind="PNG" if name.endswith("png") else "JPEG"))
     (tmp_path / "i" / "stray.png").write_bytes(encoded())
-    source = TreeSource(tmp_path / "i", language="en")
+    source = read_tree(tmp_path / "i", language="en")
     assert [(source.meta(n).key, source.meta(n).split, source.meta(n).concept) for n in range(3)] == [
         ("test/tench/2.jpeg", "test", "tench"),
         ("train/golden_retriever/1.png", "train", "golden_retriever"),
@@ -185,7 +186,7 @@ def test_a_folder_of_class_folders(tmp_path: Path) -> None:
     assert source[1].captions == {"en": ("golden retriever",)}
     assert list(source.problems) == ["stray.png"]
     with pytest.raises(DataError, match=r"names of its folders are captions; say in which language"):
-        TreeSource(tmp_path / "i")
+        read_tree(tmp_path / "i")
 
 
 def test_a_folder_of_images_with_texts(tmp_path: Path) -> None:
@@ -194,14 +195,14 @@ def test_a_folder_of_images_with_texts(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes(encoded())
     (tmp_path / "b.json").write_text('{"captions": {"zh": "狗"}, "split": "test"}')
     (tmp_path / "c.png").write_bytes(encoded())
-    source = TreeSource(tmp_path, language="de")
+    source = read_tree(tmp_path, language="de")
     assert [(dict(source[n].captions), source[n].split) for n in range(2)] == [
         ({"de": ("ein Hund",)}, "train"), ({"zh": ("狗",)}, "test")
     ]  # fmt: skip
     assert source.problems == {"c.png": "no .json or .txt beside it"}
     with pytest.raises(DataError, match=r"no image with a caption \(0 images\)"):
         (tmp_path / "empty").mkdir()
-        TreeSource(tmp_path / "empty")
+        read_tree(tmp_path / "empty")
 
 
 def test_the_command(tmp_path: Path) -> None:

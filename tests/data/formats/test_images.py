@@ -146,4 +146,4 @@ def test_a_draft_covers_the_size_asked_for_and_no_more_than_needed(tmp_path: Pat
     assert open_image(raw, draft_size=60).size == (80, 60)
     assert open_image(encoded(size=(640, 480)), draft_size=60).size == (640, 480)
     (tmp_path / "a.jpg").write_bytes(raw)
-    assert LazyImage(tmp_path / "a.jpg", "a")(draft_size=224).size == (320, 240)
+    assert LazyImage(tmp_path / "a.jpg", "a").draft(224).size == (320, 240)

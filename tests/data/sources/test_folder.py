@@ -8,11 +8,13 @@ import pytest
 from tests.helpers.data_factory import encoded, record, shards, source, tokenize
 from vlkit.data.batches.loader import batches
 from vlkit.data.plan.sampling import PairSampler, read_metas
-from vlkit.data.sources.open import ConcatSource, Subset, open_source, open_sources, problems
-from vlkit.data.sources.table import FolderSource
+from vlkit.data.sources.combine import ConcatSource, Subset, problems
+from vlkit.data.sources.open import open_source, open_sources
+from vlkit.data.sources.table import TableSource
 from vlkit.errors import DataError, UnknownName
 from vlkit.models.dual_encoder.batch import PairPreparer
-from vlkit.spec import dataset as spec
+from vlkit.spec import sources as spec
+from vlkit.spec.dataset import DataSpec
 
 
 def write(path: Path, text: str) -> Path:
@@ -27,7 +29,7 @@ def table(folder: Path, count: int = 6) -> Path:
 
 
 def test_folder_and_shards_give_the_same_samples(tmp_path: Path) -> None:
-    ours, theirs = FolderSource(table(tmp_path)), source(shards(tmp_path / "s"))
+    ours, theirs = TableSource(table(tmp_path)), source(shards(tmp_path / "s"))
     assert len(ours) == len(theirs)
     for n in range(len(ours)):
         assert ours.meta(n) == theirs.meta(n)
@@ -46,7 +48,7 @@ def test_folder_and_shards_give_the_same_samples(tmp_path: Path) -> None:
 )
 def test_all_table_forms_mean_the_same(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / "a.png").write_bytes(encoded())
-    found = FolderSource(write(tmp_path / name, text))
+    found = TableSource(write(tmp_path / name, text))
     assert len(found) == 1
     assert found[0].captions == {"en": ("a dog",), "de": ("ein Hund", "Köter")}
     assert found[0].image().size == (12, 8)
@@ -78,39 +80,39 @@ def test_all_table_forms_mean_the_same(tmp_path: Path, name: str, text: str) -> 
 def test_wrong_tables_name_file_and_line(tmp_path: Path, name: str, text: str, message: str) -> None:
     path = write(tmp_path / name, text)
     with pytest.raises(DataError) as caught:
-        FolderSource(path)
+        TableSource(path)
     assert str(caught.value) == f"{path}{message}"
 
 
 def test_more_wrong_tables(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent\.csv: no such table"):
-        FolderSource(tmp_path / "absent.csv")
+        TableSource(tmp_path / "absent.csv")
     with pytest.raises(DataError, match=r"t\.jsonl:2: bad JSON: "):
-        FolderSource(write(tmp_path / "t.jsonl", '{"image": "a", "captions": {"en": "x"}}\n{"image": \n'))
+        TableSource(write(tmp_path / "t.jsonl", '{"image": "a", "captions": {"en": "x"}}\n{"image": \n'))
     with pytest.raises(DataError, match=r"t\.jsonl:1: no language 'xq-none'"):
-        FolderSource(write(tmp_path / "t.jsonl", '{"image": "a", "captions": {"xq-none": "x"}}\n'))
+        TableSource(write(tmp_path / "t.jsonl", '{"image": "a", "captions": {"xq-none": "x"}}\n'))
     with pytest.raises(DataError, match=r"t\.jsonl:2: concept of 'a' is 'd' here and 'c' in line 1"):
         lines = [
             '{"image": "a", "caption_en": "x", "concept": "c"}',
             '{"image": "a", "caption_en": "y", "concept": "d"}',
         ]
-        FolderSource(write(tmp_path / "t.jsonl", "\n".join(lines)))
+        TableSource(write(tmp_path / "t.jsonl", "\n".join(lines)))
     (tmp_path / "l.csv").write_bytes("image,caption_de\na,Köter\n".encode("latin-1"))
     with pytest.raises(DataError, match="not UTF-8"):
-        FolderSource(tmp_path / "l.csv")
+        TableSource(tmp_path / "l.csv")
     with pytest.raises(DataError, match="no such folder of images"):
-        FolderSource(table(tmp_path), images=tmp_path / "nowhere")
+        TableSource(table(tmp_path), images=tmp_path / "nowhere")
 
 
 def test_a_missing_image_is_named_with_its_line(tmp_path: Path) -> None:
-    found = FolderSource(write(tmp_path / "t.csv", "image,caption_en\nb.png,x\n"))
+    found = TableSource(write(tmp_path / "t.csv", "image,caption_en\nb.png,x\n"))
     with pytest.raises(DataError) as caught:
         found[0].image()
     assert str(caught.value) == f"cannot read image {tmp_path}/b.png (t.csv:2): no such file"
 
 
 def test_concat_and_subset(tmp_path: Path) -> None:
-    one, two = source(shards(tmp_path / "a", count=3)), FolderSource(table(tmp_path, 4))
+    one, two = source(shards(tmp_path / "a", count=3)), TableSource(table(tmp_path, 4))
     both = ConcatSource((one, two))
     assert [both.meta(i).key for i in range(7)] == [x.meta(i).key for x in (one, two) for i in range(len(x))]
     assert [both[i].key for i in range(7)] == [both.meta(i).key for i in range(7)]
@@ -129,7 +131,7 @@ def test_open_sources_splits(tmp_path: Path) -> None:
         for n in range(60)
     ]
     folder = str(shards(tmp_path / "s", samples, per_shard=50))
-    data = spec.DataSpec(sources=(spec.WebDatasetSource(path=folder),), holdout_concepts=5)
+    data = DataSpec(sources=(spec.WebDatasetSource(path=folder),), holdout_concepts=5)
     found = {split: open_sources(data, split=split) for split in ("train", "validation", "test", "all")}
     concepts = {split: {part.meta(i).concept for i in range(len(part))} for split, part in found.items()}
     assert {split: len(part) for split, part in found.items()} == {"train": 42, "validation": 15, "test": 3, "all": 60}
@@ -158,11 +160,11 @@ def test_problems_are_found_through_views(tmp_path: Path) -> None:
 
 def test_a_table_of_texts(tmp_path: Path) -> None:
     rows = ['{"captions": {"en": "a dog", "de": "ein Hund"}}', '{"captions": {"en": "a cat", "de": "eine Katze"}}']
-    found = FolderSource(write(tmp_path / "t.jsonl", "\n".join(rows)), texts_only=True)
+    found = TableSource(write(tmp_path / "t.jsonl", "\n".join(rows)), texts_only=True)
     assert [dict(found[n].captions) for n in range(2)] == [
         {"en": ("a dog",), "de": ("ein Hund",)}, {"en": ("a cat",), "de": ("eine Katze",)}
     ]  # fmt: skip
-    columns = FolderSource(write(tmp_path / "t.csv", "caption_en,caption_de\na dog,ein Hund\n"), texts_only=True)
+    columns = TableSource(write(tmp_path / "t.csv", "caption_en,caption_de\na dog,ein Hund\n"), texts_only=True)
     assert dict(columns[0].captions) == {"en": ("a dog",), "de": ("ein Hund",)}
     with pytest.raises(DataError, match="texts_only has no images"):
         found[0].image()
@@ -170,4 +172,4 @@ def test_a_table_of_texts(tmp_path: Path) -> None:
     (batch,) = batches(found, sampler, preparer=PairPreparer(None, tokenize), steps=1, num_workers=1)
     assert batch.pixels_BCHW is None and sorted(batch.pivots) == ["a cat", "a dog"]
     with pytest.raises(DataError, match="no 'image' column"):
-        FolderSource(tmp_path / "t.csv")
+        TableSource(tmp_path / "t.csv")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.data_factory import encoded, record, shards, source
-from vlkit.data.formats import tar_index as index_module
+from vlkit.data.formats import shard_index as index_module
 from vlkit.data.formats.caption_forms import CaptionError
 from vlkit.data.sources.shards import ShardSource, expand
 from vlkit.errors import DataError

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.stream_factory import fill, numbers, read, row_facts, spec, streams
-from vlkit.data.batches.unreadable import Bad, RecentBad
+from vlkit.data.batches.unreadable import RecentBad, UnreadableSample
 from vlkit.data.plan.pairs import streamed
 from vlkit.data.stream.remote import fetch
 from vlkit.data.stream.stream import Stream
@@ -246,11 +246,11 @@ def test_too_many_bad_samples_end_the_run_and_name_the_worst_shards(tmp_path: Pa
 def test_only_the_recent_past_counts() -> None:
     bad = RecentBad(0.1, shards=10, recent=100)
     for _ in range(50):  # 10 % and never more
-        bad.passed(45, [Bad("a.tar", str(n), "broken") for n in range(5)])
+        bad.passed(45, [UnreadableSample("a.tar", str(n), "broken") for n in range(5)])
     bad.passed(100, [])
-    bad.passed(10, [Bad("b.tar", str(n), "broken") for n in range(10)])
+    bad.passed(10, [UnreadableSample("b.tar", str(n), "broken") for n in range(10)])
     with pytest.raises(DataError, match=r"11 of the last 100 .*\n  b.tar: 11 bad, such as 0: broken"):
-        bad.passed(10, [Bad("b.tar", "10", "broken")])
+        bad.passed(10, [UnreadableSample("b.tar", "10", "broken")])
 
 
 def test_a_truncated_shard_gives_what_it_holds(tmp_path: Path) -> None:

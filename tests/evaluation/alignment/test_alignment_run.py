@@ -110,7 +110,7 @@ def oracle() -> tuple[OracleModel, ParallelTexts, list[Sample]]:
     known = {name: color for each in names.values() for name, color in zip(each, colors, strict=True)}
     known |= {"noir": 100, "gris": 10}
     texts = ParallelTexts("made", "en", {tag: tuple(each) for tag, each in names.items()}, tuple("1234"))
-    samples = [Sample(str(color), lambda color=color: plain(color), {}) for color in colors]  # type: ignore[misc]
+    samples = [Sample(str(color), (lambda color=color: plain(color),), {}) for color in colors]  # type: ignore[misc]
     return OracleModel(known), texts, samples
 
 
@@ -148,7 +148,7 @@ def test_images_are_zero_shot_classes() -> None:
     from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
 
     model, lines = CountingModel(seed=4), fakes.LINES
-    samples = [Sample(str(n), lambda n=n: factory.random_image(n), {}) for n in range(6)]  # type: ignore[misc]
+    samples = [Sample(str(n), (lambda n=n: factory.random_image(n),), {}) for n in range(6)]  # type: ignore[misc]
     texts = ParallelTexts("made", "en", {tag: tuple(each) for tag, each in lines.items()}, tuple("123456"))
     task = ZeroShotTask("made", samples, {tag: [(one,) for one in each] for tag, each in lines.items()})
     rows = {row.language: row.acc1 for row in score_task(model, task).rows("m")}

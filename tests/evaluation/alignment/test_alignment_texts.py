@@ -111,7 +111,8 @@ def test_what_is_wrong_is_said(name: str, options: dict[str, object], message: s
 def test_emoji_names_are_the_classes_of_the_zero_shot_task() -> None:
     from vlkit.data.sources.open import open_sources
     from vlkit.evaluation.tasks.zero_shot_task import openmoji_unseen
-    from vlkit.spec.dataset import BuiltSource, DataSpec
+    from vlkit.spec.dataset import DataSpec
+    from vlkit.spec.sources import BuiltSource
 
     found = open_texts("emoji-names")
     task = openmoji_unseen(open_sources(DataSpec(sources=(BuiltSource(name="openmoji"),)), split="test"))

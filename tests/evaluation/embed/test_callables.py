@@ -21,7 +21,7 @@ from vlkit.evaluation.tasks.retrieval_task import RetrievalTask, evaluate_retrie
 from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
 from vlkit.types import Sample
 
-SAMPLES = [Sample(str(n), lambda n=n: picture(n), {"de": (f"Ding {n}",)}, split="test") for n in range(7)]
+SAMPLES = [Sample(str(n), (lambda n=n: picture(n),), {"de": (f"Ding {n}",)}, split="test") for n in range(7)]
 TASK = ZeroShotTask("t", SAMPLES, {tag: [(f"{tag} {n}",) for n in range(7)] for tag in ("en", "de", "sw")})
 
 

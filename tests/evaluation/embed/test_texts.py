@@ -222,7 +222,7 @@ class Marks(CountingModel):
 
 
 def _task(**changes: object) -> ZeroShotTask:
-    samples = [Sample(str(n), lambda n=n: picture(n), {}, split="test") for n in range(3)]
+    samples = [Sample(str(n), (lambda n=n: picture(n),), {}, split="test") for n in range(3)]
     return ZeroShotTask("t", samples, NAMES, **changes)
 
 

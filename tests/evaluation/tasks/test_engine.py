@@ -178,7 +178,7 @@ class TestTask:
         return [
             sample(1, de="Hund", en="dog"),
             sample(2, de="Katze"),
-            type(sample(3))(key="x", image=lambda: plain(1), captions={"de": ("Maus",)}, split="train"),
+            type(sample(3))(key="x", images=(lambda: plain(1),), captions={"de": ("Maus",)}, split="train"),
         ]
 
     def test_unseen_concepts_are_the_test_split_named_by_their_captions(self):

@@ -28,7 +28,7 @@ COUNT = 23
 
 
 def _picture(number: int) -> Sample:
-    return Sample(key=f"key-{number}", image=lambda: picture(number), captions={}, split="test")
+    return Sample(key=f"key-{number}", images=(lambda: picture(number),), captions={}, split="test")
 
 
 def _task(**changes: Any) -> ZeroShotTask:
@@ -143,7 +143,7 @@ def test_a_change_of_model_or_images_misses_the_cache(tmp_path: Path, what: str)
     if what == "keys":
         samples[3] = replace(samples[3], key="another")
     if what == "pixels":
-        samples[-1] = replace(samples[-1], image=lambda: picture(99))
+        samples[-1] = replace(samples[-1], images=(lambda: picture(99),))
     evaluate_task(model, _task(samples=samples), cache=tmp_path)
     assert model.images_seen == COUNT
 
@@ -171,7 +171,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     samples = list(_task().samples)  # the key looks at images 0, 11 and 22
-    task = _task(samples=[*samples[:12], replace(samples[12], image=stop), *samples[13:]])
+    task = _task(samples=[*samples[:12], replace(samples[12], images=(stop,)), *samples[13:]])
     with pytest.raises(KeyboardInterrupt):
         evaluate_task(CountingModel(), task, cache=tmp_path, batch_size=5)
     model = CountingModel()

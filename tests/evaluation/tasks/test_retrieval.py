@@ -189,7 +189,7 @@ def _captioned() -> RetrievalTask:
     samples = [
         Sample(
             key=f"key-{n}",
-            image=lambda n=n: picture(n),
+            images=(lambda n=n: picture(n),),
             captions={"de": tuple(f"Bild {n} {x}" for x in range(1 + n % 3)), "sw": (f"picha {n}",) * (n % 2)},
         )
         for n in range(12)
@@ -231,7 +231,7 @@ def test_tasks_that_cannot_be() -> None:
     with pytest.raises(DataError, match="task 'x' has no images"):
         RetrievalTask("x", [])
     with pytest.raises(DataError, match="task 'x' has no captions"):
-        RetrievalTask("x", [Sample(key="a", image=lambda: picture(0), captions={"de": ()})])
+        RetrievalTask("x", [Sample(key="a", images=(lambda: picture(0),), captions={"de": ()})])
     with pytest.raises(UnknownName, match="no language of task captioned 'fr'; there are: de, sw"):
         evaluate_retrieval(CountingModel(), _captioned(), languages=["fr"])
     task = _captioned()

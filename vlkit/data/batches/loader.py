@@ -13,12 +13,10 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from vlkit.data.batches.unreadable import BadSamples
+from vlkit.data.batches.unreadable import ATTEMPTS, BadSamples
 from vlkit.data.plan.sampling import PairSampler
 from vlkit.errors import DataError, VlkitError
 from vlkit.types import Batch, Pick, Preparer, Source
-
-_ATTEMPTS = 16  # unreadable samples in a row before a place in a batch is given up
 
 
 class _Item(NamedTuple):
@@ -51,13 +49,13 @@ class _Steps(Dataset[_Item]):
 
     def _row(self, step: int, row: int, pick: Pick, bad: list[tuple[str, str]]) -> Any:
         """The row of the picked sample, or of the spare that takes its place where it cannot be read."""
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             try:
                 return self.preparer.row(self.source[pick.index], pick)
             except DataError as error:
                 bad.append((self.source.meta(pick.index).key, str(error)))
                 pick = self.sampler.spare(step, row, attempt=attempt)
-        raise DataError(f"step {step}: {_ATTEMPTS} unreadable samples in a row; the last: {bad[-1][0]}: {bad[-1][1]}")
+        raise DataError(f"step {step}: {ATTEMPTS} unreadable samples in a row; the last: {bad[-1][0]}: {bad[-1][1]}")
 
 
 def batches(

@@ -12,9 +12,11 @@ from vlkit.errors import DataError
 _log = logging.getLogger(__name__)
 _NAMED = 5
 _RECENT = 10_000
+ATTEMPTS = 1000
+"""Unreadable samples in a row before a place in a batch is given up; the share of bad samples is over before that."""
 
 
-class Bad(NamedTuple):
+class UnreadableSample(NamedTuple):
     """A sample of a shard that cannot be used, or (``key`` "") a shard that cannot be had."""
 
     shard: str
@@ -85,7 +87,7 @@ class RecentBad:
         self._examples: dict[str, str] = {}
         self._told = 0
 
-    def passed(self, good: int, bad: Sequence[Bad]) -> None:
+    def passed(self, good: int, bad: Sequence[UnreadableSample]) -> None:
         """Notes one batch: ``good`` samples in it, and what was met on the way that cannot be used.
 
         Raises:

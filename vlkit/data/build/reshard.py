@@ -18,13 +18,13 @@ from vlkit import files
 from vlkit.data.batches.loader import as_is, one_thread
 from vlkit.data.build.writer import ShardWriter, json_bytes
 from vlkit.data.formats.caption_forms import tag
-from vlkit.data.formats.images import LazyImage, open_image, read_span
-from vlkit.data.sources.open import problems
+from vlkit.data.formats.images import LazyImage, StoredImage, open_image
+from vlkit.data.sources.combine import problems
 from vlkit.errors import DataError
 from vlkit.progress import bar
 from vlkit.types import Sample, Source
 
-_VERSION = 1  # of what is written; a change makes half-written folders start anew
+_VERSION = 2  # of what is written; a change makes half-written folders start anew
 _CHUNK = 16  # samples that go to a worker together
 _CHECKED_AT = 64  # pixels of the shorter side at which copied images are looked at
 _KEPT = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
@@ -96,7 +96,7 @@ def write_shards(
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not overwrite):
         raise DataError(f"{folder}: is there already; choose another --out, or replace it with --overwrite")
     scratch = folder.parent / f".{folder.name}.partial"
-    work = _Work(source, scratch, options)
+    work = _Writing(source, scratch, options)
     with bar("writing shards", total=len(source), unit="samples", quiet=quiet) as shown:
         shown.advance(work.next)
         work.run(workers, shown.advance)
@@ -129,7 +129,7 @@ def _checked(options: ShardOptions) -> ShardOptions:
     return ShardOptions(**{**asdict(options), "languages": tuple(sorted({tag(code) for code in options.languages}))})
 
 
-class _Work:
+class _Writing:
     """The shards on their way, and what is known of those that are whole."""
 
     def __init__(self, source: Source, folder: Path, options: ShardOptions) -> None:
@@ -231,11 +231,11 @@ def _record(sample: Sample, captions: Mapping[str, tuple[str, ...]]) -> dict[str
 def _image(sample: Sample, options: ShardOptions) -> tuple[str, bytes]:
     """Suffix and bytes of the image to write; every image is decoded once, so that broken ones are found now."""
     size = options.image_size
-    if not isinstance(sample.image, LazyImage):
-        raise DataError(f"{sample.key}: its image has no file")
     lazy = sample.image
+    if not isinstance(lazy, LazyImage | StoredImage):
+        raise DataError(f"{sample.key}: its image has no file")
     try:
-        raw = lazy.path.read_bytes() if lazy.span is None else read_span(lazy.path, lazy.span)
+        raw = lazy.read()
     except OSError as error:
         raise DataError(f"cannot read image {lazy.name}: {error.strerror or error}") from error
     # Twice the side that is wanted leaves the resizing filter enough to work with.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
+
+from webdataset import TarWriter
 
 from vlkit.errors import DataError
 
@@ -48,7 +49,8 @@ class ShardWriter:
         self.count = 0
         self.paths: list[Path] = []
         self.sizes: dict[str, int] = {}
-        self._tar: tarfile.TarFile | None = None
+        self._file: IO[bytes] | None = None
+        self._tar: Any = None
 
     def __enter__(self) -> ShardWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -59,8 +61,10 @@ class ShardWriter:
     ) -> None:
         if kind is None:
             self._close()
-        elif self._tar is not None:
-            self._tar.close()
+        elif self._file is not None:
+            with suppress(OSError):  # a full disk
+                self._tar.close()
+            self._file.close()
             _half(self.paths[-1]).unlink(missing_ok=True)
 
     def write(self, key: str, members: Mapping[str, bytes]) -> bool:
@@ -79,10 +83,7 @@ class ShardWriter:
             self._open()
         if self._tar is None:
             raise DataError("ShardWriter is used outside its with block")
-        for suffix, content in members.items():
-            info = tarfile.TarInfo(f"{key}.{suffix}")
-            info.size, info.mtime, info.mode = len(content), 0, 0o644
-            self._tar.addfile(info, io.BytesIO(content))
+        self._tar.write({"__key__": key, **members})
         self.count += 1
         self.sizes[self.paths[-1].name] += 1
         return new
@@ -93,20 +94,22 @@ class ShardWriter:
         if self.per_shard is not None and self.sizes[self.paths[-1].name] >= self.per_shard:
             return True
         more = sum(_BLOCK - (-len(content) // _BLOCK) * _BLOCK for content in members.values())
-        end = -(-(self._tar.offset + more + 2 * _BLOCK) // _END) * _END
+        end = -(-(self._tar.tarstream.offset + more + 2 * _BLOCK) // _END) * _END
         return self.max_bytes is not None and end > self.max_bytes
 
     def _open(self) -> None:
         self._close()
         path = self.folder / f"{self.prefix}-{self.first + len(self.paths):04d}.tar"
-        self._tar = tarfile.open(_half(path), "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 - closed when full
+        self._file = _half(path).open("wb")
+        self._tar = TarWriter(self._file, user="", group="", mode=0o644, mtime=0, encoder=False)
         self.paths.append(path)
         self.sizes[path.name] = 0
 
     def _close(self) -> None:
-        if self._tar is not None:
+        if self._tar is not None and self._file is not None:
             self._tar.close()
-            self._tar = None
+            self._file.close()
+            self._tar = self._file = None
             _half(self.paths[-1]).replace(self.paths[-1])
 
 

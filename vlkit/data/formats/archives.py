@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import io
-import json
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
 
-from PIL.Image import Image
-
-from vlkit import files
-from vlkit.data.formats.image_tree import IMAGE_FILES
-from vlkit.data.formats.images import LazyImage, StoredImage, read_span
-from vlkit.data.formats.tar_index import refuse_compressed, tar_members
-from vlkit.errors import DataError, VlkitError
+from vlkit.data.formats.images import IMAGE_FILES, LazyImage, StoredImage, read_span
+from vlkit.data.formats.tars import Span, remembered, tar_members
+from vlkit.errors import DataError
 
 ARCHIVES = (".tar", ".zip")
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
-_VERSION = 1
+_VERSION = 2
 _LOCAL_HEADER = 30  # bytes of a zip's local file header before the name (APPNOTE.TXT 4.3.7)
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
@@ -49,7 +41,7 @@ class Member:
 
     name: str
     path: Path
-    span: tuple[int, int] | None = None
+    span: Span | None = None
     zipped: Zipped | None = None
 
     @property
@@ -89,7 +81,7 @@ class Member:
             raise DataError(f"cannot read {self.where}: the zip is damaged (its checksum does not fit)")
         return content
 
-    def image(self) -> Callable[[], Image]:
+    def image(self) -> LazyImage | StoredImage:
         """The image in it, decoded when called for."""
         if self.zipped is not None:
             return StoredImage(self.read, self.where)
@@ -135,7 +127,7 @@ def list_archives(paths: Sequence[Path]) -> list[Member]:
 
 
 # what else than images is of use here; a folder may hold anything
-_LISTED = {*IMAGE_FILES, *ARCHIVES, ".gz", ".tgz", ".json", ".cls"}
+_LISTED = {*IMAGE_FILES, *ARCHIVES, ".gz", ".tgz", ".json", ".txt", ".cls"}
 
 
 def _hidden(name: str) -> bool:
@@ -174,60 +166,21 @@ def _inside(members: Iterable[Member]) -> Iterator[Member]:
 def _tar_members(path: Path, outer: Member | None = None) -> list[Member]:
     """The members of a tar, or of a tar that is one of its members."""
     where = path if outer is None else Path(outer.where)
-    base, size = (0, path.stat().st_size) if outer is None or outer.span is None else outer.span
-    status = path.stat()
-    key = files.digest([_VERSION, "names", str(path.resolve()), status.st_size, status.st_mtime_ns, base])
-    cached = files.home() / "index" / f"{key}.json"
-    rows = _read_cached(cached)
-    if rows is None:
+    start, size = (0, path.stat().st_size) if outer is None or outer.span is None else outer.span
+
+    def listed() -> list[tuple[str, Span]]:
         problems: dict[str, str] = {}
         with path.open("rb") as stream:
-            window = _Window(stream, base, size)
-            refuse_compressed(where, window.read(6))
-            rows = [
-                (name, offset + base, length)
-                for name, (offset, length) in tar_members(where, cast("IO[bytes]", window), problems, size=size)
-            ]
-        if problems:
-            name, reason = next(iter(problems.items()))
+            found = list(tar_members(where, stream, problems, size=size, start=start))
+        for name, reason in problems.items():
             raise DataError(f"{where}: {name}: {reason}; an evaluation needs all of it, get the file anew")
-        with suppress(VlkitError):  # a full or read-only cache only makes the next start slower
-            files.write_atomic(cached, json.dumps(rows, ensure_ascii=False, separators=(",", ":")))
-    return [Member(str(PurePosixPath(name)), path, (offset, length)) for name, offset, length in rows]
+        return found
 
+    def loaded(rows: list[tuple[str, Span]]) -> list[tuple[str, Span]]:
+        return [(name, (offset, length)) for name, (offset, length) in rows]
 
-def _read_cached(path: Path) -> list[tuple[str, int, int]] | None:
-    try:
-        return [(str(name), int(offset), int(size)) for name, offset, size in json.loads(path.read_text("utf-8"))]
-    except (OSError, ValueError, TypeError):
-        return None  # not there yet, or unreadable: list again
-
-
-class _Window(io.RawIOBase):
-    """A piece of a file as a file of its own."""
-
-    def __init__(self, stream: IO[bytes], start: int, size: int) -> None:
-        self.stream, self.start, self.size, self.place = stream, start, size, 0
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self.place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.place, io.SEEK_END: self.size}[whence]
-        return self.place
-
-    def tell(self) -> int:
-        return self.place
-
-    def read(self, size: int = -1) -> bytes:
-        left = max(self.size - self.place, 0)
-        self.stream.seek(self.start + self.place)
-        raw = self.stream.read(left if size is None or size < 0 else min(size, left))
-        self.place += len(raw)
-        return raw
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
+    members = remembered(path, _VERSION, "names", start, make=listed, dump=list, load=loaded)
+    return [Member(str(PurePosixPath(name)), path, span) for name, span in members]
 
 
 def _zip_members(path: Path) -> list[Member]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -58,6 +59,33 @@ def parse_captions(record: Mapping[str, Any], *, language: str | None) -> dict[s
                 )
             _add(found, str(code), record[column])
     return {code: tuple(dict.fromkeys(texts)) for code, texts in found.items() if texts}
+
+
+def read_record(raw: bytes, *, plain: bool, language: str | None) -> dict[str, Any]:
+    """Captions by language, concept, split and license from a ``.txt`` (plain) or ``.json`` member.
+
+    Raises:
+        CaptionError: Not UTF-8, not JSON, or captions of a wrong form.
+    """
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CaptionError(f"its captions are not UTF-8 (byte {error.start})") from None
+    if plain:
+        value: Any = {"caption": text.strip()}
+    else:
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            raise CaptionError(f"bad JSON: {error}") from None
+        if not isinstance(value, dict):
+            raise CaptionError(f"its JSON is a {type(value).__name__}, expected an object")
+    return {
+        "captions": parse_captions(value, language=language),
+        "concept": str(value.get("concept") or ""),
+        "split": str(value.get("split") or "train"),
+        "license": str(value.get("license") or ""),
+    }
 
 
 def _add(found: dict[str, list[str]], code: str, texts: Any) -> None:

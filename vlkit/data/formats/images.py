@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 178_956_970
 """More pixels than this are refused before decoding: half a GiB of RGB, the size at which Pillow suspects a bomb."""
+SHARD_IMAGES = ("jpg", "jpeg", "png", "webp")
+"""Suffixes of the image of a shard's sample; the first one there is taken."""
+IMAGE_FILES = frozenset(f".{suffix}" for suffix in (*SHARD_IMAGES, "gif", "bmp", "tif", "tiff"))
+"""Endings of image files in folders and archives."""
 READABLE = "PNG, JPEG, WebP, GIF, BMP, TIFF and what else Pillow reads"
 
 
@@ -68,19 +72,19 @@ class LazyImage:
     name: str
     span: tuple[int, int] | None = None
 
-    def __call__(self, *, draft_size: int | None = None) -> Image.Image:
+    def read(self) -> bytes:
+        """The encoded image."""
+        return self.path.read_bytes() if self.span is None else read_span(self.path, self.span)
+
+    def __call__(self) -> Image.Image:
         """The RGB image; see open_image."""
-        return self.draft(draft_size)
+        return self.draft(None)
 
     def draft(self, size: int | None) -> Image.Image:
         """See ``types.ReducedDecoding``."""
         if self.span is None:
             return open_image(self.path, draft_size=size, name=self.name)
-        try:
-            raw = read_span(self.path, self.span)
-        except OSError as error:
-            raise DataError(f"cannot read image {self.name}: {_reason(error)}") from error
-        return open_image(raw, draft_size=size, name=self.name)
+        return _opened(self.read, size, self.name)
 
 
 @dataclass(frozen=True)
@@ -97,11 +101,19 @@ class StoredImage:
 
     def __call__(self) -> Image.Image:
         """The RGB image; see open_image."""
-        try:
-            raw = self.read()
-        except OSError as error:
-            raise DataError(f"cannot read image {self.name}: {_reason(error)}") from error
-        return open_image(raw, name=self.name)
+        return self.draft(None)
+
+    def draft(self, size: int | None) -> Image.Image:
+        """See ``types.ReducedDecoding``."""
+        return _opened(self.read, size, self.name)
+
+
+def _opened(read: Callable[[], bytes], draft_size: int | None, name: str) -> Image.Image:
+    try:
+        raw = read()
+    except OSError as error:
+        raise DataError(f"cannot read image {name}: {_reason(error)}") from error
+    return open_image(raw, draft_size=draft_size, name=name)
 
 
 def read_span(path: Path, span: tuple[int, int]) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import logging
 from collections.abc import Mapping
 from functools import lru_cache
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vlkit import languages as language_table
+from vlkit.data.formats.tables import DELIMITERS, read_json, read_text
 from vlkit.data.names.imagenet import english_names, wordnet_ids
 from vlkit.data.names.label_set import LabelSet, raise_all
 from vlkit.errors import DataError, UnknownName
@@ -41,18 +41,9 @@ def read_label_set(path: str | Path, *, num_classes: int | None = None) -> Label
         DataError: Missing, or not of this form; the message lists what is wrong.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"cannot read label file {path}: {(error.strerror or str(error)).lower()}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"cannot read label file {path}: not UTF-8 text (byte {error.start})") from None
-    if path.suffix.lower() in (".csv", ".tsv"):
-        return _table(path, text, num_classes)
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"label file {path} is not JSON: {error}") from None
+    if path.suffix.lower() in DELIMITERS:
+        return _table(path, read_text(path, what="label file "), num_classes)
+    content = read_json(path, what="label file ")
     if not isinstance(content, dict) or not content:
         raise DataError(f"label file {path} must hold one object with an entry for each language")
     if "labels" in content:
@@ -148,7 +139,7 @@ def _named(code: str, entry: Mapping[str, Any], problems: list[str]) -> Named:
 
 def _table(path: Path, text: str, num_classes: int | None) -> LabelSet:
     problems: list[str] = []
-    rows = csv.DictReader(text.splitlines(), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    rows = csv.DictReader(text.splitlines(), delimiter=DELIMITERS[path.suffix.lower()])
     if missing := {"language", "class", "name"} - set(rows.fieldnames or ()):
         raise DataError(
             f"label file {path} lacks the columns {', '.join(sorted(missing))}; the first line must name language, "

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vlkit import languages as language_table
+from vlkit.data.formats.tables import read_text
 from vlkit.data.names.label_set import raise_all
 from vlkit.errors import DataError, UnknownName
 from vlkit.prompts import check_template
@@ -57,8 +58,8 @@ def weighted(templates: Collection[str]) -> dict[str, int]:
 
 
 def _parse(path: Path) -> Mapping[str, Any]:
+    text = read_text(path, what="template file ")
     try:
-        text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() == ".json":
             content = json.loads(text)
         else:
@@ -69,8 +70,6 @@ def _parse(path: Path) -> Mapping[str, Any]:
                 content = YAML(typ="safe", pure=True).load(text)
             except YAMLError as error:
                 raise ValueError(str(error)) from None
-    except OSError as error:
-        raise DataError(f"cannot read template file {path}: {(error.strerror or str(error)).lower()}") from None
     except ValueError as error:
         raise DataError(f"template file {path} is neither JSON nor YAML: {error}") from None
     if not isinstance(content, dict) or not content:

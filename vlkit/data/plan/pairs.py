@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from vlkit.data.plan.sampling import PairSampler, read_metas
 from vlkit.data.plan.weighted import Shares, WeightedPairSampler
-from vlkit.data.sources.open import open_sources, source_numbers
+from vlkit.data.sources.combine import source_numbers
+from vlkit.data.sources.open import open_sources
 from vlkit.data.stream.remote import is_remote
-from vlkit.spec.dataset import DataSpec, WebDatasetSource, WeightsMixing
+from vlkit.spec.dataset import DataSpec, WeightsMixing
+from vlkit.spec.sources import PipelineSource, WebDatasetSource
 from vlkit.types import Source
 
 
 def streamed(data: DataSpec) -> bool:
     """Whether shards are read in streams (``vlkit.data.stream.stream``): if one source has to be, all of them are."""
     return any(
-        isinstance(source, WebDatasetSource)
-        and (source.sampling == "stream" or (source.sampling == "auto" and is_remote(source.path)))
+        isinstance(source, PipelineSource)
+        or (
+            isinstance(source, WebDatasetSource)
+            and (source.sampling == "stream" or (source.sampling == "auto" and is_remote(source.path)))
+        )
         for source in data.sources
     )
 

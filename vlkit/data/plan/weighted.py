@@ -25,7 +25,7 @@ _DEAL, _ROWS, _LANGUAGE, _SPARE, _CAPTION = 11, 12, 13, 14, 15  # streams of ran
 _TRIES = 64
 
 
-class _Place(NamedTuple):
+class _Dealt(NamedTuple):
     position: int  # in the sampler's pool
     stratum: int
 
@@ -115,11 +115,11 @@ class WeightedPairSampler(PairSampler):
         counts = {language: seen[language] / seen.total() for language in self.languages}
         return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
-    def _places(self, step: int) -> list[_Place]:
+    def _places(self, step: int) -> list[_Dealt]:
         which, before = (int(numbers[0]) for numbers in self._which.draw(step))
         strata, ranks = self._rows[which].draw(before)
         random = np.random.default_rng([self.seed, _SPARE, step])
-        places: list[_Place] = []
+        places: list[_Dealt] = []
         taken: set[str] = set()
         for number, rank in zip(strata.tolist(), ranks.tolist(), strict=True):
             place = self._dealt(self._groups[which][number], rank)
@@ -129,14 +129,14 @@ class WeightedPairSampler(PairSampler):
             places.append(place)
         return places
 
-    def _dealt(self, stratum: int, rank: int) -> _Place:
+    def _dealt(self, stratum: int, rank: int) -> _Dealt:
         epoch, number = divmod(rank, len(self._strata[stratum].positions))
-        return _Place(int(self._order(stratum, epoch)[number]), stratum)
+        return _Dealt(int(self._order(stratum, epoch)[number]), stratum)
 
     def _deal_stratum(self, stratum: int, epoch: int) -> NDArray[np.int64]:
         return np.random.default_rng([self.seed, _DEAL, stratum, epoch]).permutation(self._strata[stratum].positions)
 
-    def _another(self, stratum: int, taken: Collection[str], random: np.random.Generator) -> _Place:
+    def _another(self, stratum: int, taken: Collection[str], random: np.random.Generator) -> _Dealt:
         """Any image of the stratum, of a concept that is not taken where one is found."""
         positions = self._strata[stratum].positions
         position = 0
@@ -144,9 +144,9 @@ class WeightedPairSampler(PairSampler):
             position = int(positions[random.integers(len(positions))])
             if self._concepts[position] not in taken:
                 break
-        return _Place(position, stratum)
+        return _Dealt(position, stratum)
 
-    def _pick(self, places: Sequence[_Place], random: np.random.Generator) -> list[Pick]:
+    def _pick(self, places: Sequence[_Dealt], random: np.random.Generator) -> list[Pick]:
         picks = self._picks(np.array([place.position for place in places]), random)
         captions = random.integers(0, 2**31, len(places)).tolist()
         for row, (place, caption) in enumerate(zip(places, captions, strict=True)):

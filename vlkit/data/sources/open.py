@@ -1,111 +1,89 @@
-"""From source specs to samples: one interface over shards, tables and data sets that vlkit builds itself."""
+"""From source specs to samples: one interface over shards, tables, folders, published sets and what vlkit builds."""
 
 from __future__ import annotations
 
-import bisect
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vlkit.data.build.concepts import held_out
+from vlkit.data.formats.tables import TABLES
+from vlkit.data.sources.captions.open_captions import open_caption_set
+from vlkit.data.sources.classes.open_classes import ClassSource, open_images
+from vlkit.data.sources.combine import ConcatSource, Named, SampleList, Subset
 from vlkit.data.sources.shards import ShardSource, expand
-from vlkit.data.sources.table import FolderSource
+from vlkit.data.sources.table import TableSource
+from vlkit.data.sources.tree import read_tree
 from vlkit.errors import DataError, UnknownName
-from vlkit.spec import dataset as spec
-from vlkit.types import Sample, SampleMeta, Source
+from vlkit.spec import sources as spec
+from vlkit.spec.dataset import DataSpec
+from vlkit.spec.load import load_recipe
+from vlkit.types import Source
 
+_log = logging.getLogger(__name__)
 VALIDATION = "validation"
 _SALT = "validation:"
 
 
-@dataclass(frozen=True)
-class Subset:
-    """The samples of ``source`` at ``indices``, in that order."""
-
-    source: Source
-    indices: Sequence[int]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Sample:
-        """One sample; its image is decoded only when called for."""
-        return self.source[self.indices[index]]
-
-    def meta(self, index: int) -> SampleMeta:
-        """Key, concept, split and languages, without reading the image."""
-        return self.source.meta(self.indices[index])
-
-
-@dataclass(frozen=True)
-class ConcatSource:
-    """Several sources, one after the other."""
-
-    sources: tuple[Source, ...]
-    _ends: list[int] = field(init=False, default_factory=list)
-
-    def __post_init__(self) -> None:
-        for source in self.sources:
-            self._ends.append((self._ends[-1] if self._ends else 0) + len(source))
-
-    def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
-
-    def _locate(self, index: int) -> tuple[Source, int]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
-        number = bisect.bisect_right(self._ends, index)
-        return self.sources[number], index - (self._ends[number - 1] if number else 0)
-
-    def __getitem__(self, index: int) -> Sample:
-        """One sample; its image is decoded only when called for."""
-        source, inside = self._locate(index)
-        return source[inside]
-
-    def meta(self, index: int) -> SampleMeta:
-        """Key, concept, split and languages, without reading the image."""
-        source, inside = self._locate(index)
-        return source.meta(inside)
-
-
-@dataclass(frozen=True)
-class Named:
-    """The samples of ``source``, each with the name of its collection."""
-
-    source: Source
-    name: str
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> Sample:
-        """One sample; its image is decoded only when called for."""
-        return replace(self.source[index], source=self.name)
-
-    def meta(self, index: int) -> SampleMeta:
-        """Key, concept, split and languages, without reading the image."""
-        return self.source.meta(index)
-
-
 def source_names(sources: Sequence[spec.SourceSpec]) -> list[str]:
     """What metrics call each source: the last part of its path, the whole path where others end so too."""
-    paths = [source.name if isinstance(source, spec.BuiltSource) else source.path for source in sources]
+    paths = [_called(source) for source in sources]
     short = [path.rstrip("/").rpartition("/")[2] or path for path in paths]
     return [path if short.count(name) > 1 else name for path, name in zip(paths, short, strict=True)]
+
+
+def _called(source: spec.SourceSpec) -> str:
+    if isinstance(source, spec.BuiltSource):
+        return source.name
+    if isinstance(source, spec.ImageClasses):
+        return source.images.path
+    if isinstance(source, spec.PipelineSource):
+        return source.object
+    if isinstance(source, spec.AlignedLines):
+        return source.names
+    if isinstance(source, spec.CaptionJsonl | spec.WitJsonl | spec.CaptionParquet):
+        return source.kind
+    return source.path
 
 
 def open_source(source: spec.SourceSpec) -> Source:
     """The samples that a source spec describes, all splits; a data set that vlkit builds itself is built if need be.
 
     Raises:
-        DataError: Missing, empty or of a wrong form.
+        DataError: Missing, empty, of a wrong form, or a pipeline, which only streams.
     """
     if isinstance(source, spec.WebDatasetSource):
         return ShardSource(expand(source.path), language=source.language)
     if isinstance(source, spec.FolderSource):
         images = None if source.images is None else Path(source.images)
-        return FolderSource(Path(source.path), images=images, language=source.language, texts_only=source.texts_only)
-    return ShardSource(expand(built_path(source)))
+        return TableSource(Path(source.path), images=images, language=source.language, texts_only=source.texts_only)
+    if isinstance(source, spec.BuiltSource):
+        return ShardSource(expand(built_path(source)))
+    if isinstance(source, spec.ImageTree):
+        return read_tree(Path(source.path).expanduser(), language=source.language)
+    if isinstance(source, spec.ImageClasses):
+        return ClassSource(*open_images(source.images, source.labels))
+    if isinstance(source, spec.PipelineSource):
+        raise DataError(f"{source.object}: a pipeline gives its samples one after the other, for training only")
+    return SampleList(open_caption_set(source))
+
+
+def open_path(path: str, *, language: str | None = None) -> Source:
+    """What a path holds, told apart by what is there: shards (a tar, a folder of tars, a pattern), a table, or images.
+
+    Of a recipe (``.yaml``) it is what that learns from, all splits.
+
+    Raises:
+        DataError: Missing, empty or of a wrong form.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix in (".yaml", ".yml"):
+        return open_sources(load_recipe(path).data, split="all")
+    if suffix in TABLES:
+        return TableSource(Path(path), language=language)
+    if suffix == ".zip" or (Path(path).is_dir() and not any(Path(path).glob("*.tar"))):
+        return read_tree(Path(path), language=language)
+    return ShardSource(expand(path), language=language)
 
 
 def built_path(source: spec.BuiltSource) -> str:
@@ -115,9 +93,10 @@ def built_path(source: spec.BuiltSource) -> str:
     return str(built_folder(source.name, image_size=source.image_size))
 
 
-def open_sources(data: spec.DataSpec, *, split: str = "train") -> Source:
+def open_sources(data: DataSpec, *, split: str = "train") -> Source:
     """All sources of a recipe as one, restricted to a split.
 
+    Sources that hold no split themselves are of the one that the recipe says (``split``).
     ``data.holdout_concepts`` concepts of "train" are kept back by a stable hash: they are the split "validation" and no
     longer in "train". Samples without a concept count as a concept each. ``split="all"`` takes everything.
 
@@ -126,7 +105,7 @@ def open_sources(data: spec.DataSpec, *, split: str = "train") -> Source:
         DataError: More concepts are to be kept back than there are.
     """
     names = source_names(data.sources)
-    opened = tuple(Named(open_source(source), name) for source, name in zip(data.sources, names, strict=True))
+    opened = tuple(_named(source, name) for source, name in zip(data.sources, names, strict=True))
     whole: Source = opened[0] if len(opened) == 1 else ConcatSource(opened)
     if split == "all":
         return whole
@@ -155,20 +134,8 @@ def open_sources(data: spec.DataSpec, *, split: str = "train") -> Source:
     return whole if len(indices) == len(whole) else Subset(whole, indices)
 
 
-def source_numbers(source: Source) -> list[int]:
-    """Which of the sources of a recipe each sample is from; ``source`` is what open_sources gave."""
-    if isinstance(source, Subset):
-        whole = source_numbers(source.source)
-        return [whole[index] for index in source.indices]
-    if isinstance(source, ConcatSource):
-        return [number for number, part in enumerate(source.sources) for _ in range(len(part))]
-    return [0] * len(source)
-
-
-def problems(source: Source) -> dict[str, str]:
-    """Name -> reason of all broken samples that the sources under ``source`` had to leave out."""
-    if isinstance(source, Subset | Named):
-        return problems(source.source)
-    if isinstance(source, ConcatSource):
-        return {name: reason for part in source.sources for name, reason in problems(part).items()}
-    return dict(getattr(source, "problems", {}))
+def _named(source: spec.SourceSpec, name: str) -> Named:
+    split = source.split if isinstance(source, spec.HoldsOneSplit) else None
+    if split == "train" and isinstance(source, spec.ImageClasses) and isinstance(source.images, spec.ObjectNetImages):
+        _log.warning("%s: ObjectNet's license forbids to train on its images", name)
+    return Named(open_source(source), name, split)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import bisect
 import glob
 import re
 from collections.abc import Sequence
+from itertools import accumulate, product
 from pathlib import Path
 
-from vlkit.data.formats.caption_forms import CaptionError
+from braceexpand import braceexpand
+
+from vlkit.data.formats.caption_forms import CaptionError, read_record
 from vlkit.data.formats.images import LazyImage, read_span
-from vlkit.data.formats.tar_index import Row, read_index, read_record
+from vlkit.data.formats.shard_index import ShardRow, read_index
+from vlkit.data.sources.combine import locate
 from vlkit.errors import DataError
 from vlkit.types import Sample, SampleMeta
 
-_BRACES = re.compile(r"\{([^{}]*)\}")
-_NUMBERS = re.compile(r"\{(\d+\.\.\d+)\}")
+_NUMBERS = re.compile(r"(\{\d+\.\.\d+\})")
 
 
 def expand(pattern: str) -> tuple[Path, ...]:
@@ -47,18 +49,20 @@ def expand(pattern: str) -> tuple[Path, ...]:
 
 
 def braces(pattern: str, *, ranges_only: bool = False) -> list[str]:
-    """What a pattern with ``{0000..0009}`` and ``{a,b}`` stands for; ``ranges_only`` leaves ``{a,b}`` alone."""
-    match = (_NUMBERS if ranges_only else _BRACES).search(pattern)
-    if match is None:
-        return [pattern]
-    inside = match.group(1)
-    if span := re.fullmatch(r"(\d+)\.\.(\d+)", inside):
-        first, last = int(span[1]), int(span[2])
-        options = [str(number).zfill(len(span[1])) for number in range(first, last + 1)]
-    else:
-        options = inside.split(",")
-    made = (pattern[: match.start()] + option + pattern[match.end() :] for option in options)
-    return [found for one in made for found in braces(one, ranges_only=ranges_only)]
+    """What a pattern with ``{0000..0009}`` and ``{a,b}`` stands for; ``ranges_only`` leaves ``{a,b}`` alone.
+
+    Raises:
+        DataError: A brace is opened and not closed, or the other way round.
+    """
+    pieces = _NUMBERS.split(pattern) if ranges_only else [pattern]
+    try:
+        found = [
+            [piece] if ranges_only and not _NUMBERS.fullmatch(piece) else list(braceexpand(piece, escape=False))
+            for piece in pieces
+        ]
+    except ValueError as error:  # unbalanced braces
+        raise DataError(f"{pattern}: {error}") from None
+    return ["".join(one) for one in product(*found)]
 
 
 class ShardSource:
@@ -78,27 +82,20 @@ class ShardSource:
     def __init__(self, paths: Sequence[Path], *, language: str | None = None) -> None:
         self.paths, self.language = tuple(paths), language
         self.problems: dict[str, str] = {}
-        self._rows: list[list[Row]] = []
-        self._ends: list[int] = []
-        total = 0
-        for path in self.paths:
-            index = read_index(path, language=language)
-            self._rows.append(index.rows)
+        indexes = [read_index(path, language=language) for path in self.paths]
+        self._rows = [index.rows for index in indexes]
+        for index in indexes:
             self.problems.update(index.problems)
-            total += len(index.rows)
-            self._ends.append(total)
-        if total == 0:
+        self._ends = list(accumulate(len(rows) for rows in self._rows))
+        if not self._ends[-1]:
             raise DataError(_no_samples(self.paths, self.problems))
 
     def __len__(self) -> int:
         return self._ends[-1]
 
-    def _locate(self, index: int) -> tuple[Path, Row]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
-        shard = bisect.bisect_right(self._ends, index)
-        start = self._ends[shard - 1] if shard else 0
-        return self.paths[shard], self._rows[shard][index - start]
+    def _locate(self, index: int) -> tuple[Path, ShardRow]:
+        shard, inside = locate(self._ends, index)
+        return self.paths[shard], self._rows[shard][inside]
 
     def meta(self, index: int) -> SampleMeta:
         """Key, concept, split and languages, from the index alone."""
@@ -106,19 +103,24 @@ class ShardSource:
         return SampleMeta(row.key, row.concept, row.split, row.languages, row.counts)
 
     def __getitem__(self, index: int) -> Sample:
-        """One sample; its image is read and decoded when called for.
-
-        Raises:
-            DataError: Its captions cannot be read (the shard changed after the index was made).
-        """
+        """One sample; see read_sample."""
         path, row = self._locate(index)
-        where = f"{path.name}:{row.key}"
-        try:
-            record = read_record(read_span(path, row.captions), plain=row.plain, language=self.language)
-        except (CaptionError, OSError) as error:
-            raise DataError(f"{where}: {error}") from error
-        image = LazyImage(path, f"{row.key} in {path}", row.image)
-        return Sample(row.key, image, record["captions"], row.concept, row.split, record["license"])
+        return read_sample(path, row, language=self.language)
+
+
+def read_sample(path: Path, row: ShardRow, *, language: str | None, shard: str = "", source: str = "") -> Sample:
+    """A sample of a shard, its captions read; ``shard`` is what the file is called in errors, where not by its path.
+
+    Raises:
+        DataError: Its captions cannot be read (the shard changed after the index was made).
+    """
+    where = f"{row.key} in {shard or path}"
+    try:
+        record = read_record(read_span(path, row.captions), plain=row.plain, language=language)
+    except (CaptionError, OSError) as error:
+        raise DataError(f"{where}: {error}") from error
+    image = LazyImage(path, where, row.image)
+    return Sample(row.key, (image,), record["captions"], row.concept, row.split, record["license"], source)
 
 
 def _no_samples(paths: Sequence[Path], problems: dict[str, str]) -> str:

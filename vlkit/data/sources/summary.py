@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
-from vlkit.data.formats.image_tree import TreeSource
-from vlkit.data.sources.open import problems
-from vlkit.data.sources.shards import ShardSource, expand
-from vlkit.data.sources.table import FolderSource
+from vlkit.data.sources.combine import problems
 from vlkit.types import Source
 
 
 @dataclass(frozen=True)
-class Summary:
+class SourceSummary:
     """Counts of one source. ``languages``: BCP 47 tag -> captions; ``splits``: name -> images."""
 
     images: int
@@ -25,20 +21,7 @@ class Summary:
     problems: dict[str, str]
 
 
-def open_path(path: str, *, language: str | None = None) -> Source:
-    """Shards (a tar, a folder of tars, a pattern), a table, or a folder of images, told apart by what is there.
-
-    Raises:
-        DataError: Missing, empty or of a wrong form.
-    """
-    if Path(path).suffix.lower() in (".jsonl", ".csv", ".tsv"):
-        return FolderSource(Path(path), language=language)
-    if Path(path).is_dir() and not any(Path(path).glob("*.tar")):
-        return TreeSource(Path(path), language=language)
-    return ShardSource(expand(path), language=language)
-
-
-def summarize(source: Source) -> Summary:
+def summarize(source: Source) -> SourceSummary:
     """Counts from metadata alone; no image is read."""
     splits: Counter[str] = Counter()
     languages: Counter[str] = Counter()
@@ -48,7 +31,7 @@ def summarize(source: Source) -> Summary:
         splits[meta.split] += 1
         concepts.add(meta.concept or meta.key)
         languages.update(dict(zip(meta.languages, meta.counts, strict=True)))
-    return Summary(
+    return SourceSummary(
         images=len(source),
         concepts=len(concepts),
         captions=languages.total(),

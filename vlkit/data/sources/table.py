@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL.Image import Image
-
 from vlkit.data.formats.caption_forms import CaptionError, parse_captions
 from vlkit.data.formats.images import LazyImage
+from vlkit.data.formats.tables import read_table
 from vlkit.errors import DataError, did_you_mean
 from vlkit.types import Sample, SampleMeta
 
 _IMAGE_COLUMNS = ("image", "file_name", "filepath")
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_TABLES = (".jsonl", *_DELIMITERS)
 
 
 @dataclass
-class _Entry:
+class _TableRow:
     line: int
     captions: dict[str, tuple[str, ...]]
     concept: str
@@ -31,7 +26,7 @@ class _Entry:
 
 
 @dataclass
-class FolderSource:
+class TableSource:
     """Samples of a JSONL, CSV or TSV table; rows of one image are one sample.
 
     Columns: ``image`` (path), then ``caption`` or ``text`` with an optional ``language``, or ``caption_de``, ...,
@@ -52,12 +47,12 @@ class FolderSource:
     language: str | None = None
     texts_only: bool = False
     _keys: list[str] = field(init=False, default_factory=list)
-    _entries: dict[str, _Entry] = field(init=False, default_factory=dict)
+    _entries: dict[str, _TableRow] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.images is not None and not self.images.is_dir():
             raise DataError(f"{self.images}: no such folder of images")
-        for line, record in _records(self.table, texts_only=self.texts_only):
+        for line, record in read_table(self.table, header=None if self.texts_only else self._check_columns):
             try:
                 self._add(line, record)
             except CaptionError as error:
@@ -66,12 +61,16 @@ class FolderSource:
             raise DataError(f"{self.table}: the table has no rows")
         self._keys = list(self._entries)
 
+    def _check_columns(self, columns: Sequence[str]) -> None:
+        if not set(columns) & set(_IMAGE_COLUMNS):
+            raise DataError(f"{self.table}:1: {_no_image(columns)}")
+
     def _add(self, line: int, record: Mapping[str, Any]) -> None:
         image = next((record[column] for column in _IMAGE_COLUMNS if record.get(column)), None)
         if image is None and self.texts_only:
             image = f"line {line}"
         if not isinstance(image, str):
-            raise CaptionError(f"no 'image' column; there are: {', '.join(record)}{_hint(record)}")
+            raise CaptionError(_no_image(record))
         captions = parse_captions(record, language=self.language)
         if not captions:
             raise CaptionError(
@@ -83,7 +82,7 @@ class FolderSource:
                 str(record.get(name) or default)
                 for name, default in (("concept", ""), ("split", "train"), ("license", ""))
             ]
-            self._entries[image] = _Entry(line, captions, *facts)
+            self._entries[image] = _TableRow(line, captions, *facts)
             return
         for name in ("concept", "split"):
             if record.get(name) and str(record[name]) != getattr(known, name):
@@ -108,72 +107,10 @@ class FolderSource:
         entry = self._entries[key]
         path = (self.images or self.table.parent) / key
         where = f"{path} ({self.table.name}:{entry.line})"
-        image: Callable[[], Image] = NoImage(where) if self.texts_only else LazyImage(path, where)
-        return Sample(key, image, entry.captions, entry.concept, entry.split, entry.license)
+        images = () if self.texts_only else (LazyImage(path, where),)
+        return Sample(key, images, entry.captions, entry.concept, entry.split, entry.license)
 
 
-@dataclass(frozen=True)
-class NoImage:
-    """Stands where an image would, in a table of texts."""
-
-    name: str
-
-    def __call__(self) -> Image:
-        """Raises DataError: there is none."""
-        raise DataError(f"{self.name}: a source with texts_only has no images; leave out the losses that need them")
-
-
-def _hint(record: Mapping[str, Any]) -> str:
-    suggestions = [column for column in record if did_you_mean(column, ["image"]).startswith("did")]
-    return f"; is {suggestions[0]!r} meant?" if suggestions else ""
-
-
-def _records(table: Path, *, texts_only: bool) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Line number (from 1) and content of each row."""
-    if table.suffix.lower() not in _TABLES:
-        raise DataError(f"{table}: a table must be one of {', '.join(_TABLES)}")
-    try:
-        # utf-8-sig: spreadsheets put a byte order mark before the first column name.
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            if table.suffix.lower() == ".jsonl":
-                yield from _jsonl(table, stream)
-            else:
-                yield from _csv(table, stream, texts_only=texts_only)
-    except FileNotFoundError:
-        raise DataError(f"{table}: no such table") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{table}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
-    except OSError as error:
-        raise DataError(f"{table}: {error.strerror or error}") from error
-
-
-def _jsonl(table: Path, stream: Iterator[str] | Any) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for line, text in enumerate(stream, start=1):
-        if not text.strip():
-            continue
-        try:
-            record = json.loads(text)
-        except ValueError as error:
-            raise DataError(f"{table}:{line}: bad JSON: {error}") from None
-        if not isinstance(record, dict):
-            raise DataError(f"{table}:{line}: a JSON {type(record).__name__}, expected an object")
-        yield line, record
-
-
-def _csv(table: Path, stream: Any, *, texts_only: bool) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    reader = csv.DictReader(stream, delimiter=_DELIMITERS[table.suffix.lower()], strict=True)
-    try:
-        columns = reader.fieldnames or []
-        if not columns:
-            raise DataError(f"{table}: the table is empty")
-        if not texts_only and not set(columns) & set(_IMAGE_COLUMNS):
-            raise DataError(
-                f"{table}:1: no 'image' column; there are: {', '.join(columns)}{_hint(dict.fromkeys(columns))}"
-            )
-        for record in reader:
-            if None in record or None in record.values():
-                found = len(columns) + len(record.get(None) or []) - sum(value is None for value in record.values())
-                raise DataError(f"{table}:{reader.line_num}: {found} columns, the header has {len(columns)}")
-            yield reader.line_num, record
-    except csv.Error as error:
-        raise DataError(f"{table}:{reader.line_num}: {error}") from None
+def _no_image(columns: Collection[str]) -> str:
+    meant = next((f"; is {one!r} meant?" for one in columns if did_you_mean(one, ["image"]).startswith("did")), "")
+    return f"no 'image' column; there are: {', '.join(columns)}{meant}"

@@ -18,22 +18,22 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vlkit import files
 from vlkit.data.batches.loader import as_is, one_thread
-from vlkit.data.batches.unreadable import Bad, RecentBad
-from vlkit.data.formats.caption_forms import CaptionError, tag
-from vlkit.data.formats.images import LazyImage, read_span
-from vlkit.data.formats.tar_index import read_record
+from vlkit.data.batches.unreadable import ATTEMPTS, RecentBad, UnreadableSample
+from vlkit.data.formats.caption_forms import tag
 from vlkit.data.plan.quotas import Quotas
 from vlkit.data.plan.sampling import chosen_languages, language_weights
 from vlkit.data.sources.open import built_path, source_names
+from vlkit.data.stream.pipeline import Pipeline, find_pipeline
+from vlkit.data.stream.readers import StreamedSample, StreamSource
 from vlkit.data.stream.remote import list_shards, spool_folder
-from vlkit.data.stream.windows import Found, ShardReader, Shards
+from vlkit.data.stream.windows import Shards
 from vlkit.errors import DataError, VlkitError
-from vlkit.spec.dataset import BuiltSource, DataSpec, FolderSource, TemperatureMixing, WebDatasetSource, WeightsMixing
+from vlkit.spec.dataset import DataSpec, TemperatureMixing, WeightsMixing
+from vlkit.spec.sources import BuiltSource, FolderSource, PipelineSource, WebDatasetSource
 from vlkit.types import Batch, Pick, Preparer, Sample
 
 _log = logging.getLogger(__name__)
 _ROW, _SOURCE, _LANGUAGE = 31, 32, 33  # streams of random numbers that must not meet
-_ATTEMPTS = 1000  # unreadable samples in a row before a batch is given up
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class StreamPlan:
     """What the lanes of all processes share; see open_stream."""
 
     data: DataSpec
-    shards: tuple[Shards, ...]
+    shards: tuple[StreamSource, ...]
     batch_size: int
     seed: int
     num_workers: int
@@ -91,12 +91,16 @@ def open_stream(
     readers = ranks * max(1, num_workers)
     wanted = chosen_languages(data.mixing, data.languages)
     languages = None if wanted is None else frozenset(tag(code) for code in wanted)
-    found: list[Shards] = []
+    found: list[StreamSource] = []
     for number, (source, name) in enumerate(zip(data.sources, source_names(data.sources), strict=True)):
         if isinstance(source, WebDatasetSource):
             names, language = list_shards(source.path), source.language
         elif isinstance(source, BuiltSource):
             names, language = list_shards(built_path(source)), None
+        elif isinstance(source, PipelineSource):
+            find_pipeline(source.object)  # fails here, before readers start
+            found.append(Pipeline(source.object, name, source.language, languages))
+            continue
         else:  # refused by _check
             continue
         if not data.stream.resample:
@@ -108,10 +112,17 @@ def open_stream(
 
 def _check(data: DataSpec, *, batch_size: int, ranks: int) -> None:
     for number, source in enumerate(data.sources):
-        if isinstance(source, FolderSource):
+        if not isinstance(source, WebDatasetSource | BuiltSource | PipelineSource):
+            what, path = f"of kind {source.kind}", "RECIPE.yaml"
+            if isinstance(source, FolderSource):
+                what, path = "a table", source.path
             raise DataError(
-                f"data.sources.{number} is a table, which cannot be streamed beside shards; turn it into shards: "
-                f"vlkit data shard {source.path} --out FOLDER"
+                f"data.sources.{number} is {what}, which cannot be streamed beside shards; turn it into shards: "
+                f"vlkit data shard {path} --out FOLDER"
+            )
+        if isinstance(source, PipelineSource) and source.weight is None and len(data.sources) > 1:
+            raise DataError(
+                f"data.sources.{number} is a pipeline, whose size is not known; give each of the sources a weight"
             )
         if isinstance(source, WebDatasetSource) and source.sampling == "index":
             raise DataError(
@@ -149,7 +160,7 @@ class Step(NamedTuple):
 
     batch: Batch | None
     place: list[dict[str, Any]]
-    bad: list[Bad]
+    bad: list[UnreadableSample]
     error: str = ""
 
 
@@ -183,8 +194,7 @@ class _Lane:
         plan = reading.plan
         self.plan, self.reading = plan, reading
         self.readers = [
-            ShardReader(
-                shards,
+            shards.reader(
                 spec=plan.data.stream,
                 seed=plan.seed,
                 lane=plan.rank * plan.workers + number,
@@ -205,7 +215,7 @@ class _Lane:
         for reader, place in zip(self.readers, reading.places.get(str(number), []), strict=False):
             reader.restore(place)
 
-    def batch(self, step: int) -> tuple[Batch, list[Bad]]:
+    def batch(self, step: int) -> tuple[Batch, list[UnreadableSample]]:
         """This process's rows of a step, and what could not be read on the way."""
         plan = self.plan
         mine = slice(plan.rank, None, plan.ranks)
@@ -219,45 +229,40 @@ class _Lane:
         rows = []
         for row, (number, language) in enumerate(zip(sources, wanted, strict=True)):
             random = np.random.default_rng([plan.seed, _ROW, step, plan.rank, row])
-            found, prepared = self._row(self.readers[number], language, taken, random)
+            found, prepared = self._row(number, language, taken, random)
             taken.add(found.concept)
             rows.append(prepared)
         return self.reading.preparer.collate(rows), self.bad()
 
     def _row(
-        self, reader: ShardReader, language: str | None, taken: set[str], random: np.random.Generator
-    ) -> tuple[Found, Any]:
+        self, number: int, language: str | None, taken: set[str], random: np.random.Generator
+    ) -> tuple[StreamedSample, Any]:
+        reader, source = self.readers[number], self.plan.shards[number]
         avoided = taken if self.plan.data.distinct_concepts else ()
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             found = reader.take(language, avoided)
             try:
-                return found, self._read(found, reader.shards, language, random)
+                return found, self._read(found.read(), source.languages, language, random)
             except DataError as error:
-                reader.bad.append(Bad(found.shard, found.row.key, str(error)))
+                reader.bad.append(UnreadableSample(found.shard, found.key, str(error)))
         last = reader.bad[-1]
         raise DataError(
-            f"{reader.shards.name}: {_ATTEMPTS} unreadable samples in a row; the last: {last.key} in {last.shard}: "
+            f"{source.name}: {ATTEMPTS} unreadable samples in a row; the last: {last.key} in {last.shard}: "
             f"{last.reason}"
         )
 
-    def _read(self, found: Found, shards: Shards, language: str | None, random: np.random.Generator) -> Any:
-        row = found.row
-        where = f"{row.key} in {found.shard}"
-        try:
-            record = read_record(read_span(found.path, row.captions), plain=row.plain, language=shards.language)
-        except (CaptionError, OSError) as error:
-            raise DataError(f"{where}: {error}") from error
-        captions: dict[str, tuple[str, ...]] = record["captions"]
+    def _read(
+        self, sample: Sample, languages: frozenset[str] | None, language: str | None, random: np.random.Generator
+    ) -> Any:
+        captions = sample.captions
         if language is None:
-            known = sorted(code for code in captions if shards.languages is None or code in shards.languages)
+            known = sorted(code for code in captions if languages is None or code in languages)
             chances = language_weights(self.plan.data.mixing, known)
             language = known[int(random.choice(len(known), p=chances / chances.sum()))]
         number, view = int(random.integers(2**31)), int(random.integers(2**63))
-        image = LazyImage(found.path, where, row.image)
-        sample = Sample(row.key, image, captions, row.concept, source=shards.name)
         return self.reading.preparer.row(sample, Pick(-1, language, number % len(captions[language]), view))
 
-    def bad(self) -> list[Bad]:
+    def bad(self) -> list[UnreadableSample]:
         """What could not be read since the last call."""
         found = [one for reader in self.readers for one in reader.bad]
         for reader in self.readers:

@@ -14,28 +14,41 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vlkit.data.batches.unreadable import Bad
-from vlkit.data.formats.tar_index import Row, ShardIndex, read_index, scan
+from vlkit.data.batches.unreadable import UnreadableSample
+from vlkit.data.formats.shard_index import ShardIndex, ShardRow, read_index, scan
+from vlkit.data.sources.shards import read_sample
 from vlkit.data.stream.remote import ShardLost, fetch, is_remote
 from vlkit.errors import DataError, VlkitError
 from vlkit.spec.dataset import StreamSpec
+from vlkit.types import Sample
 
 _EPOCH, _WINDOW, _DRAW = 21, 22, 23  # streams of random numbers that must not meet
 _OPEN = 4  # windows at most in which samples wait for a batch that they fit
 _BARREN = 8  # windows in a row without what was asked for
 
 
-class Found(NamedTuple):
-    """A sample: the local file that holds it, where that was fetched from, its place there."""
+class ShardSample(NamedTuple):
+    """A sample: the local file that holds it, where that was fetched from, its place there, the source it is of."""
 
     path: Path
     shard: str
-    row: Row
+    row: ShardRow
+    shards: Shards
+
+    @property
+    def key(self) -> str:
+        """What it is called in its shard."""
+        return self.row.key
 
     @property
     def concept(self) -> str:
         """What must not come twice in a batch."""
         return self.row.concept or f"{self.shard}:{self.row.key}"
+
+    def read(self) -> Sample:
+        """The sample; its file may be gone when the next one is taken."""
+        shards = self.shards
+        return read_sample(self.path, self.row, language=shards.language, shard=self.shard, source=shards.name)
 
 
 @dataclass(frozen=True)
@@ -51,15 +64,19 @@ class Shards:
     language: str | None
     languages: frozenset[str] | None
 
-    def wanted(self, row: Row) -> bool:
+    def wanted(self, row: ShardRow) -> bool:
         """Whether a sample is one to learn from."""
         return row.split == "train" and (self.languages is None or not self.languages.isdisjoint(row.languages))
+
+    def reader(self, *, spec: StreamSpec, seed: int, lane: int, lanes: int, folder: Path) -> ShardReader:
+        """Reader ``lane`` of ``lanes``."""
+        return ShardReader(self, spec=spec, seed=seed, lane=lane, lanes=lanes, folder=folder)
 
 
 @dataclass
 class _Window:
     number: int
-    samples: list[Found]
+    samples: list[ShardSample]
     fetched: list[Path]
     lost: list[str]
     used: bytearray
@@ -86,7 +103,7 @@ class _Window:
                 return place
         return None
 
-    def use(self, place: int) -> Found:
+    def use(self, place: int) -> ShardSample:
         self.used[place] = 1
         return self.samples[place]
 
@@ -125,7 +142,7 @@ class ShardReader:
     def __init__(self, shards: Shards, *, spec: StreamSpec, seed: int, lane: int, lanes: int, folder: Path) -> None:
         self.shards, self.spec, self.seed, self.folder = shards, spec, seed, folder
         self.lane, self.lanes = lane, lanes
-        self.bad: list[Bad] = []
+        self.bad: list[UnreadableSample] = []
         self.passed_by = 0
         self._open: list[_Window] = []
         self._next = 0
@@ -133,7 +150,7 @@ class ShardReader:
         own = len(shards.names) if spec.resample else len(range(lane, len(shards.names), lanes))
         self._windows_an_epoch = -(-own // spec.window_shards)
 
-    def take(self, language: str | None, taken: Collection[str]) -> Found:
+    def take(self, language: str | None, taken: Collection[str]) -> ShardSample:
         """The next sample, of those that have a caption in ``language`` (None: any) and no concept in ``taken``.
 
         Samples that do not fit now wait for a later call. Where none fits, a concept may come twice. The file of the
@@ -216,23 +233,23 @@ class ShardReader:
     def _read(self, number: int, *, lost: Collection[str] = ()) -> _Window:
         """A window; shards that were ``lost`` when it was first read stay lost, so that the order is the same."""
         coming = self._coming.pop(number, None) or self._fetch(number)
-        rows: list[Found] = []
+        rows: list[ShardSample] = []
         fetched: list[Path] = []
-        missing: list[Bad] = []
+        missing: list[UnreadableSample] = []
         for one in coming:
             if is_remote(one.shard):
                 fetched.append(one.path)
             if one.shard in lost:
-                missing.append(Bad(one.shard, "", "lost before"))
+                missing.append(UnreadableSample(one.shard, "", "lost before"))
                 continue
             try:
                 index = one.result()
             except ShardLost as error:
-                missing.append(Bad(one.shard, "", str(error)))
+                missing.append(UnreadableSample(one.shard, "", str(error)))
                 continue
             short = one.shard.rpartition("/")[2]
-            self.bad += [Bad(short, name, reason) for name, reason in index.problems.items()]
-            rows += [Found(one.path, short, row) for row in index.rows if self.shards.wanted(row)]
+            self.bad += [UnreadableSample(short, name, reason) for name, reason in index.problems.items()]
+            rows += [ShardSample(one.path, short, row, self.shards) for row in index.rows if self.shards.wanted(row)]
         self.bad += missing
         if len(missing) == len(coming) and not self._open:
             raise DataError(

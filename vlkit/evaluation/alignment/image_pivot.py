@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vlkit.data.formats.lines import read_lines
+from vlkit.data.formats.tables import read_lines
 from vlkit.data.sources.captions.collect import some
 from vlkit.errors import DataError, UnknownName, VlkitError
 from vlkit.evaluation.alignment.parallel_texts import EMOJI_NAMES, ParallelTexts
@@ -61,7 +61,7 @@ def open_images(name: str, texts: ParallelTexts) -> tuple[Sample, ...]:
     if name != OPENMOJI:
         return _listed(Path(name).expanduser(), texts)
     from vlkit.data.sources.open import open_source
-    from vlkit.spec.dataset import BuiltSource
+    from vlkit.spec.sources import BuiltSource
 
     if texts.name != EMOJI_NAMES:
         raise DataError(f"images {OPENMOJI} go with texts {EMOJI_NAMES}; for {texts.name} name a file of image names")
@@ -83,7 +83,7 @@ def _listed(path: Path, texts: ParallelTexts) -> tuple[Sample, ...]:
         )
     if missing := [name for name in names if not name or not (path.parent / name).is_file()]:
         raise DataError(f"{path}: {some(missing)} of {len(names)} images are not there; names are relative to it")
-    return tuple(Sample(name, LazyImage(path.parent / name, str(path.parent / name)), {}) for name in names)
+    return tuple(Sample(name, (LazyImage(path.parent / name, str(path.parent / name)),), {}) for name in names)
 
 
 def embed_pivot_images(

@@ -9,7 +9,8 @@ from vlkit import languages as language_table
 from vlkit.errors import DataError, UnknownName
 from vlkit.evaluation.compare.reference import Reference, reference
 from vlkit.evaluation.results.results_file import Results
-from vlkit.spec.evaluation import ImageNetImages, LabelFiles, PackagedTemplates, SuiteSpec, TemplateFile, ZeroShotSpec
+from vlkit.spec.evaluation import PackagedTemplates, SuiteSpec, TemplateFile, ZeroShotSpec
+from vlkit.spec.sources import ImageNetImages, LabelFiles
 
 PARITIES = ("babel-imagenet",)
 TOLERANCE, TOLERANCE_EN = 0.003, 0.001  # published runs were in float16

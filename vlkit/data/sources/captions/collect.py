@@ -99,7 +99,7 @@ class Collector:
     def samples_of(self, images: Mapping[str, Callable[[], Image]]) -> tuple[Sample, ...]:
         """The same for images that lie elsewhere than in files of their own: by name, what decodes each."""
         self._check()
-        return tuple(Sample(name, images[name], captions, split=_SPLIT) for name, captions in self._captions.items())
+        return tuple(Sample(name, (images[name],), captions, split=_SPLIT) for name, captions in self._captions.items())
 
     def _check(self) -> None:
         raise_all(self._problems, where=str(self.where))

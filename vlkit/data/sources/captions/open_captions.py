@@ -1,15 +1,15 @@
-"""From the spec of a retrieval set to its samples."""
+"""From the spec of a published set of captioned images to its samples."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from vlkit.data.sources.captions import readers, wit
-from vlkit.spec import evaluation as spec
+from vlkit.spec import sources as spec
 from vlkit.types import Sample
 
 
-def open_retrieval_set(source: spec.RetrievalSet) -> tuple[Sample, ...]:
+def open_caption_set(source: spec.CaptionSet) -> tuple[Sample, ...]:
     """Images with captions in all their languages; no image is read, but each must be there.
 
     Raises:

@@ -9,10 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from vlkit.data.formats.image_tree import IMAGE_FILES
-from vlkit.data.formats.images import StoredImage
-from vlkit.data.formats.lines import read_lines, read_object, read_objects
+from vlkit.data.formats.images import IMAGE_FILES, StoredImage
 from vlkit.data.formats.parquet import read_rows
+from vlkit.data.formats.tables import DELIMITERS, read_lines, read_object, read_objects
 from vlkit.data.sources.captions.collect import Collector, some
 from vlkit.errors import DataError
 from vlkit.types import Sample
@@ -102,7 +101,7 @@ def _table(path: Path) -> dict[str, str]:
         if wrong := [key for key, name in content.items() if not isinstance(name, str)]:
             raise DataError(f"{path}: {some(wrong)}: must be file names")
         return content
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    delimiter = DELIMITERS.get(path.suffix.lower(), ",")
     found: dict[str, str] = {}
     for number, row in enumerate(csv.reader(read_lines(path), delimiter=delimiter), start=1):
         if len(row) != 2:

@@ -107,7 +107,7 @@ def sort_into_classes(
     numbered = [(number_of(image), image) for image in found.images]
     numbered = sorted((pair for pair in numbered if pair[0] >= 0), key=lambda pair: (pair[0], pair[1].name))
     samples = [
-        Sample(f"{keys[number]}/{image.name}", image.image, {}, concept=keys[number], split="test")
+        Sample(f"{keys[number]}/{image.name}", (image.image,), {}, concept=keys[number], split="test")
         for number, image in numbered
     ]
     key, count = Counter(sample.key for sample in samples).most_common(1)[0]

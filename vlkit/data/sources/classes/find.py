@@ -6,15 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from vlkit.data.formats.archives import Member, list_archives, list_members
-from vlkit.data.formats.image_tree import IMAGE_FILES
+from vlkit.data.formats.images import IMAGE_FILES
 from vlkit.data.sources.classes.collection import Collection, LabelledImage, some
 from vlkit.data.sources.classes.image_labels import read_image_labels
 from vlkit.data.sources.classes.parquet_images import read_parquet
 from vlkit.data.sources.classes.shard_images import CLASS_NAMES, SHARD_COUNT, has_label_members, read_shards, shards_of
 from vlkit.data.sources.shards import expand
+from vlkit.data.sources.tree import SPLITS
 from vlkit.errors import DataError
-
-_SPLITS = ("test", "val", "validation")
 
 
 def find_images(
@@ -79,7 +78,7 @@ def _parquet_files(root: Path) -> tuple[Path, ...]:
 
 def _shard_folder(root: Path) -> Collection | None:
     """CLIP_benchmark's layout: ``test/{0..n}.tar`` with ``nshards.txt``, and ``classnames.txt`` above."""
-    folders = [root, *(root / split for split in _SPLITS)] if root.is_dir() else []
+    folders = [root, *(root / split for split, meant in SPLITS.items() if meant != "train")] if root.is_dir() else []
     split = next((folder for folder in folders if (folder / SHARD_COUNT).is_file()), None)
     if split is None:
         return None

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from vlkit.data.formats.tables import read_text
 from vlkit.data.sources.classes.collection import some
 from vlkit.data.sources.classes.devkit import synsets_of_ids
 from vlkit.errors import DataError
@@ -34,12 +35,7 @@ def read_image_labels(path: Path, names: Sequence[str], *, wordnet: bool) -> lis
     Raises:
         DataError: Missing, of another form, or without a label for an image.
     """
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError as error:
-        raise DataError(f"cannot read {path}: not UTF-8 text (byte {error.start})") from None
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
+    lines = [line.strip() for line in read_text(path).splitlines()]
     while lines and not lines[-1]:
         lines.pop()
     if not lines:

@@ -5,13 +5,13 @@ Its license forbids to train on the images, and its authors ask to cut off the r
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL.Image import Image
 
+from vlkit.data.formats.tables import read_json
 from vlkit.data.names.imagenet import english_lemmas
 from vlkit.data.names.label_set import LabelSet
 from vlkit.data.sources.classes.collection import ClassImages, some, sort_into_classes
@@ -102,20 +102,16 @@ def read_objectnet(path: str, *, mappings: Path | None = None, border: int = 2) 
     )
     if missing := [objects[number] for number in sorted(set(place.values()) - set(images.present))]:
         raise DataError(f"{found.where}: {len(missing)} of {len(objects)} objects have no images: {some(missing)}")
-    samples = [replace(one, image=Cropped(one.image, border, one.key)) for one in images.samples]
+    samples = [replace(one, images=(Cropped(one.image, border, one.key),)) for one in images.samples]
     return ObjectNet(replace(images, samples=tuple(samples)), imagenet)
 
 
 def _texts(path: Path) -> Mapping[str, str]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
+    if not path.is_file():
         raise DataError(
-            f"cannot read {path}: {(error.strerror or str(error)).lower()}; mappings names the folder of the release "
-            f"that holds it"
-        ) from None
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON: {error}") from None
+            f"cannot read {path}: no such file or directory; mappings names the folder of the release that holds it"
+        )
+    content = read_json(path)
     if not isinstance(content, dict) or not all(isinstance(one, str) for one in content.values()):
         raise DataError(f"{path}: must map texts to texts")
     return content

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from vlkit.data.formats.archives import Member
+from vlkit.data.formats.tars import sample_key
 from vlkit.data.sources.classes.collection import Collection, LabelledImage, some
 from vlkit.errors import DataError
 
@@ -21,7 +22,7 @@ def has_label_members(members: Sequence[Member]) -> bool:
     if any(name.endswith(".cls") for name in names):
         return True
     first = next((member.name for member in members if member.is_image and member.span is not None), None)
-    return first is not None and f"{_key(first)}.json" in names
+    return first is not None and f"{sample_key(first)[0]}.json" in names
 
 
 def shards_of(folder: Path) -> list[Path]:
@@ -55,7 +56,8 @@ def read_shards(where: str, members: Sequence[Member], class_names: Path | None)
     """
     samples: dict[str, dict[str, Member]] = {}
     for member in members:
-        samples.setdefault(_key(member.name), {})[_suffix(member.name)] = member
+        key, suffix = sample_key(member.name)
+        samples.setdefault(key, {})[suffix] = member
     images: list[tuple[str, Member, Mapping[str, Member]]] = []
     for key, parts in samples.items():
         image = next((one for one in parts.values() if one.is_image), None)
@@ -71,15 +73,6 @@ def read_shards(where: str, members: Sequence[Member], class_names: Path | None)
     ]
     names = () if class_names is None else tuple(class_names.read_text(encoding="utf-8").splitlines())
     return Collection(where, tuple(listed), names)
-
-
-def _key(name: str) -> str:
-    path = PurePosixPath(name)
-    return str(path.with_name(path.name.partition(".")[0] or path.name))
-
-
-def _suffix(name: str) -> str:
-    return PurePosixPath(name).name.partition(".")[2].lower()
 
 
 def _label(image: Member, parts: Mapping[str, Member]) -> str | int:

@@ -1,0 +1,123 @@
+"""Sources out of others: a list of samples, parts, several one after the other, and with the name of a collection."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+
+from vlkit.types import Sample, SampleMeta, Source
+
+
+@dataclass(frozen=True)
+class SampleList:
+    """Samples at hand. ``problems``: name -> reason of those that had to be left out."""
+
+    samples: Sequence[Sample]
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        """One sample; its image is decoded only when called for."""
+        return self.samples[index]
+
+    def meta(self, index: int) -> SampleMeta:
+        """Key, concept, split and languages, without reading the image."""
+        sample = self.samples[index]
+        counts = tuple(len(texts) for texts in sample.captions.values())
+        return SampleMeta(sample.key, sample.concept, sample.split, tuple(sample.captions), counts)
+
+
+@dataclass(frozen=True)
+class Subset:
+    """The samples of ``source`` at ``indices``, in that order."""
+
+    source: Source
+    indices: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Sample:
+        """One sample; its image is decoded only when called for."""
+        return self.source[self.indices[index]]
+
+    def meta(self, index: int) -> SampleMeta:
+        """Key, concept, split and languages, without reading the image."""
+        return self.source.meta(self.indices[index])
+
+
+@dataclass(frozen=True)
+class ConcatSource:
+    """Several sources, one after the other."""
+
+    sources: tuple[Source, ...]
+    _ends: list[int] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._ends.extend(accumulate(len(source) for source in self.sources))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Sample:
+        """One sample; its image is decoded only when called for."""
+        number, inside = locate(self._ends, index)
+        return self.sources[number][inside]
+
+    def meta(self, index: int) -> SampleMeta:
+        """Key, concept, split and languages, without reading the image."""
+        number, inside = locate(self._ends, index)
+        return self.sources[number].meta(inside)
+
+
+@dataclass(frozen=True)
+class Named:
+    """The samples of ``source``, each with the name of its collection, and in ``split`` where that is not None."""
+
+    source: Source
+    name: str
+    split: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Sample:
+        """One sample; its image is decoded only when called for."""
+        sample = self.source[index]
+        return replace(sample, source=self.name, split=sample.split if self.split is None else self.split)
+
+    def meta(self, index: int) -> SampleMeta:
+        """Key, concept, split and languages, without reading the image."""
+        meta = self.source.meta(index)
+        return meta if self.split is None else replace(meta, split=self.split)
+
+
+def locate(ends: Sequence[int], index: int) -> tuple[int, int]:
+    """Which of several parts an index falls into, and its place there; ``ends`` are the sums of their lengths."""
+    if not 0 <= index < ends[-1]:
+        raise IndexError(f"sample {index} of {ends[-1]}")
+    number = bisect.bisect_right(ends, index)
+    return number, index - (ends[number - 1] if number else 0)
+
+
+def source_numbers(source: Source) -> list[int]:
+    """Which of the sources of a recipe each sample is from; ``source`` is what open_sources gave."""
+    if isinstance(source, Subset):
+        whole = source_numbers(source.source)
+        return [whole[index] for index in source.indices]
+    if isinstance(source, ConcatSource):
+        return [number for number, part in enumerate(source.sources) for _ in range(len(part))]
+    return [0] * len(source)
+
+
+def problems(source: Source) -> dict[str, str]:
+    """Name -> reason of all broken samples that the sources under ``source`` had to leave out."""
+    if isinstance(source, Subset | Named):
+        return problems(source.source)
+    if isinstance(source, ConcatSource):
+        return {name: reason for part in source.sources for name, reason in problems(part).items()}
+    return dict(getattr(source, "problems", {}))
