@@ -21,17 +21,21 @@ from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.locate import SPEC, Located, locate
 from vlkit.models.trainable import ADAPTER, part_of, tensor_digest
 from vlkit.models.weights import assign_weights, read_weights, write_weights
-from vlkit.nn.heads import build_head
+from vlkit.parts.bridges import build_head
 from vlkit.spec.base import Spec
 from vlkit.spec.load import dump_yaml, read_document
 from vlkit.spec.model import DualEncoderSpec, ModelSpec, SavedSpec
-from vlkit.spec.parts import IdentityHead, MlpHead, TinyImage, TinyText
+from vlkit.spec.parts import IdentityHeadSpec, MlpHeadSpec, TinyImage, TinyText
 from vlkit.spec.problems import problems_of
 from vlkit.version import __version__
 
 _HEADER = "# A model folder of vlkit, for vlkit.load().\n"
 _TINY = DualEncoderSpec(
-    image=TinyImage(), text=TinyText(), embed_dim=32, image_head=MlpHead(hidden=64), text_head=MlpHead(hidden=64)
+    image=TinyImage(),
+    text=TinyText(),
+    embed_dim=32,
+    image_head=MlpHeadSpec(hidden=64),
+    text_head=MlpHeadSpec(hidden=64),
 )
 
 
@@ -250,8 +254,8 @@ def _load_other(found: Located) -> DualEncoder:
         image,
         text,
         embed_dim=width,
-        image_head=build_head(IdentityHead(), width, width),
-        text_head=build_head(IdentityHead(), text.width, width),
+        image_head=build_head(IdentityHeadSpec(), width, width),
+        text_head=build_head(IdentityHeadSpec(), text.width, width),
         init_scale=similarity.scale,
         max_scale=max(usual, similarity.scale),  # SigLIP's own is above 100
         init_bias=similarity.bias,

@@ -9,7 +9,7 @@ from pydantic import Field
 from vlkit.spec.adapt import AdapterSpec
 from vlkit.spec.base import Spec, UsualKind
 from vlkit.spec.captioning import DecoderSpec
-from vlkit.spec.parts import HeadSpec, ImageEncoderSpec, MlpHead, TextEncoderSpec
+from vlkit.spec.parts import HeadSpec, ImageEncoderSpec, MlpHeadSpec, TextEncoderSpec
 
 
 class DualEncoderSpec(Spec):
@@ -22,9 +22,9 @@ class DualEncoderSpec(Spec):
     """The text side."""
     embed_dim: int = Field(default=512, ge=2)
     """Width of the shared space."""
-    image_head: HeadSpec = MlpHead()
+    image_head: HeadSpec = MlpHeadSpec()
     """From image features to the shared space."""
-    text_head: HeadSpec = MlpHead()
+    text_head: HeadSpec = MlpHeadSpec()
     """From text features to the shared space."""
     image_adapter: AdapterSpec | None = None
     """Adapter in the image encoder, whose own weights then stay frozen unless a stage names them; null for none."""

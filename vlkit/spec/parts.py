@@ -164,13 +164,13 @@ class MultiwayText(Spec):
 TextEncoderSpec = Annotated[HfText | OpenClipText | MultiwayText | TinyText, Field(discriminator="kind")]
 
 
-class IdentityHead(Spec):
+class IdentityHeadSpec(Spec):
     """No head: the encoder already ends in the shared space (open_clip and CLIP towers)."""
 
     kind: Literal["identity"] = "identity"
 
 
-class LinearHead(Spec):
+class LinearHeadSpec(Spec):
     """One linear map into the shared space."""
 
     kind: Literal["linear"] = "linear"
@@ -180,7 +180,7 @@ class LinearHead(Spec):
     """Subtract the mean feature of the training data first; it is measured once and saved with the model."""
 
 
-class MlpHead(Spec):
+class MlpHeadSpec(Spec):
     """A residual two-layer perceptron beside a linear map."""
 
     kind: Literal["mlp"] = "mlp"
@@ -192,7 +192,7 @@ class MlpHead(Spec):
     """Subtract the mean feature of the training data first; it is measured once and saved with the model."""
 
 
-class PrototypeHead(Spec):
+class PrototypeHeadSpec(Spec):
     """An `mlp` head beside the classes that the image encoder's own classifier knows.
 
     The last `known_dim` values of the shared space hold the class embeddings averaged by the classifier's softmax:
@@ -217,4 +217,4 @@ class PrototypeHead(Spec):
     """Classes of the encoder's classifier."""
 
 
-HeadSpec = Annotated[IdentityHead | LinearHead | MlpHead | PrototypeHead, Field(discriminator="kind")]
+HeadSpec = Annotated[IdentityHeadSpec | LinearHeadSpec | MlpHeadSpec | PrototypeHeadSpec, Field(discriminator="kind")]

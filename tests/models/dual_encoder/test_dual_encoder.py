@@ -13,9 +13,9 @@ from vlkit.errors import ShapeError, VlkitError
 from vlkit.models.dual_encoder.build import build, build_meta
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.trainable import freeze
-from vlkit.nn.heads import build_head
+from vlkit.parts.bridges import build_head
 from vlkit.spec.model import DualEncoderSpec
-from vlkit.spec.parts import LinearHead, TinyText
+from vlkit.spec.parts import LinearHeadSpec, TinyText
 from vlkit.types import Batch, ImageTextModel
 
 TEXTS = ["a cat", "Hund", "x", "een heel lange zin over een fiets", "猫"]
@@ -125,9 +125,9 @@ def test_no_bias_unless_asked_for(model) -> None:
 
 def test_head_widths_are_checked_with_both_numbers(model) -> None:
     with pytest.raises(ShapeError, match=r"^image_head takes 7 values, the image encoder gives 16$"):
-        DualEncoder(model.image, model.text, embed_dim=8, image_head=build_head(LinearHead(), 7, 8))
+        DualEncoder(model.image, model.text, embed_dim=8, image_head=build_head(LinearHeadSpec(), 7, 8))
     with pytest.raises(ShapeError, match=r"^text_head gives 9 values, the shared space has embed_dim=8$"):
-        DualEncoder(model.image, model.text, embed_dim=8, text_head=build_head(LinearHead(), 24, 9))
+        DualEncoder(model.image, model.text, embed_dim=8, text_head=build_head(LinearHeadSpec(), 24, 9))
 
 
 def test_a_users_head_is_checked_at_its_first_output(model, pixels) -> None:

@@ -26,7 +26,7 @@ from vlkit.parts.vocabulary import byte_vocabulary
 from vlkit.spec.captioning import CaptioningObjective, DecoderSpec, MaskedImageObjective, MaskedTextObjective
 from vlkit.spec.load import load_recipe
 from vlkit.spec.model import DualEncoderSpec
-from vlkit.spec.parts import LinearHead, MultiwayImage, MultiwayText, TinyImage, TinyText
+from vlkit.spec.parts import LinearHeadSpec, MultiwayImage, MultiwayText, TinyImage, TinyText
 from vlkit.training.loop import train
 from vlkit.types import Batch
 
@@ -42,7 +42,7 @@ def model(kind: str = "tiny", **more: Any) -> DualEncoder:
     if kind == "multiway":
         shape: Any = {"width": 16, "heads": 2, "ffn": 32, "layers": 1, "vl_layers": 1}
         sides = {"image": MultiwayImage(**shape, image_size=16, patch_size=8), "text": MultiwayText(**shape)}
-    heads = {"image_head": LinearHead(), "text_head": LinearHead()}
+    heads = {"image_head": LinearHeadSpec(), "text_head": LinearHeadSpec()}
     return build(DualEncoderSpec(**{**sides, **heads, "embed_dim": 8, "decoder": DECODER, **more}))
 
 

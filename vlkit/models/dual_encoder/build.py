@@ -9,14 +9,12 @@ import torch
 from torch import nn
 
 from vlkit.adapt.inject import add_adapter
-from vlkit.errors import UnknownName, VlkitError
+from vlkit.errors import UnknownName
 from vlkit.models.dual_encoder.model import DualEncoder
-from vlkit.nn.decoders import Decoder
-from vlkit.nn.heads import build_head
+from vlkit.parts.bridges import build_decoder, build_head
 from vlkit.parts.image import build_image_encoder
 from vlkit.parts.multiway_encoders import MultiwayTextEncoder
 from vlkit.parts.text import build_text_encoder
-from vlkit.spec.captioning import DecoderSpec
 from vlkit.spec.model import DualEncoderSpec, ModelSpec, SavedSpec
 from vlkit.spec.parts import HeadSpec
 from vlkit.types import ImageEncoder, TextEncoder
@@ -83,26 +81,6 @@ def add_adapters(model: DualEncoder, spec: ModelSpec) -> DualEncoder:
         if adapter is not None:
             add_adapter(model.get_submodule(name), adapter)
     return model
-
-
-def build_decoder(spec: DecoderSpec, image: ImageEncoder, text: TextEncoder) -> Decoder:
-    """The decoders of a model between these encoders, with fresh weights.
-
-    Raises:
-        VlkitError: The text encoder does not tell how many tokens it knows.
-    """
-    vocab_size: int | None = getattr(text, "vocab_size", None)
-    if vocab_size is None:
-        raise VlkitError(
-            f"model.decoder: the text encoder {type(text).__name__} has no vocab_size, so no decoder can be built "
-            f"beside it; choose another one, or leave the decoder out"
-        )
-    return Decoder(
-        spec,
-        image_width=getattr(image, "states_width", image.width),
-        text_width=getattr(text, "states_width", text.width),
-        vocab_size=vocab_size,
-    )
 
 
 def _head(spec: HeadSpec, in_width: int, out_width: int, *, saved: bool) -> nn.Module:

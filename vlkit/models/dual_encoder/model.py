@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from vlkit.adapt.inject import adapter_of
 from vlkit.errors import ShapeError, VlkitError
 from vlkit.models.trainable import ADAPTER, hold_frozen_in_eval, part_names
-from vlkit.nn.heads import build_head
+from vlkit.parts.bridges import build_head
 from vlkit.spec.model import DualEncoderSpec
 from vlkit.types import Batch, Embeddings, ImageEncoder, TextBatch, TextEncoder
 
