@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vlkit.errors import UnknownName
+from vlkit.errors import UnknownName, VlkitError
 from vlkit.nn import heads
 from vlkit.nn.decoders import TextDecoder
 from vlkit.parts.bridges import build_decoder, build_head
@@ -48,7 +48,19 @@ def test_a_spec_builds_what_plain_arguments_build(spec, by_hand) -> None:
 def test_a_decoder_holds_what_its_spec_asks_for() -> None:
     spec = DecoderSpec(width=16, heads=2, ffn=32, text_layers=2, image_layers=0, patch_size=4)
     image, text = build_image_encoder(TinyImage(width=8)), build_text_encoder(TinyText(width=12))
-    decoder = build_decoder(spec, image, text)  # type: ignore[arg-type]
+    decoder = build_decoder(spec, image, text)
     assert isinstance(decoder.text, TextDecoder) and decoder.image is None and decoder.spec == spec
     assert decoder.text.output_map.shape == (258, 16) and decoder.text.embedding.num_embeddings == 260
     assert decoder.text.stack.source_norm.weight.shape == (8,)
+
+
+@pytest.mark.parametrize("lost", ["vocab_size", "vocabulary"])
+def test_a_decoder_beside_a_text_encoder_that_tells_no_tokens(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, text = build_image_encoder(TinyImage()), build_text_encoder(TinyText())
+    monkeypatch.delattr(type(text), lost)
+    with pytest.raises(VlkitError) as error:
+        build_decoder(DecoderSpec(), image, text)
+    assert str(error.value) == (
+        f"model.decoder: the text encoder TinyTextEncoder has no {lost}, so no decoder can be built beside it; choose "
+        f"another one, or leave the decoder out"
+    )

@@ -7,7 +7,7 @@ from vlkit.nn import heads
 from vlkit.nn.decoders import Decoder, PatchDecoder, TextDecoder
 from vlkit.spec.captioning import DecoderSpec
 from vlkit.spec.parts import HeadSpec
-from vlkit.types import ImageEncoder, TextEncoder
+from vlkit.types import GivesStates, ImageEncoder, KnowsVocabulary, TextEncoder, lacking
 
 _HEADS: dict[str, type[heads.Head]] = {
     head.kind: head for head in (heads.IdentityHead, heads.LinearHead, heads.MlpHead, heads.PrototypeHead)
@@ -33,17 +33,17 @@ def build_decoder(spec: DecoderSpec, image: ImageEncoder, text: TextEncoder) -> 
     Raises:
         VlkitError: The text encoder does not tell how many tokens it knows.
     """
-    vocab_size: int | None = getattr(text, "vocab_size", None)
-    if vocab_size is None:
+    if not isinstance(text, KnowsVocabulary):
         raise VlkitError(
-            f"model.decoder: the text encoder {type(text).__name__} has no vocab_size, so no decoder can be built "
-            f"beside it; choose another one, or leave the decoder out"
+            f"model.decoder: the text encoder {type(text).__name__} has no {lacking(text, KnowsVocabulary)[0]}, so no "
+            f"decoder can be built beside it; choose another one, or leave the decoder out"
         )
     size = {"width": spec.width, "heads": spec.heads, "hidden": spec.ffn}
-    sees_image = {"layers": spec.text_layers, "source_width": getattr(image, "states_width", image.width)}
-    sees_text = {"layers": spec.image_layers, "source_width": getattr(text, "states_width", text.width)}
+    text_width = text.token_width if isinstance(text, GivesStates) else text.width
+    sees_image = {"layers": spec.text_layers, "source_width": image.token_width}
+    sees_text = {"layers": spec.image_layers, "source_width": text_width}
     decoder = Decoder(
-        TextDecoder(**size, vocab_size=vocab_size, **sees_image) if spec.text_layers else None,
+        TextDecoder(**size, vocab_size=text.vocab_size, **sees_image) if spec.text_layers else None,
         PatchDecoder(**size, patch_size=spec.patch_size, **sees_text) if spec.image_layers else None,
     )
     decoder.spec = spec

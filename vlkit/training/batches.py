@@ -16,7 +16,7 @@ from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.parts.tokenizers import tokenize_mixed
 from vlkit.spec.recipe import Recipe
 from vlkit.training.tables import ImageTable, TextTable, view_of
-from vlkit.types import Batch, Sample, Source
+from vlkit.types import Batch, ResizesImages, Sample, Source
 
 _ATTEMPTS = 64  # unreadable samples in a row before a place in a batch is given up
 _FLATTEST = 4 / 3  # of the crops' shapes, width to height (data/augment)
@@ -155,25 +155,7 @@ def draft_size(recipe: Recipe, model: DualEncoder) -> int | None:
     """
     if not recipe.data.jpeg_draft:
         return None
-    side = _resized_to(model)
-    scale = recipe.data.augment.crop_scale
-    if side is None:
+    if not isinstance(model.image, ResizesImages):
         return None
+    side, scale = model.image.resized_to, recipe.data.augment.crop_scale
     return side if scale is None else math.ceil(side * math.sqrt(_FLATTEST / scale[0]))
-
-
-def _resized_to(model: DualEncoder) -> int | None:
-    """The side in pixels to which the encoder's transform resizes: that of its input, or more where it crops then.
-
-    None for an encoder that does not say its ``image_size``.
-    """
-    known = getattr(model.image, "image_size", None)
-    if known is None:
-        return None
-    side = int(known)
-    settings = getattr(model.transform, "settings", {})
-    if crop := settings.get("crop_pct"):  # timm
-        side = math.ceil(side / crop)
-    if isinstance(size := settings.get("size"), dict):  # transformers
-        side = max(side, *(int(value) for value in size.values() if isinstance(value, int)))
-    return side

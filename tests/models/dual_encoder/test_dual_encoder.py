@@ -26,11 +26,15 @@ class UserImage(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.width = 6
+        self.width = self.token_width = 6
+        self.image_size = 8
         self.norm = nn.BatchNorm2d(3)
         self.map = nn.Linear(3, 6)
         self.dropout = nn.Dropout(0.5)
         self.transform = lambda image: image
+
+    def num_tokens(self, size: int) -> int:
+        return 1
 
     def tokens(self, pixels_BCHW: torch.Tensor) -> torch.Tensor:
         return self.forward(pixels_BCHW)[:, None]
@@ -145,7 +149,8 @@ def test_parts_must_be_modules_and_offer_what_is_needed(model) -> None:
     with pytest.raises(VlkitError, match=r"^image is a str, not a torch nn.Module; DualEncoder takes built encoders$"):
         DualEncoder("timm:vit", model.text)
     with pytest.raises(
-        VlkitError, match=r"^text encoder Linear lacks width, tokenize, save_config; see vlkit.types.TextEncoder$"
+        VlkitError,
+        match=r"^text encoder Linear lacks width, marks_language, tokenize, save_config; see vlkit.types.TextEncoder$",
     ):
         DualEncoder(model.image, nn.Linear(2, 2))
 

@@ -338,10 +338,13 @@ def test_what_is_missing_is_named() -> None:
 
 
 class _Bare(torch.nn.Module):
-    width, transform = 16, staticmethod(lambda image: torch.zeros(3, 4, 4))
+    width, token_width, image_size, transform = 16, 16, 4, staticmethod(lambda image: torch.zeros(3, 4, 4))
 
     def forward(self, pixels: Tensor) -> Tensor:
         return pixels.flatten(1)[:, :16]
+
+    def num_tokens(self, size: int) -> int:
+        return 1
 
     def tokens(self, pixels: Tensor) -> Tensor:
         return pixels

@@ -21,7 +21,7 @@ from vlkit.nn.heads import Head
 from vlkit.objectives.pairs.pair_term import Surroundings, Term, TextFeatures
 from vlkit.spec.objectives import ClassPrototypeObjective
 from vlkit.spec.training import ObjectiveSpec
-from vlkit.types import Batch, ClassRows, Embeddings, Loss
+from vlkit.types import Batch, ClassRows, Embeddings, KnowsClasses, Loss
 
 
 class ClassPrototypes(Term):
@@ -94,8 +94,7 @@ def class_rows(model: DualEncoder) -> ClassRows:
     Raises:
         VlkitError: The image encoder has none.
     """
-    offered = getattr(model.image, "class_rows", None)
-    rows: ClassRows | None = offered() if offered is not None else None
+    rows = model.image.class_rows() if isinstance(model.image, KnowsClasses) else None
     if rows is None:
         raise VlkitError(
             "the class_prototypes objective needs an image encoder with an ImageNet-1k classifier (timm, pretrained: "
