@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import nn
@@ -13,11 +12,10 @@ from vlkit.errors import UnknownName
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.parts.bridges import build_decoder, build_head
 from vlkit.parts.image import build_image_encoder
-from vlkit.parts.multiway_encoders import MultiwayTextEncoder
 from vlkit.parts.text import build_text_encoder
 from vlkit.spec.model import DualEncoderSpec, ModelSpec, SavedSpec
 from vlkit.spec.parts import HeadSpec
-from vlkit.types import ImageEncoder, TextEncoder
+from vlkit.types import SharesLayers
 
 
 def build(spec: ModelSpec, *, saved: Path | None = None) -> DualEncoder:
@@ -53,10 +51,10 @@ def build_meta(spec: ModelSpec, *, saved: Path | None = None) -> DualEncoder:
 def _build(spec: DualEncoderSpec, *, saved: Path | None, empty: bool) -> DualEncoder:
     if not isinstance(spec, DualEncoderSpec):
         raise UnknownName("model", type(spec).__name__, allowed=("dual_encoder", "saved"))
-    image = cast("ImageEncoder", build_image_encoder(spec.image, saved=saved and saved / "image", empty=empty))
-    text = cast("TextEncoder", build_text_encoder(spec.text, saved=saved and saved / "text", empty=empty))
-    if isinstance(text, MultiwayTextEncoder):
-        text.join(cast("nn.Module", image))
+    image = build_image_encoder(spec.image, saved=saved and saved / "image", empty=empty)
+    text = build_text_encoder(spec.text, saved=saved and saved / "text", empty=empty)
+    if isinstance(text, SharesLayers):
+        text.join(image)
     model = DualEncoder(
         image,
         text,
