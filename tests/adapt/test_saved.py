@@ -29,7 +29,7 @@ from vlkit.spec.adapt import Bottleneck, LoRA
 from vlkit.spec.describe import explain
 from vlkit.spec.load import load_recipe
 from vlkit.spec.model import DualEncoderSpec, SavedSpec
-from vlkit.spec.parts import LinearHead
+from vlkit.spec.parts import LinearHeadSpec
 
 TEXTS = ["a", "zwei Worte", "三"]
 
@@ -122,7 +122,7 @@ def test_adapters_alone_need_a_base_that_they_fit(base: Path, tmp_path: Path) ->
         save(fresh, tmp_path / "m", adapters_only=True)
     model = load(base)
     model.text_head = torch.nn.Sequential()
-    model.text_head.spec, model.text_head.in_width = LinearHead(), 32
+    model.text_head.spec, model.text_head.in_width = LinearHeadSpec(), 32
     with pytest.raises(VlkitError, match="in more than adapters and weights"):
         save(model, tmp_path / "m", adapters_only=True)
     hidden = load(base)

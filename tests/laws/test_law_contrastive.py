@@ -18,7 +18,7 @@ from vlkit.objectives.context import Context
 from vlkit.objectives.weighted_sum import build_objective
 from vlkit.spec.model import DualEncoderSpec
 from vlkit.spec.objectives import ContrastiveObjective, GroupedContrastiveObjective, SigmoidObjective
-from vlkit.spec.parts import LinearHead, TinyImage, TinyText
+from vlkit.spec.parts import LinearHeadSpec, TinyImage, TinyText
 
 WIDTH, HIDDEN, PAIRS, BATCH, STEPS, SEEDS = 32, 6, 512, 64, 60, 4
 MODES: dict[str, tuple[Any, int | None]] = {
@@ -50,8 +50,8 @@ def retrieval(mode: str, seed: int) -> float:
             image=TinyImage(image_size=16, width=WIDTH),
             text=TinyText(width=WIDTH),
             embed_dim=8,
-            image_head=LinearHead(),
-            text_head=LinearHead(),
+            image_head=LinearHeadSpec(),
+            text_head=LinearHeadSpec(),
             init_scale=10.0,
             init_bias=bias,
         )

@@ -16,9 +16,10 @@ from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.folder import load, save
 from vlkit.models.registry import build, build_meta
 from vlkit.models.trainable import check_moved, set_trainable, snapshot
-from vlkit.nn.heads import Head, build_head
+from vlkit.nn.heads import Head
+from vlkit.parts.bridges import build_head
 from vlkit.spec.model import DualEncoderSpec
-from vlkit.spec.parts import HeadSpec, IdentityHead, LinearHead, MlpHead, TimmImage, TinyImage, TinyText
+from vlkit.spec.parts import HeadSpec, IdentityHeadSpec, LinearHeadSpec, MlpHeadSpec, TimmImage, TinyImage, TinyText
 
 TEXTS = ["a cat", "Hund", "x", "een heel lange zin over een fiets", "猫"]
 HEADS: tuple[type[Any], ...] = get_args(get_args(HeadSpec)[0])
@@ -26,7 +27,7 @@ HEADS: tuple[type[Any], ...] = get_args(get_args(HeadSpec)[0])
 
 def make(head: Any = None, *, image: Any = None) -> DualEncoder:
     torch.manual_seed(0)
-    head = head or MlpHead(hidden=24, center=True)
+    head = head or MlpHeadSpec(hidden=24, center=True)
     tiny = TinyImage(image_size=16, width=16)
     return build(
         DualEncoderSpec(image=image or tiny, text=TinyText(width=16), embed_dim=16, image_head=head, text_head=head)
@@ -169,7 +170,7 @@ def test_foreign_models_survive_a_folder(kind: str, tmp_path: Path) -> None:
     else:
         getattr(factory, kind)(source)
     model = load(source)
-    assert isinstance(model.spec.image_head, IdentityHead)
+    assert isinstance(model.spec.image_head, IdentityHeadSpec)
     again = load(save(model, tmp_path / "model"))
     pixels = torch.stack([model.transform(factory.random_image(seed)) for seed in range(2)])
     assert torch.equal(torch.stack([again.transform(factory.random_image(seed)) for seed in range(2)]), pixels)
@@ -199,6 +200,6 @@ def test_a_scale_above_the_usual_maximum_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_linear_head_is_the_same_from_parts_and_from_a_spec() -> None:
-    model = make(LinearHead())
+    model = make(LinearHeadSpec())
     heads = {"image_head": model.image_head, "text_head": model.text_head}
     assert DualEncoder(model.image, model.text, embed_dim=16, **heads).spec == model.spec

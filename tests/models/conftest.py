@@ -8,7 +8,7 @@ import torch
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.registry import build
 from vlkit.spec.model import DualEncoderSpec
-from vlkit.spec.parts import LinearHead, MlpHead, TinyImage, TinyText
+from vlkit.spec.parts import LinearHeadSpec, MlpHeadSpec, TinyImage, TinyText
 
 
 @pytest.fixture
@@ -17,8 +17,8 @@ def spec() -> DualEncoderSpec:
         image=TinyImage(image_size=16, width=16),
         text=TinyText(width=24),
         embed_dim=12,
-        image_head=MlpHead(hidden=20, center=True),
-        text_head=LinearHead(bias=True),
+        image_head=MlpHeadSpec(hidden=20, center=True),
+        text_head=LinearHeadSpec(bias=True),
         init_scale=12.5,
         max_scale=50.0,
         init_bias=-10.0,

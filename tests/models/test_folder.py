@@ -20,7 +20,7 @@ from vlkit.models.locate import Located, locate
 from vlkit.models.registry import build
 from vlkit.models.weights import assign_weights, read_weights
 from vlkit.spec.model import DualEncoderSpec
-from vlkit.spec.parts import HeadSpec, HfText, LinearHead, MlpHead, PrototypeHead, TinyImage, TinyText
+from vlkit.spec.parts import HeadSpec, HfText, LinearHeadSpec, MlpHeadSpec, PrototypeHeadSpec, TinyImage, TinyText
 from vlkit.version import __version__
 
 TEXTS = ["a cat", "Hund", "x", "een heel lange zin over een fiets"]
@@ -129,8 +129,8 @@ def test_transformers_encoders_load_without_their_source(tmp_path, pixels, kind,
         image=TinyImage(image_size=16),
         text=HfText(name=str(source)),
         embed_dim=8,
-        image_head=LinearHead(),
-        text_head=LinearHead(),
+        image_head=LinearHeadSpec(),
+        text_head=LinearHeadSpec(),
     )
     model = build(spec).eval()
     folder = save(model, tmp_path / "model")
@@ -348,7 +348,9 @@ def test_a_hub_model_is_told_apart_before_its_weights_are_fetched(tmp_path, monk
     assert any("model*.safetensors" in patterns for patterns in asked) == (kind == "vlkit")
 
 
-@pytest.mark.parametrize("head", [LinearHead(), MlpHead(hidden=8), PrototypeHead(known_dim=4, num_classes=5)])
+@pytest.mark.parametrize(
+    "head", [LinearHeadSpec(), MlpHeadSpec(hidden=8), PrototypeHeadSpec(known_dim=4, num_classes=5)]
+)
 def test_heads_that_are_loaded_next_draw_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: HeadSpec
 ) -> None:

@@ -9,11 +9,10 @@ import torch
 from torch import nn
 
 from vlkit.errors import ShapeError
-from vlkit.nn.decoders import Decoder, PatchDecoder, TextDecoder, normalized_patches, sinusoids
-from vlkit.nn.multiway import Attention, BlockStack, DropPath, SubLayerNormBlock
-from vlkit.spec.captioning import DecoderSpec
+from vlkit.nn.decoders import PatchDecoder, TextDecoder, normalized_patches, sinusoids
+from vlkit.nn.multiway import Attention, BlockStack, SubLayerNormBlock
 
-SPEC = DecoderSpec(width=16, heads=2, ffn=32, text_layers=2, image_layers=2, patch_size=4)
+SIZE = {"width": 16, "heads": 2, "hidden": 32, "layers": 2, "source_width": 8}
 
 
 def stack(count: int = 3, *, drop_path: float = 0.0) -> BlockStack:
@@ -46,10 +45,10 @@ def test_a_block_has_the_two_inner_norms_and_smaller_last_maps_the_deeper_it_is(
 
 
 def test_drop_path_grows_over_the_layers_and_keeps_the_mean() -> None:
-    shares = [block.drop_path.share for block in stack(3, drop_path=0.4).blocks]
+    shares = [block.drop_path.drop_prob for block in stack(3, drop_path=0.4).blocks]
     assert shares == pytest.approx([0.0, 0.2, 0.4])
-    drop, ones = DropPath(0.25).train(), torch.ones(20_000, 1, 1)
-    dropped = drop(ones)
+    drop, ones = SubLayerNormBlock(16, 2, hidden=8, depth=1, drop_path=0.25).drop_path, torch.ones(20_000, 1, 1)
+    dropped = drop.train()(ones)
     assert dropped.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
     assert dropped.mean().item() == pytest.approx(1.0, abs=0.02)
     assert torch.equal(drop.eval()(ones), ones)
@@ -79,7 +78,7 @@ def test_heads_must_divide_the_width() -> None:
 
 
 def test_the_causal_text_decoder_sees_no_later_token_and_the_other_sees_all() -> None:
-    decoder = TextDecoder(SPEC, vocab_size=20, source_width=8).eval()
+    decoder = TextDecoder(**SIZE, vocab_size=20).eval()
     ids_BL, mask_BL, image = torch.randint(20, (1, 6)), torch.ones(1, 6, dtype=torch.long), torch.randn(1, 3, 8)
     changed_BL = ids_BL.clone()
     changed_BL[0, 4] = (ids_BL[0, 4] + 1) % 20
@@ -91,7 +90,7 @@ def test_the_causal_text_decoder_sees_no_later_token_and_the_other_sees_all() ->
 
 
 def test_the_text_decoder_does_not_look_at_padding() -> None:
-    decoder = TextDecoder(SPEC, vocab_size=20, source_width=8).eval()
+    decoder = TextDecoder(**SIZE, vocab_size=20).eval()
     ids_BL, image = torch.randint(20, (1, 6)), torch.randn(1, 3, 8)
     mask_BL = torch.tensor([[1, 1, 1, 1, 0, 0]])
     whole = decoder(ids_BL, mask_BL, image, causal=False)[:, :4]
@@ -99,7 +98,7 @@ def test_the_text_decoder_does_not_look_at_padding() -> None:
 
 
 def test_the_patch_decoder_does_not_look_at_hidden_patches_or_padding_and_does_at_the_others() -> None:
-    decoder = PatchDecoder(SPEC, source_width=8).eval()
+    decoder = PatchDecoder(**SIZE, patch_size=4).eval()
     patches_BNP, hidden_BK = decoder.patches(torch.randn(2, 3, 16, 16)), torch.tensor([[1, 6], [0, 15]])
     text, keep = torch.randn(2, 5, 8), torch.tensor([[True, True, True, False, False]] * 2)
 
@@ -119,7 +118,7 @@ def test_the_patch_decoder_does_not_look_at_hidden_patches_or_padding_and_does_a
 
 
 def test_patches_lie_row_by_row_and_are_normalized_one_by_one() -> None:
-    decoder = PatchDecoder(SPEC, source_width=8)
+    decoder = PatchDecoder(**SIZE, patch_size=4)
     image = torch.arange(3 * 8 * 12, dtype=torch.float32).view(1, 3, 8, 12)
     patches_BNP = decoder.patches(image)
     assert torch.equal(patches_BNP[0, 4].view(3, 4, 4), image[0, :, 4:8, 4:8])  # second row of three
@@ -135,9 +134,3 @@ def test_positions_differ_and_any_width_will_do() -> None:
     for width in (1, 7, 16):
         assert sinusoids(torch.arange(9), width).shape == (9, width)
     assert len(torch.unique(sinusoids(torch.arange(500), 16), dim=0)) == 500
-
-
-def test_a_decoder_holds_what_its_spec_asks_for() -> None:
-    decoder = Decoder(SPEC.model_copy(update={"image_layers": 0}), image_width=8, text_width=12, vocab_size=20)
-    assert isinstance(decoder.text, TextDecoder) and decoder.image is None
-    assert decoder.text.output_map.shape == (20, 16) and decoder.text.embedding.num_embeddings == 22

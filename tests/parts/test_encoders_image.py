@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests.helpers import encoder_factory as factory
 from vlkit.errors import AssetError, UnknownName, VlkitError
 from vlkit.parts.image import IMAGE_ENCODERS, build_image_encoder, image_encoder
 from vlkit.spec.parts import HfImage, MultiwayImage, OpenClipImage, TimmImage, TinyImage
-from vlkit.types import ImageEncoder
+from vlkit.types import GivesStates, ImageEncoder, ResizesImages
 
 _HF: dict[str, Callable[[Path], Path]] = {
     "vit": factory.vit, "dinov2": factory.dinov2, "resnet": factory.resnet, "clip": factory.clip,
@@ -65,6 +66,7 @@ def test_protocol_and_one_equals_many(kind: str, specs: dict[str, Any]) -> None:
     assert len(torch.unique(together, dim=0)) == 3
     torch.testing.assert_close(alone, together, atol=1e-5, rtol=1e-5)
     assert tokens_BND.shape[:2] == (3, _TOKENS.get(kind, 16))
+    assert encoder.num_tokens(encoder.image_size) == _TOKENS.get(kind, 16)
 
 
 @pytest.mark.parametrize("kind", _KINDS)
@@ -75,8 +77,7 @@ def test_features_and_tokens_in_one_pass_are_those_of_two(kind: str, specs: dict
         features_BD, tokens_BND = encoder.pooled_and_states(pixels_BCHW)
         torch.testing.assert_close(features_BD, encoder(pixels_BCHW))
         torch.testing.assert_close(tokens_BND, encoder.tokens(pixels_BCHW))
-    if kind != "resnet":  # transformers names no one width for all its convolutional networks
-        assert tokens_BND.shape[-1] == getattr(encoder, "states_width", encoder.width)
+    assert isinstance(encoder, GivesStates) and tokens_BND.shape[-1] == encoder.token_width
 
 
 @pytest.mark.parametrize("kind", _KINDS)
@@ -268,3 +269,50 @@ def test_names_build_their_kind(specs: dict[str, Any]) -> None:
         name="test_vit", pretrained=False, image_size=64
     )
     assert image_encoder(f"open_clip:{specs['open_clip'].name}").spec == specs["open_clip"]
+
+
+@pytest.mark.parametrize("kind", ["vit", "dinov2", "resnet", "timm_cnn", "timm_resnet", "tiny"])
+def test_the_count_of_tokens_is_that_of_the_tokens_at_any_size(kind: str, specs: dict[str, Any]) -> None:
+    encoder: Any = build_image_encoder(specs[kind].model_copy(update={"image_size": 64}))
+    state = {name: value.clone() for name, value in encoder.state_dict().items()}
+    sizes = (64,) if kind == "tiny" else (64, 96, 136)
+    for size in sizes:
+        with torch.no_grad():
+            assert encoder.num_tokens(size) == encoder.tokens(torch.zeros(1, 3, size, size)).shape[1]
+    assert encoder.train().num_tokens(64) == encoder.eval().num_tokens(64)  # and no batch statistics moved
+    assert all(torch.equal(value, state[name]) for name, value in encoder.state_dict().items())
+
+
+def test_the_count_of_tokens_at_a_size_that_the_model_does_not_take(specs: dict[str, Any]) -> None:
+    encoder = build_image_encoder(specs["vit"])
+    with pytest.raises(VlkitError, match=r"^HfImageEncoder takes no images of 64x64 pixels: .*64"):
+        encoder.num_tokens(64)
+
+
+def test_a_dry_run_counts_tokens_too(specs: dict[str, Any]) -> None:
+    for kind in ("timm_vit", "vit", "open_clip"):
+        encoder = build_image_encoder(specs[kind], empty=True)
+        assert encoder.num_tokens(encoder.image_size) == _TOKENS.get(kind, 16)
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_images_are_not_resized_to_less_than_the_transform_wants(kind: str, specs: dict[str, Any]) -> None:
+    encoder = build_image_encoder(specs[kind])
+    assert isinstance(encoder, ResizesImages) and encoder.resized_to >= encoder.image_size
+    if kind == "timm_cnn":  # crops the middle 87.5 % of what it resizes to
+        assert encoder.resized_to == math.ceil(encoder.image_size / encoder.transform.settings["crop_pct"])
+
+
+@pytest.mark.parametrize(
+    ("vision", "timm", "width"),
+    [({"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 8}, None, 256), (None, "test_vit", 64)],
+)
+def test_the_width_of_tokens_of_open_clips_other_towers(
+    vision: dict[str, Any] | None, timm: str | None, width: int, tmp_path: Path
+) -> None:
+    folder = factory.open_clip_folder(tmp_path / "oc", vision=vision, timm=timm)
+    encoder: Any = build_image_encoder(OpenClipImage(name=str(folder)))
+    assert isinstance(encoder, ImageEncoder) and encoder.token_width == width
+    with torch.no_grad():
+        tokens_BNT = encoder.tokens(torch.zeros(1, 3, encoder.image_size, encoder.image_size))
+    assert tokens_BNT.shape == (1, encoder.num_tokens(encoder.image_size), width)

@@ -14,7 +14,7 @@ from tests.helpers import encoder_factory as factory
 from vlkit.errors import AssetError, DataError, UnknownName, VlkitError
 from vlkit.parts.text import TEXT_ENCODERS, build_text_encoder, text_encoder
 from vlkit.spec.parts import HfText, MultiwayText, OpenClipText, TinyText
-from vlkit.types import TextBatch, TextEncoder
+from vlkit.types import GivesStates, KnowsVocabulary, TextBatch, TextEncoder
 
 _HF: dict[str, Callable[[Path], Path]] = {
     "bert": factory.bert, "xlm_roberta": factory.xlm_roberta, "llama": factory.llama, "t5": factory.t5,
@@ -63,8 +63,8 @@ def test_features_and_states_in_one_pass_and_what_the_ids_mean(kind: str, specs:
     with torch.no_grad():
         features_BD, states_BLD = encoder.pooled_and_states(tokens)
         torch.testing.assert_close(features_BD, encoder(tokens))
-    width = getattr(encoder, "states_width", encoder.width)
-    assert states_BLD.shape == (*tokens.ids_BL.shape, width)
+    assert isinstance(encoder, GivesStates) and isinstance(encoder, KnowsVocabulary)
+    assert states_BLD.shape == (*tokens.ids_BL.shape, encoder.token_width)
     known = encoder.vocabulary()
     assert known.starts_V.shape == known.ends_V.shape == known.special_V.shape == (encoder.vocab_size,)
     assert not known.special_V.all() and (known.special_V <= known.starts_V).all()

@@ -22,7 +22,7 @@ from vlkit.parts.text import build_text_encoder, text_encoder
 from vlkit.spec.captioning import DecoderSpec
 from vlkit.spec.load import load_recipe
 from vlkit.spec.model import DualEncoderSpec
-from vlkit.spec.parts import LinearHead, MultiwayImage, MultiwayText, TinyImage, TinyText
+from vlkit.spec.parts import LinearHeadSpec, MultiwayImage, MultiwayText, TinyImage, TinyText
 from vlkit.types import TextBatch
 
 SHAPE: dict[str, Any] = {"width": 32, "heads": 2, "ffn": 48, "layers": 1, "vl_layers": 2}
@@ -31,7 +31,7 @@ TEXT = MultiwayText(**SHAPE)
 
 
 def spec(**more: Any) -> DualEncoderSpec:
-    heads = {"image_head": LinearHead(), "text_head": LinearHead()}
+    heads = {"image_head": LinearHeadSpec(), "text_head": LinearHeadSpec()}
     return DualEncoderSpec(**{"image": IMAGE, "text": TEXT, "embed_dim": 8, **heads, **more})
 
 

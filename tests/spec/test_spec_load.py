@@ -18,7 +18,7 @@ from vlkit.spec.base import Spec
 from vlkit.spec.dataset import DataSpec, TemperatureMixing, UniformMixing
 from vlkit.spec.load import dump_yaml, find_recipe, load_recipe, load_spec, resolve, resolve_spec, shipped_recipes
 from vlkit.spec.model import DualEncoderSpec
-from vlkit.spec.parts import HfText, IdentityHead, LinearHead, MlpHead, TimmImage, TinyImage, TinyText
+from vlkit.spec.parts import HfText, IdentityHeadSpec, LinearHeadSpec, MlpHeadSpec, TimmImage, TinyImage, TinyText
 from vlkit.spec.recipe import Recipe
 from vlkit.spec.sources import BuiltSource, FolderSource
 from vlkit.spec.training import ClassPrototypeObjective, ContrastiveObjective, OptimSpec, StageSpec
@@ -508,8 +508,8 @@ RECIPES = st.builds(
         image=st.builds(TimmImage, name=TEXTS, image_size=st.none() | st.integers(16, 4096)) | st.builds(TinyImage),
         text=st.builds(HfText, name=TEXTS, prefix=st.none() | TEXTS, layers=st.tuples(st.integers(-9, 9)))
         | st.builds(TinyText),
-        image_head=st.builds(IdentityHead) | st.builds(LinearHead, center=st.booleans()),
-        text_head=st.builds(MlpHead, hidden=st.integers(1, 9)),
+        image_head=st.builds(IdentityHeadSpec) | st.builds(LinearHeadSpec, center=st.booleans()),
+        text_head=st.builds(MlpHeadSpec, hidden=st.integers(1, 9)),
         init_scale=FLOATS,
         init_bias=st.none() | st.floats(-20, 20),
     ),

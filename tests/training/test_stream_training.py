@@ -91,6 +91,8 @@ def test_large_photos_are_decoded_small_enough_and_large_enough(shards: Path, tm
     assert side is not None and side * (0.25 * 3 / 4) ** 0.5 >= 16  # the smallest crop of a square still has 16 pixels
     off = made.model_copy(update={"data": made.data.model_copy(update={"jpeg_draft": False})})
     assert draft_size(off) is None
+    del model.image.resized_to  # a user's encoder need not tell
+    assert draft_size(made) is None
 
 
 def test_drafts_are_what_training_reads(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from vlkit.errors import DataError, UnknownName
 from vlkit.evaluation.compare.reference import reference
 from vlkit.evaluation.embed.texts import class_embeddings
 from vlkit.languages import normalize
-from vlkit.types import TextBatch
+from vlkit.types import TextBatch, TextEncoder
 
 
 @dataclass(frozen=True)
@@ -149,9 +149,9 @@ def _naive(model: _TextsAlone, names: Sequence[str], templates: Sequence[str], *
 class _TextsAlone(nn.Module):
     """A text encoder as an image-text model that has no images; counts its texts."""
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: TextEncoder) -> None:
         super().__init__()
-        self.encoder: Any = encoder
+        self.encoder = encoder
         self.seen = 0
 
     def transform(self, image: Image) -> Tensor:

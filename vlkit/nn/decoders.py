@@ -1,4 +1,4 @@
-"""Decoders for training: a text decoder that looks at an image's states, a patch decoder that looks at a text's.
+"""Decoders for training alone: one reads texts with the help of an image's states, one images with that of a text's.
 
 Sources: CoCa (arXiv 2205.01917, section 3.2: the multimodal decoder), MAE (2111.06377, section 3: patches as targets).
 Unlike CoCa's, the text decoder has token embeddings of its own and does not continue the text encoder, so that it fits
@@ -11,6 +11,7 @@ M tokens looked at, E their width, D decoder width, V vocabulary.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own short name
@@ -18,7 +19,6 @@ from torch import Tensor, nn
 
 from vlkit.errors import ShapeError
 from vlkit.nn.multiway import INIT_STD, Attention, Perceptron, init_weights
-from vlkit.spec.captioning import DecoderSpec
 
 _VARIANCE_FLOOR = 1e-6  # of a patch of one colour
 
@@ -46,11 +46,11 @@ class DecoderBlock(nn.Module):
 class _Stack(nn.Module):
     """Blocks between a LayerNorm of what is looked at and one of the result."""
 
-    def __init__(self, spec: DecoderSpec, layers: int, *, source_width: int) -> None:
+    def __init__(self, width: int, heads: int, *, hidden: int, layers: int, source_width: int) -> None:
         super().__init__()
-        self.source_norm, self.norm = nn.LayerNorm(source_width), nn.LayerNorm(spec.width)
+        self.source_norm, self.norm = nn.LayerNorm(source_width), nn.LayerNorm(width)
         self.blocks = nn.ModuleList(
-            DecoderBlock(spec.width, spec.heads, hidden=spec.ffn, source_width=source_width) for _ in range(layers)
+            DecoderBlock(width, heads, hidden=hidden, source_width=source_width) for _ in range(layers)
         )
 
     def forward(
@@ -74,16 +74,17 @@ class TextDecoder(nn.Module):
     """Token ids and an image's states to states, whose product with ``output_map`` gives logits.
 
     Args:
-        spec: Width, heads, layers.
+        width: D.
+        heads: Attention heads.
         vocab_size: V of the text encoder; two rows are added to it, a start and a mask.
-        source_width: E of the image encoder's states.
+        stack: ``hidden`` width of the perceptrons, ``layers``, ``source_width`` E of the image encoder's states.
     """
 
-    def __init__(self, spec: DecoderSpec, *, vocab_size: int, source_width: int) -> None:
+    def __init__(self, width: int, heads: int, *, vocab_size: int, **stack: int) -> None:
         super().__init__()
         self.start, self.mask, self.vocab_size = vocab_size, vocab_size + 1, vocab_size
-        self.embedding = nn.Embedding(vocab_size + 2, spec.width)
-        self.stack = _Stack(spec, spec.text_layers, source_width=source_width)
+        self.embedding = nn.Embedding(vocab_size + 2, width)
+        self.stack = _Stack(width, heads, **stack)
         init_weights(self)
 
     @property
@@ -111,17 +112,19 @@ class PatchDecoder(nn.Module):
     """The visible patches of an image and a text's states to the values of the hidden patches.
 
     Args:
-        spec: Width, heads, layers, patch size.
-        source_width: E of the text encoder's states.
+        width: D.
+        heads: Attention heads.
+        patch_size: Side of a patch in pixels.
+        stack: ``hidden`` width of the perceptrons, ``layers``, ``source_width`` E of the text encoder's states.
     """
 
-    def __init__(self, spec: DecoderSpec, *, source_width: int) -> None:
+    def __init__(self, width: int, heads: int, *, patch_size: int, **stack: int) -> None:
         super().__init__()
-        self.patch_size = spec.patch_size
-        values = 3 * spec.patch_size**2
-        self.embedding, self.out = nn.Linear(values, spec.width), nn.Linear(spec.width, values)
-        self.stack = _Stack(spec, spec.image_layers, source_width=source_width)
-        self.mask_D = nn.init.trunc_normal_(nn.Parameter(torch.empty(spec.width)), std=INIT_STD)
+        self.patch_size = patch_size
+        values = 3 * patch_size**2
+        self.embedding, self.out = nn.Linear(values, width), nn.Linear(width, values)
+        self.stack = _Stack(width, heads, **stack)
+        self.mask_D = nn.init.trunc_normal_(nn.Parameter(torch.empty(width)), std=INIT_STD)
         init_weights(self)
 
     def patches(self, pixels_BCHW: Tensor) -> Tensor:
@@ -164,20 +167,13 @@ class PatchDecoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The decoders of a dual encoder; either may be missing.
+    """The decoders of a dual encoder; either may be missing."""
 
-    Args:
-        spec: What to build.
-        image_width: Width of the image encoder's states.
-        text_width: Width of the text encoder's states.
-        vocab_size: Tokens of the text encoder.
-    """
+    spec: Any  # what builds it again; whoever builds from a spec sets it
 
-    def __init__(self, spec: DecoderSpec, *, image_width: int, text_width: int, vocab_size: int) -> None:
+    def __init__(self, text: TextDecoder | None, image: PatchDecoder | None) -> None:
         super().__init__()
-        self.spec = spec
-        self.text = TextDecoder(spec, vocab_size=vocab_size, source_width=image_width) if spec.text_layers else None
-        self.image = PatchDecoder(spec, source_width=text_width) if spec.image_layers else None
+        self.text, self.image = text, image
 
 
 def sinusoids(places_N: Tensor, width: int) -> Tensor:

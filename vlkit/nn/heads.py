@@ -1,4 +1,4 @@
-"""Heads: from an encoder's features into the shared space.
+"""Heads: small networks that map an encoder's features into the space that images and texts share.
 
 Shapes: B batch, N samples, D encoder width, H hidden width, E embedding width.
 """
@@ -6,30 +6,37 @@ Shapes: B batch, N samples, D encoder width, H hidden width, E embedding width.
 from __future__ import annotations
 
 import math
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own short name
 from torch import Tensor, nn
 
-from vlkit.errors import ShapeError, UnknownName, VlkitError
-from vlkit.spec import parts as specs
+from vlkit.errors import ShapeError, VlkitError
 from vlkit.types import ClassRows
 
 _RESIDUAL_STD = 0.1  # at init the perceptron adds about a tenth of what the linear map gives
 
 
 class Head(nn.Module):
-    """What all heads share: their widths, their spec and the optional centring.
+    """What all heads share: their widths and the optional centring.
 
     With ``center`` the features, whose mean may hide all differences (e5: every cosine is above 0.8), are moved to zero
     mean and scaled to length sqrt(D), so that their entries have unit variance whatever D is.
+
+    Args:
+        in_width: D.
+        out_width: E.
+        center: Subtract the mean that ``fit_mean`` measures.
     """
 
+    kind: ClassVar[str]
+    spec: Any  # what builds it again; whoever builds from a spec sets it
     mean_D: Tensor | None
 
-    def __init__(self, spec: specs.HeadSpec, in_width: int, out_width: int, *, center: bool) -> None:
+    def __init__(self, in_width: int, out_width: int, *, center: bool) -> None:
         super().__init__()
-        self.spec, self.in_width, self.out_width = spec, in_width, out_width
+        self.in_width, self.out_width = in_width, out_width
         self.register_buffer("mean_D", torch.zeros(in_width) if center else None)
 
     @property
@@ -46,9 +53,7 @@ class Head(nn.Module):
             ShapeError: The features have another width.
         """
         if self.mean_D is None:
-            raise VlkitError(
-                f"a {self.spec.kind} head with center=false has no mean to fit; set center=true in its spec"
-            )
+            raise VlkitError(f"a {self.kind} head with center=false has no mean to fit; set center=true in its spec")
         if features_ND.ndim != 2 or features_ND.shape[1] != self.in_width:
             raise ShapeError(f"fit_mean takes features [N, {self.in_width}], got {list(features_ND.shape)}")
         mean_D = features_ND.float().mean(dim=0)
@@ -72,7 +77,7 @@ class Head(nn.Module):
         """
         shape = None if self.linear is None else list(self.linear.weight.shape)
         if self.linear is None or list(map_ED.shape) != shape:
-            raise ShapeError(f"{self.spec.kind} head: the linear map has shape {shape}, got {list(map_ED.shape)}")
+            raise ShapeError(f"{self.kind} head: the linear map has shape {shape}, got {list(map_ED.shape)}")
         self.linear.weight.copy_(map_ED)
         if self.linear.bias is not None:
             self.linear.bias.zero_()
@@ -99,13 +104,15 @@ class Head(nn.Module):
 class IdentityHead(Head):
     """No map: the encoder already ends in the shared space."""
 
-    def __init__(self, spec: specs.IdentityHead, in_width: int, out_width: int) -> None:
+    kind = "identity"
+
+    def __init__(self, in_width: int, out_width: int) -> None:
         if in_width != out_width:
             raise ShapeError(
                 f"an identity head needs equal widths: the encoder gives {in_width}, the shared space has {out_width}; "
                 f"set embed_dim={in_width} or take a linear or mlp head"
             )
-        super().__init__(spec, in_width, out_width, center=False)
+        super().__init__(in_width, out_width, center=False)
 
     def forward(self, features_BD: Tensor) -> Tensor:
         """features_BD as they are."""
@@ -113,11 +120,13 @@ class IdentityHead(Head):
 
 
 class LinearHead(Head):
-    """y = A x (+ b)."""
+    """One linear map: y = A x (+ b)."""
 
-    def __init__(self, spec: specs.LinearHead, in_width: int, out_width: int) -> None:
-        super().__init__(spec, in_width, out_width, center=spec.center)
-        self.map = nn.Linear(in_width, out_width, bias=spec.bias)
+    kind = "linear"
+
+    def __init__(self, in_width: int, out_width: int, *, bias: bool, center: bool) -> None:
+        super().__init__(in_width, out_width, center=center)
+        self.map = nn.Linear(in_width, out_width, bias=bias)
         _init_shortcut(self.map)
 
     @property
@@ -132,17 +141,22 @@ class LinearHead(Head):
 
 
 class MlpHead(Head):
-    """y = A x + W2 gelu(W1 x + b1) + b2: starts almost linear and bends as far as the data ask for."""
+    """A linear map and a perceptron beside it: starts almost linear and bends as far as the data ask for.
 
-    def __init__(self, spec: specs.MlpHead | specs.PrototypeHead, in_width: int, out_width: int) -> None:
-        super().__init__(spec, in_width, out_width, center=spec.center)
+    y = A x + W2 gelu(W1 x + b1) + b2; ``hidden`` is H, ``dropout`` the share of it silenced in training.
+    """
+
+    kind = "mlp"
+
+    def __init__(self, in_width: int, out_width: int, *, hidden: int, dropout: float, center: bool) -> None:
+        super().__init__(in_width, out_width, center=center)
         self.shortcut = nn.Linear(in_width, out_width, bias=False)
-        self.up = nn.Linear(in_width, spec.hidden)
-        self.dropout = nn.Dropout(spec.dropout)
-        self.down = nn.Linear(spec.hidden, out_width)
+        self.up = nn.Linear(in_width, hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.down = nn.Linear(hidden, out_width)
         _init_shortcut(self.shortcut)
         nn.init.normal_(self.up.weight, std=1 / math.sqrt(in_width))
-        nn.init.normal_(self.down.weight, std=_RESIDUAL_STD / math.sqrt(spec.hidden))
+        nn.init.normal_(self.down.weight, std=_RESIDUAL_STD / math.sqrt(hidden))
         nn.init.zeros_(self.up.bias)
         nn.init.zeros_(self.down.bias)
 
@@ -167,27 +181,48 @@ class MlpHead(Head):
 
 
 class PrototypeHead(MlpHead):
-    """y = [unit(A x + W2 gelu(W1 x + b1) + b2), gain * softmax(C x + c) V].
+    """An ``MlpHead`` beside the classes that the image encoder's own classifier knows.
 
-    C and c are the image encoder's own classifier, V one embedding a class. The second part is a convex combination of
-    class embeddings (Norouzi et al. 2014, arXiv 1312.5650, section 3): long where the classifier is sure, short where
-    it is not, so that it leads for images like those it was made for and stays out of the way of others.
+    y = [unit(A x + W2 gelu(W1 x + b1) + b2), gain * softmax((C x + c) / temperature) V], with C and c the classifier, V
+    one embedding a class. The second part is a convex combination of class embeddings (Norouzi et al. 2014, arXiv
+    1312.5650, section 3): long where the classifier is sure, short where it is not, so that it leads for images like
+    those it was made for and stays out of the way of others.
+
+    Args:
+        in_width: D.
+        out_width: E, of which the classes take the last ``known_dim`` values.
+        known_dim: Width of V.
+        num_classes: K.
+        gain: Length of the second part for a surely recognised class; that of the first is 1.
+        temperature: Divides the classifier's logits.
+        mlp: ``hidden``, ``dropout`` and ``center`` of ``MlpHead``.
     """
 
+    kind = "prototype"
     weight_KD: Tensor
     bias_K: Tensor
 
-    def __init__(self, spec: specs.PrototypeHead, in_width: int, out_width: int) -> None:
-        if spec.known_dim >= out_width:
+    def __init__(
+        self,
+        in_width: int,
+        out_width: int,
+        *,
+        known_dim: int,
+        num_classes: int,
+        gain: float,
+        temperature: float,
+        **mlp: Any,
+    ) -> None:
+        if known_dim >= out_width:
             raise ShapeError(
-                f"known_dim = {spec.known_dim} leaves nothing of embed_dim = {out_width} to the pairs; make it smaller"
+                f"known_dim = {known_dim} leaves nothing of embed_dim = {out_width} to the pairs; make it smaller"
             )
-        super().__init__(spec, in_width, out_width - spec.known_dim)
+        super().__init__(in_width, out_width - known_dim, **mlp)
         self.out_width = out_width
-        self.gain, self.temperature = spec.gain, spec.temperature
-        self.register_buffer("weight_KD", torch.zeros(spec.num_classes, in_width))
-        self.register_buffer("bias_K", torch.zeros(spec.num_classes))
-        self.class_KV = nn.Parameter(torch.zeros(spec.num_classes, spec.known_dim))
+        self.gain, self.temperature = gain, temperature
+        self.register_buffer("weight_KD", torch.zeros(num_classes, in_width))
+        self.register_buffer("bias_K", torch.zeros(num_classes))
+        self.class_KV = nn.Parameter(torch.zeros(num_classes, known_dim))
 
     @torch.no_grad()
     def set_classes(self, rows: ClassRows, class_KV: Tensor) -> None:
@@ -217,25 +252,6 @@ class PrototypeHead(MlpHead):
     def class_prototypes(self, rows: ClassRows) -> Tensor:
         """The class embeddings alone: what the pairs say of such an image is not known."""
         return F.pad(self.class_KV, (self.shortcut.out_features, 0))
-
-
-def build_head(spec: specs.HeadSpec, in_width: int, out_width: int) -> Head:
-    """The head that ``spec`` describes, with fresh weights.
-
-    Raises:
-        ShapeError: An identity head between unequal widths.
-    """
-    match spec:
-        case specs.IdentityHead():
-            return IdentityHead(spec, in_width, out_width)
-        case specs.LinearHead():
-            return LinearHead(spec, in_width, out_width)
-        case specs.MlpHead():
-            return MlpHead(spec, in_width, out_width)
-        case specs.PrototypeHead():
-            return PrototypeHead(spec, in_width, out_width)
-        case _:
-            raise UnknownName("head", type(spec).__name__, allowed=("identity", "linear", "mlp", "prototype"))
 
 
 def _init_shortcut(linear: nn.Linear) -> None:

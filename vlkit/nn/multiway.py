@@ -1,4 +1,4 @@
-"""Transformer layers of multiway (modality-expert) encoders: sub-LayerNorm blocks and stacks of them.
+"""Transformer layers with a second LayerNorm inside each branch, and stacks of them, for multiway encoders.
 
 Sources: Magneto (arXiv 2210.06423, section 2: sub-LN), BEiT-3 (2208.10442, section 2.1), VLMo (2111.02358).
 
@@ -17,25 +17,6 @@ from torch.utils.checkpoint import checkpoint
 from vlkit.errors import ShapeError
 
 INIT_STD = 0.02
-
-
-class DropPath(nn.Module):
-    """Stochastic depth (arXiv 1603.09382): in training a branch is left out for a share of the rows."""
-
-    def __init__(self, share: float) -> None:
-        super().__init__()
-        self.share = share
-
-    def forward(self, branch_BND: Tensor) -> Tensor:
-        """The branch, its rows zero or scaled by 1 / (1 - share), so that the mean stays."""
-        if not self.training or self.share == 0:
-            return branch_BND
-        keep_B11 = branch_BND.new_empty(len(branch_BND), 1, 1).bernoulli_(1 - self.share)
-        return branch_BND * keep_B11 / (1 - self.share)
-
-    def extra_repr(self) -> str:
-        """The share, for ``repr(model)``."""
-        return f"{self.share:g}"
 
 
 class Attention(nn.Module):
@@ -100,6 +81,8 @@ class SubLayerNormBlock(nn.Module):
     """
 
     def __init__(self, width: int, heads: int, *, hidden: int, depth: int, drop_path: float) -> None:
+        from timm.layers import DropPath
+
         super().__init__()
         self.norm_1, self.attention = nn.LayerNorm(width), Attention(width, heads)
         self.norm_2, self.mlp = nn.LayerNorm(width), Perceptron(width, hidden)

@@ -1,7 +1,10 @@
-"""What all adapters share when they build: transforms with a full repr, and building without drawing random weights."""
+"""What all encoders share when they build: transforms that say all of themselves, first weights that nobody draws in
+vain, the precision that weights are held in, the count of image tokens.
+"""
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 from collections.abc import Callable, Iterator, Mapping
@@ -11,15 +14,19 @@ from typing import Any
 import torch
 from PIL.Image import Image, Resampling
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from vlkit.errors import VlkitError
+from vlkit.spec.parts import EncoderSpec
 
 # what libraries raise on missing, damaged, foreign or unsafe weights files
 LOAD_ERRORS: tuple[type[Exception], ...] = (
     OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, pickle.UnpicklingError, SafetensorError,
 )  # fmt: skip
+
+
+BUILD_ERRORS: tuple[type[Exception], ...] = (*LOAD_ERRORS, AssertionError)
 
 
 class ImageTransform:
@@ -93,6 +100,44 @@ def weightless(*, saved: bool, empty: bool) -> Iterator[None]:
             yield
     else:
         yield
+
+
+def hold(module: nn.Module, spec: EncoderSpec) -> None:
+    """Brings parameters and saved buffers to the precision of a spec.
+
+    Buffers that no state dict has (rates of rotary positions, masks) stay exact.
+    """
+    if spec.dtype == "float32":
+        return
+    for tensor in module.state_dict(keep_vars=True).values():
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(getattr(torch, spec.dtype))
+
+
+def taken(pixels_BCHW: Tensor, module: nn.Module) -> Tensor:
+    """Pixels in the precision of the weights that read them."""
+    return pixels_BCHW.to(next(weight.dtype for weight in module.parameters() if weight.is_floating_point()))
+
+
+def given(features: Tensor, spec: EncoderSpec) -> Tensor:
+    """Features in float32 where the weights are held in less."""
+    return features if spec.dtype == "float32" else features.float()
+
+
+def count_tokens(encoder: nn.Module, size: int) -> int:
+    """How many tokens an image encoder gives for a square image, found by running it on shapes alone.
+
+    Raises:
+        VlkitError: It takes no images of this size.
+    """
+    shapes: dict[int, Any] = {id(x): torch.empty_like(x, device="meta") for x in encoder.buffers()}
+    shapes |= {id(x): nn.Parameter(torch.empty_like(x, device="meta"), False) for x in encoder.parameters()}
+    twin: Any = copy.deepcopy(encoder, shapes)  # what is in the memo is not copied
+    try:
+        with torch.no_grad():
+            return int(twin.tokens(torch.empty(1, 3, size, size, device="meta")).shape[1])
+    except BUILD_ERRORS as error:
+        raise VlkitError(f"{type(encoder).__name__} takes no images of {size}x{size} pixels: {error}") from error
 
 
 def check_patches(image_size: int | None, patch_size: int | None, *, where: str) -> None:

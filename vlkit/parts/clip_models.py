@@ -60,11 +60,11 @@ def load_hf_clip(folder_or_id: str) -> tuple[HfImageEncoder, HfTextEncoder, Scal
             f"{folder_or_id}: model_type = {config.model_type!r} is no two-tower model; "
             f"use it as one encoder: vlkit.image_encoder('hf:...') or vlkit.text_encoder('hf:...')"
         )
-    model, _ = load_model(folder, config, weights=True)
+    image_spec = HfImage(name=folder_or_id)
+    model, _ = load_model(folder, config, spec=image_spec)
     tokenizer = load_tokenizer(folder)
     longest = int(getattr(config.text_config, "max_position_embeddings", 512))
     text_spec = resolve_spec(HfText(name=folder_or_id, max_length=longest), folder, config=config)
-    image_spec = HfImage(name=folder_or_id)
     image = HfImageEncoder(model, config, processor=load_processor(folder, image_size=None), spec=image_spec)
     text = HfTextEncoder(model, config, tokenizer=tokenizer, spec=text_spec)
     return image.eval(), text.eval(), _scale_bias(model)

@@ -1,4 +1,4 @@
-"""Loading transformers models safely and quietly, and splitting two-tower models into their sides."""
+"""Loads models of transformers safely and quietly, and splits two-tower models into their sides."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from vlkit.errors import AssetError, VlkitError
-from vlkit.parts.building import LOAD_ERRORS, weightless
+from vlkit.parts.building import LOAD_ERRORS, hold, weightless
+from vlkit.spec.parts import HfImage, HfText
 
 _SIDES = {"image": ("vision", "visual"), "text": ("text",)}
 
@@ -40,16 +42,22 @@ def is_two_tower(config: Any) -> bool:
 
 
 def load_model(
-    folder: Path, config: Any, *, weights: bool, pooler: bool = True, saved: bool = False, empty: bool = False
+    folder: Path,
+    config: Any,
+    *,
+    spec: HfImage | HfText,
+    pooler: bool = True,
+    saved: Path | None = None,
+    empty: bool = False,
 ) -> tuple[nn.Module, bool]:
-    """Builds ``AutoModel`` in float32, with the folder's weights or without.
+    """Builds ``AutoModel`` in the precision of its spec, with the folder's weights or without.
 
     Args:
         folder: In hub layout.
         config: From ``read_config``.
-        weights: Load them; False gives random ones.
+        spec: Says whether to load the weights or to draw random ones, and the precision.
         pooler: Keep a pooling layer on top, where the architecture has one and the weights hold it.
-        saved: Leave the weights unset (see ``weightless``).
+        saved: The folder, where it is that of a saved model: the weights are left unset (see ``weightless``).
         empty: Build on the meta device.
 
     Returns:
@@ -62,9 +70,13 @@ def load_model(
     from transformers import AutoModel
 
     options: dict[str, Any] = {} if pooler or not _has_pooler(config) else {"add_pooling_layer": False}
-    if not weights:
-        with weightless(saved=saved, empty=empty), quiet():
-            return AutoModel.from_config(config, trust_remote_code=False, **options).float(), False
+    if not spec.pretrained or saved or empty:
+        with weightless(saved=saved is not None, empty=empty), quiet():
+            model = AutoModel.from_config(config, trust_remote_code=False, **options).float()
+        hold(model, spec)
+        return model, False
+    if low := spec.dtype != "float32":  # never all of them in float32; transformers knows what must stay so
+        options["dtype"] = getattr(torch, spec.dtype)
     try:
         with quiet():
             model, report = AutoModel.from_pretrained(
@@ -74,13 +86,13 @@ def load_model(
         raise AssetError(f"cannot load the weights in {folder}: {error}") from error
     missing = sorted(report["missing_keys"])
     if missing and pooler and _has_pooler(config) and all("pooler." in key for key in missing):
-        return load_model(folder, config, weights=True, pooler=False)[0], True
+        return load_model(folder, config, spec=spec, pooler=False)[0], True
     if missing:
         raise VlkitError(
             f"the weights in {folder} lack {len(missing)} of the tensors of {type(model).__name__} "
             f"(the first: {missing[0]}), which would stay random; is it the right model?"
         )
-    return model.float(), False
+    return model if low else model.float(), False
 
 
 def keep_side(model: nn.Module, side: Literal["image", "text"]) -> nn.Module:

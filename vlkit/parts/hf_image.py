@@ -1,6 +1,6 @@
 """Image encoders of transformers: ViT, DINOv2, and the image side of CLIP-like models.
 
-Shapes: B batch, C channels, H height, W width, N image tokens, D encoder width.
+Shapes: B batch, C channels, H height, W width, N image tokens, D encoder width, T width of a token.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vlkit.errors import AssetError, VlkitError
 from vlkit.parts import assets
-from vlkit.parts.building import LOAD_ERRORS, ImageTransform, check_patches
+from vlkit.parts.building import LOAD_ERRORS, ImageTransform, check_patches, count_tokens, given, taken
 from vlkit.parts.hf_common import is_two_tower, keep_side, last_states, load_model, read_config, side_width
 from vlkit.spec.parts import HfImage
 
@@ -47,8 +47,11 @@ class HfImageEncoder(nn.Module):
             self.width = side_width(model, config, side="image")
         else:
             self.width = int(getattr(vision, "hidden_size", None) or vision.hidden_sizes[-1])
+        self.token_width = int(getattr(vision, "hidden_size", self.width))
         self.transform = _transform(processor)
         self.image_size = _side(processor)
+        sizes = (value for value in dict(processor.size).values() if isinstance(value, int))
+        self.resized_to = max(self.image_size, *sizes)
         patch = getattr(vision, "patch_size", None)
         self.patch_size: int | None = patch if isinstance(patch, int) else None
         check_patches(spec.image_size, self.patch_size, where=spec.name)
@@ -64,9 +67,8 @@ class HfImageEncoder(nn.Module):
             raise VlkitError(
                 f"{spec.name}: model_type = {config.model_type!r} is neither a vision model nor a two-tower model"
             )
-        weights = spec.pretrained and saved is None and not empty
         model, poolerless = load_model(
-            folder, config, weights=weights, pooler=spec.pooling == "auto", saved=saved is not None, empty=empty
+            folder, config, spec=spec, pooler=spec.pooling == "auto", saved=saved, empty=empty
         )
         if poolerless:  # recorded, so that a saved model is built the same way
             spec = spec.model_copy(update={"pooling": "mean"})
@@ -77,25 +79,24 @@ class HfImageEncoder(nn.Module):
         return self.model.vision_model if self.projects else self.model  # type: ignore[return-value]
 
     def _states(self, pixels_BCHW: Tensor) -> Any:
-        return self._vision(pixel_values=pixels_BCHW, return_dict=True, **self.options)
+        return self._vision(pixel_values=taken(pixels_BCHW, self), return_dict=True, **self.options)
+
+    def num_tokens(self, size: int) -> int:
+        """N of ``tokens``."""
+        return count_tokens(self, size)
 
     def tokens(self, pixels_BCHW: Tensor) -> Tensor:
-        """tokens_BND of the last block; class and register tokens left out."""
+        """tokens_BNT of the last block; class and register tokens left out."""
         return self._spatial(self._states(pixels_BCHW).last_hidden_state, pixels_BCHW)
 
     def _spatial(self, states: Tensor, pixels_BCHW: Tensor) -> Tensor:
+        states = given(states, self.spec)
         if states.ndim == 4:
             return states.flatten(2).transpose(1, 2)
         if self.patch_size is None:
             return states
         count = (pixels_BCHW.shape[-2] // self.patch_size) * (pixels_BCHW.shape[-1] // self.patch_size)
         return states[:, -count:]
-
-    @property
-    def states_width(self) -> int:
-        """Width of ``tokens``."""
-        vision = self.config.vision_config if is_two_tower(self.config) else self.config
-        return int(getattr(vision, "hidden_size", self.width))
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """features_BD."""
@@ -110,19 +111,17 @@ class HfImageEncoder(nn.Module):
     def _output(self, pixels_BCHW: Tensor) -> Any:
         model: Any = self.model
         if self.projects:
-            return model.get_image_features(pixel_values=pixels_BCHW, **self.options)
+            return model.get_image_features(pixel_values=taken(pixels_BCHW, self), **self.options)
         return self._states(pixels_BCHW)
 
     def _pooled(self, output: Any, pixels_BCHW: Tensor) -> Tensor:
         if self.projects:
-            projected: Tensor = output if isinstance(output, Tensor) else output.pooler_output
-            return projected
+            return given(output if isinstance(output, Tensor) else output.pooler_output, self.spec)
         pooled: Tensor | None = getattr(output, "pooler_output", None)
         if self.spec.pooling == "auto" and pooled is not None:
-            return pooled.flatten(1)
+            return given(pooled.flatten(1), self.spec)
         if self.spec.pooling == "cls":
-            first: Tensor = output.last_hidden_state[:, 0]
-            return first
+            return given(output.last_hidden_state[:, 0], self.spec)
         return self._spatial(output.last_hidden_state, pixels_BCHW).mean(dim=1)
 
     def save_config(self, folder: Path) -> None:
@@ -175,7 +174,7 @@ def _scaled_sizes(processor: Any, image_size: int) -> dict[str, dict[str, int]]:
     return {**sizes, "crop_size": square} if crop else sizes
 
 
-class _Steps:
+class _Processed:
     def __init__(self, processor: Any) -> None:
         self.processor = processor
 
@@ -188,7 +187,7 @@ def _transform(processor: Any) -> ImageTransform:
     settings = {
         key: value for key, value in processor.to_dict().items() if value is not None and key != "_name_or_path"
     }
-    return ImageTransform(_Steps(processor), {"library": "transformers", **settings})
+    return ImageTransform(_Processed(processor), {"library": "transformers", **settings})
 
 
 def _side(processor: Any) -> int:

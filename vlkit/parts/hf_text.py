@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vlkit.errors import VlkitError
 from vlkit.parts import assets
-from vlkit.parts.building import compact
+from vlkit.parts.building import compact, given
 from vlkit.parts.hf_common import is_two_tower, keep_side, last_states, load_model, read_config, side_width
 from vlkit.parts.tokenizers import (
     HfTokenizer,
@@ -28,9 +28,9 @@ from vlkit.parts.tokenizers import (
     marks_language,
     vocabulary_size,
 )
-from vlkit.parts.vocabulary import Vocabulary, hf_vocabulary
+from vlkit.parts.vocabulary import hf_vocabulary
 from vlkit.spec.parts import HfText
-from vlkit.types import TextBatch
+from vlkit.types import TextBatch, Vocabulary
 
 _Pooling = Literal["mean", "cls", "last", "eos"]
 
@@ -78,7 +78,7 @@ class HfTextEncoder(nn.Module):
         )
         self._layers = _check_layers(spec, text_config)
         hidden = int(text_config.hidden_size)
-        self.states_width = hidden
+        self.token_width = hidden
         self.width = _own_width(model, config, two_tower=two_tower) if self.projects else hidden * len(spec.layers)
 
     @classmethod
@@ -86,10 +86,7 @@ class HfTextEncoder(nn.Module):
         """See ``text.build_text_encoder``."""
         folder = saved or assets.resolve(spec.name, library="hf")
         config = read_config(folder)
-        weights = spec.pretrained and saved is None and not empty
-        model, _ = load_model(
-            folder, config, weights=weights, pooler=is_two_tower(config), saved=saved is not None, empty=empty
-        )
+        model, _ = load_model(folder, config, spec=spec, pooler=is_two_tower(config), saved=saved, empty=empty)
         spec = resolve_spec(spec, folder, config=config)
         return cls(_text_part(model, config), config, tokenizer=load_tokenizer(folder), spec=spec)
 
@@ -125,7 +122,7 @@ class HfTextEncoder(nn.Module):
     def pooled_and_states(self, tokens: TextBatch) -> tuple[Tensor, Tensor]:
         """Pooled features_BD and the last block's states_BLD, those of real tokens first, in one pass."""
         output = self._output(tokens)
-        return self._pooled(output, tokens), last_states(output, where=self.spec.name)
+        return self._pooled(output, tokens), given(last_states(output, where=self.spec.name), self.spec)
 
     def _output(self, tokens: TextBatch) -> Any:
         model: Any = self.model
@@ -142,12 +139,11 @@ class HfTextEncoder(nn.Module):
 
     def _pooled(self, output: Any, tokens: TextBatch) -> Tensor:
         if self.projects:
-            pooled: Tensor = output if isinstance(output, Tensor) else output.pooler_output
-            return pooled
+            return given(output if isinstance(output, Tensor) else output.pooler_output, self.spec)
         ids_BL, mask_BL = self._input(tokens)
         # the last block's states go through the final norm, which hidden_states[-1] lacks in some models
         states = [output.last_hidden_state if i == -1 else output.hidden_states[i] for i in self._layers]
-        return torch.cat([self._pool(state_BLD, ids_BL, mask_BL) for state_BLD in states], dim=-1)
+        return torch.cat([self._pool(given(state_BLD, self.spec), ids_BL, mask_BL) for state_BLD in states], dim=-1)
 
     def _pool(self, state_BLD: Tensor, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         if self.spec.pooling == "mean":

@@ -1,15 +1,13 @@
-"""Image encoders by spec or by name: timm, open_clip, transformers, tiny."""
+"""Image encoders by spec or by name: timm, open_clip, transformers, multiway, tiny."""
 
 from __future__ import annotations
 
-from collections.abc import Container
 from pathlib import Path
 
-from torch import nn
-
-from vlkit.errors import UnknownName, VlkitError
+from vlkit.parts.by_name import build_part, spec_by_name
 from vlkit.registry import Registry
-from vlkit.spec.parts import HfImage, ImageEncoderSpec, OpenClipImage, TimmImage, TinyImage
+from vlkit.spec.parts import Dtype, HfImage, ImageEncoderSpec, OpenClipImage, TimmImage, TinyImage
+from vlkit.types import ImageEncoder
 
 IMAGE_ENCODERS = Registry(
     "image encoder",
@@ -22,9 +20,12 @@ IMAGE_ENCODERS = Registry(
     },
     hint="Names read 'timm:NAME', 'open_clip:MODEL/TAG', 'hf:ID', 'tiny'.",
 )
+_NAMED: dict[str, type[TimmImage | OpenClipImage | HfImage | TinyImage]] = {
+    "timm": TimmImage, "open_clip": OpenClipImage, "hf": HfImage, "tiny": TinyImage,
+}  # fmt: skip
 
 
-def build_image_encoder(spec: ImageEncoderSpec, *, saved: Path | None = None, empty: bool = False) -> nn.Module:
+def build_image_encoder(spec: ImageEncoderSpec, *, saved: Path | None = None, empty: bool = False) -> ImageEncoder:
     """Builds the encoder a spec describes, in eval mode.
 
     Args:
@@ -33,60 +34,29 @@ def build_image_encoder(spec: ImageEncoderSpec, *, saved: Path | None = None, em
         empty: No weights at all: parameters on the meta device, to count and to show them.
 
     Returns:
-        A module that satisfies ``types.ImageEncoder`` and has ``spec`` and ``image_size``.
+        A torch module that has ``spec``, too.
 
     Raises:
         AssetError: The weights cannot be had.
         VlkitError: The model cannot be built so.
     """
-    encoder: nn.Module = IMAGE_ENCODERS.get_object(spec.kind).build(spec, saved=saved, empty=empty)
-    return encoder.eval()
+    encoder: ImageEncoder = build_part(IMAGE_ENCODERS, spec, saved=saved, empty=empty)
+    return encoder
 
 
-def image_encoder(name: str, *, image_size: int | None = None, pretrained: bool = True) -> nn.Module:
-    """Builds an image encoder by name.
+def image_encoder(
+    name: str, *, image_size: int | None = None, pretrained: bool | None = None, dtype: Dtype | None = None
+) -> ImageEncoder:
+    """Builds an image encoder by name; what is None is as in its spec.
 
     Args:
         name: ``timm:NAME``, ``open_clip:MODEL/TAG``, ``hf:ID`` (each also with a folder), or ``tiny``.
-        image_size: Side of the square input in pixels; None takes the weights' own.
-        pretrained: Load the weights; False starts from random ones.
+        image_size: Side of the square input in pixels, instead of the weights' own.
+        pretrained: False starts from random weights.
+        dtype: Precision in which the weights are held.
 
     Raises:
         UnknownName: The part before the colon is no kind of encoder.
     """
-    kind, name = split_name("image encoder", name, kinds=IMAGE_ENCODERS)
-    if kind == "tiny":
-        return build_image_encoder(TinyImage() if image_size is None else TinyImage(image_size=image_size))
-    classes: dict[str, type[TimmImage | OpenClipImage | HfImage]] = {
-        "timm": TimmImage, "open_clip": OpenClipImage, "hf": HfImage,
-    }  # fmt: skip
-    check_named(kind, classes)
-    return build_image_encoder(classes[kind](name=name, image_size=image_size, pretrained=pretrained))
-
-
-def check_named(kind: str, named: Container[str]) -> None:
-    """Refuses a kind of encoder that has no names.
-
-    Raises:
-        VlkitError: It is one.
-    """
-    if kind not in named:
-        raise VlkitError(f"a {kind} encoder has no weights to name; build it from its spec (vlkit.spec.parts)")
-
-
-def split_name(what: str, name: str, *, kinds: Registry) -> tuple[str, str]:
-    """Splits ``KIND:NAME``; ``tiny`` stands alone.
-
-    Raises:
-        UnknownName: There is no such kind.
-        VlkitError: The name after the colon is missing.
-    """
-    kind, colon, rest = name.partition(":")
-    if kind not in kinds:
-        raise UnknownName(what, name if not colon else kind, allowed=kinds, hint=kinds.hint)
-    if kind == "tiny":
-        if rest:
-            raise VlkitError(f"{what} {name!r}: tiny takes no name; write 'tiny'")
-    elif not rest:
-        raise VlkitError(f"{what} {name!r} lacks a name after the colon. {kinds.hint}")
-    return kind, rest
+    options = {"image_size": image_size, "pretrained": pretrained, "dtype": dtype}
+    return build_image_encoder(spec_by_name(name, kinds=IMAGE_ENCODERS, named=_NAMED, **options))

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from vlkit.errors import ShapeError, VlkitError
 from vlkit.nn.multiway import INIT_STD, BlockStack, SharedLayers, init_weights
 from vlkit.parts.assets import hub
-from vlkit.parts.building import ImageTransform, SquareResize, check_patches, compact, weightless
+from vlkit.parts.building import ImageTransform, SquareResize, check_patches, compact, given, taken, weightless
 from vlkit.parts.tokenizers import HfTokenizer, check_texts, load_tokenizer, marks_language, pad_rows, vocabulary_size
-from vlkit.parts.vocabulary import Vocabulary, byte_vocabulary, hf_vocabulary
+from vlkit.parts.vocabulary import byte_vocabulary, hf_vocabulary
 from vlkit.spec.parts import MultiwayImage, MultiwayText
-from vlkit.types import TextBatch
+from vlkit.types import ImageEncoder, TextBatch, Vocabulary
 
 # Ids of the byte-level vocabulary: a byte is its value, then these
 _START, _END, _PAD = 256, 257, 258
@@ -33,11 +33,12 @@ _STRAIGHT = str.maketrans("\u201c\u201d", '""')
 class MultiwayEncoder(nn.Module):
     """What both sides have: layers of their own, then ``shared``."""
 
+    spec: MultiwayImage | MultiwayText
     shared: SharedLayers
 
     def __init__(self, spec: MultiwayImage | MultiwayText, *, positions: int, vl_experts: int) -> None:
         super().__init__()
-        self.width = spec.width
+        self.width = self.token_width = spec.width
         first = nn.Parameter(torch.empty(_SPARE + positions, spec.width))
         self.positions_ND = nn.init.trunc_normal_(first, std=INIT_STD)
         total = spec.layers + spec.vl_layers
@@ -58,18 +59,20 @@ class MultiwayEncoder(nn.Module):
 
     def _run(self, x_BND: Tensor, keep_BN: Tensor | None = None) -> Tensor:
         x_BND = x_BND + self.positions_ND[_SPARE : _SPARE + x_BND.shape[1]]
-        normed_BND: Tensor = self.shared(self.own(x_BND, keep_BN), keep_BN)
-        return normed_BND
+        return given(self.shared(self.own(x_BND, keep_BN), keep_BN), self.spec)
 
 
 class MultiwayImageEncoder(MultiwayEncoder):
     """Patches behind a CLS token, whose last state is the feature."""
 
+    spec: MultiwayImage
+
     def __init__(self, spec: MultiwayImage) -> None:
         check_patches(spec.image_size, spec.patch_size, where="multiway image encoder")
         count = (spec.image_size // spec.patch_size) ** 2
         super().__init__(spec, positions=1 + count, vl_experts=spec.vl_experts)
-        self.spec, self.image_size = spec, spec.image_size
+        self.spec = spec
+        self.image_size = self.resized_to = spec.image_size
         self.patches = nn.Conv2d(3, spec.width, spec.patch_size, stride=spec.patch_size)
         init_weights(self.patches)
         self.cls_D = nn.init.trunc_normal_(nn.Parameter(torch.empty(spec.width)), std=INIT_STD)
@@ -82,9 +85,13 @@ class MultiwayImageEncoder(MultiwayEncoder):
         with weightless(saved=saved is not None, empty=empty):
             return cls(spec)
 
+    def num_tokens(self, size: int) -> int:
+        """N of ``tokens``."""
+        return (size // self.spec.patch_size) ** 2
+
     def pooled_and_states(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """features_BD and the patches' states_BND in one pass."""
-        patches_BND = self.patches(pixels_BCHW).flatten(2).transpose(1, 2)
+        patches_BND = self.patches(taken(pixels_BCHW, self)).flatten(2).transpose(1, 2)
         states_BND = self._run(torch.cat([self.cls_D.expand(len(patches_BND), 1, -1), patches_BND], dim=1))
         return states_BND[:, 0], states_BND[:, 1:]
 
@@ -108,6 +115,8 @@ class MultiwayTextEncoder(MultiwayEncoder):
         tokenizer: None for bytes, and where nothing is tokenized (shapes alone).
     """
 
+    spec: MultiwayText
+
     def __init__(self, spec: MultiwayText, *, tokenizer: HfTokenizer | None) -> None:
         super().__init__(spec, positions=spec.max_length, vl_experts=1)
         self.spec, self.tokenizer, self.max_length = spec, tokenizer, spec.max_length
@@ -126,7 +135,7 @@ class MultiwayTextEncoder(MultiwayEncoder):
         with weightless(saved=saved is not None, empty=empty):
             return cls(spec, tokenizer=tokenizer)
 
-    def join(self, image: nn.Module) -> None:
+    def join(self, image: ImageEncoder) -> None:
         """Takes over the shared layers of the image side, if that is a multiway one too.
 
         Raises:
@@ -134,7 +143,7 @@ class MultiwayTextEncoder(MultiwayEncoder):
         """
         if not isinstance(image, MultiwayImageEncoder):
             return
-        for key in ("width", "heads", "ffn", "layers", "vl_layers", "drop_path"):
+        for key in ("width", "heads", "ffn", "layers", "vl_layers", "drop_path", "dtype"):
             ours, theirs = getattr(self.spec, key), getattr(image.spec, key)
             if ours != theirs:
                 raise ShapeError(

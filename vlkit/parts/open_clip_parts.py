@@ -1,6 +1,6 @@
 """The two towers of open_clip models, each with open_clip's own preprocessing and tokenizer.
 
-Shapes: B batch, C channels, H height, W width, L text length, N image tokens, D encoder width.
+Shapes: B batch, C channels, H height, W width, L text length, N image tokens, D encoder width, T width of a token.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from vlkit.errors import AssetError, UnknownName, VlkitError
+from vlkit.parts import building
 from vlkit.parts import open_clip_states as states
 from vlkit.parts.assets import hub
-from vlkit.parts.building import LOAD_ERRORS, ImageTransform, check_patches, compact, weightless
 from vlkit.parts.tokenizers import (
     check_end_token,
     check_texts,
@@ -29,9 +29,8 @@ from vlkit.parts.tokenizers import (
     set_language,
     vocabulary_size,
 )
-from vlkit.parts.vocabulary import Vocabulary
 from vlkit.spec.parts import OpenClipImage, OpenClipText
-from vlkit.types import TextBatch
+from vlkit.types import TextBatch, Vocabulary
 
 _CONFIG = "open_clip_config.json"
 _HF_TEXT = "hf_text"  # the config of a transformers text tower, so that a saved model needs no hub
@@ -103,7 +102,7 @@ class OpenClipConfig:
                 preprocess = open_clip.get_pretrained_cfg(name.model, name.weights)
             model_cfg = copy.deepcopy(open_clip.get_model_config(name.model))
         if image_size is not None:
-            check_patches(image_size, model_cfg["vision_cfg"].get("patch_size"), where=name.model)
+            building.check_patches(image_size, model_cfg["vision_cfg"].get("patch_size"), where=name.model)
             model_cfg["vision_cfg"]["image_size"] = image_size
         side = model_cfg["vision_cfg"].get("image_size", 224)
         size = {"size": side if isinstance(side, int) else side[0]}
@@ -164,9 +163,10 @@ class OpenClipImageEncoder(nn.Module):
         super().__init__()
         self.tower, self.config, self.spec = tower, config, spec
         self.width = int(config.model_cfg["embed_dim"])
-        self.image_size = int(config.preprocess_cfg["size"])
+        self.token_width = states.image_token_width(tower)
+        self.image_size = self.resized_to = int(config.preprocess_cfg["size"])
         steps = image_transform_v2(PreprocessCfg(**config.preprocess_cfg), is_train=False)
-        self.transform = ImageTransform(steps, {"library": "open_clip", **config.preprocess_cfg})
+        self.transform = building.ImageTransform(steps, {"library": "open_clip", **config.preprocess_cfg})
 
     @classmethod
     def build(cls, spec: OpenClipImage, *, saved: Path | None = None, empty: bool = False) -> OpenClipImageEncoder:
@@ -179,7 +179,7 @@ class OpenClipImageEncoder(nn.Module):
             return cls.from_whole(load_whole(name, image_size=spec.image_size), name, spec=spec)
         # open_clip offers no public way to build one tower alone
         vision = {**config.model_cfg["vision_cfg"], "timm_model_pretrained": False}
-        with weightless(saved=saved is not None, empty=empty):
+        with building.weightless(saved=saved is not None, empty=empty):
             tower = _build_vision_tower(
                 config.model_cfg["embed_dim"], vision, quick_gelu=config.model_cfg.get("quick_gelu", False)
             )
@@ -194,24 +194,23 @@ class OpenClipImageEncoder(nn.Module):
         preprocess = {**tower.preprocess_cfg, "size": config.preprocess_cfg["size"]}
         return cls(tower, OpenClipConfig(config.model_cfg, preprocess), spec=spec)
 
+    def num_tokens(self, size: int) -> int:
+        """N of ``tokens``."""
+        return building.count_tokens(self, size)
+
     def tokens(self, pixels_BCHW: Tensor) -> Tensor:
-        """tokens_BND of the last block; the class token left out."""
+        """tokens_BNT of the last block; the class token left out."""
         return self.pooled_and_states(pixels_BCHW)[1]
 
     def pooled_and_states(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """features_BD and ``tokens`` in one pass."""
-        return states.image_states(self.tower, pixels_BCHW)
-
-    @property
-    def states_width(self) -> int:
-        """Width of ``tokens``."""
-        return states.image_states_width(self.tower, where=self.spec.name)
+        features_BD, tokens_BNT = states.image_states(self.tower, building.taken(pixels_BCHW, self))
+        return building.given(features_BD, self.spec), building.given(tokens_BNT, self.spec)
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """features_BD."""
-        output = self.tower(pixels_BCHW)
-        features: Tensor = output[0] if isinstance(output, tuple) else output
-        return features
+        output = self.tower(building.taken(pixels_BCHW, self))
+        return building.given(output[0] if isinstance(output, tuple) else output, self.spec)
 
     def save_config(self, folder: Path) -> None:
         """Writes ``open_clip_config.json``."""
@@ -266,7 +265,7 @@ class OpenClipTextEncoder(nn.Module):
         wants_hub = "hf_model_name" in text and not Path(text["hf_model_name"]).is_dir()
         with (
             _hub_or_cache(wants_hub, f"the text tower of open_clip:{spec.name}"),
-            weightless(saved=saved is not None, empty=empty),
+            building.weightless(saved=saved is not None, empty=empty),
         ):
             tower = _build_text_tower(
                 config.model_cfg["embed_dim"], text, quick_gelu=config.model_cfg.get("quick_gelu", False)
@@ -313,7 +312,7 @@ class OpenClipTextEncoder(nn.Module):
         else:
             mask_BL = (ids_BL != self._hf.pad_token_id).long()
         if self._hf_tower:  # masked towers need no padding beyond the longest text; native ones take a fixed length
-            ids_BL, mask_BL = compact(ids_BL, mask_BL)
+            ids_BL, mask_BL = building.compact(ids_BL, mask_BL)
             length = max(1, int(mask_BL.sum(dim=1).max()))
             ids_BL, mask_BL = ids_BL[:, :length], mask_BL[:, :length]
         return TextBatch(ids_BL, mask_BL)
@@ -328,21 +327,21 @@ class OpenClipTextEncoder(nn.Module):
         return states.text_vocabulary(self.tokenizer, rows=self.vocab_size)
 
     @property
-    def states_width(self) -> int:
-        """Width of the states of ``pooled_and_states``."""
+    def token_width(self) -> int:
+        """T of ``pooled_and_states``."""
         return int(states.text_table(self.tower).weight.shape[1])
 
     def pooled_and_states(self, tokens: TextBatch) -> tuple[Tensor, Tensor]:
-        """features_BD and the last block's states_BLD in one pass."""
-        return states.text_states(self.tower, tokens.ids_BL, where=self.spec.name)
+        """features_BD and the last block's states_BLT in one pass."""
+        features_BD, states_BLT = states.text_states(self.tower, tokens.ids_BL, where=self.spec.name)
+        return building.given(features_BD, self.spec), building.given(states_BLT, self.spec)
 
     def forward(self, tokens: TextBatch) -> Tensor:
         """features_BD; in inference mode, native towers that read from left to right leave out common padding."""
-        ids_BL = compact(*tokens)[0] if self._hf_tower else tokens.ids_BL
+        ids_BL = building.compact(*tokens)[0] if self._hf_tower else tokens.ids_BL
         short = self._hf is None and torch.is_inference_mode_enabled()
         output = states.short_text(self.tower, ids_BL, tokens.mask_BL) if short else self.tower(ids_BL)
-        features: Tensor = output[0] if isinstance(output, tuple) else output
-        return features
+        return building.given(output[0] if isinstance(output, tuple) else output, self.spec)
 
     def save_config(self, folder: Path) -> None:
         """Writes ``open_clip_config.json``, the tokenizer's files and a transformers tower's config."""
@@ -385,7 +384,7 @@ def _hub_or_cache(wants_hub: bool, what: str) -> Iterator[None]:
     logging.disable(logging.ERROR)  # open_clip logs to the root logger what the error below says
     try:
         yield
-    except LOAD_ERRORS as error:
+    except building.LOAD_ERRORS as error:
         if isinstance(error, VlkitError):
             raise
         tried = f" (the hub was not asked: {why})" if why else ""

@@ -14,7 +14,8 @@ from typing import Any
 from torch import Tensor
 
 from vlkit.errors import VlkitError
-from vlkit.parts.vocabulary import Vocabulary, hf_vocabulary, marked_vocabulary
+from vlkit.parts.vocabulary import hf_vocabulary, marked_vocabulary
+from vlkit.types import Vocabulary
 
 
 def image_states(tower: Any, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
@@ -24,20 +25,11 @@ def image_states(tower: Any, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
     return found["image_features"], last_BThw.flatten(2).transpose(1, 2)
 
 
-def image_states_width(tower: Any, *, where: str) -> int:
-    """T of an image tower.
-
-    Raises:
-        VlkitError: It is neither a vision transformer of open_clip's nor a model of timm's.
-    """
+def image_token_width(tower: Any) -> int:
+    """T of an image tower: a model of timm's, a vision transformer or a ResNet."""
     if hasattr(tower, "trunk"):
         return int(tower.trunk.num_features)
-    if hasattr(tower, "transformer"):
-        return int(tower.transformer.width)
-    raise VlkitError(
-        f"model.decoder: the width of the image tokens of {where} ({type(tower).__name__}) is not known; choose a "
-        f"vision transformer, or leave the decoder out"
-    )
+    return int(tower.transformer.width if hasattr(tower, "transformer") else tower.attnpool.k_proj.in_features)
 
 
 def text_states(tower: Any, ids_BL: Tensor, *, where: str) -> tuple[Tensor, Tensor]:

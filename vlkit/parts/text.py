@@ -1,14 +1,13 @@
-"""Text encoders by spec or by name: transformers, open_clip, tiny."""
+"""Text encoders by spec or by name: transformers, open_clip, multiway, tiny."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from torch import nn
-
-from vlkit.parts.image import check_named, split_name
+from vlkit.parts.by_name import build_part, spec_by_name
 from vlkit.registry import Registry
-from vlkit.spec.parts import HfText, OpenClipText, TextEncoderSpec, TinyText
+from vlkit.spec.parts import Dtype, HfText, OpenClipText, TextEncoderSpec, TinyText
+from vlkit.types import TextEncoder
 
 TEXT_ENCODERS = Registry(
     "text encoder",
@@ -20,9 +19,10 @@ TEXT_ENCODERS = Registry(
     },
     hint="Names read 'hf:ID', 'open_clip:MODEL/TAG', 'tiny'.",
 )
+_NAMED: dict[str, type[HfText | OpenClipText | TinyText]] = {"hf": HfText, "open_clip": OpenClipText, "tiny": TinyText}
 
 
-def build_text_encoder(spec: TextEncoderSpec, *, saved: Path | None = None, empty: bool = False) -> nn.Module:
+def build_text_encoder(spec: TextEncoderSpec, *, saved: Path | None = None, empty: bool = False) -> TextEncoder:
     """Builds the encoder a spec describes, with its own tokenizer, in eval mode.
 
     Args:
@@ -31,30 +31,26 @@ def build_text_encoder(spec: TextEncoderSpec, *, saved: Path | None = None, empt
         empty: No weights at all: parameters on the meta device, to count and to show them.
 
     Returns:
-        A module that satisfies ``types.TextEncoder``. Its ``spec`` is resolved: pooling and prefix as found in the
-        model's files, where the given spec left them open.
+        A torch module. Its ``spec`` is resolved: pooling and prefix as found in the model's files, where the given spec
+        left them open.
 
     Raises:
         AssetError: The weights cannot be had.
         VlkitError: The model cannot be built so, or its tokenizer is another model's.
     """
-    encoder: nn.Module = TEXT_ENCODERS.get_object(spec.kind).build(spec, saved=saved, empty=empty)
-    return encoder.eval()
+    encoder: TextEncoder = build_part(TEXT_ENCODERS, spec, saved=saved, empty=empty)
+    return encoder
 
 
-def text_encoder(name: str, *, pretrained: bool = True) -> nn.Module:
-    """Builds a text encoder by name.
+def text_encoder(name: str, *, pretrained: bool | None = None, dtype: Dtype | None = None) -> TextEncoder:
+    """Builds a text encoder by name; what is None is as in its spec.
 
     Args:
         name: ``hf:ID``, ``open_clip:MODEL/TAG`` (each also with a folder), or ``tiny``.
-        pretrained: Load the weights; False starts from random ones.
+        pretrained: False starts from random weights.
+        dtype: Precision in which the weights are held.
 
     Raises:
         UnknownName: The part before the colon is no kind of encoder.
     """
-    kind, name = split_name("text encoder", name, kinds=TEXT_ENCODERS)
-    if kind == "tiny":
-        return build_text_encoder(TinyText())
-    classes: dict[str, type[HfText | OpenClipText]] = {"hf": HfText, "open_clip": OpenClipText}
-    check_named(kind, classes)
-    return build_text_encoder(classes[kind](name=name, pretrained=pretrained))
+    return build_text_encoder(spec_by_name(name, kinds=TEXT_ENCODERS, named=_NAMED, pretrained=pretrained, dtype=dtype))

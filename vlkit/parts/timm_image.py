@@ -1,11 +1,12 @@
 """Image encoders of timm.
 
-Shapes: B batch, C channels, H height, W width, N image tokens, D encoder width, K classes.
+Shapes: B batch, C channels, H height, W width, N image tokens, D encoder width, T width of a token, K classes.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,11 @@ from torch import Tensor, nn
 
 from vlkit.errors import AssetError, UnknownName, VlkitError
 from vlkit.parts import assets
-from vlkit.parts.building import LOAD_ERRORS, ImageTransform, check_patches, weightless
+from vlkit.parts.building import BUILD_ERRORS, ImageTransform, check_patches, count_tokens, given, taken, weightless
 from vlkit.spec.parts import TimmImage
 from vlkit.types import ClassRows
 
 _CONFIG = "config.json"
-_BUILD_ERRORS: tuple[type[Exception], ...] = (*LOAD_ERRORS, AssertionError)
 
 
 class TimmImageEncoder(nn.Module):
@@ -38,9 +38,11 @@ class TimmImageEncoder(nn.Module):
         self.model, self.spec, self._arguments = model, spec, arguments
         timm_model: Any = model
         self.width = int(getattr(timm_model, "head_hidden_size", None) or timm_model.num_features)
+        self.token_width = int(timm_model.num_features)
         chosen = {} if spec.image_size is None else {"img_size": spec.image_size}
         self.data_config: dict[str, Any] = resolve_data_config(chosen, model=timm_model)
         self.image_size = int(self.data_config["input_size"][-1])
+        self.resized_to = math.ceil(self.image_size / self.data_config["crop_pct"])
         steps = create_transform(**self.data_config, is_training=False)
         self.transform = ImageTransform(steps, {"library": "timm", **self.data_config})
 
@@ -77,7 +79,7 @@ class TimmImageEncoder(nn.Module):
         try:
             with weightless(saved=saved is not None, empty=empty):
                 model = timm.create_model(source, pretrained=pretrained, **arguments)
-        except _BUILD_ERRORS as error:
+        except BUILD_ERRORS as error:
             size = "" if spec.image_size is None else f" with image_size = {spec.image_size}"
             raise VlkitError(f"timm cannot build {spec.name!r}{size}: {error}") from error
         patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
@@ -90,25 +92,33 @@ class TimmImageEncoder(nn.Module):
         model: Any = self.model
         return str(model.pretrained_cfg.get("architecture") or self.spec.name.partition(".")[0])
 
-    @property
-    def states_width(self) -> int:
-        """Width of ``tokens``."""
-        model: Any = self.model
-        return int(model.num_features)
+    def num_tokens(self, size: int) -> int:
+        """N of ``tokens``."""
+        return count_tokens(self, size)
 
     def tokens(self, pixels_BCHW: Tensor) -> Tensor:
-        """tokens_BND of the last block; class and register tokens left out."""
-        model: Any = self.model
-        return self._spatial(model.forward_features(_channels_last(pixels_BCHW)))
+        """tokens_BNT of the last block; class and register tokens left out."""
+        return self._spatial(self._features(pixels_BCHW))
 
     def pooled_and_states(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """features_BD and ``tokens`` in one pass."""
+        features = self._features(pixels_BCHW)
+        return self._pooled(features), self._spatial(features)
+
+    def _features(self, pixels_BCHW: Tensor) -> Tensor:
         model: Any = self.model
-        features = model.forward_features(_channels_last(pixels_BCHW))
-        return model.forward_head(features, pre_logits=True), self._spatial(features)
+        # convolutions follow the layout of their input, and this one is up to 4 times as fast on a CPU
+        pixels_BCHW = taken(pixels_BCHW, model).contiguous(memory_format=torch.channels_last)
+        features: Tensor = model.forward_features(pixels_BCHW)
+        return features
+
+    def _pooled(self, features: Tensor) -> Tensor:
+        model: Any = self.model
+        return given(model.forward_head(features, pre_logits=True), self.spec)
 
     def _spatial(self, features: Tensor) -> Tensor:
         model: Any = self.model
+        features = given(features, self.spec)
         if features.ndim == 3:
             return features[:, int(getattr(model, "num_prefix_tokens", 0)) :]
         if features.shape[1] == model.num_features:
@@ -117,9 +127,7 @@ class TimmImageEncoder(nn.Module):
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """Pooled features_BD, as the classifier would get them."""
-        model: Any = self.model
-        pooled: Tensor = model.forward_head(model.forward_features(_channels_last(pixels_BCHW)), pre_logits=True)
-        return pooled
+        return self._pooled(self._features(pixels_BCHW))
 
     def class_rows(self) -> ClassRows | None:
         """The classifier's rows with timm's English names; None without a linear ImageNet-1k classifier."""
@@ -152,11 +160,6 @@ class TimmImageEncoder(nn.Module):
         }
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _CONFIG).write_text(json.dumps(content, indent=2, default=str), encoding="utf-8")
-
-
-def _channels_last(pixels_BCHW: Tensor) -> Tensor:
-    # convolutions follow the layout of their input, and this one is up to 4 times as fast on a CPU
-    return pixels_BCHW.contiguous(memory_format=torch.channels_last)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

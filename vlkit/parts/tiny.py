@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vlkit.parts.building import ImageTransform, SquareResize, check_patches, compact, weightless
+from vlkit.parts.building import ImageTransform, SquareResize, check_patches, compact, given, taken, weightless
 from vlkit.parts.tokenizers import check_texts, pad_rows
-from vlkit.parts.vocabulary import Vocabulary, byte_vocabulary
+from vlkit.parts.vocabulary import byte_vocabulary
 from vlkit.spec.parts import TinyImage, TinyText
-from vlkit.types import TextBatch
+from vlkit.types import TextBatch, Vocabulary
 
 # ids of the byte-level vocabulary: a byte is its value, then these
 _END, _PAD, _ROWS = 256, 257, 258
@@ -51,8 +51,9 @@ class TinyImageEncoder(nn.Module):
     def __init__(self, spec: TinyImage) -> None:
         super().__init__()
         check_patches(spec.image_size, spec.patch_size, where="tiny image encoder")
-        self.spec, self.width, self.image_size = spec, spec.width, spec.image_size
-        count = (spec.image_size // spec.patch_size) ** 2
+        self.spec, self.width, self.token_width = spec, spec.width, spec.width
+        self.image_size = self.resized_to = spec.image_size
+        count = self.num_tokens(spec.image_size)
         self.patches = nn.Conv2d(3, spec.width, spec.patch_size, stride=spec.patch_size)
         self.positions_ND = nn.Parameter(torch.randn(count, spec.width) * 0.02)
         self.blocks = _blocks(spec.width, depth=spec.depth)
@@ -66,13 +67,16 @@ class TinyImageEncoder(nn.Module):
         with weightless(saved=False, empty=empty):
             return cls(spec)
 
+    def num_tokens(self, size: int) -> int:
+        """N of ``tokens``."""
+        return (size // self.spec.patch_size) ** 2
+
     def tokens(self, pixels_BCHW: Tensor) -> Tensor:
         """tokens_BND of all patches."""
-        x_BND = self.patches(pixels_BCHW).flatten(2).transpose(1, 2) + self.positions_ND
+        x_BND = self.patches(taken(pixels_BCHW, self)).flatten(2).transpose(1, 2) + self.positions_ND
         for block in self.blocks:
             x_BND = block(x_BND)
-        normed: Tensor = self.norm(x_BND)
-        return normed
+        return given(self.norm(x_BND), self.spec)
 
     def pooled_and_states(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """features_BD and ``tokens`` in one pass."""
@@ -94,7 +98,7 @@ class TinyTextEncoder(nn.Module):
 
     def __init__(self, spec: TinyText) -> None:
         super().__init__()
-        self.spec, self.width, self.max_length = spec, spec.width, spec.max_length
+        self.spec, self.width, self.token_width, self.max_length = spec, spec.width, spec.width, spec.max_length
         self.embedding = nn.Embedding(_ROWS, spec.width, padding_idx=_PAD)
         self.positions_LD = nn.Parameter(torch.randn(spec.max_length, spec.width) * 0.02)
         self.blocks = _blocks(spec.width, depth=spec.depth)
@@ -134,8 +138,8 @@ class TinyTextEncoder(nn.Module):
         x_BLD = self.embedding(ids_BL) + self.positions_LD[: ids_BL.shape[1]]
         for block in self.blocks:
             x_BLD = block(x_BLD, mask_BL[:, None, None, :] > 0)
-        weight_BL1 = mask_BL.unsqueeze(-1).to(x_BLD.dtype)
-        states_BLD: Tensor = self.norm(x_BLD)
+        states_BLD = given(self.norm(x_BLD), self.spec)
+        weight_BL1 = mask_BL.unsqueeze(-1).to(states_BLD.dtype)
         return (states_BLD * weight_BL1).sum(dim=1) / weight_BL1.sum(dim=1), states_BLD
 
     def save_config(self, folder: Path) -> None:

@@ -6,10 +6,11 @@ Shapes: V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor
+
+from vlkit.types import Vocabulary
 
 # Scripts that put no spaces between words, where a character or a piece stands for a word: Thai, Lao, Tibetan,
 # Myanmar, Khmer, kana, Han.
@@ -17,18 +18,6 @@ _UNSPACED = ((0x0E00, 0x0FFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30
              (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))  # fmt: skip
 # The first byte of a UTF-8 character of three or four bytes, as Thai, kana and Han have them
 _WIDE = range(0xE0, 0xF5)
-
-
-class Vocabulary(NamedTuple):
-    """Facts of token ids, bool [V] each.
-
-    A word begins at a token of ``starts_V``, and after one of ``ends_V``. ``special_V`` are the marks that a tokenizer
-    adds: start, end, padding, language.
-    """
-
-    starts_V: Tensor
-    ends_V: Tensor
-    special_V: Tensor
 
 
 def byte_vocabulary(rows: int) -> Vocabulary:

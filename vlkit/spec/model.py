@@ -9,7 +9,7 @@ from pydantic import Field
 from vlkit.spec.adapt import AdapterSpec
 from vlkit.spec.base import Kinds, Spec
 from vlkit.spec.captioning import DecoderSpec
-from vlkit.spec.parts import HeadSpec, ImageEncoderSpec, MlpHead, TextEncoderSpec
+from vlkit.spec.parts import HeadSpec, ImageEncoderSpec, MlpHeadSpec, TextEncoderSpec
 
 
 class BaseModelSpec(Spec):
@@ -33,9 +33,9 @@ class DualEncoderSpec(BaseModelSpec):
     """The text side."""
     embed_dim: int = Field(default=512, ge=2)
     """Width of the shared space."""
-    image_head: HeadSpec = MlpHead()
+    image_head: HeadSpec = MlpHeadSpec()
     """From image features to the shared space."""
-    text_head: HeadSpec = MlpHead()
+    text_head: HeadSpec = MlpHeadSpec()
     """From text features to the shared space."""
     decoder: DecoderSpec | None = None
     """Decoders for the `captioning`, `masked_text` and `masked_image` objectives; null for none."""

@@ -8,8 +8,19 @@ from pydantic import Field
 
 from vlkit.spec.base import Spec
 
+Dtype = Literal["float32", "bfloat16", "float16"]
 
-class TimmImage(Spec):
+
+class EncoderSpec(Spec):
+    """What the specs of all encoders share."""
+
+    kind: str
+    dtype: Dtype = "float32"
+    """Precision in which the weights are held; features are float32. The shorter ones halve the memory of an encoder
+    that stays frozen."""
+
+
+class TimmImage(EncoderSpec):
     """An image encoder of timm."""
 
     kind: Literal["timm"] = "timm"
@@ -21,7 +32,7 @@ class TimmImage(Spec):
     """Load the weights; false starts from random ones."""
 
 
-class OpenClipImage(Spec):
+class OpenClipImage(EncoderSpec):
     """The image tower of an open_clip model."""
 
     kind: Literal["open_clip"] = "open_clip"
@@ -34,7 +45,7 @@ class OpenClipImage(Spec):
     """Load the weights; false starts from random ones."""
 
 
-class HfImage(Spec):
+class HfImage(EncoderSpec):
     """A vision model of transformers (ViT, DINOv2, SigLIP, CLIP, ...)."""
 
     kind: Literal["hf"] = "hf"
@@ -48,7 +59,7 @@ class HfImage(Spec):
     """Load the weights; false starts from random ones."""
 
 
-class TinyImage(Spec):
+class TinyImage(EncoderSpec):
     """A small random vision transformer for tests: the same code paths, no download."""
 
     kind: Literal["tiny"] = "tiny"
@@ -62,7 +73,7 @@ class TinyImage(Spec):
     """Transformer blocks."""
 
 
-class MultiwayImage(Spec):
+class MultiwayImage(EncoderSpec):
     """The image side of a multiway (modality-expert) encoder with sub-LN blocks (BEiT-3, M2-Encoder).
 
     With a text side of kind `multiway` the last `vl_layers` are one set of weights for both sides.
@@ -94,7 +105,7 @@ ImageEncoderSpec = Annotated[
 ]
 
 
-class HfText(Spec):
+class HfText(EncoderSpec):
     """A text encoder or causal language model of transformers."""
 
     kind: Literal["hf"] = "hf"
@@ -113,7 +124,7 @@ class HfText(Spec):
     """Load the weights; false starts from random ones."""
 
 
-class OpenClipText(Spec):
+class OpenClipText(EncoderSpec):
     """The text tower of an open_clip model with its own tokenizer."""
 
     kind: Literal["open_clip"] = "open_clip"
@@ -123,7 +134,7 @@ class OpenClipText(Spec):
     """Load the weights; false starts from random ones."""
 
 
-class TinyText(Spec):
+class TinyText(EncoderSpec):
     """A small random byte-level text transformer for tests."""
 
     kind: Literal["tiny"] = "tiny"
@@ -135,7 +146,7 @@ class TinyText(Spec):
     """Longest input in bytes."""
 
 
-class MultiwayText(Spec):
+class MultiwayText(EncoderSpec):
     """The text side of a multiway (modality-expert) encoder with sub-LN blocks (BEiT-3, M2-Encoder)."""
 
     kind: Literal["multiway"] = "multiway"
@@ -164,13 +175,13 @@ class MultiwayText(Spec):
 TextEncoderSpec = Annotated[HfText | OpenClipText | MultiwayText | TinyText, Field(discriminator="kind")]
 
 
-class IdentityHead(Spec):
+class IdentityHeadSpec(Spec):
     """No head: the encoder already ends in the shared space (open_clip and CLIP towers)."""
 
     kind: Literal["identity"] = "identity"
 
 
-class LinearHead(Spec):
+class LinearHeadSpec(Spec):
     """One linear map into the shared space."""
 
     kind: Literal["linear"] = "linear"
@@ -180,7 +191,7 @@ class LinearHead(Spec):
     """Subtract the mean feature of the training data first; it is measured once and saved with the model."""
 
 
-class MlpHead(Spec):
+class MlpHeadSpec(Spec):
     """A residual two-layer perceptron beside a linear map."""
 
     kind: Literal["mlp"] = "mlp"
@@ -192,7 +203,7 @@ class MlpHead(Spec):
     """Subtract the mean feature of the training data first; it is measured once and saved with the model."""
 
 
-class PrototypeHead(Spec):
+class PrototypeHeadSpec(Spec):
     """An `mlp` head beside the classes that the image encoder's own classifier knows.
 
     The last `known_dim` values of the shared space hold the class embeddings averaged by the classifier's softmax:
@@ -217,4 +228,4 @@ class PrototypeHead(Spec):
     """Classes of the encoder's classifier."""
 
 
-HeadSpec = Annotated[IdentityHead | LinearHead | MlpHead | PrototypeHead, Field(discriminator="kind")]
+HeadSpec = Annotated[IdentityHeadSpec | LinearHeadSpec | MlpHeadSpec | PrototypeHeadSpec, Field(discriminator="kind")]

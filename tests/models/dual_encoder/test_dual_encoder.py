@@ -14,9 +14,9 @@ from vlkit.models.dual_encoder.batch import PairBatch
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.registry import build, build_meta
 from vlkit.models.trainable import freeze
-from vlkit.nn.heads import build_head
+from vlkit.parts.bridges import build_head
 from vlkit.spec.model import DualEncoderSpec
-from vlkit.spec.parts import LinearHead, TinyText
+from vlkit.spec.parts import LinearHeadSpec, TinyText
 from vlkit.types import ImageTextModel
 
 TEXTS = ["a cat", "Hund", "x", "een heel lange zin over een fiets", "猫"]
@@ -27,11 +27,15 @@ class UserImage(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.width = 6
+        self.width = self.token_width = 6
+        self.image_size = 8
         self.norm = nn.BatchNorm2d(3)
         self.map = nn.Linear(3, 6)
         self.dropout = nn.Dropout(0.5)
         self.transform = lambda image: image
+
+    def num_tokens(self, size: int) -> int:
+        return 1
 
     def tokens(self, pixels_BCHW: torch.Tensor) -> torch.Tensor:
         return self.forward(pixels_BCHW)[:, None]
@@ -126,9 +130,9 @@ def test_no_bias_unless_asked_for(model) -> None:
 
 def test_head_widths_are_checked_with_both_numbers(model) -> None:
     with pytest.raises(ShapeError, match=r"^image_head takes 7 values, the image encoder gives 16$"):
-        DualEncoder(model.image, model.text, embed_dim=8, image_head=build_head(LinearHead(), 7, 8))
+        DualEncoder(model.image, model.text, embed_dim=8, image_head=build_head(LinearHeadSpec(), 7, 8))
     with pytest.raises(ShapeError, match=r"^text_head gives 9 values, the shared space has embed_dim=8$"):
-        DualEncoder(model.image, model.text, embed_dim=8, text_head=build_head(LinearHead(), 24, 9))
+        DualEncoder(model.image, model.text, embed_dim=8, text_head=build_head(LinearHeadSpec(), 24, 9))
 
 
 def test_a_users_head_is_checked_at_its_first_output(model, pixels) -> None:
@@ -146,7 +150,8 @@ def test_parts_must_be_modules_and_offer_what_is_needed(model) -> None:
     with pytest.raises(VlkitError, match=r"^image is a str, not a torch nn.Module; DualEncoder takes built encoders$"):
         DualEncoder("timm:vit", model.text)
     with pytest.raises(
-        VlkitError, match=r"^text encoder Linear lacks width, tokenize, save_config; see vlkit.types.TextEncoder$"
+        VlkitError,
+        match=r"^text encoder Linear lacks width, marks_language, tokenize, save_config; see vlkit.types.TextEncoder$",
     ):
         DualEncoder(model.image, nn.Linear(2, 2))
 

@@ -20,10 +20,10 @@ from vlkit.models.dual_encoder.export.formats import TOLERANCE, export
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.folder import load, save
 from vlkit.models.registry import build
-from vlkit.nn.heads import build_head
+from vlkit.parts.bridges import build_head
 from vlkit.spec.adapt import Bottleneck, LoRA
 from vlkit.spec.model import DualEncoderSpec
-from vlkit.spec.parts import HfText, IdentityHead, LinearHead, MlpHead, TimmImage
+from vlkit.spec.parts import HfText, IdentityHeadSpec, LinearHeadSpec, MlpHeadSpec, TimmImage
 from vlkit.spec.recipe import Recipe
 from vlkit.training.loop import train
 
@@ -159,7 +159,7 @@ def built(text: Path, *, image_head: Any, text_head: Any, embed_dim: int = 12, *
     spec = DualEncoderSpec(
         image=TimmImage(name="test_vit", pretrained=False),
         text=HfText(name=str(text), **more),
-        embed_dim=64 if isinstance(image_head, IdentityHead) else embed_dim,
+        embed_dim=64 if isinstance(image_head, IdentityHeadSpec) else embed_dim,
         image_head=image_head,
         text_head=text_head,
         init_bias=-10.0,
@@ -173,10 +173,10 @@ def built(text: Path, *, image_head: Any, text_head: Any, embed_dim: int = 12, *
 
 
 _HEADS = {
-    "linear": (LinearHead(), LinearHead()),
-    "identity": (IdentityHead(), LinearHead()),
-    "bias": (LinearHead(bias=True), LinearHead(bias=True)),
-    "center": (LinearHead(center=True), LinearHead(center=True)),
+    "linear": (LinearHeadSpec(), LinearHeadSpec()),
+    "identity": (IdentityHeadSpec(), LinearHeadSpec()),
+    "bias": (LinearHeadSpec(bias=True), LinearHeadSpec(bias=True)),
+    "center": (LinearHeadSpec(center=True), LinearHeadSpec(center=True)),
 }
 
 
@@ -207,8 +207,8 @@ def test_parts_joined_here_become_an_open_clip_model(text: str, heads: str, tmp_
 def test_a_prefix_becomes_part_of_the_tokenizer(tmp_path: Path) -> None:
     model = built(
         factory.bert(tmp_path / "text"),
-        image_head=LinearHead(),
-        text_head=LinearHead(),
+        image_head=LinearHeadSpec(),
+        text_head=LinearHeadSpec(),
         prefix="query: ",
         max_length=30,
     )
@@ -221,7 +221,7 @@ def test_padding_is_what_the_tokenizer_says_and_not_the_config(tmp_path: Path) -
     """As multilingual-e5, whose config says 0 and whose tokenizer pads with 1: open_clip masks by the config's id."""
     folder = factory.bert(tmp_path / "text", tokenizer=factory.fast_tokenizer(pad_id=1))
     assert json.loads((folder / "config.json").read_text())["pad_token_id"] == 0
-    model = built(folder, image_head=LinearHead(), text_head=LinearHead())
+    model = built(folder, image_head=LinearHeadSpec(), text_head=LinearHeadSpec())
     before = embeddings(model)
     export(model, tmp_path / "out", format="open_clip")
     same(open_clip_embeddings(tmp_path / "out")[2], before[1])
@@ -231,7 +231,7 @@ def test_padding_is_what_the_tokenizer_says_and_not_the_config(tmp_path: Path) -
 @pytest.mark.parametrize("bias", [False, True])
 def test_linear_heads_fold_into_open_clip_towers(flavour: str, bias: bool, tmp_path: Path) -> None:
     found = load(_OPEN_CLIP[flavour](tmp_path))
-    spec = LinearHead(bias=bias)
+    spec = LinearHeadSpec(bias=bias)
     heads = {side: build_head(spec, 12, 9) for side in ("image_head", "text_head")}
     model = moved(DualEncoder(found.image, found.text, embed_dim=9, init_bias=-10.0, **heads))
     before = embeddings(model)
@@ -243,7 +243,7 @@ def test_linear_heads_fold_into_open_clip_towers(flavour: str, bias: bool, tmp_p
 
 def test_linear_heads_fold_into_transformers_projections(tmp_path: Path) -> None:
     found = load(factory.clip(tmp_path / "hf"))
-    heads = {side: build_head(LinearHead(), 12, 9) for side in ("image_head", "text_head")}
+    heads = {side: build_head(LinearHeadSpec(), 12, 9) for side in ("image_head", "text_head")}
     model = moved(DualEncoder(found.image, found.text, embed_dim=9, init_bias=-10.0, **heads))
     exported = export(model, tmp_path / "out", format="transformers")
     assert max(exported.differences) <= TOLERANCE
@@ -272,12 +272,12 @@ def test_a_saved_model_is_exported_as_well(tmp_path: Path) -> None:
     ("change", "format", "message"),
     [
         (
-            {"image_head": MlpHead(hidden=8)},
+            {"image_head": MlpHeadSpec(hidden=8)},
             "open_clip",
             r"^image_head is a mlp head, .*image_head\.kind=linear",
         ),
         (
-            {"text_head": LinearHead(bias=True, center=True)},
+            {"text_head": LinearHeadSpec(bias=True, center=True)},
             "open_clip",
             r"^text_head is linear with center = true",
         ),
@@ -289,7 +289,7 @@ def test_a_saved_model_is_exported_as_well(tmp_path: Path) -> None:
 def test_what_has_no_place_is_named_with_the_alternative(
     change: dict[str, Any], format: Any, message: str, tmp_path: Path
 ) -> None:
-    plain = {"image_head": LinearHead(), "text_head": LinearHead()}
+    plain = {"image_head": LinearHeadSpec(), "text_head": LinearHeadSpec()}
     model = built(factory.bert(tmp_path / "text"), **plain | change)
     with pytest.raises(VlkitError, match=message):
         export(model, tmp_path / "out", format=format)
@@ -297,17 +297,19 @@ def test_what_has_no_place_is_named_with_the_alternative(
 
 
 def test_a_bias_that_no_shift_of_the_features_gives_is_refused(tmp_path: Path) -> None:
-    heads = {"image_head": LinearHead(), "text_head": LinearHead(bias=True)}
+    heads = {"image_head": LinearHeadSpec(), "text_head": LinearHeadSpec(bias=True)}
     model = built(factory.bert(tmp_path / "text"), embed_dim=24, **heads)  # 24 values of 16
     with pytest.raises(VlkitError, match=r"^text_head has a bias that .*; train with bias = false"):
         export(model, tmp_path / "out", format="open_clip")
 
 
 def test_tiny_parts_and_foreign_types_are_refused(model: DualEncoder, tmp_path: Path) -> None:
-    tiny = DualEncoder(model.image, model.text, embed_dim=12, image_head=build_head(LinearHead(), 16, 12))
+    tiny = DualEncoder(model.image, model.text, embed_dim=12, image_head=build_head(LinearHeadSpec(), 16, 12))
     with pytest.raises(VlkitError, match=r"^image: open_clip has no tower for a TinyImageEncoder; it takes encoders"):
         export(tiny, tmp_path / "out", format="open_clip")
-    llama = built(factory.llama(tmp_path / "llama"), image_head=LinearHead(), text_head=LinearHead(), pooling="mean")
+    llama = built(
+        factory.llama(tmp_path / "llama"), image_head=LinearHeadSpec(), text_head=LinearHeadSpec(), pooling="mean"
+    )
     with pytest.raises(VlkitError, match=r"^text: open_clip takes text encoders of the types .*, not 'llama'"):
         export(llama, tmp_path / "out", format="open_clip")
 
@@ -316,8 +318,8 @@ def test_a_timm_model_with_arguments_of_its_own_is_refused(tmp_path: Path) -> No
     spec = DualEncoderSpec(
         image=TimmImage(name="test_vit", pretrained=False, image_size=96),
         text=HfText(name=str(factory.bert(tmp_path / "text"))),
-        image_head=LinearHead(),
-        text_head=LinearHead(),
+        image_head=LinearHeadSpec(),
+        text_head=LinearHeadSpec(),
     )
     with pytest.raises(VlkitError, match=r"^image: open_clip builds test_vit as timm's name alone says"):
         export(build(spec), tmp_path / "out", format="open_clip")

@@ -27,7 +27,7 @@ from vlkit.parts.vocabulary import byte_vocabulary
 from vlkit.spec.captioning import CaptioningObjective, DecoderSpec, MaskedImageObjective, MaskedTextObjective
 from vlkit.spec.load import load_recipe
 from vlkit.spec.model import DualEncoderSpec
-from vlkit.spec.parts import LinearHead, MultiwayImage, MultiwayText, TinyImage, TinyText
+from vlkit.spec.parts import LinearHeadSpec, MultiwayImage, MultiwayText, TinyImage, TinyText
 from vlkit.training.loop import train
 
 DECODER = DecoderSpec(width=16, heads=2, ffn=32, text_layers=1, image_layers=1, patch_size=4)
@@ -42,7 +42,7 @@ def model(kind: str = "tiny", **more: Any) -> DualEncoder:
     if kind == "multiway":
         shape: Any = {"width": 16, "heads": 2, "ffn": 32, "layers": 1, "vl_layers": 1}
         sides = {"image": MultiwayImage(**shape, image_size=16, patch_size=8), "text": MultiwayText(**shape)}
-    heads = {"image_head": LinearHead(), "text_head": LinearHead()}
+    heads = {"image_head": LinearHeadSpec(), "text_head": LinearHeadSpec()}
     return build(DualEncoderSpec(**{**sides, **heads, "embed_dim": 8, "decoder": DECODER, **more}))
 
 
@@ -338,10 +338,13 @@ def test_what_is_missing_is_named() -> None:
 
 
 class _Bare(torch.nn.Module):
-    width, transform = 16, staticmethod(lambda image: torch.zeros(3, 4, 4))
+    width, token_width, image_size, transform = 16, 16, 4, staticmethod(lambda image: torch.zeros(3, 4, 4))
 
     def forward(self, pixels: Tensor) -> Tensor:
         return pixels.flatten(1)[:, :16]
+
+    def num_tokens(self, size: int) -> int:
+        return 1
 
     def tokens(self, pixels: Tensor) -> Tensor:
         return pixels

@@ -18,26 +18,26 @@ from vlkit.objectives.pairs.pair_losses import PairLosses
 from vlkit.objectives.weighted_sum import build_objective
 from vlkit.spec.model import DualEncoderSpec
 from vlkit.spec.objectives import ClassPrototypeObjective
-from vlkit.spec.parts import HeadSpec, LinearHead, MlpHead, PrototypeHead, TinyImage, TinyText
+from vlkit.spec.parts import HeadSpec, LinearHeadSpec, MlpHeadSpec, PrototypeHeadSpec, TinyImage, TinyText
 from vlkit.types import ClassRows
 
 NAMES = (("cat", "house cat"), ("dog",), ("fish", "cod", "herring"), ("oak",), ("elm", "elm tree"))
 EMPTY = PairBatch(None, None, None, None, (), ())
 HEADS: list[HeadSpec] = [
-    LinearHead(),
-    MlpHead(hidden=8, center=True),
-    PrototypeHead(hidden=8, known_dim=4, num_classes=len(NAMES)),
+    LinearHeadSpec(),
+    MlpHeadSpec(hidden=8, center=True),
+    PrototypeHeadSpec(hidden=8, known_dim=4, num_classes=len(NAMES)),
 ]
 
 
 def make(head: HeadSpec) -> DualEncoder:
     torch.manual_seed(0)
     image, text = TinyImage(image_size=16, width=16), TinyText(width=16)
-    spec = DualEncoderSpec(image=image, text=text, embed_dim=12, image_head=head, text_head=LinearHead())
+    spec = DualEncoderSpec(image=image, text=text, embed_dim=12, image_head=head, text_head=LinearHeadSpec())
     model = build(spec)
     rows = ClassRows(torch.randn(5, 16), torch.randn(5), NAMES)
     model.image.class_rows = lambda: rows
-    if isinstance(head, PrototypeHead):
+    if isinstance(head, PrototypeHeadSpec):
         model.image_head.set_classes(rows, normalize(torch.randn(5, 4), dim=-1))
     return model.eval()
 

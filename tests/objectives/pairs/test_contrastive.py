@@ -23,7 +23,7 @@ from vlkit.objectives.pairs.pair_losses import PairLosses
 from vlkit.objectives.weighted_sum import WeightedSum, build_objective
 from vlkit.spec.model import DualEncoderSpec
 from vlkit.spec.objectives import ContrastiveObjective, SigmoidObjective
-from vlkit.spec.parts import LinearHead, TinyImage, TinyText
+from vlkit.spec.parts import LinearHeadSpec, TinyImage, TinyText
 from vlkit.types import Embeddings, ImageTextModel, Loss, Piece
 
 
@@ -73,8 +73,8 @@ def model_and_batch() -> tuple[ImageTextModel, PairBatch]:
         image=TinyImage(image_size=16, width=16),
         text=TinyText(width=16),
         embed_dim=8,
-        image_head=LinearHead(),
-        text_head=LinearHead(),
+        image_head=LinearHeadSpec(),
+        text_head=LinearHeadSpec(),
     )
     batch = PairBatch(None, torch.randn(6, 16), None, torch.randn(6, 16), ("en",) * 6, tuple("abcdef"))
     return build(spec), batch

@@ -24,7 +24,7 @@ from vlkit.objectives.weighted_sum import build_objective
 from vlkit.spec.distillation import ClipDistillationObjective, TextDistillationObjective
 from vlkit.spec.model import DualEncoderSpec, SavedSpec
 from vlkit.spec.objectives import ContrastiveObjective
-from vlkit.spec.parts import LinearHead, TinyImage, TinyText
+from vlkit.spec.parts import LinearHeadSpec, TinyImage, TinyText
 
 ENGLISH = ("a dog", "a cat", "", "two birds", "a very long tree", "a fish", "", "an owl")
 TARGET = (
@@ -43,7 +43,12 @@ def make(seed: int = 0, *, embed_dim: int = 12) -> DualEncoder:
     torch.manual_seed(seed)
     image, text = TinyImage(image_size=16, width=16, depth=1), TinyText(width=16, depth=1)
     spec = DualEncoderSpec(
-        image=image, text=text, embed_dim=embed_dim, image_head=LinearHead(), text_head=LinearHead(), init_scale=5.0
+        image=image,
+        text=text,
+        embed_dim=embed_dim,
+        image_head=LinearHeadSpec(),
+        text_head=LinearHeadSpec(),
+        init_scale=5.0,
     )
     return build(spec).eval()
 

@@ -22,7 +22,7 @@ from vlkit.objectives.pairs.pair_term import Term
 from vlkit.objectives.weighted_sum import build_objective
 from vlkit.spec.model import DualEncoderSpec
 from vlkit.spec.objectives import ContrastiveObjective, GroupedContrastiveObjective, SigmoidObjective
-from vlkit.spec.parts import LinearHead, TinyImage, TinyText
+from vlkit.spec.parts import LinearHeadSpec, TinyImage, TinyText
 from vlkit.types import Embeddings, Loss
 
 WORDS = ("a", "a cat", "a cat sits", "two cats sit on a very long and old mat")
@@ -50,8 +50,8 @@ def model_and_batch(*, rank: int = 0, ranks: int = 1, head: nn.Module | None = N
             image=TinyImage(image_size=16, width=16),
             text=TinyText(width=16),
             embed_dim=8,
-            image_head=LinearHead(),
-            text_head=LinearHead(),
+            image_head=LinearHeadSpec(),
+            text_head=LinearHeadSpec(),
             init_bias=-5.0,
         )
     )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vlkit.errors import VlkitError
 from vlkit.parts.building import compact
-from vlkit.types import ImageTextModel, TextBatch
+from vlkit.types import GivesStates, ImageTextModel, TextBatch
 
 PROJECTED = "projected"
 LAST = "last block"
@@ -90,7 +90,7 @@ def open_text(name: str, *, device: str = "cpu") -> LayeredText:
     if found is None or is_two_tower(read_config(found)):
         return from_model(load(name, device=device, expect=ImageTextModel))  # type: ignore[type-abstract]
     encoder = build_text_encoder(HfText(name=rest if prefix == "hf" and colon else name, max_length=_MAX_LENGTH))
-    return from_encoder(encoder.to(device))
+    return from_encoder(cast("nn.Module", encoder).to(device))
 
 
 def from_encoder(encoder: nn.Module) -> LayeredText:
@@ -209,9 +209,8 @@ def _open_clip_states(encoder: Any, run: Callable[[TextBatch], Tensor], model: I
 
 def _other_states(encoder: Any, run: Callable[[TextBatch], Tensor], model: ImageTextModel | None) -> dict[str, Any]:
     """Encoders that show their last block alone, or nothing at all."""
-    method = getattr(encoder, "pooled_and_states", None)
     kind = type(model if encoder is None else encoder).__name__
-    if method is None:
+    if not isinstance(encoder, GivesStates):
         if model is None:
             raise VlkitError(f"the text encoder {kind} gives no states of its layers; there is nothing to compare")
         return {
@@ -221,7 +220,7 @@ def _other_states(encoder: Any, run: Callable[[TextBatch], Tensor], model: Image
         }
 
     def states(tokens: TextBatch) -> States:
-        pooled_BD, states_BLD = method(tokens)
+        pooled_BD, states_BLD = encoder.pooled_and_states(tokens)
         project = getattr(model, "project_text", None)
         output = None if model is None else run(tokens) if project is None else project(pooled_BD)
         return States((states_BLD,), compact(*tokens)[1], _unit(output, model))

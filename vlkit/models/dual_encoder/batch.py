@@ -18,7 +18,7 @@ from typing_extensions import Self
 from vlkit.models.augment import FLATTEST, Augment, read_image
 from vlkit.parts.tokenizers import Tokenize, tokenize_mixed
 from vlkit.spec.dataset import AugmentSpec, DataSpec
-from vlkit.types import Pick, Sample, TextBatch
+from vlkit.types import Pick, ResizesImages, Sample, TextBatch
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -147,25 +147,7 @@ class PairPreparer:
 
 
 def _draft_size(model: DualEncoder, data: DataSpec) -> int | None:
-    side = _resized_to(model)
-    scale = data.augment.crop_scale
-    if side is None or scale is None:
-        return side
-    return math.ceil(side * math.sqrt(FLATTEST / scale[0]))
-
-
-def _resized_to(model: DualEncoder) -> int | None:
-    """The side in pixels to which the encoder's transform resizes: that of its input, or more where it crops then.
-
-    None for an encoder that does not say its ``image_size``.
-    """
-    known = getattr(model.image, "image_size", None)
-    if known is None:
+    if not isinstance(model.image, ResizesImages):
         return None
-    side = int(known)
-    settings = getattr(model.transform, "settings", {})
-    if crop := settings.get("crop_pct"):  # timm
-        side = math.ceil(side / crop)
-    if isinstance(size := settings.get("size"), dict):  # transformers
-        side = max(side, *(int(value) for value in size.values() if isinstance(value, int)))
-    return side
+    side, scale = model.image.resized_to, data.augment.crop_scale
+    return side if scale is None else math.ceil(side * math.sqrt(FLATTEST / scale[0]))

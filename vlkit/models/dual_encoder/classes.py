@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vlkit.errors import VlkitError
 from vlkit.models.dual_encoder.model import DualEncoder
-from vlkit.types import ClassRows
+from vlkit.types import ClassRows, KnowsClasses
 
 
 class KnownClasses:
@@ -46,8 +46,7 @@ def class_rows(model: DualEncoder) -> ClassRows:
     Raises:
         VlkitError: The image encoder has none.
     """
-    offered = getattr(model.image, "class_rows", None)
-    rows: ClassRows | None = offered() if offered is not None else None
+    rows = model.image.class_rows() if isinstance(model.image, KnowsClasses) else None
     if rows is None:
         raise VlkitError(
             "the class_prototypes objective needs an image encoder with an ImageNet-1k classifier (timm, pretrained: "

@@ -8,13 +8,17 @@ import torch
 
 from vlkit.models.dual_encoder.build import build
 from vlkit.models.dual_encoder.model import DualEncoder
-from vlkit.nn.heads import build_head
 from vlkit.parts import clip_models
+from vlkit.parts.bridges import build_head
 from vlkit.spec.model import DualEncoderSpec
-from vlkit.spec.parts import IdentityHead, MlpHead, TinyImage, TinyText
+from vlkit.spec.parts import IdentityHeadSpec, MlpHeadSpec, TinyImage, TinyText
 
 _TINY = DualEncoderSpec(
-    image=TinyImage(), text=TinyText(), embed_dim=32, image_head=MlpHead(hidden=64), text_head=MlpHead(hidden=64)
+    image=TinyImage(),
+    text=TinyText(),
+    embed_dim=32,
+    image_head=MlpHeadSpec(hidden=64),
+    text_head=MlpHeadSpec(hidden=64),
 )
 
 
@@ -40,8 +44,8 @@ def _joined(image: Any, text: Any, similarity: clip_models.ScaleBias) -> DualEnc
         image,
         text,
         embed_dim=image.width,
-        image_head=build_head(IdentityHead(), image.width, image.width),
-        text_head=build_head(IdentityHead(), text.width, image.width),
+        image_head=build_head(IdentityHeadSpec(), image.width, image.width),
+        text_head=build_head(IdentityHeadSpec(), text.width, image.width),
         init_scale=similarity.scale,
         max_scale=max(usual, similarity.scale),  # SigLIP's own is above 100
         init_bias=similarity.bias,

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from vlkit.errors import ShapeError, VlkitError
 from vlkit.models.dual_encoder.batch import PairBatch, PairPreparer
 from vlkit.models.trainable import adapter_specs, hold_frozen_in_eval
-from vlkit.nn.heads import build_head
+from vlkit.parts.bridges import build_head
 from vlkit.spec.dataset import DataSpec
 from vlkit.spec.model import DualEncoderSpec
-from vlkit.types import Embeddings, ImageEncoder, TextBatch, TextEncoder
+from vlkit.types import Embeddings, GivesStates, ImageEncoder, TextBatch, TextEncoder, lacking
 
 Side = Literal["image", "text"]
 SIDES: frozenset[Side] = frozenset(("image", "text"))
@@ -165,8 +165,8 @@ class DualEncoder(nn.Module):
 
     @property
     def marks_language(self) -> bool:
-        """Whether tokens of one text depend on its language; True where the text encoder does not say."""
-        return bool(getattr(self.text, "marks_language", True))
+        """Whether tokens of one text depend on its language."""
+        return self.text.marks_language
 
     def tokenize(self, texts: Sequence[str], *, language: str | None = None) -> TextBatch:
         """Tokens as the text encoder wants them; ``language`` is BCP 47."""
@@ -276,13 +276,12 @@ def states_method(model: DualEncoder, side: Side) -> Callable[[Any], tuple[Tenso
         VlkitError: The encoder has none.
     """
     encoder = model.get_submodule(side)
-    method: Callable[[Any], tuple[Tensor, Tensor]] | None = getattr(encoder, "pooled_and_states", None)
-    if method is None:
+    if not isinstance(encoder, GivesStates):
         raise VlkitError(
             f"the {side} encoder {type(encoder).__name__} gives no states before pooling (it has no "
-            f"pooled_and_states); choose another one, or leave out the objectives that need a decoder"
+            f"{lacking(encoder, GivesStates)[-1]}); choose another one, or leave out the objectives that need a decoder"
         )
-    return method
+    return encoder.pooled_and_states
 
 
 def _unit(raw_BE: Tensor) -> Tensor:
@@ -308,14 +307,8 @@ def _checked(name: str, part: Any, protocol: type) -> Any:
     if not isinstance(part, nn.Module):
         raise VlkitError(f"{name} is a {type(part).__name__}, not a torch nn.Module; DualEncoder takes built encoders")
     if not isinstance(part, protocol):
-        wanted = [
-            *getattr(protocol, "__annotations__", ()),
-            *(key for key in vars(protocol) if not key.startswith("_")),
-        ]
-        missing = [key for key in dict.fromkeys(wanted) if not hasattr(part, key)]
-        raise VlkitError(
-            f"{name} encoder {type(part).__name__} lacks {', '.join(missing)}; see vlkit.types.{protocol.__name__}"
-        )
+        missing = ", ".join(lacking(part, protocol))
+        raise VlkitError(f"{name} encoder {type(part).__name__} lacks {missing}; see vlkit.types.{protocol.__name__}")
     return part
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vlkit.errors import VlkitError
-from vlkit.nn.heads import IdentityHead, LinearHead
+from vlkit.nn.heads import Head, IdentityHead, LinearHead
 
 _EXACT = 1e-6  # of the bias's length: what absorbing it may leave over
 
@@ -47,7 +47,7 @@ def affine(head: nn.Module, *, side: str) -> Affine | None:
     if isinstance(head, IdentityHead):
         return None
     if not isinstance(head, LinearHead):
-        kind = getattr(getattr(head, "spec", None), "kind", type(head).__name__)
+        kind = head.kind if isinstance(head, Head) else type(head).__name__
         raise VlkitError(
             f"{side}_head is a {kind} head, and the other library's models end in a linear map; keep vlkit's own "
             f"format, or train with model.{side}_head.kind=linear"

@@ -17,8 +17,7 @@ from vlkit.models.dual_encoder.batch import PairBatch
 from vlkit.models.dual_encoder.model import SIDES, DualEncoder, states_method
 from vlkit.nn.decoders import Decoder
 from vlkit.objectives.pairs.pair_term import Term
-from vlkit.parts.vocabulary import Vocabulary
-from vlkit.types import Embeddings, Loss
+from vlkit.types import Embeddings, KnowsVocabulary, Loss, Vocabulary
 
 _Part = TypeVar("_Part", bound=nn.Module)
 
@@ -59,11 +58,9 @@ def vocabulary_of(model: DualEncoder, objective: str) -> Vocabulary:
     Raises:
         VlkitError: It does not tell.
     """
-    tell = getattr(model.text, "vocabulary", None)
-    if tell is None:
+    if not isinstance(model.text, KnowsVocabulary):
         raise VlkitError(
             f"the {objective} objective needs to know words from marks, and the text encoder "
             f"{type(model.text).__name__} has no vocabulary(); choose another one, or leave the objective out"
         )
-    found: Vocabulary = tell()
-    return found
+    return model.text.vocabulary()

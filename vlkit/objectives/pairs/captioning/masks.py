@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own short name
 from torch import Tensor
 
 from vlkit.errors import VlkitError
-from vlkit.parts.vocabulary import Vocabulary
+from vlkit.types import Vocabulary
 
 
 def words(ids_BL: Tensor, mask_BL: Tensor, vocabulary: Vocabulary) -> Tensor:

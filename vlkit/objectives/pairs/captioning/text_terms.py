@@ -21,9 +21,9 @@ from vlkit.objectives.pairs.captioning.common import PairMean, decoder_of, vocab
 from vlkit.objectives.pairs.captioning.masks import hide_words, words
 from vlkit.objectives.pairs.captioning.sliced import sliced_cross_entropy
 from vlkit.parts.building import compact
-from vlkit.parts.vocabulary import Vocabulary
 from vlkit.spec.captioning import CaptioningObjective, MaskedTextObjective
 from vlkit.spec.training import ObjectiveSpec
+from vlkit.types import Vocabulary
 
 
 class _TextTerm(PairMean):
