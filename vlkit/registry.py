@@ -36,6 +36,10 @@ class Registry(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def add(self, name: str, path: str) -> None:
+        """Takes one more thing in, as ``"module:attribute"``."""
+        self._entries[name] = path
+
     def get_object(self, name: str) -> Any:
         """Imports and returns what ``name`` stands for.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -35,3 +36,37 @@ class UsualKind:
 
     def _kind_of(self, value: Any) -> Any:
         return value.get("kind", self.kind) if isinstance(value, dict) else getattr(value, "kind", None)
+
+
+class Kinds:
+    """A family of specs told apart by `kind`, open to further ones: the annotation of a field that takes any of them.
+
+    Args:
+        specs: Each with a `kind` of its own as that field's default.
+        usual: The kind of a map that does not say it; "" where it must.
+    """
+
+    def __init__(self, *specs: type[Spec], usual: str = "") -> None:
+        self.usual = usual
+        self.specs: dict[str, type[Spec]] = {spec.model_fields["kind"].default: spec for spec in specs}
+
+    def add(self, spec: type[Spec]) -> None:
+        """Takes one more spec in; recipes and suites can name its kind from now on."""
+        self.specs[spec.model_fields["kind"].default] = spec
+        for known in _below(Spec):
+            known.model_rebuild(force=True)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """A tagged union; not a validator around one, in which JSON would no longer count as JSON."""
+        choices = {kind: handler.generate_schema(spec) for kind, spec in self.specs.items()}
+        return core_schema.tagged_union_schema(choices, self._kind_of)
+
+    def _kind_of(self, value: Any) -> Any:
+        return value.get("kind", self.usual or None) if isinstance(value, dict) else getattr(value, "kind", None)
+
+
+def _below(spec: type[Spec]) -> Iterator[type[Spec]]:
+    """All specs, in the order in which they were defined: those that hold others come after them."""
+    for child in spec.__subclasses__():
+        yield child
+        yield from _below(child)

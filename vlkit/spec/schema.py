@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import annotated_types as limits
 from pydantic.fields import FieldInfo
 
-from vlkit.spec.base import Spec, UsualKind
+from vlkit.spec.base import Kinds, Spec, UsualKind
 
 _WORDS = {int: "int", float: "number", str: "text", bool: "true or false"}
 _PLURALS = {"int": "ints", "number": "numbers", "text": "texts", "map": "maps"}
@@ -49,13 +49,16 @@ def shape_of_map(spec: type[Spec]) -> Shape:
 
 def shape_of_field(info: FieldInfo) -> Shape:
     """The shape of one field of a spec."""
-    return _shape(info.annotation, info.metadata)
+    family = [extra for extra in info.metadata if isinstance(extra, Kinds)]
+    return _family(family[0]) if family else _shape(info.annotation, info.metadata)
 
 
 def _shape(annotation: Any, metadata: Sequence[Any]) -> Shape:
     if get_origin(annotation) is Annotated:
         inner, *more = get_args(annotation)
         found = [item for extra in more for item in (extra.metadata if isinstance(extra, FieldInfo) else [extra])]
+        if family := [extra for extra in found if isinstance(extra, Kinds)]:
+            return _family(family[0])
         return _shape(inner, [*metadata, *found])
     if get_origin(annotation) in (Union, types.UnionType):
         return _union([option for option in get_args(annotation) if option is not type(None)], annotation, metadata)
@@ -67,6 +70,10 @@ def _shape(annotation: Any, metadata: Sequence[Any]) -> Shape:
     if isinstance(annotation, type) and issubclass(annotation, Spec):
         return shape_of_map(annotation)
     return Shape(_WORDS.get(annotation, getattr(annotation, "__name__", str(annotation))) + _range(metadata))
+
+
+def _family(family: Kinds) -> Shape:
+    return Shape(f"map with kind {_either(family.specs)}", kinds=family.specs, usual_kind=family.usual)
 
 
 def _union(options: list[Any], annotation: Any, metadata: Sequence[Any]) -> Shape:
