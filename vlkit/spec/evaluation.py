@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from vlkit.spec.base import Spec
+from vlkit.spec.base import Kinds, Spec
 from vlkit.spec.dataset import BuiltSource, FolderSource, WebDatasetSource
 
 
@@ -132,8 +132,8 @@ TemplatesSpec = Annotated[
 ]
 
 
-class _Task(Spec):
-    """What all tasks share."""
+class AnyTask(Spec):
+    """What all tasks share; each kind has a ``kind`` of its own as that field's default."""
 
     name: str = Field(pattern=r"^\w[\w.-]*$")
     """Names the task in results and files."""
@@ -156,7 +156,7 @@ class ComparableSpec(Spec):
     """Run the task a second time, as NAME-shared, on the classes that all its languages name."""
 
 
-class ZeroShotSpec(_Task):
+class ZeroShotSpec(AnyTask):
     """Images to be told apart by the names of their classes."""
 
     kind: Literal["zero_shot"] = "zero_shot"
@@ -251,7 +251,7 @@ RetrievalSourceSpec = Annotated[
 ]
 
 
-class RetrievalSpec(_Task):
+class RetrievalSpec(AnyTask):
     """Images to be found by their captions, and captions by their images."""
 
     kind: Literal["retrieval"] = "retrieval"
@@ -271,7 +271,9 @@ class RetrievalSpec(_Task):
         return self
 
 
-TaskSpec = Annotated[ZeroShotSpec | RetrievalSpec, Field(discriminator="kind")]
+TASK_KINDS = Kinds(ZeroShotSpec, RetrievalSpec)
+TaskSpec = Annotated[AnyTask, TASK_KINDS]
+"""The spec of any kind of task."""
 
 
 class SuiteSpec(Spec):
