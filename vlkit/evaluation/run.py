@@ -132,8 +132,7 @@ def _encoding(spec: SuiteSpec, cache: Path | None, ranks: Ranks, quiet: bool) ->
 @contextmanager
 def _cache(model: Embedder, suite: Suite, given: Path | None, ranks: Ranks) -> Iterator[Path | None]:
     """The folder given; else, where several tasks may share images and texts, one for the time of the run."""
-    nameless = not isinstance(model, nn.Module) and model_digest(model) == UNKNOWN
-    if given is not None or nameless or len(suite.tasks) == 1:
+    if given is not None or len(suite.tasks) == 1 or model_digest(model) == UNKNOWN:
         yield given
         return
     with tempfile.TemporaryDirectory(prefix="vlkit-evaluate-") as scratch:

@@ -58,7 +58,7 @@ def test_it_is_evaluated_and_reported_as_any_other(tmp_path: Path) -> None:
     assert list(lines[0]) == ["task", "variant", "language", "n_images", "nearer", "least", "most", "gap"]
     assert float(lines[1]["gap"]) == pytest.approx(results.rows[1]["gap"], abs=5e-7)
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert "Nearer by language" in page and f"<td>{100 * row['nearer']:.1f}</td>" in page and 'class="bars' in page
+    assert f"<td>{100 * row['nearer']:.1f} ({50 * row['nearer']:.1f}–100.0)</td>" in page and 'class="bars' in page
     assert f"| English (en) | 12 | {100 * row['nearer']:.1f} | {row['gap']:g} |" in (out / "results.md").read_text()
     assert task_table(results).row_count == 2
     assert clip_benchmark_rows(results) == []  # it has no such task

@@ -1,4 +1,4 @@
-"""Texts to the states of every layer: language models and encoders of transformers, and text towers of whole models.
+"""Texts to the states of every layer: language models and encoders of transformers, and the text sides of whole models.
 
 B batch, L tokens with padding, D width of a layer, E embedding width.
 """

@@ -50,7 +50,7 @@ def align(
     Memory holds the embeddings of the pivot and of one language, at all layers.
 
     Args:
-        text: From ``towers.open_text``.
+        text: From ``hidden_states.open_text``.
         texts: Parallel texts.
         name: What results call the model.
         languages: BCP 47 tags or other codes; None takes all of the texts.

@@ -27,7 +27,7 @@ def results_markdown(results: Results, *, classes: Iterable[ClassTable] = ()) ->
     for task in results.tasks:
         for variant in results.variants:
             if rows := list(results.of(variant, task=task).values()):
-                lines = _classification(rows) if rows[0].measures.kind in _CLASSIFIES else _figures(rows)
+                lines = _classification(rows) if rows[0].measures.kind in CLASSIFIES else _figures(rows)
                 parts += [f"## {_safe(task)}: {_safe(variant)}", "", *lines, ""]
                 if table := known.get((task, variant)):
                     parts += ["### Worst classes", "", *_classes(table), ""]
@@ -164,7 +164,7 @@ def _gap(row: ResultRow) -> str:
     return f"{100 * (row['acc1'] - row['acc1_en_subset']):+.1f}"
 
 
-_CLASSIFIES = ("zero_shot",)  # kinds of tasks with the columns below
+CLASSIFIES = ("zero_shot",)  # kinds of tasks with the columns below
 _COLUMNS: tuple[Column, ...] = (
     ("language", lambda row: _language(row.language), _always),
     ("tier", lambda row: language_table.get(row.language).tier, _always),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from vlkit import languages as language_table
 from vlkit.evaluation.report.breakdown import breakdowns, by_tier_and_script, few_groups, script_of
 from vlkit.evaluation.report.charts import BarRow, Cell, Point, bars, scatter, strips
-from vlkit.evaluation.report.markdown import counted, figure, number, percent
+from vlkit.evaluation.report.markdown import CLASSIFIES, counted, figure, number, percent
 from vlkit.evaluation.results.results_file import Mean, ResultRow, Results
 
 Rows = dict[str, dict[str, ResultRow]]  # by variant, then by language
@@ -25,8 +25,8 @@ def task_view(results: Results) -> dict[str, Any]:
         VlkitError: No rows, or rows of several tasks.
     """
     means = results.means()
-    shown = _VIEWS.get(results.rows[0].measures.kind, _plain)
-    return {"variants": [], "retrieval": [], "plain": None, **shown(results, means)}
+    shown = _classification if results.rows[0].measures.kind in CLASSIFIES else _figures
+    return {"variants": [], "figures": None, **shown(results, means)}
 
 
 def _classification(results: Results, means: Mapping[str, Mean]) -> dict[str, Any]:
@@ -55,74 +55,46 @@ def _classification(results: Results, means: Mapping[str, Mean]) -> dict[str, An
     }
 
 
-def _plain(results: Results, means: Mapping[str, Mean]) -> dict[str, Any]:
-    """What any task has: bars of its headline where that is a share, and a table of all figures."""
+def _figures(results: Results, means: Mapping[str, Mean]) -> dict[str, Any]:
+    """What any task has: bars of its leading figures where they are shares, kinds of languages, and a table."""
     measures = results.rows[0].measures
-    lead = measures.metrics[measures.headline]
-    variants = sorted(means, key=lambda variant: -means[variant][measures.headline])
-    rows = {variant: results.of(variant) for variant in variants}
-    tags = dict.fromkeys(row.language for row in sorted(results.rows, key=lambda row: -row.headline.value))
-    title = measures.title(measures.headline)
+    rows = {variant: results.of(variant) for variant in means}
+    tags = dict.fromkeys(row.language for row in results.rows)
+    leading = [name for name in measures.bars or (measures.headline,) if measures.metrics[name].share]
+    series = [(variant, name) for variant in rows for name in leading]
+    names = [
+        measures.title(name) if len(rows) == 1 else f"{variant}, {measures.title(name)}" for variant, name in series
+    ]
     cells = [
-        BarRow(tag, [Cell(*row.headline) if (row := found.get(tag)) else None for found in rows.values()])
+        [Cell(*rows[variant][tag].metric(name)) if tag in rows[variant] else None for variant, name in series]
         for tag in tags
     ]
-    lines = [row for tag in tags for found in rows.values() if (row := found.get(tag))]
-    return {
-        "plain": {
-            "task": results.rows[0].task,
-            "title": title[:1].upper() + title[1:],
-            "bars": bars(measures.kind, variants, cells, unit=f"{title} in %") if lead.share else None,
-            "columns": ["model", *(said for _, said in counted(lines)), *map(measures.title, measures.shown)],
-            "lines": [
-                (
-                    language_table.get(row.language),
-                    [row.variant, *(str(row[name]) for name, _ in counted(lines)),
-                     *(figure(row, name) for name in measures.shown)],
-                )
-                for row in lines
-            ],
-        }
-    }  # fmt: skip
-
-
-def _retrieval_of_all(results: Results, means: Mapping[str, Mean]) -> dict[str, Any]:
-    """For each variant its bars, groups and table."""
-    found = [list(results.of(variant).values()) for variant in means]
-    return {"retrieval": [_retrieval(number, rows) for number, rows in enumerate(found)]}
-
-
-def _retrieval(number: int, rows: Sequence[ResultRow]) -> dict[str, Any]:
-    recalls = [name.partition("@") for name in rows[0].metrics]
-    ks = [k for side, _, k in recalls if side == "image_retrieval_recall"]
-    lines = [
-        BarRow(row.language, [Cell(*row.metric(f"{side}_retrieval_recall@{ks[0]}")) for side in ("image", "text")])
-        for row in rows
-    ]
-    values = [{line.tag: cell.value for line in lines if (cell := line.cells[side])} for side in (0, 1)]
-    names = ("text to image", "image to text")
+    values = [{tag: row[name] for tag, row in rows[variant].items()} for variant, name in series]
     parts = [
         [(name, few_groups(one, each), each) for name, one, each in zip(names, pair, values, strict=True)]
         for pair in zip(*map(by_tier_and_script, values), strict=True)
     ]
+    lines = [rows[variant][tag] for tag in tags for variant in rows if tag in rows[variant]]
+    counts, texts = counted(lines), {one for row in lines for one in row.values.values() if isinstance(one, str)}
     return {
-        "task": rows[0].task,
-        "variant": rows[0].variant,
-        "captions": rows[0].text("captions"),
-        "ks": ks,
-        "rows": [_retrieval_row(row) for row in rows],
-        "bars": bars(f"retrieval-{number}", names, lines, unit=f"recall at {ks[0]} in %"),
-        "strips": [strips(part) for part in parts if len(part[0][1].groups) > 1],
+        "figures": {
+            "task": results.rows[0].task,
+            "settings": sorted(texts),
+            "bars": bars(measures.kind, names, list(map(BarRow, tags, cells)), unit="%") if series else None,
+            "strips": [strips(part) for part in parts if len(part[0][1].groups) > 1],
+            "columns": ["model", *(said for _, said in counts), *map(measures.title, measures.shown)],
+            "lines": [(language_table.get(row.language), [row.variant, *_numbers(row, counts)]) for row in lines],
+        }
     }
 
 
-def _retrieval_row(row: ResultRow) -> dict[str, Any]:
-    sides = []
-    for side in ("image", "text"):
-        found = [one for name, one in row.metrics.items() if name.startswith(f"{side}_retrieval_recall@")]
-        sides.append({"recalls": [one.value for one in found], "low": found[0].low, "high": found[0].high})
-    language = language_table.get(row.language)
-    return {"language": language, "n_images": row["n_images"], "n_texts": row["n_texts"], "sides": sides}
+def _numbers(row: ResultRow, counts: Sequence[tuple[str, str]]) -> list[str]:
+    found = [str(row[name]) for name, _ in counts]
+    for name, one in row.measures.shown.items():
+        _, low, high = row.metric(name)
+        interval = "" if math.isnan(low) or not one.share else f" ({percent(low)}–{percent(high)})"
+        found.append(figure(row, name) + interval)
+    return found
 
 
 def _bar_row(tag: str, rows: Rows) -> BarRow:
@@ -251,9 +223,3 @@ def _subset_size(rows: Sequence[ResultRow]) -> int:
 
 def _ends(values: Any) -> list[int]:
     return sorted(set(values))
-
-
-_VIEWS: Mapping[str, Callable[[Results, Mapping[str, Mean]], dict[str, Any]]] = {
-    "zero_shot": _classification,
-    "retrieval": _retrieval_of_all,
-}  # kinds of tasks whose pages show more than any task has

@@ -22,7 +22,7 @@ _FOLDER = "answers"
 class Answers(NamedTuple):
     """Rows of the task's images, their classes, the rank of the right class (from 1) and the answer, int32 each.
 
-    ``answer_N`` are class ids; -1 in files of versions before 0.3, which did not keep them.
+    ``answer_N`` are class ids; -1 where the answer is not known.
     """
 
     image_N: npt.NDArray[np.int32]
@@ -49,8 +49,7 @@ def read_answers(folder: Path, task: str, language: str) -> Answers | None:
     path = _path(folder, task, language)
     try:
         with np.load(path, allow_pickle=False) as found:
-            answer = found["answer"] if "answer" in found else np.full_like(found["rank"], -1)
-            return Answers(found["image"], found["target"], found["rank"], answer)
+            return Answers(found["image"], found["target"], found["rank"], found["answer"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:

@@ -43,6 +43,7 @@ class Measures:
         headline: The figure that bars, rankings and comparisons go by; more is better.
         metrics: All figures by the names of their columns.
         published: The figure that published tables give; by default the headline.
+        bars: The figures that the page of a task draws, where these are others than the headline.
         english: The figure that the headline has with the English names of the same things; "" for none.
         chance: What guessing gives; "" for none.
         alike: Columns that have to agree where two rows are compared (0 agrees with all), and what they count.
@@ -53,6 +54,7 @@ class Measures:
     headline: str
     metrics: Mapping[str, Measure]
     published: str = ""
+    bars: tuple[str, ...] = ()
     english: str = ""
     chance: str = ""
     alike: Mapping[str, str] = field(default_factory=dict)
@@ -81,7 +83,7 @@ class Measures:
             name: {key: value for key, value in asdict(one).items() if value != getattr(usual, key)}
             for name, one in self.metrics.items()
         }
-        rest = {key: value for key, value in asdict(self).items() if key != "metrics" and value not in ("", {})}
+        rest = {key: value for key, value in asdict(self).items() if key != "metrics" and value not in ("", {}, ())}
         return {**rest, "metrics": metrics}
 
     @classmethod
@@ -92,4 +94,4 @@ class Measures:
             TypeError, KeyError: It is something else.
         """
         metrics = {name: Measure(**one) for name, one in content["metrics"].items()}
-        return cls(**{**content, "metrics": metrics})
+        return cls(**{**content, "metrics": metrics, "bars": tuple(content.get("bars", ()))})

@@ -18,23 +18,12 @@ FILE = "classnames.json"
 
 @runtime_checkable
 class NamesClasses(Protocol):
-    """A task whose classes have names that can be written to a file."""
+    """A task whose classes have names that can be written to a file (see ``ZeroShotTask``)."""
 
-    @property
-    def name(self) -> str:
-        """Of the task."""
-
-    @property
-    def names(self) -> Mapping[str, Sequence[tuple[str, ...] | None]]:
-        """By BCP 47 tag the names of each class."""
-
-    @property
-    def notice(self) -> str:
-        """Origin and license of the names."""
-
-    @property
-    def private(self) -> bool:
-        """The license forbids copies."""
+    name: str
+    names: Mapping[str, Sequence[tuple[str, ...] | None]]
+    notice: str
+    private: bool
 
 
 def comparable_tasks(task: ZeroShotTask, languages: Sequence[str], wanted: ComparableSpec) -> list[ZeroShotTask]:

@@ -47,6 +47,7 @@ MEASURES = Measures(
         **{f"{side}_retrieval_median_rank": Measure(share=False) for side, _, _ in _SIDES},
     },
     published="image_retrieval_recall@1",
+    bars=("image_retrieval_recall@1", "text_retrieval_recall@1"),
     alike={"n_images": "images", "n_texts": "texts", "captions": "captions"},
     table="retrieval",
 )
