@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from vlkit.languages import normalize
 from vlkit.spec.base import Kinds, Spec
 from vlkit.spec.dataset import BuiltSource, FolderSource, WebDatasetSource
 
@@ -142,6 +143,11 @@ class AnyTask(Spec):
     tokenizer_languages: dict[str, str] = Field(default_factory=dict)
     """What a tokenizer that marks the language of its input (NLLB's) is told for one it does not know: `{br: fr}`.
     Without an entry such a language is an error, never English."""
+
+    @property
+    def told(self) -> dict[str, str]:
+        """``tokenizer_languages`` as BCP 47 tags."""
+        return {normalize(one): normalize(other) for one, other in self.tokenizer_languages.items()}
 
 
 class ComparableSpec(Spec):

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from vlkit import languages as language_table
 from vlkit.data.names.imagenet import openai_templates
 from vlkit.data.names.template_files import read_templates
 from vlkit.data.sources.classes.open_classes import open_images
@@ -34,15 +33,12 @@ def open_zero_shot(task: spec.ZeroShotSpec, languages: Iterable[str] | None) -> 
 
 
 def _named_images(task: spec.ZeroShotSpec) -> ZeroShotTask:
-    told = {
-        language_table.normalize(one): language_table.normalize(two) for one, two in task.tokenizer_languages.items()
-    }
     templates = _templates(task.templates)
     if isinstance(task.images, spec.BuiltImages):
         source = open_source(BuiltSource(name=task.images.name, image_size=task.images.image_size))
         split = None if task.images.split == "all" else task.images.split
         opened = captioned_task(task.name, source, split=split)
-        return replace(opened, templates=templates, tokenizer_languages=told, per_template=task.per_template)
+        return replace(opened, templates=templates, tokenizer_languages=task.told, per_template=task.per_template)
     images, labels = open_images(task.images, task.labels)
     return ZeroShotTask(
         task.name,
@@ -50,7 +46,7 @@ def _named_images(task: spec.ZeroShotSpec) -> ZeroShotTask:
         {tag: labels.of(tag) for tag in labels.languages},
         images.targets,
         templates=templates,
-        tokenizer_languages=told,
+        tokenizer_languages=task.told,
         notice=labels.notice,
         private=labels.private,
         known_titles=() if isinstance(task.images, spec.FolderImages) and not labels.private else images.class_names,

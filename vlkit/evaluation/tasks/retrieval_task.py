@@ -167,12 +167,9 @@ def open_retrieval(task: RetrievalSpec, languages: Iterable[str] | None) -> list
         DataError: Files that are missing or wrong.
         UnknownName: No such split.
     """
-    told = {
-        language_table.normalize(one): language_table.normalize(two) for one, two in task.tokenizer_languages.items()
-    }
     return [
         RetrievalTask(
-            task.name, _captioned(task), captions=task.captions, gallery=task.gallery, tokenizer_languages=told
+            task.name, _captioned(task), captions=task.captions, gallery=task.gallery, tokenizer_languages=task.told
         )
     ]
 
