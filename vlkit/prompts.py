@@ -26,15 +26,6 @@ def templates(language: str) -> tuple[str, ...]:
     return _tables().get(normalize(language), _BARE)
 
 
-def has_templates(language: str) -> bool:
-    """Whether ``templates`` has more than the bare ``{}`` for this language.
-
-    Raises:
-        UnknownName: No such language.
-    """
-    return normalize(language) in _tables()
-
-
 def check_template(template: str) -> None:
     """Checks a template a user wrote.
 
@@ -50,16 +41,6 @@ def check_template(template: str) -> None:
         fix = f"has {slots} slots; keep one {{}}, where the class name goes"
     if fix:
         raise DataError(f"the template {template!r} {fix}")
-
-
-def fill(template: str, name: str) -> str:
-    """Puts a class name into a template; braces in either of them stay as they are.
-
-    Raises:
-        DataError: The template is not one (see ``check_template``).
-    """
-    check_template(template)
-    return template.replace(SLOT, name)
 
 
 @lru_cache(maxsize=1)

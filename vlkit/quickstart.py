@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vlkit.data.sources.open import open_sources
-from vlkit.evaluation.embed.identity import weights_digest
+from vlkit.evaluation.embed.identity import fixed_weights
 from vlkit.evaluation.report.gallery import make_gallery
 from vlkit.evaluation.report.markdown import results_markdown
 from vlkit.evaluation.report.page import Credit, write_report
 from vlkit.evaluation.report.pages import CLASSES, MARKDOWN
-from vlkit.evaluation.results.answers import answers_of
 from vlkit.evaluation.results.class_scores import ClassTable, language_classes
-from vlkit.evaluation.results.results_file import ResultRow, Results, provenance
-from vlkit.evaluation.tasks.engine import TaskScores, score_task
+from vlkit.evaluation.results.results_file import Results
+from vlkit.evaluation.run import evaluate
+from vlkit.evaluation.suite import Suite, read_suite
+from vlkit.evaluation.tasks.engine import LanguageScores, TaskScores
+from vlkit.evaluation.tasks.task import Scored, Task
 from vlkit.evaluation.tasks.zero_shot_task import openmoji_unseen
 from vlkit.files import write_atomic
 from vlkit.models.dual_encoder.card import CardFacts, render_card
@@ -30,6 +32,7 @@ from vlkit.training.loop import Show, train
 from vlkit.training.run_folder import Run
 
 MAIN, BASELINE = "multilingual", "english_only"
+_BEST = 5  # answers to each image that the gallery may show
 _USED = ("tf_efficientnet_lite0.in1k", "intfloat/multilingual-e5-small", "openmoji")
 _NAMES = Credit(
     "Emoji names in 14 languages (Unicode CLDR, by the package emoji)", "Unicode-3.0", "https://cldr.unicode.org"
@@ -72,47 +75,41 @@ def quickstart(folder: Path, *, show: Show | None = None, say: Callable[[str], N
         tell(f"training {name}")
         runs[name] = train(recipe, overwrite=True, show=show)
     tell("evaluating on concepts never seen in training")
-    scores, digests = {}, {}
+    found, seen = {}, dict[str, TaskScores]()
     for name, run in runs.items():
-        scores[name], digests[name] = _evaluate(run, recipes[name])
-    rows = tuple(row for name, found in scores.items() for row in found.rows(name, seed=recipes[name].seed))
-    results = _results(rows, scores, recipes=recipes, digests=digests, seconds=time.monotonic() - start)
+        found[name], seen[name] = _evaluate(run, recipes[name], name=name)
+    results = _joined(found, recipe=recipes[MAIN], seconds=time.monotonic() - start)
     results.save(folder / "results.json")
-    classes = _classes(scores[MAIN])
+    classes = _classes(seen[MAIN])
     write_atomic(folder / MARKDOWN, results_markdown(results, classes=[classes]))
     write_atomic(folder / CLASSES, classes.csv())
     _write_card(runs[MAIN], recipes[MAIN], results)
-    _report(folder, results, scores, recipes=recipes, runs=runs)
+    _report(folder, results, seen[MAIN], recipes=recipes, runs=runs)
     return Quickstart(folder, results, time.monotonic() - start)
 
 
-def _evaluate(run: Run, recipe: Recipe) -> tuple[TaskScores, str]:
-    task = openmoji_unseen(open_sources(recipe.data, split="test"))
+def _evaluate(run: Run, recipe: Recipe, *, name: str) -> tuple[Results, TaskScores]:
+    """The suite ``openmoji`` on the run's own data, and all answers for the gallery."""
+    task = replace(openmoji_unseen(open_sources(recipe.data, split="test")), best=_BEST)
+    spec = read_suite("openmoji", [f"seed={recipe.seed}"])
+    answers: dict[str, LanguageScores] = {}
+
+    def watch(_: Task, scored: Scored) -> None:
+        answers[scored.language] = scored.detail
+
     model = load(run.model_path, expect=DualEncoder)
-    digest = weights_digest(model)
-    with remembering(model):
-        return score_task(model, task, quiet=False), digest
+    with fixed_weights(model), remembering(model):
+        suite = Suite(spec, (task,), (task.choose(None),))
+        results = evaluate(model, suite, name=name, watch=watch)
+    return results, TaskScores(task, {tag: answers[tag] for tag in results.of(name)})
 
 
-def _results(
-    rows: tuple[ResultRow, ...],
-    scores: dict[str, TaskScores],
-    *,
-    recipes: dict[str, Recipe],
-    digests: dict[str, str],
-    seconds: float,
-) -> Results:
-    task = scores[MAIN].task
-    meta = provenance(
-        models=digests,
-        seed=recipes[MAIN].seed,
-        languages=list(scores[MAIN].languages),
-        prompts=task.prompt,
-        data_digest=task.digest,
-        seconds=seconds,
-        recipe=recipes[MAIN].model_dump(mode="json", exclude={"run"}),
-    )
-    return Results(meta, rows)
+def _joined(found: Mapping[str, Results], *, recipe: Recipe, seconds: float) -> Results:
+    """The rows of both models with the origin of both."""
+    digests = {name: digest for one in found.values() for name, digest in one.meta["models"].items()}
+    settings = recipe.model_dump(mode="json", exclude={"run"})
+    meta = {**found[MAIN].meta, "models": digests, "seconds": round(seconds, 1), "recipe": settings}
+    return Results(meta, tuple(row for one in found.values() for row in one.rows))
 
 
 def _write_card(run: Run, recipe: Recipe, results: Results) -> None:
@@ -123,8 +120,8 @@ def _write_card(run: Run, recipe: Recipe, results: Results) -> None:
         languages=tuple(results.of(MAIN)),
         data=("OpenMoji drawings (CC BY-SA 4.0) with Unicode CLDR short names (Unicode-3.0)",),
         scores={
-            f"openmoji-unseen, mean top-1 of {len(results.of(MAIN))} languages": mean.acc1,
-            f"openmoji-unseen, mean top-5 of {len(results.of(MAIN))} languages": mean.acc5,
+            f"openmoji-unseen, mean top-1 of {len(results.of(MAIN))} languages": mean["acc1"],
+            f"openmoji-unseen, mean top-5 of {len(results.of(MAIN))} languages": mean["acc5"],
         },
         limits=_LIMITS,
     )
@@ -134,20 +131,20 @@ def _write_card(run: Run, recipe: Recipe, results: Results) -> None:
 
 def _classes(scores: TaskScores) -> ClassTable:
     found = {
-        tag: language_classes(answers_of(one), tag, titles=scores.task.titles) for tag, one in scores.languages.items()
+        tag: language_classes(one.answers(), tag, titles=scores.task.titles) for tag, one in scores.languages.items()
     }
     return ClassTable(scores.task.name, MAIN, found, scores.task.titles)
 
 
 def _report(
-    folder: Path, results: Results, scores: dict[str, TaskScores], *, recipes: dict[str, Recipe], runs: dict[str, Run]
+    folder: Path, results: Results, scores: TaskScores, *, recipes: dict[str, Recipe], runs: dict[str, Run]
 ) -> None:
     credits = [Credit(asset.name, asset.license, asset.source) for asset in ASSETS if asset.name in _USED]
     write_report(
         folder / "report.html",
         results=results,
-        classes=_classes(scores[MAIN]),
-        gallery=make_gallery(scores[MAIN]),
+        classes=_classes(scores),
+        gallery=make_gallery(scores),
         gallery_variant=MAIN,
         metrics={name: run.metrics_path for name, run in runs.items()},
         recipe_yaml=dump_yaml(recipes[MAIN]),
@@ -155,7 +152,7 @@ def _report(
         title="Drawings named in 14 languages",
         intro=(
             "Zero-shot: each drawing shows a concept that neither variant saw in training, in any of its forms, and is "
-            f"to be told apart from {len(scores[MAIN].task.samples) - 1} others by name. Both variants are the same "
+            f"to be told apart from {len(scores.task.samples) - 1} others by name. Both variants are the same "
             "model; one learned from English names alone."
         ),
         commands=next_commands(folder),

@@ -37,7 +37,7 @@ class Registry(Mapping[str, str]):
         return len(self._entries)
 
     def add(self, name: str, path: str) -> None:
-        """Takes one more name in: of a kind that somebody else wrote."""
+        """Takes one more thing in, as ``"module:attribute"``."""
         self._entries[name] = path
 
     def get_object(self, name: str) -> Any:

@@ -20,7 +20,7 @@ from vlkit.bench.prompt_texts import bench_prompts
 from vlkit.bench.scoring import Tables, bench_scoring
 from vlkit.bench.zeroshot import bench_zeroshot
 from vlkit.bench.zeroshot_data import make_images, make_names, named_languages
-from vlkit.bench.zeroshot_sides import Run
+from vlkit.bench.zeroshot_sides import ScoredRun
 from vlkit.cli.bench import app
 from vlkit.errors import DataError, MissingPackage, UnknownName, VlkitError
 from vlkit.evaluation.embed.texts import class_embeddings
@@ -78,13 +78,15 @@ def test_command_prints_one_json_object_and_without_a_peer_only_our_side(
 
 def test_ratios_are_ours_over_the_peers_and_medians_over_neighbours() -> None:
     def repeat(ours: float, peer: float, reload: float) -> Any:
-        runs = [Run(seconds=s, cpu_seconds=2 * s, image_rows=4) for s in (ours / 2, ours, peer / 4, peer)]
+        runs = [ScoredRun(seconds=s, cpu_seconds=2 * s, image_rows=4) for s in (ours / 2, ours, peer / 4, peer)]
         for run in runs:
             run.best_N, run.target_N, run.accuracy = {"en": torch.tensor([0, 1])}, torch.tensor([0, 0]), {"en": 0.5}
         runs[3].reload_seconds = reload
         return zeroshot._Repeat(*runs)
 
-    setting: Any = zeroshot.Setting(zeroshot_sides.Model("m", "w"), zeroshot.Images(Path(), 4), batch_size=2, workers=0)
+    setting: Any = zeroshot.ZeroShotSetting(
+        zeroshot_sides.Model("m", "w"), zeroshot.Images(Path(), 4), batch_size=2, workers=0
+    )
     repeats = [repeat(1, 10, 2), repeat(40, 100, 20), repeat(3, 10, 4)]  # the machine was slow in the second
     found = zeroshot._result(repeats, setting, ("en", "de"), 1.0, model="m", weights="w", classes=2)
     assert found.time_ratio == found.cpu_ratio == pytest.approx(0.3)
@@ -94,8 +96,12 @@ def test_ratios_are_ours_over_the_peers_and_medians_over_neighbours() -> None:
 
 
 def test_agreement_is_the_share_of_equal_answers_to_the_same_images() -> None:
-    ours = Run(best_N={"en": torch.tensor([0, 1, 2, 0]), "de": torch.tensor([0, 1, 2, 1])}, target_N=torch.arange(4))
-    peer = Run(best_N={"en": torch.tensor([0, 1, 2, 1]), "de": torch.tensor([1, 1, 2, 1])}, target_N=torch.arange(4))
+    ours = ScoredRun(
+        best_N={"en": torch.tensor([0, 1, 2, 0]), "de": torch.tensor([0, 1, 2, 1])}, target_N=torch.arange(4)
+    )
+    peer = ScoredRun(
+        best_N={"en": torch.tensor([0, 1, 2, 1]), "de": torch.tensor([1, 1, 2, 1])}, target_N=torch.arange(4)
+    )
     assert zeroshot._agreement(ours, peer) == 0.75
     peer.target_N = torch.tensor([0, 1, 3, 2])
     with pytest.raises(VlkitError, match="the images in another order"):

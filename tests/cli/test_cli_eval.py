@@ -78,7 +78,7 @@ def test_overrides_choose_and_resume_goes_on(run: Any) -> None:
     said = ("eval", "tiny", "suite.yaml", "tasks.0.languages=[no]", "tasks.1.languages=[en]", "--out", "o")
     assert run(*said).exit_code == 0
     rows = json.loads(Path("o/results.json").read_text())["results"]
-    assert [row["language"] for row in rows] == ["nb"] and rows[0]["variant"] == "tiny"
+    assert [row["language"] for row in rows] == ["nb", "en"] and rows[0]["variant"] == "tiny"
     taken = run(*said)
     assert (taken.exit_code, taken.stdout) == (2, "")
     assert "error: o holds an evaluation; --resume goes on with it, --overwrite replaces it" in taken.stderr

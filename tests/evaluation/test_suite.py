@@ -21,8 +21,8 @@ from vlkit.evaluation.results.answers import read_answers
 from vlkit.evaluation.results.results_file import Results
 from vlkit.evaluation.run import evaluate
 from vlkit.evaluation.suite import open_suite, read_suite
-from vlkit.evaluation.tasks.engine import evaluate_task, score_task
-from vlkit.evaluation.tasks.retrieval_task import evaluate_retrieval
+from vlkit.evaluation.tasks.engine import score_task
+from vlkit.evaluation.tasks.task_rows import evaluate_task
 from vlkit.spec.evaluation import SuiteSpec
 from vlkit.spec.load import shipped_suites
 
@@ -93,9 +93,9 @@ class Stops(CountingModel):
         return super().tokenize(texts, language=language)
 
 
-def figures(folder: Path) -> tuple[list[Any], list[Any]]:
-    found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    return found["results"], found.get("retrieval", [])
+def figures(folder: Path) -> list[Any]:
+    rows: list[Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))["results"]
+    return rows
 
 
 def test_a_suite_gives_what_its_tasks_give(both: SuiteSpec, tmp_path: Path) -> None:
@@ -103,12 +103,12 @@ def test_a_suite_gives_what_its_tasks_give(both: SuiteSpec, tmp_path: Path) -> N
     results = vlkit.evaluate(model, both, name="mine", folder=tmp_path / "out", quiet=True)
     opened = open_suite(both)
     assert opened.languages == (("en", "de", "sw"), ("en", "de"))
-    assert list(results.rows) == evaluate_task(CountingModel(), opened.tasks[0], variant="mine")
-    rows = [row.plain() for row in evaluate_retrieval(CountingModel(), opened.tasks[1], variant="mine")]
-    assert list(results.retrieval) == rows
+    assert list(results.only("pets").rows) == evaluate_task(CountingModel(), opened.tasks[0], variant="mine")
+    rows = evaluate_task(CountingModel(), opened.tasks[1], variant="mine")
+    assert list(results.only("captions").rows) == rows
     assert model.images_seen == 16 + 12  # each image of each task once, in three and two languages
     kept = Results.load(tmp_path / "out" / "results.json")
-    assert [row.language for row in kept.rows] == ["en", "de", "sw"] and len(kept.retrieval) == 2
+    assert [row.language for row in kept.rows] == ["en", "de", "sw", "en", "de"]
     lines = (tmp_path / "out" / "results-retrieval.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 3 and lines[0].startswith("task,variant,language,")
     assert len((tmp_path / "out" / "results.csv").read_text(encoding="utf-8").splitlines()) == 4
@@ -128,7 +128,7 @@ def test_a_stopped_run_goes_on(both: SuiteSpec, tmp_path: Path, stop: str) -> No
     model = CountingModel()
     resumed = evaluate(model, both, folder=tmp_path / "out", resume=True, quiet=True)
     assert model.images_seen == 12  # those of the task that had not been reached
-    assert (resumed.rows, resumed.retrieval) == (whole.rows, whole.retrieval)
+    assert resumed.rows == whole.rows
     assert figures(tmp_path / "out") == figures(tmp_path / "whole")
     again = CountingModel()
     evaluate(again, both, folder=tmp_path / "out", resume=True, quiet=True)
@@ -156,7 +156,7 @@ def test_a_folder_is_never_taken_unasked(both: SuiteSpec, tmp_path: Path) -> Non
     model = CountingModel()
     evaluate(model, other, folder=out, overwrite=True, quiet=True)
     assert model.images_seen == 0  # embeddings are known by their digest
-    assert [row["language"] for row in figures(out)[0]] == ["de"] and figures(out)[1] == []
+    assert [row["language"] for row in figures(out)] == ["de"]
     assert (out / "mine.txt").exists() and not (out / "results-retrieval.csv").exists()
     assert sorted(path.name for path in (out / "answers" / "pets").iterdir()) == ["de.npz"]
     assert [path.name for path in out.glob("*.html")] == ["report.html"]
@@ -246,7 +246,7 @@ class TestImages:
         spec = read_suite("babel_imagenet", [f"tasks.0.{key}={value}" for key, value in given.items()])
         model = CountingModel()
         results = evaluate(model, spec, folder=tmp_path / "out", quiet=True)
-        assert [(row.language, row.num_classes, row.n_images) for row in results.rows] == [
+        assert [(row.language, row["num_classes"], row["n_images"]) for row in results.rows] == [
             ("en", 2, 4), ("de", 2, 4), ("fy", 1, 2),
         ]  # fmt: skip
         assert {"Foto  Schleie .", "Foto  Weisshai .", "hai"} <= set(model.texts_seen)
@@ -397,7 +397,7 @@ class TestCompare:
         two[1].write_text(json.dumps(content))
         assert not any(row.paired for row in compare(*two).rows)
         content["results"][0]["num_classes"] = 3
-        content["results"] = content["results"][:2]
+        content["results"] = [one for one in content["results"] if (one["task"], one["language"]) != ("pets", "sw")]
         two[1].write_text(json.dumps(content))
         found = compare(*two)
         assert [row.language for row in found.rows if row.task == "pets"] == ["de"]
@@ -407,8 +407,9 @@ class TestCompare:
 
     def test_nothing_in_common_and_several_models(self, two: tuple[Path, Path], tmp_path: Path) -> None:
         content = json.loads(two[1].read_text())
-        for row in [*content["results"], *content["retrieval"]]:
+        for row in content["results"]:
             row["task"] += "-2"
+        content["tasks"] = {f"{task}-2": one for task, one in content["tasks"].items()} | content["tasks"]
         other = tmp_path / "other.json"
         other.write_text(json.dumps(content))
         with pytest.raises(DataError, match=r"no task and language in common.*tasks: pets, captions, and pets-2"):
@@ -418,6 +419,6 @@ class TestCompare:
         with pytest.raises(VlkitError, match="holds 2 models; name the two: --models two,one"):
             compare(two[0], other)
         found = compare(two[0], other, models=("one", "one"))
-        assert all(row.difference == 0 and not row.paired for row in found.rows) and len(found.rows) == 3
+        assert all(row.difference == 0 and not row.paired for row in found.rows) and len(found.rows) == 5
         with pytest.raises(UnknownName, match=r"no model in .*'three'"):
             compare(two[0], other, models=("one", "three"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vlkit.data.sources.open import open_sources
-from vlkit.evaluation.tasks.engine import score_task
+from vlkit.evaluation.tasks.task_rows import evaluate_task
 from vlkit.evaluation.tasks.zero_shot_task import openmoji_unseen
 from vlkit.spec.load import load_recipe
 from vlkit.training.loop import train
@@ -24,8 +24,8 @@ def test_micro_batches_reach_the_same_scores_on_unseen_concepts(tmp_path: Path) 
         recipe = load_recipe("contrastive/tiny", changes)
         run = train(recipe)
         task = openmoji_unseen(open_sources(recipe.data, split="test"), ["en", "de"])
-        rows = score_task(run.model(), task).rows(micro_batch)
-        scores.append({row.language: (row.acc1, row.acc5) for row in rows})
+        rows = evaluate_task(run.model(), task, variant=micro_batch)
+        scores.append({row.language: (row["acc1"], row["acc5"]) for row in rows})
         losses.append([line["loss"] for line in run.metrics()])
     assert losses[0][-1] < losses[0][0] - 0.1  # it learns
     for other in losses[1:]:

@@ -37,7 +37,7 @@ def test_the_run_folder(table: Path, tmp_path: Path) -> None:
     ]  # fmt: skip
     assert run.recipe() == made
     environment = json.loads((run.path / "environment.json").read_text())
-    assert environment["vlkit"] == vlkit.__version__ and torch.__version__.startswith(environment["packages"]["torch"])
+    assert environment["vlkit"] == vlkit.__version__ and torch.__version__.startswith(environment["libraries"]["torch"])
     lines = run.metrics()
     assert [(line["step"], line["stage"]) for line in lines] == [(4, "heads"), (6, "heads")]
     assert set(lines[0]) == {

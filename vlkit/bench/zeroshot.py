@@ -16,7 +16,7 @@ import torch
 
 from vlkit.bench.contrastive import rounded
 from vlkit.bench.zeroshot_data import TEMPLATES, Images, make_images, make_model, make_names, named_languages
-from vlkit.bench.zeroshot_sides import Run, Setting, peer_modules, run_ours, run_peer
+from vlkit.bench.zeroshot_sides import ScoredRun, ZeroShotSetting, peer_modules, run_ours, run_peer
 from vlkit.errors import DataError, VlkitError
 
 Peer = Literal["none", "clip_benchmark"]
@@ -93,10 +93,10 @@ class ZeroShotBench:
 class _Repeat:
     """One language and all of them; the peer's run over all goes on from its first language."""
 
-    ours_one: Run
-    ours: Run
-    peer_one: Run | None = None
-    peer: Run | None = None
+    ours_one: ScoredRun
+    ours: ScoredRun
+    peer_one: ScoredRun | None = None
+    peer: ScoredRun | None = None
 
 
 def bench_zeroshot(
@@ -142,7 +142,7 @@ def bench_zeroshot(
     with tempfile.TemporaryDirectory(prefix="vlkit-bench-") as scratch:
         folder = Path(scratch)
         tell(f"{images} images")
-        setting = Setting(
+        setting = ZeroShotSetting(
             model=make_model(model, folder),
             images=make_images(folder / "images", count=images, classes=classes),
             batch_size=batch_size,
@@ -159,13 +159,13 @@ def bench_zeroshot(
     return _result(found, setting, tuple(names), checked, **common)
 
 
-def _check(setting: Setting, images: Images, names: dict[str, list[str]], *, peer: Peer) -> float | None:
+def _check(setting: ZeroShotSetting, images: Images, names: dict[str, list[str]], *, peer: Peer) -> float | None:
     several = replace(setting, images=images, templates=TEMPLATES)
     ours = run_ours(several, names)
     return None if peer == "none" else _agreement(ours, run_peer(several, names))
 
 
-def _repeat(setting: Setting, names: dict[str, list[str]], *, peer: Peer) -> _Repeat:
+def _repeat(setting: ZeroShotSetting, names: dict[str, list[str]], *, peer: Peer) -> _Repeat:
     """Neighbours in time are compared: one language of either side, then all of either side."""
     first = dict([next(iter(names.items()))])
     ours_one = run_ours(setting, first)
@@ -179,7 +179,7 @@ def _repeat(setting: Setting, names: dict[str, list[str]], *, peer: Peer) -> _Re
 
 
 def _result(
-    found: Sequence[_Repeat], setting: Setting, languages: tuple[str, ...], checked: float | None, **common: Any
+    found: Sequence[_Repeat], setting: ZeroShotSetting, languages: tuple[str, ...], checked: float | None, **common: Any
 ) -> ZeroShotBench:
     peers = [repeat.peer for repeat in found if repeat.peer is not None]
     ones = [repeat.peer_one for repeat in found if repeat.peer_one is not None]
@@ -218,7 +218,7 @@ def _result(
     )
 
 
-def _agreement(ours: Run, peer: Run) -> float:
+def _agreement(ours: ScoredRun, peer: ScoredRun) -> float:
     """Share of equal answers over all languages.
 
     Raises:
@@ -230,7 +230,7 @@ def _agreement(ours: Run, peer: Run) -> float:
     return equal.double().mean().item()
 
 
-def _apart(ours: Run, peer: Run) -> float:
+def _apart(ours: ScoredRun, peer: ScoredRun) -> float:
     return max((abs(ours.accuracy[tag] - accuracy) for tag, accuracy in peer.accuracy.items()), default=math.nan)
 
 

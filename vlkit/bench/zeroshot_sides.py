@@ -26,6 +26,7 @@ from vlkit.bench.zeroshot_data import Images, Model, write_names
 from vlkit.data.sources.classes.collection import any_classes
 from vlkit.data.sources.classes.find import find_images
 from vlkit.errors import MissingPackage
+from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.tasks.engine import score_task
 from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
 from vlkit.models.dual_encoder.model import DualEncoder
@@ -35,7 +36,7 @@ _DATASET = "fer2013"  # the set of CLIP_benchmark that reads any ROOT/test of cl
 
 
 @dataclass(frozen=True)
-class Setting:
+class ZeroShotSetting:
     """What both sides are given: processes, precision (float32) and threads are those of this process.
 
     Attributes:
@@ -52,7 +53,7 @@ class Setting:
 
 
 @dataclass
-class Run:
+class ScoredRun:
     """One side over some languages.
 
     Attributes:
@@ -97,9 +98,9 @@ class Run:
         module.register_forward_pre_hook(see)
 
 
-def run_ours(setting: Setting, names: Mapping[str, list[str]]) -> Run:
+def run_ours(setting: ZeroShotSetting, names: Mapping[str, list[str]]) -> ScoredRun:
     """vlkit: loads the model and scores all languages in one pass, with intervals and the best five answers."""
-    run = Run(loads=1)
+    run = ScoredRun(loads=1)
     with run.timed():
         model = load(f"open_clip:{setting.model.name}/{setting.model.weights}", device=_device(), expect=DualEncoder)
         run.count(model.get_submodule("image"), "image")
@@ -107,15 +108,15 @@ def run_ours(setting: Setting, names: Mapping[str, list[str]]) -> Run:
         images = any_classes(find_images(str(setting.images.root / "test")))
         labels = {tag: [(name,) for name in listed] for tag, listed in names.items()}
         task = ZeroShotTask("bench", images.samples, labels, images.targets, setting.templates)
-        scores = score_task(model, task, batch_size=setting.batch_size)
-        rows = scores.rows("bench")
-    run.accuracy = {row.language: row.acc1 for row in rows}
+        scores = score_task(model, task, encoding=Encoding(batch_size=setting.batch_size))
+        rows = {tag: found.values(task) for tag, found in scores.languages.items()}
+    run.accuracy = {tag: float(row["acc1"]) for tag, row in rows.items()}
     run.best_N = {tag: found.best_NM[:, 0] for tag, found in scores.languages.items()}
     run.target_N = torch.tensor(images.targets)
     return run
 
 
-def run_peer(setting: Setting, names: Mapping[str, list[str]], *, run: Run | None = None) -> Run:
+def run_peer(setting: ZeroShotSetting, names: Mapping[str, list[str]], *, run: ScoredRun | None = None) -> ScoredRun:
     """CLIP_benchmark: its command line once a language, in this process.
 
     ``clip_benchmark eval --model .. --pretrained .. --no_amp --custom_classname_file LANGUAGE.json ..``; it has names
@@ -129,7 +130,7 @@ def run_peer(setting: Setting, names: Mapping[str, list[str]], *, run: Run | Non
     Raises:
         MissingPackage: It is not installed.
     """
-    run = Run() if run is None else run
+    run = ScoredRun() if run is None else run
     cli, metrics = peer_modules()
     with tempfile.TemporaryDirectory(prefix="vlkit-bench-") as scratch:
         folder = Path(scratch)
@@ -156,7 +157,7 @@ def peer_modules() -> tuple[Any, Any]:
     return cli, metrics
 
 
-def _words(setting: Setting, folder: Path, tag: str) -> list[str]:
+def _words(setting: ZeroShotSetting, folder: Path, tag: str) -> list[str]:
     values = {
         "--dataset": _DATASET,
         "--dataset_root": setting.images.root,
@@ -173,7 +174,7 @@ def _words(setting: Setting, folder: Path, tag: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _watched(cli: Any, metrics: Any, run: Run, tag: str) -> Iterator[None]:
+def _watched(cli: Any, metrics: Any, run: ScoredRun, tag: str) -> Iterator[None]:
     """Looks on as CLIP_benchmark loads the model, encodes and scores; what it does stays its own."""
     load_clip, classify, accuracy = cli.load_clip, metrics.run_classification, metrics.accuracy
 

@@ -24,11 +24,11 @@ def correlate(
     seed: int = typer.Option(0, min=0, help="Of the resamples."),
 ) -> None:
     """Correlate two tables of scores: all points, means of models, each model over languages; intervals are 95 %."""
-    from vlkit.evaluation.compare.study import cells, read_scores, study
+    from vlkit.evaluation.compare.score_tables import cells, correlate_tables, read_scores
 
     first, _, second = tasks.partition(",")
     tables = read_scores(one, task=first or None), read_scores(other, task=second or first or None)
-    headers, rows = cells(study(*tables, given=given, replicates=replicates, seed=seed))
+    headers, rows = cells(correlate_tables(*tables, given=given, replicates=replicates, seed=seed))
     show_table(headers, rows, title=f"{tables[0].name} ({tables[0].metric}) and {tables[1].name} ({tables[1].metric})",
                right=headers[3:])  # fmt: skip
     out().print(

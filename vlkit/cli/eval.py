@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
@@ -13,8 +13,6 @@ from vlkit.cli.console import collector_off, err, out, show_table
 from vlkit.errors import VlkitError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from vlkit.evaluation.results.results_file import Results
     from vlkit.evaluation.suite import Suite
 
@@ -60,7 +58,9 @@ def evaluate(
         if dump_classnames:
             _write_names(opened, place, own_use=own_use)
         if clip_benchmark:
-            results.save_clip_benchmark(place / "clip_benchmark")
+            from vlkit.evaluation.results.clip_benchmark import save_clip_benchmark
+
+            save_clip_benchmark(results, place / "clip_benchmark")
         _show(results, place)
         if parity:
             _show_parity(results, opened, model)
@@ -167,23 +167,10 @@ def _show_parity(results: Results, suite: Suite, model: str) -> None:
 
 
 def _show(results: Results, folder: Path) -> None:
+    from vlkit.evaluation.results.terminal_table import task_table
+
     console = out(width=None if out().is_terminal else 200)
     for task in results.tasks:
-        console.print(results.table(task=task))
-    if results.retrieval:
-        _show_retrieval(results.retrieval)
+        console.print(task_table(results, task=task))
     pages = ", ".join(str(page) for page in sorted(folder.glob("report*.html")))
     err().print(f"written to {folder / 'results.json'}; look at {pages}", markup=False, emoji=False)
-
-
-def _show_retrieval(rows: Sequence[Mapping[str, Any]]) -> None:
-    sides = {"image_retrieval_recall": "t2i", "text_retrieval_recall": "i2t"}
-    columns = [name for name in rows[0] if name.partition("@")[0] in sides]
-    short = [sides[side] + "@" + k for side, _, k in (name.partition("@") for name in columns)]
-    facts = ("task", "language", "n_images", "n_texts")
-    show_table(
-        ("task", "language", "images", "texts", *short),
-        [[*(str(row[name]) for name in facts), *(f"{100 * row[name]:.1f}" for name in columns)] for row in rows],
-        title="recall at k in %: text to image (t2i), image to text (i2t)",
-        right=("images", "texts", *short),
-    )

@@ -15,6 +15,7 @@ def quickstart(
     ),
 ) -> None:
     """Train on real data in 14 languages, evaluate on unseen concepts, report."""
+    from vlkit.evaluation.results.terminal_table import task_table
     from vlkit.quickstart import next_commands
     from vlkit.quickstart import quickstart as run
 
@@ -29,7 +30,7 @@ def quickstart(
 
     done = run(folder, show=show, say=say)
     console.print()
-    console.print(done.results.table())
+    console.print(task_table(done.results))
     console.print(f"\ndone in {done.seconds:.0f} s; look at {folder / 'report.html'}", markup=False)
     console.print("\ntry next:", style="bold")
     for command in next_commands(folder):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +15,19 @@ from torch import nn
 
 from vlkit.distributed.collectives import Ranks
 from vlkit.evaluation.embed.encode import Embedder, together
-from vlkit.evaluation.embed.encoding import How, Work
-from vlkit.evaluation.embed.identity import UNKNOWN, features_key, fixed_weights, model_digest
+from vlkit.evaluation.embed.encoding import Encoding, Work
+from vlkit.evaluation.embed.identity import UNKNOWN, fixed_weights, model_digest
 from vlkit.evaluation.report.pages import write_pages
 from vlkit.evaluation.results.answers import write_answers
-from vlkit.evaluation.results.provenance import model_facts, task_facts
-from vlkit.evaluation.results.results_file import ResultRow, Results, csv_text, provenance
+from vlkit.evaluation.results.results_file import ResultRow, Results, csv_text
 from vlkit.evaluation.suite import Suite, claim, open_suite, read_suite
-from vlkit.evaluation.tasks.by_template import TemplateScore, template_scores
-from vlkit.evaluation.tasks.engine import evaluate_task
-from vlkit.evaluation.tasks.retrieval_task import RetrievalTask, evaluate_retrieval
-from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
+from vlkit.evaluation.tasks.task import Scored, Task
+from vlkit.evaluation.tasks.task_rows import evaluate_task
 from vlkit.files import digest, write_atomic
-from vlkit.progress import track
-from vlkit.spec.evaluation import SuiteSpec, ZeroShotSpec
+from vlkit.provenance import provenance
+from vlkit.spec.evaluation import SuiteSpec
 
 RESULTS = "results.json"
-TEMPLATES = "templates.csv"
 
 
 def evaluate(
@@ -46,6 +41,7 @@ def evaluate(
     overwrite: bool = False,
     ranks: Ranks | None = None,
     quiet: bool = False,
+    watch: Callable[[Task, Scored], None] | None = None,
 ) -> Results:
     """Evaluates a model on every task of a suite; each image is encoded once whatever the number of languages.
 
@@ -61,6 +57,7 @@ def evaluate(
         overwrite: Replace it.
         ranks: Processes that share the work between them; each gets the whole result, the first one writes.
         quiet: Show no progress.
+        watch: Called by the first process with all that was found in each language that is scored.
 
     Raises:
         SpecError, UnknownName, DataError: Something in the suite or its files is wrong; nothing was run.
@@ -73,40 +70,69 @@ def evaluate(
     with together(ranks):
         if place is not None and ranks.rank == 0:
             claim(place, suite.spec, resume=resume, overwrite=overwrite)
-    rows, alone = list[ResultRow](), list[TemplateScore]()
-    retrieval: list[Mapping[str, Any]] = []
     given = Path(cache) if cache is not None else place and place / "features"
     with fixed_weights(model), _cache(model, suite, given, ranks) as kept:
-        encoding = _how(suite.spec, kept, ranks, quiet)
-        run = _Run(model, name, place, suite.spec.seed, encoding)
-        ablated = {one.name for one in suite.spec.tasks if isinstance(one, ZeroShotSpec) and one.per_template}
-        for task, tags in zip(suite.tasks, suite.languages, strict=True):
-            if isinstance(task, ZeroShotTask):
-                rows += run.zero_shot(task, tags)
-                alone += run.by_template(task, tags) if task.name in ablated else []
-            else:
-                retrieval += run.retrieval(task, tags)
-        meta = _meta(model, suite, name, time.monotonic() - start, encoding["work"])
-    results = Results(meta, tuple(rows), tuple(retrieval))
+        encoding = _encoding(suite.spec, kept, ranks, quiet)
+        rows, tables = _figures(model, suite, name, place=place, watch=watch, encoding=encoding)
+        meta = _meta(model, suite, name, time.monotonic() - start, encoding.work)
+    results = Results(meta, tuple(rows))
     with together(ranks):
         if place is not None and ranks.rank == 0:
             results.save(place / RESULTS)
-            if alone:
-                write_atomic(place / TEMPLATES, csv_text(TemplateScore._fields, [one._asdict() for one in alone]))
-            write_pages(place, results, intro=suite.spec.description, tasks=suite.tasks)
+            for file, lines in tables.items():
+                write_atomic(place / file, csv_text(list(lines[0]), lines))
+            titles = {task.name: task.titles for task in suite.tasks}
+            write_pages(place, results, intro=suite.spec.description, titles=titles)
     return results
 
 
-def _how(spec: SuiteSpec, cache: Path | None, ranks: Ranks, quiet: bool) -> How:
-    how = How(batch_size=spec.batch_size, cache=cache, ranks=ranks, quiet=quiet, work=Work())
-    return how if spec.workers is None else How(**{**how, "workers": spec.workers})
+def _figures(
+    model: Embedder,
+    suite: Suite,
+    name: str,
+    *,
+    place: Path | None,
+    watch: Callable[[Task, Scored], None] | None,
+    encoding: Encoding,
+) -> tuple[list[ResultRow], dict[str, list[Mapping[str, Any]]]]:
+    """The rows of all tasks, and their further tables by the names of their files."""
+    rows, seed = list[ResultRow](), suite.spec.seed
+    tables: dict[str, list[Mapping[str, Any]]] = {}
+    for task, tags in zip(suite.tasks, suite.languages, strict=True):
+        rows += evaluate_task(
+            model,
+            task,
+            languages=tags,
+            variant=name,
+            seed=seed,
+            resume=place and place / "rows",
+            keep=_keeper(task, place, watch),
+            encoding=encoding,
+        )
+        for file, more in task.tables(model, tags, seed=seed, encoding=encoding).items():
+            tables.setdefault(file, []).extend(more)
+    return rows, tables
+
+
+def _keeper(task: Task, folder: Path | None, watch: Callable[[Task, Scored], None] | None) -> Callable[[Scored], None]:
+    def keep(scored: Scored) -> None:
+        if folder is not None and scored.answers is not None:
+            write_answers(folder, task.name, scored.language, scored.answers)
+        if watch is not None:
+            watch(task, scored)
+
+    return keep
+
+
+def _encoding(spec: SuiteSpec, cache: Path | None, ranks: Ranks, quiet: bool) -> Encoding:
+    encoding = Encoding(batch_size=spec.batch_size, cache=cache, ranks=ranks, quiet=quiet)
+    return encoding if spec.workers is None else replace(encoding, workers=spec.workers)
 
 
 @contextmanager
 def _cache(model: Embedder, suite: Suite, given: Path | None, ranks: Ranks) -> Iterator[Path | None]:
     """The folder given; else, where several tasks may share images and texts, one for the time of the run."""
-    nameless = not isinstance(model, nn.Module) and model_digest(model) == UNKNOWN
-    if given is not None or nameless or len(suite.tasks) == 1:
+    if given is not None or len(suite.tasks) == 1 or model_digest(model) == UNKNOWN:
         yield given
         return
     with tempfile.TemporaryDirectory(prefix="vlkit-evaluate-") as scratch:
@@ -114,81 +140,39 @@ def _cache(model: Embedder, suite: Suite, given: Path | None, ranks: Ranks) -> I
         ranks.barrier()  # all read it
 
 
-@dataclass(frozen=True)
-class _Run:
-    """One model on its way through the tasks."""
-
-    model: Embedder
-    name: str
-    folder: Path | None
-    seed: int
-    how: How
-
-    def zero_shot(self, task: ZeroShotTask, tags: tuple[str, ...]) -> list[ResultRow]:
-        """One row a language; those that are in the folder already are taken from there."""
-        return evaluate_task(
-            self.model,
-            task,
-            languages=tags,
-            variant=self.name,
-            seed=self.seed,
-            resume=None if self.folder is None else self.folder / "rows",
-            keep=None if self.folder is None else partial(write_answers, self.folder, task.name),
-            **self.how,
-        )
-
-    def by_template(self, task: ZeroShotTask, tags: tuple[str, ...]) -> list[TemplateScore]:
-        """Each template alone, language by language."""
-        return [one for tag in tags for one in template_scores(self.model, task, tag, seed=self.seed, **self.how)]
-
-    def retrieval(self, task: RetrievalTask, tags: tuple[str, ...]) -> list[dict[str, Any]]:
-        """The same for retrieval."""
-        if self.folder is None:
-            return self._retrieve(task, tags)
-        ranks, quiet = self.how["ranks"], self.how["quiet"] or self.how["ranks"].rank > 0
-        key = digest([features_key(self.model, task.samples), task.digest, self.name, self.seed])
-        paths = {tag: self.folder / "rows" / f"{key}-{tag}.json" for tag in tags}
-        known = ranks.gather_objects({tag: _read(path) for tag, path in paths.items()})[0]
-        missing = [tag for tag in tags if known[tag] is None]
-        for tag in track(missing, f"languages of {task.name}", unit="languages", quiet=quiet):
-            known[tag] = self._retrieve(task, (tag,))[0]
-            with together(ranks):
-                if ranks.rank == 0:
-                    write_atomic(paths[tag], json.dumps(known[tag]) + "\n")
-        return [known[tag] for tag in tags]
-
-    def _retrieve(self, task: RetrievalTask, tags: tuple[str, ...]) -> list[dict[str, Any]]:
-        how = How(**{**self.how, "quiet": True})
-        rows = evaluate_retrieval(self.model, task, languages=tags, variant=self.name, seed=self.seed, **how)
-        return [row.plain() for row in rows]
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None  # not there, or half of it: computed anew
-    return found if isinstance(found, dict) else None
-
-
 def _meta(model: Embedder, suite: Suite, name: str, seconds: float, work: Work) -> dict[str, Any]:
     languages = dict.fromkeys(tag for tags in suite.languages for tag in tags)
+    facts: dict[str, dict[str, str]] = {"prompts": {}}
+    for task in suite.tasks:
+        for kind, fact in task.facts.items():
+            facts.setdefault(kind, {})[task.name] = fact
     return provenance(
         models={name: model_digest(model)},
         seed=suite.spec.seed,
         languages=list(languages),
-        prompts={task.name: task.prompt for task in suite.tasks if isinstance(task, ZeroShotTask)},
+        prompts=facts.pop("prompts"),
         data_digest=digest([task.digest for task in suite.tasks]),
         seconds=seconds,
         images={task.name: images_digest(task) for task in suite.tasks},
-        **model_facts(model),
-        **task_facts(suite.tasks),
+        **size_of(model),
+        **facts,
         suite=suite.spec.model_dump(mode="json"),
         work={"images_encoded": work.images, "texts_encoded": work.texts, "texts_asked": work.texts_asked},
     )
 
 
-def images_digest(task: ZeroShotTask | RetrievalTask) -> str:
+def size_of(model: object) -> dict[str, Any]:
+    """Number of parameters, and the precision that most of them are stored in; nothing for what is no torch module."""
+    if not isinstance(model, nn.Module):
+        return {}
+    sizes: Counter[str] = Counter()
+    for parameter in model.parameters():
+        sizes[str(parameter.dtype).removeprefix("torch.")] += parameter.numel()
+    if not sizes:
+        return {"parameters": 0}
+    return {"parameters": sum(sizes.values()), "precision": sizes.most_common(1)[0][0]}
+
+
+def images_digest(task: Task) -> str:
     """Hex digest of the images' keys and classes: where it is the same, answers can be compared image by image."""
-    targets = list(task.targets) if isinstance(task, ZeroShotTask) else []
-    return digest([[sample.key for sample in task.samples], targets])
+    return digest([[sample.key for sample in task.samples], list(task.targets)])

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from vlkit.spec.base import Spec
+from vlkit.languages import normalize
+from vlkit.spec.base import Kinds, Spec
 from vlkit.spec.sources import HoldsOneSplit, IndexedSourceSpec, LabelFiles, LabelsSpec, NamedImages, OwnLabels
 
 
@@ -75,8 +76,8 @@ TemplatesSpec = Annotated[
 ]
 
 
-class _Task(Spec):
-    """What all tasks share."""
+class AnyTask(Spec):
+    """What all tasks share; each kind has a ``kind`` of its own as that field's default."""
 
     name: str = Field(pattern=r"^\w[\w.-]*$")
     """Names the task in results and files."""
@@ -85,6 +86,11 @@ class _Task(Spec):
     tokenizer_languages: dict[str, str] = Field(default_factory=dict)
     """What a tokenizer that marks the language of its input (NLLB's) is told for one it does not know: `{br: fr}`.
     Without an entry such a language is an error, never English."""
+
+    @property
+    def told(self) -> dict[str, str]:
+        """``tokenizer_languages`` as BCP 47 tags."""
+        return {normalize(one): normalize(other) for one, other in self.tokenizer_languages.items()}
 
 
 class ComparableSpec(Spec):
@@ -99,7 +105,7 @@ class ComparableSpec(Spec):
     """Run the task a second time, as NAME-shared, on the classes that all its languages name."""
 
 
-class ZeroShotSpec(_Task):
+class ZeroShotSpec(AnyTask):
     """Images to be told apart by the names of their classes."""
 
     kind: Literal["zero_shot"] = "zero_shot"
@@ -121,7 +127,7 @@ class ZeroShotSpec(_Task):
         return self
 
 
-class RetrievalSpec(_Task):
+class RetrievalSpec(AnyTask):
     """Images to be found by their captions, and captions by their images."""
 
     kind: Literal["retrieval"] = "retrieval"
@@ -141,7 +147,9 @@ class RetrievalSpec(_Task):
         return self
 
 
-TaskSpec = Annotated[ZeroShotSpec | RetrievalSpec, Field(discriminator="kind")]
+TASK_KINDS = Kinds(ZeroShotSpec, RetrievalSpec)
+TaskSpec = Annotated[AnyTask, TASK_KINDS]
+"""The spec of any kind of task."""
 
 
 class SuiteSpec(Spec):

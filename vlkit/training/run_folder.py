@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlkit.errors import VlkitError
 from vlkit.files import digest, write_atomic
+from vlkit.provenance import environment
 from vlkit.spec.load import dump_yaml, load_spec
 from vlkit.spec.recipe import Recipe
-from vlkit.version import __version__
 
 if TYPE_CHECKING:
     from vlkit.types import Model
@@ -26,7 +23,6 @@ _FREE = (  # fields of loop that may change when a run is resumed: they change n
     "log_every", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "num_workers", "timeout",
     "max_skipped_steps", "micro_batch", "parallel", "grad_checkpointing", "compile",
 )  # fmt: skip
-_PACKAGES = ("torch", "transformers", "timm", "open_clip_torch", "numpy", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -131,7 +127,7 @@ def begin_run(run: Run, recipe: Recipe) -> None:
         (run.path / name).unlink(missing_ok=True)
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     write_atomic(run.path / "recipe.yaml", dump_yaml(recipe))
-    write_atomic(run.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
+    write_atomic(run.path / "environment.json", json.dumps({**environment(), "command": sys.argv}, indent=2) + "\n")
 
 
 def _check_same(run: Run, recipe: Recipe) -> None:
@@ -159,21 +155,3 @@ def _leaves(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
         return
     for name, value in inner:
         yield from _leaves(value, f"{key}.{name}" if key else str(name))
-
-
-def environment() -> Mapping[str, Any]:
-    """What a result may hang on: versions, machine, command line."""
-    packages = {}
-    for name in _PACKAGES:
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            packages[name] = "not installed"
-    return {
-        "vlkit": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "packages": packages,
-        "command": sys.argv,
-    }

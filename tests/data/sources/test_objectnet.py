@@ -18,7 +18,8 @@ from vlkit.data.sources.classes.objectnet import read_objectnet
 from vlkit.errors import DataError
 from vlkit.evaluation.embed.texts import class_embeddings
 from vlkit.evaluation.suite import open_suite
-from vlkit.evaluation.tasks.engine import evaluate_task, score_task
+from vlkit.evaluation.tasks.engine import score_task
+from vlkit.evaluation.tasks.task_rows import evaluate_task
 from vlkit.spec.evaluation import SuiteSpec
 
 FOLDERS = {"bicycle": "Bicycle", "alarm_clock": "Alarm clock", "banana": "Banana", "air_freshener": "Air freshener"}
@@ -81,7 +82,7 @@ def test_an_object_has_the_names_of_all_its_classes(release: Path, tmp_path: Pat
     mean_E = one_KE.mean(0)
     assert np.allclose(class_KE[0].numpy(), (mean_E / mean_E.norm()).numpy(), atol=1e-6)
     assert score_task(model, task).languages["de"].target_N.tolist() == [0, 0, 1, 1, 2, 2]
-    assert evaluate_task(model, task)[0].num_classes == 3
+    assert evaluate_task(model, task)[0]["num_classes"] == 3
 
 
 def test_its_own_names(release: Path) -> None:

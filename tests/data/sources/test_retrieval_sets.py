@@ -218,9 +218,9 @@ def test_every_kind_is_evaluated_by_a_suite(tmp_path: Path, images: Path) -> Non
         {"kind": "retrieval", "name": one["kind"], "source": {**one, "images": str(images)}, "languages": ["ja"]}
         for one in sources
     ]
-    rows = evaluate(CountingModel().eval(), SuiteSpec.model_validate({"tasks": tasks}), quiet=True).retrieval
-    assert [row["task"] for row in rows] == [one["kind"] for one in sources]
-    assert all({**row, "task": ""} == {**rows[0], "task": ""} for row in rows)
+    rows = evaluate(CountingModel().eval(), SuiteSpec.model_validate({"tasks": tasks}), quiet=True).rows
+    assert [row.task for row in rows] == [one["kind"] for one in sources]
+    assert all({**row.flat(), "task": ""} == {**rows[0].flat(), "task": ""} for row in rows)
     assert rows[0]["n_images"] == rows[0]["n_texts"] == 3
 
 

@@ -167,8 +167,8 @@ def test_both_forms_in_a_suite_score_the_same(tmp_path: Path, captions: dict[str
         {"kind": "caption_parquet", "captions": {"da": [str(path)]}},
     ]
     tasks = [{"kind": "retrieval", "name": one["kind"], "source": one} for one in sources]
-    found = evaluate(CountingModel().eval(), SuiteSpec.model_validate({"tasks": tasks}), quiet=True).retrieval
-    assert {**found[0], "task": ""} == {**found[1], "task": ""}
+    found = evaluate(CountingModel().eval(), SuiteSpec.model_validate({"tasks": tasks}), quiet=True).rows
+    assert {**found[0].flat(), "task": ""} == {**found[1].flat(), "task": ""}
     assert (found[0]["n_images"], found[0]["n_texts"]) == (2, 3)
 
 

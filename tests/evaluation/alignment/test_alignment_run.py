@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tests.evaluation.results.test_results import row as result_row
 from tests.helpers import alignment_fakes as fakes
 from tests.helpers import encoder_factory as factory
 from tests.helpers.evaluate_fakes import BrokenModel, CountingModel, OracleModel, plain
@@ -35,7 +36,7 @@ def texts(tmp_path: Path) -> ParallelTexts:
 
 
 def result(language: str, acc1: float, *, variant: str = "mine") -> ResultRow:
-    return ResultRow("task", variant, language, "label", 10, 10, acc1, acc1, 0, 1, 0.1, 0)
+    return result_row(variant, language, acc1, task="task")
 
 
 def test_rows_of_a_language_model_equal_plain_scores(tmp_path: Path, texts: ParallelTexts) -> None:
@@ -144,14 +145,14 @@ def test_the_swap_asks_for_the_pivot_text_nearest_to_a_text() -> None:
 
 
 def test_images_are_zero_shot_classes() -> None:
-    from vlkit.evaluation.tasks.engine import score_task
+    from vlkit.evaluation.tasks.task_rows import evaluate_task
     from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
 
     model, lines = CountingModel(seed=4), fakes.LINES
     samples = [Sample(str(n), (lambda n=n: factory.random_image(n),), {}) for n in range(6)]  # type: ignore[misc]
     texts = ParallelTexts("made", "en", {tag: tuple(each) for tag, each in lines.items()}, tuple("123456"))
     task = ZeroShotTask("made", samples, {tag: [(one,) for one in each] for tag, each in lines.items()})
-    rows = {row.language: row.acc1 for row in score_task(model, task).rows("m")}
+    rows = {row.language: row["acc1"] for row in evaluate_task(model, task)}
     found = align(from_model(model), texts, images=samples, quiet=True)
     assert {row.language: row.p1_image_to_text for row in found.images} == pytest.approx(rows)
 
@@ -188,7 +189,7 @@ def test_correlation_uses_the_languages_that_both_have(texts: ParallelTexts) -> 
     assert compared["projected_centred"].pearson == pytest.approx(1) and compared["projected_centred"].kendall == 1
     # against images the pivot language is a point of its own; in the others it would be compared with itself
     assert compared["p1_text_to_image"].n == compared["image_mexa"].n == 5 and compared["english_swap"].n == 4
-    points = np.corrcoef([shares[row.language] for row in rows[:5]], [row.acc1 for row in rows[:5]])
+    points = np.corrcoef([shares[row.language] for row in rows[:5]], [row["acc1"] for row in rows[:5]])
     assert compared["image_mexa"].pearson == pytest.approx(points[0, 1])
     assert "unknown_share" not in compared  # the same in all languages
     with pytest.raises(DataError, match="have 2 languages in common, and three are needed"):

@@ -15,9 +15,9 @@ import vlkit
 from tests.helpers.evaluate_fakes import CountingModel, picture
 from vlkit.errors import VlkitError
 from vlkit.evaluation.embed.callables import TwoCallables
-from vlkit.evaluation.embed.encoding import Work
-from vlkit.evaluation.tasks.engine import evaluate_task
-from vlkit.evaluation.tasks.retrieval_task import RetrievalTask, evaluate_retrieval
+from vlkit.evaluation.embed.encoding import Encoding, Work
+from vlkit.evaluation.tasks.retrieval_task import RetrievalTask
+from vlkit.evaluation.tasks.task_rows import evaluate_task
 from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
 from vlkit.types import Sample
 
@@ -41,8 +41,8 @@ def test_it_scores_as_the_model_it_is_made_of() -> None:
     model = CountingModel()
     found, expected = evaluate_task(_pair(model), TASK), evaluate_task(model, TASK)
     assert [asdict(row) for row in found] == [asdict(row) for row in expected]
-    retrieval = [evaluate_retrieval(one, RetrievalTask("r", SAMPLES)) for one in (_pair(model), model)]
-    assert retrieval[0][0].plain() == retrieval[1][0].plain()
+    retrieval = [evaluate_task(one, RetrievalTask("r", SAMPLES)) for one in (_pair(model), model)]
+    assert retrieval[0][0].flat() == retrieval[1][0].flat()
 
 
 def test_the_language_reaches_the_function_unless_it_makes_no_difference() -> None:
@@ -55,10 +55,10 @@ def test_the_language_reaches_the_function_unless_it_makes_no_difference() -> No
 def test_embeddings_are_kept_by_the_name_given(tmp_path: Path) -> None:
     for name, encoded in (("mine-1", 7), ("mine-1", 0), ("mine-2", 7)):
         work = Work()
-        evaluate_task(_pair(CountingModel(), name=name), TASK, cache=tmp_path, work=work)
+        evaluate_task(_pair(CountingModel(), name=name), TASK, encoding=Encoding(cache=tmp_path, work=work))
         assert (work.images, work.texts) == (encoded, 3 * encoded)
     with pytest.raises(VlkitError, match="give it a name, or leave cache out"):
-        evaluate_task(_pair(CountingModel()), TASK, cache=tmp_path)
+        evaluate_task(_pair(CountingModel()), TASK, encoding=Encoding(cache=tmp_path))
 
 
 def test_wrong_shapes_are_told() -> None:

@@ -20,7 +20,7 @@ from vlkit.errors import VlkitError
 from vlkit.evaluation.embed.encoding import Encoding, Work
 from vlkit.evaluation.embed.text_store import TextStore, text_keys
 from vlkit.evaluation.embed.texts import ClassTexts, class_embeddings, embed_texts, stream_class_embeddings
-from vlkit.evaluation.tasks.engine import evaluate_task
+from vlkit.evaluation.tasks.task_rows import evaluate_task
 from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
 from vlkit.types import Sample, TextBatch
 

@@ -13,7 +13,7 @@ import pytest
 from tests.evaluation.test_suite import images, suite, zero_shot
 from tests.helpers.evaluate_fakes import CountingModel
 from vlkit.data.names.imagenet import english_names, wordnet_ids
-from vlkit.evaluation.results.answers import Answers, answers_of
+from vlkit.evaluation.results.answers import Answers
 from vlkit.evaluation.results.class_scores import ClassTable, language_classes, worst_first
 from vlkit.evaluation.run import evaluate
 from vlkit.evaluation.suite import open_suite, read_suite
@@ -65,7 +65,7 @@ def test_answers_that_were_not_kept_are_not_known() -> None:
 def test_the_answer_is_the_best_class_and_agrees_with_the_rank(tmp_path: Path) -> None:
     task = open_suite(suite(zero_shot(tmp_path))).tasks[0]
     for tag, scores in score_task(CountingModel(), task).languages.items():
-        found = answers_of(scores)
+        found = scores.answers()
         assert scores.answer_N.tolist() == scores.best_NM[:, 0].tolist(), tag
         assert ((found.rank_N == 1) == (found.answer_N == found.class_N)).all()
         by_class = {number: one.accuracy for number, one in language_classes(found, tag).items()}

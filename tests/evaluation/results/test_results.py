@@ -8,14 +8,15 @@ import pytest
 from rich.console import Console
 
 from vlkit.errors import DataError, UnknownName, VlkitError
-from vlkit.evaluation.results.results_file import ResultRow, Results, provenance
+from vlkit.evaluation.results.results_file import ResultRow, Results
+from vlkit.evaluation.results.terminal_table import task_table
+from vlkit.evaluation.tasks.zero_shot_task import MEASURES
+from vlkit.provenance import provenance
 
 
 def row(variant: str, language: str, acc1: float, **changes: object) -> ResultRow:
+    task = changes.pop("task", "things")
     values = {
-        "task": "things",
-        "variant": variant,
-        "language": language,
         "prompt": "label",
         "num_classes": 300,
         "n_images": 300,
@@ -25,8 +26,15 @@ def row(variant: str, language: str, acc1: float, **changes: object) -> ResultRo
         "ci_high": acc1 + 0.05,
         "chance": 1 / 300,
         "chance_corrected": (acc1 - 1 / 300) / (1 - 1 / 300),
+        "n_ambiguous": 0,
+        **dict.fromkeys(("acc1_tolerant", "acc1_en_subset", "mean_per_class_recall", "mean_reciprocal_rank"), math.nan),
+        "n_tied": 0,
+        "median_rank": math.nan,
+        "subset_size": 0,
+        "acc1_subset": math.nan,
     }
-    return ResultRow(**(values | changes))
+    assert set(changes) <= set(values)
+    return ResultRow(task, variant, language, values | changes, MEASURES)
 
 
 @pytest.fixture
@@ -49,8 +57,9 @@ def test_save_and_load_give_the_same_up_to_six_digits(results, tmp_path):
     loaded = Results.load(path)
     assert loaded.meta == results.meta
     for ours, theirs in zip(results.rows, loaded.rows, strict=True):
-        for name, value in vars(ours).items():
-            assert getattr(theirs, name) == (
+        assert theirs.measures == ours.measures and theirs.flat().keys() == ours.flat().keys()
+        for name, value in ours.flat().items():
+            assert theirs.flat()[name] == (
                 pytest.approx(value, abs=5e-7, nan_ok=True) if isinstance(value, float) else value
             )
     again = loaded.save(tmp_path / "again.json")
@@ -59,7 +68,7 @@ def test_save_and_load_give_the_same_up_to_six_digits(results, tmp_path):
 
 def test_file_has_the_form_others_read(results, tmp_path):
     content = json.loads(results.save(tmp_path / "results.json").read_text())
-    assert set(content) == {"meta", "results"}
+    assert set(content) == {"format", "meta", "tasks", "results"}
     assert content["results"][0]["chance"] == 0.003333
     assert list(content["results"][0])[:6] == ["task", "variant", "language", "prompt", "num_classes", "n_images"]
     wanted = {
@@ -93,19 +102,19 @@ def test_nan_is_null_in_the_file_and_comes_back(tmp_path):
     results = Results({}, (row("one", "de", 1.0, chance_corrected=math.nan),))
     path = results.save(tmp_path / "r.json")
     assert json.loads(path.read_text())["results"][0]["chance_corrected"] is None
-    assert math.isnan(Results.load(path).rows[0].chance_corrected)
+    assert math.isnan(Results.load(path).rows[0]["chance_corrected"])
 
 
 def test_means_are_unweighted_over_languages(results):
     mean = results.mean("one")
-    assert (mean.acc1, mean.acc5, mean.languages) == (pytest.approx(0.2), pytest.approx(0.4), 2)
+    assert (mean["acc1"], mean["acc5"], mean.languages) == (pytest.approx(0.2), pytest.approx(0.4), 2)
     assert mean.lowest.language == "de"
-    assert results.of("two")["zh"].acc1 == 0.2
+    assert results.of("two")["zh"]["acc1"] == 0.2
 
 
 def test_table_shows_every_language_and_the_means(results):
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
-    console.print(results.table())
+    console.print(task_table(results))
     text = console.export_text()
     for wanted in ("de  German", "zh  Chinese", "10.0 [6.0-15.0]", "mean of 2", "22.5", "0.33"):
         assert wanted in text
@@ -113,7 +122,7 @@ def test_table_shows_every_language_and_the_means(results):
 
 def test_table_with_a_language_that_one_variant_lacks(results):
     partial = Results(results.meta, results.rows[:3])
-    assert partial.table().row_count == 2
+    assert task_table(partial).row_count == 2
 
 
 def test_unknown_names(results):
@@ -123,9 +132,9 @@ def test_unknown_names(results):
         results.mean("one", task="thing")
     both = Results(results.meta, (*results.rows, row("one", "de", 0.1, task="other")))
     with pytest.raises(VlkitError, match="these results hold 2 tasks; name one: things, other"):
-        both.table()
+        task_table(both)
     with pytest.raises(VlkitError, match="these results have no rows"):
-        Results({}, ()).table()
+        task_table(Results({}, ()))
 
 
 @pytest.mark.parametrize(
@@ -134,9 +143,14 @@ def test_unknown_names(results):
         ("{", "is not a results file: JSONDecodeError"),
         ("[]", "is not a results file: TypeError"),
         ('{"meta": {}}', "is not a results file: KeyError: 'results'"),
-        ('{"meta": {}, "results": [{"task": "t"}]}', "is not a results file: TypeError: .*missing"),
         (
-            '{"meta": {}, "results": [{"acc1": "high"}]}',
+            '{"format": 1, "meta": {}, "tasks": {}, "results": [{"task": "t"}]}',
+            "not a results file: TypeError: .*missing",
+        ),
+        ('{"meta": {}, "results": []}', "of another version of vlkit .*: evaluate again"),
+        (
+            '{"format": 1, "meta": {}, "tasks": {"t": {"kind": "k", "headline": "acc1", "metrics": {"acc1": {}}}}, '
+            '"results": [{"task": "t", "variant": "v", "language": "de", "acc1": "high"}]}',
             "is not a results file: TypeError: acc1 is 'high', not a number",
         ),
     ],

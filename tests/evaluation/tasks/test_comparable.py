@@ -13,11 +13,11 @@ from tests.evaluation.test_suite import NAMES, images, labels, suite, zero_shot
 from tests.helpers.evaluate_fakes import CountingModel, sample
 from vlkit.errors import DataError, VlkitError
 from vlkit.evaluation.metrics.intervals import subset_accuracy
-from vlkit.evaluation.results.provenance import model_facts, task_facts
-from vlkit.evaluation.run import evaluate
+from vlkit.evaluation.run import evaluate, size_of
 from vlkit.evaluation.suite import open_suite
 from vlkit.evaluation.tasks.class_names import check_class_names, shared_classes, write_class_names
-from vlkit.evaluation.tasks.engine import evaluate_task, score_task
+from vlkit.evaluation.tasks.engine import score_task
+from vlkit.evaluation.tasks.task_rows import evaluate_task
 from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
 from vlkit.spec.evaluation import ComparableSpec
 
@@ -28,9 +28,9 @@ def test_by_default_all_are_scored_as_if_they_had_as_few_as_the_smallest(tmp_pat
     rows = {row.language: row for row in evaluate_task(CountingModel(), task)}
     for tag, scores in score_task(CountingModel(), task).languages.items():
         expected = subset_accuracy(scores.rank_N, scores.target_N, num_classes=len(scores.classes), size=3)
-        assert (rows[tag].acc1_subset, rows[tag].subset_size) == (expected, 3)
-    assert rows["sw"].acc1_subset == pytest.approx(rows["sw"].mean_per_class_recall)  # just its own classes
-    assert rows["de"].acc1_subset >= rows["de"].acc1
+        assert (rows[tag]["acc1_subset"], rows[tag]["subset_size"]) == (expected, 3)
+    assert rows["sw"]["acc1_subset"] == pytest.approx(rows["sw"]["mean_per_class_recall"])  # just its own classes
+    assert rows["de"]["acc1_subset"] >= rows["de"]["acc1"]
 
 
 @pytest.mark.parametrize(("wanted", "size"), [(None, 0), (4, 4), ("smallest", 3)])
@@ -39,7 +39,7 @@ def test_the_size_is_what_was_asked_for(tmp_path: Path, wanted: object, size: in
     task = open_suite(spec).tasks[0]
     assert task.subset_size == size
     (row,) = evaluate_task(CountingModel(), task, languages=["sw"])
-    assert row.subset_size == size and math.isnan(row.acc1_subset) == (size in (0, 4))  # 4 are more than it has
+    assert row["subset_size"] == size and math.isnan(row["acc1_subset"]) == (size in (0, 4))  # 4 are more than it has
 
 
 def test_where_all_languages_have_the_same_classes_there_is_nothing_to_do(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_shared_classes_are_a_task_of_their_own(tmp_path: Path) -> None:
     results = evaluate(model, spec, folder=tmp_path / "out", quiet=True)
     assert results.tasks == ("pets", "pets-shared") and model.images_seen == 16  # encoded for both at once
     for row in results.of("model", task="pets-shared").values():
-        assert (row.num_classes, row.n_images) == (3, 12)
+        assert (row["num_classes"], row["n_images"]) == (3, 12)
     # the same as the task without polar bears in the first place
     names = {tag: [None if name == NAMES[tag][2] else name for name in each] for tag, each in NAMES.items()}
     few = labels(tmp_path / "few.json", names)
@@ -60,7 +60,7 @@ def test_shared_classes_are_a_task_of_their_own(tmp_path: Path) -> None:
         CountingModel(), suite(zero_shot(tmp_path, labels={"kind": "files", "paths": [str(few)]})), quiet=True
     )
     shared = results.of("model", task="pets-shared")
-    assert {tag: row.acc1 for tag, row in shared.items()} == {row.language: row.acc1 for row in again.rows}
+    assert {tag: row["acc1"] for tag, row in shared.items()} == {row.language: row["acc1"] for row in again.rows}
     assert (tmp_path / "out" / "report-pets-shared.html").exists()
 
 
@@ -82,7 +82,7 @@ def test_median_rank_is_that_of_the_ranks(tmp_path: Path) -> None:
     task = open_suite(suite(zero_shot(tmp_path))).tasks[0]
     scores = score_task(CountingModel(), task).languages["de"]
     ranks = sorted(scores.rank_N.tolist())
-    assert scores.row(task, variant="m").median_rank == (ranks[7] + ranks[8]) / 2
+    assert scores.values(task)["median_rank"] == (ranks[7] + ranks[8]) / 2
 
 
 def test_class_names_are_written_when_asked_for(tmp_path: Path) -> None:
@@ -118,13 +118,13 @@ def test_facts_for_provenance(tmp_path: Path) -> None:
     model = CountingModel()
     meta = vlkit.evaluate(model, spec, quiet=True).meta
     assert meta["parameters"] == sum(one.numel() for one in model.parameters()) and meta["precision"] == "float32"
-    assert model_facts(object()) == {} and model_facts(model.half())["precision"] == "float16"
-    tasks = open_suite(spec).tasks
-    assert {key: meta[key] for key in ("label_sets", "template_sets")} == task_facts(tasks)
+    assert size_of(object()) == {} and size_of(model.half())["precision"] == "float16"
+    facts = open_suite(spec).tasks[0].facts
+    assert {key: meta[key]["pets"] for key in ("prompts", "label_sets", "template_sets")} == facts
     labels(tmp_path / "labels.json", {**NAMES, "de": ["Kater", *NAMES["de"][1:]]})
-    other = task_facts(open_suite(spec).tasks)
-    assert other["label_sets"] != task_facts(tasks)["label_sets"]
-    assert other["template_sets"] == task_facts(tasks)["template_sets"]
+    other = open_suite(spec).tasks[0].facts
+    assert other["label_sets"] != facts["label_sets"]
+    assert other["template_sets"] == facts["template_sets"]
 
 
 def test_private_names_are_no_titles() -> None:

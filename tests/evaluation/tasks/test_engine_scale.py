@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,18 @@ import pytest
 import torch
 from PIL import Image
 
-import vlkit.evaluation.metrics.ranking as scorer
+import vlkit.evaluation.metrics.ranking as ranking
+import vlkit.evaluation.tasks.scorer as scorer
 from tests.helpers.evaluate_fakes import BrokenModel, CountingModel, OracleModel, picture, sample
 from tests.helpers.ranks import RankError, on_ranks
 from vlkit.distributed.collectives import Ranks
 from vlkit.errors import VlkitError
 from vlkit.evaluation.embed.encode import embed_images
+from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.image_features import image_features
 from vlkit.evaluation.embed.texts import class_embeddings
-from vlkit.evaluation.tasks.engine import evaluate_task, score_task
+from vlkit.evaluation.tasks.engine import score_task
+from vlkit.evaluation.tasks.task_rows import evaluate_task
 from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
 from vlkit.types import Sample
 
@@ -62,21 +65,21 @@ def test_ranks_agree_with_sorting_all_scores() -> None:
             strangers = [k for k in order if k == own or names[k] != names[own]]
             assert scores.tolerant_N[place] == strangers.index(own) + 1
             assert scores.best_NM[place].tolist() == order[:5]
-    row = score_task(model, task).rows("m")[1]
-    assert row.acc1_tolerant >= row.acc1 and row.n_ambiguous == 2
+    row = evaluate_task(model, task)[1]
+    assert row["acc1_tolerant"] >= row["acc1"] and row["n_ambiguous"] == 2
 
 
 def test_two_classes_of_one_name_are_half_right_or_wholly() -> None:
     names = {"en": [("crane",), ("crane",)]}
     task = ZeroShotTask("cranes", [sample(7) for _ in range(10)], names, targets=[0, 1] * 5)
     row = evaluate_task(OracleModel({"crane": 7}), task)[0]
-    assert (row.acc1, row.acc1_tolerant, row.n_ambiguous, row.n_tied) == (0.5, 1.0, 2, 0)
+    assert (row["acc1"], row["acc1_tolerant"], row["n_ambiguous"], row["n_tied"]) == (0.5, 1.0, 2, 0)
 
 
 def test_strangers_of_equal_score_are_counted() -> None:
     task = ZeroShotTask("t", [sample(7), sample(7)], {"en": [("crane",), ("heron",)]}, targets=[0, 1])
     row = evaluate_task(OracleModel({"crane": 7, "heron": 7}), task)[0]
-    assert (row.acc1, row.acc1_tolerant, row.n_tied) == (0.5, 0.5, 2)
+    assert (row["acc1"], row["acc1_tolerant"], row["n_tied"]) == (0.5, 0.5, 2)
 
 
 def test_each_language_is_compared_with_english_on_its_own_classes() -> None:
@@ -86,28 +89,28 @@ def test_each_language_is_compared_with_english_on_its_own_classes() -> None:
     alone = {"en": [task.names["en"][n] if n in kept else None for n in range(8)]}
     found, expected = score_task(model, task).languages["sw"], score_task(model, _task(names=alone)).languages["en"]
     assert torch.equal(found.english_N, expected.rank_N) and found.images_N.tolist() == expected.images_N.tolist()
-    assert rows["sw"].acc1_en_subset == (expected.rank_N == 1).double().mean()
-    assert rows["en"].acc1_en_subset == rows["en"].acc1
-    assert math.isnan(evaluate_task(model, task, languages=["sw"])[0].acc1_en_subset)  # English was not asked for
+    assert rows["sw"]["acc1_en_subset"] == (expected.rank_N == 1).double().mean()
+    assert rows["en"]["acc1_en_subset"] == rows["en"]["acc1"]
+    assert math.isnan(evaluate_task(model, task, languages=["sw"])[0]["acc1_en_subset"])  # English was not asked for
     less = {"en": [None, *task.names["en"][1:]], "de": task.names["de"]}
-    assert math.isnan(evaluate_task(model, _task(names=less))[1].acc1_en_subset)  # nor has it all the classes
+    assert math.isnan(evaluate_task(model, _task(names=less))[1]["acc1_en_subset"])  # nor has it all the classes
 
 
 def test_recall_by_class_and_mean_reciprocal_rank() -> None:
     model, task = CountingModel(), _task()
     scores = score_task(model, task).languages["en"]
-    row = scores.row(task, variant="m")
+    row = scores.values(task)
     by_class = {k: np.mean([scores.rank_N[n] == 1 for n in range(COUNT) if task.targets[n] == k]) for k in range(8)}
     assert scores.class_accuracy() == pytest.approx(by_class)
-    assert row.mean_per_class_recall == pytest.approx(np.mean(list(by_class.values())))
-    assert row.mean_reciprocal_rank == pytest.approx(float((1 / scores.rank_N.double()).mean()))
+    assert row["mean_per_class_recall"] == pytest.approx(np.mean(list(by_class.values())))
+    assert row["mean_reciprocal_rank"] == pytest.approx(float((1 / scores.rank_N.double()).mean()))
 
 
 def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = evaluate_task(CountingModel(), _task())
     monkeypatch.setattr(scorer, "_CHUNK", 4)
     for one, other in zip(whole, evaluate_task(CountingModel(), _task()), strict=True):
-        assert _same(asdict(one), asdict(other))
+        assert _same(one.flat(), other.flat())
 
 
 def test_templates_by_language_and_the_bare_name_for_the_others() -> None:
@@ -125,9 +128,9 @@ def test_templates_by_language_and_the_bare_name_for_the_others() -> None:
 
 def test_a_warm_cache_means_no_image_is_encoded(tmp_path: Path) -> None:
     cold, warm = CountingModel(), CountingModel()
-    rows = [evaluate_task(model, _task(), cache=tmp_path, batch_size=5) for model in (cold, warm)]
+    rows = [evaluate_task(model, _task(), encoding=Encoding(cache=tmp_path, batch_size=5)) for model in (cold, warm)]
     assert (cold.images_seen, warm.images_seen) == (COUNT, 0)
-    assert all(_same(asdict(one), asdict(other)) for one, other in zip(*rows, strict=True))
+    assert all(_same(one.flat(), other.flat()) for one, other in zip(*rows, strict=True))
 
 
 class _Flipped(CountingModel):
@@ -137,14 +140,14 @@ class _Flipped(CountingModel):
 
 @pytest.mark.parametrize("what", ["weights", "transform", "keys", "pixels"])
 def test_a_change_of_model_or_images_misses_the_cache(tmp_path: Path, what: str) -> None:
-    evaluate_task(CountingModel(), _task(), cache=tmp_path)
+    evaluate_task(CountingModel(), _task(), encoding=Encoding(cache=tmp_path))
     model = {"weights": CountingModel(seed=1), "transform": _Flipped()}.get(what, CountingModel())
     samples = list(_task().samples)
     if what == "keys":
         samples[3] = replace(samples[3], key="another")
     if what == "pixels":
         samples[-1] = replace(samples[-1], images=(lambda: picture(99),))
-    evaluate_task(model, _task(samples=samples), cache=tmp_path)
+    evaluate_task(model, _task(samples=samples), encoding=Encoding(cache=tmp_path))
     assert model.images_seen == COUNT
 
 
@@ -173,9 +176,9 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
     samples = list(_task().samples)  # the key looks at images 0, 11 and 22
     task = _task(samples=[*samples[:12], replace(samples[12], images=(stop,)), *samples[13:]])
     with pytest.raises(KeyboardInterrupt):
-        evaluate_task(CountingModel(), task, cache=tmp_path, batch_size=5)
+        evaluate_task(CountingModel(), task, encoding=Encoding(cache=tmp_path, batch_size=5))
     model = CountingModel()
-    evaluate_task(model, _task(), cache=tmp_path, batch_size=5)
+    evaluate_task(model, _task(), encoding=Encoding(cache=tmp_path, batch_size=5))
     assert model.images_seen == COUNT - 10  # two batches of five were done
 
 
@@ -185,7 +188,7 @@ def test_languages_that_are_done_are_not_scored_again(tmp_path: Path) -> None:
     model = CountingModel()
     rows = evaluate_task(model, _task(), languages=["en", "de"], resume=tmp_path)
     assert (model.images_seen, model.texts_seen) == (0, [])
-    assert all(_same(asdict(one), asdict(other)) for one, other in zip(german, rows, strict=True))
+    assert all(_same(one.flat(), other.flat()) for one, other in zip(german, rows, strict=True))
     evaluate_task(model, _task(), resume=tmp_path)
     assert set(model.languages_seen) == {"en", "sw"}  # German is known; Swahili is compared with English
     for path in tmp_path.glob("*-de.json"):
@@ -204,17 +207,17 @@ def test_features_of_what_is_no_module_cannot_be_kept(tmp_path: Path) -> None:
 
     assert len(evaluate_task(Functions(), _task())) == 3  # without a cache it is as good as any
     with pytest.raises(VlkitError, match=r"the features of a Functions cannot be kept: .* leave cache out"):
-        evaluate_task(Functions(), _task(), cache=tmp_path)
+        evaluate_task(Functions(), _task(), encoding=Encoding(cache=tmp_path))
 
 
 def _shared(folder: str | None, resume: str | None) -> Any:
     scorer._CHUNK = 6
     model, ranks = CountingModel(), Ranks.world()
-    places = {"cache": folder and Path(folder), "resume": resume and Path(resume)}
-    rows = evaluate_task(model, _task(), batch_size=3, ranks=ranks, **places)
+    encoding = Encoding(batch_size=3, ranks=ranks, cache=folder and Path(folder))
+    rows = evaluate_task(model, _task(), resume=resume and Path(resume), encoding=encoding)
     with image_features(model, _task().samples, batch_size=3, ranks=ranks) as features:
         written = features.path.read_bytes()
-    return [asdict(row) for row in rows], written, model.images_seen, len(model.texts_seen)
+    return [row.flat() for row in rows], written, model.images_seen, len(model.texts_seen)
 
 
 @pytest.fixture(autouse=True)
@@ -242,7 +245,7 @@ class _FailsOnOne(BrokenModel):
 
 
 def _fails() -> None:
-    evaluate_task(_FailsOnOne(), _task(), batch_size=3, ranks=Ranks.world())
+    evaluate_task(_FailsOnOne(), _task(), encoding=Encoding(batch_size=3, ranks=Ranks.world()))
 
 
 def test_a_process_that_fails_ends_all_with_its_message() -> None:
@@ -253,7 +256,7 @@ def test_a_process_that_fails_ends_all_with_its_message() -> None:
 def test_a_broken_image_is_named_with_its_key(tmp_path: Path) -> None:
     task = _task(samples=[*_task().samples[:-1], sample(0)])
     with pytest.raises(VlkitError, match="image key-0 is not finite"):
-        evaluate_task(BrokenModel(), task, cache=tmp_path)
+        evaluate_task(BrokenModel(), task, encoding=Encoding(cache=tmp_path))
 
 
 def test_equal_scores_keep_the_order_of_classes_in_best_answers_and_ranks() -> None:
@@ -262,12 +265,12 @@ def test_equal_scores_keep_the_order_of_classes_in_best_answers_and_ranks() -> N
     target_C, first_K = torch.randint(0, 9, (200,), generator=generator), torch.tensor([0, 1, 1, 3, 4, 5, 1, 7, 8])
     score_CK[:, 2] = score_CK[:, 6] = score_CK[:, 1]  # namesakes score alike
     order_CK = score_CK.sort(dim=1, descending=True, stable=True).indices
-    assert torch.equal(scorer._best(score_CK, 5), order_CK[:, :5])
-    rank_4C = scorer._ranks(score_CK, target_C, first_K)
+    assert torch.equal(ranking.best_places(score_CK, 5), order_CK[:, :5])
+    rank_4C = ranking.ranks_of_right(score_CK, target_C, first_K)
     for row in range(200):
         order, target = order_CK[row].tolist(), int(target_C[row])
         strangers = [k for k in order if k == target or first_K[k] != first_K[target]]
         equal = sum(bool(score_CK[row, k] == score_CK[row, target]) for k in strangers) - 1
         assert rank_4C[:, row].tolist() == [order.index(target) + 1, strangers.index(target) + 1, equal, order[0]]
     distinct_CK = torch.rand(50, 9, generator=generator)
-    assert torch.equal(scorer._best(distinct_CK, 9), distinct_CK.sort(dim=1, descending=True).indices)
+    assert torch.equal(ranking.best_places(distinct_CK, 9), distinct_CK.sort(dim=1, descending=True).indices)

@@ -15,9 +15,12 @@ from tests.helpers.ranks import on_ranks
 from vlkit.distributed.collectives import Ranks
 from vlkit.errors import DataError, UnknownName, VlkitError
 from vlkit.evaluation.embed.encode import embed_images
+from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.texts import embed_texts
 from vlkit.evaluation.metrics.recall import Retrieval, retrieval
-from vlkit.evaluation.tasks.retrieval_task import RetrievalTask, evaluate_retrieval
+from vlkit.evaluation.tasks.retrieval_task import RetrievalTask
+from vlkit.evaluation.tasks.task import Scored
+from vlkit.evaluation.tasks.task_rows import evaluate_task
 from vlkit.types import Sample
 
 
@@ -201,7 +204,9 @@ def _captioned() -> RetrievalTask:
 @pytest.mark.parametrize("captions", ["all", "first"])
 def test_task_encodes_images_once_and_keeps_languages_apart(gallery: Any, captions: Any) -> None:
     task, model = replace(_captioned(), gallery=gallery, captions=captions), CountingModel()
-    rows = {row.language: row for row in evaluate_retrieval(model, task, languages=["sw", "deu"])}
+    details: dict[str, Scored] = {}
+    found = evaluate_task(model, task, languages=["sw", "deu"], keep=lambda one: details.update({one.language: one}))
+    rows = {row.language: row for row in found}
     assert list(rows) == ["sw", "de"] and model.images_seen == 12
     assert len(model.texts_seen) == len(set(model.texts_seen)) == {"all": 24 + 6, "first": 12 + 6}[captions]
     image = embed_images(CountingModel(), [sample.image() for sample in task.samples])
@@ -212,15 +217,16 @@ def test_task_encodes_images_once_and_keeps_languages_apart(gallery: Any, captio
         if gallery == "language"
         else _reference(image, text, torch.tensor(odd))
     )
-    assert _ranks_of(rows["sw"].result) == expected
-    assert rows["sw"].result.n_images == {"language": 6, "all": 12}[gallery]
-    plain = rows["de"].plain()
+    assert _ranks_of(details["sw"].detail) == expected
+    assert details["sw"].detail.n_images == {"language": 6, "all": 12}[gallery]
+    plain = rows["de"].flat()
     assert (plain["captions"], plain["n_texts"]) == (captions, {"all": 24, "first": 12}[captions])
     assert plain["image_retrieval_ci_low"] <= plain["image_retrieval_recall@1"] <= plain["image_retrieval_ci_high"]
 
 
 def _task_rows() -> Any:
-    return [row.plain() for row in evaluate_retrieval(CountingModel(), _captioned(), batch_size=5, ranks=Ranks.world())]
+    encoding = Encoding(batch_size=5, ranks=Ranks.world())
+    return [row.flat() for row in evaluate_task(CountingModel(), _captioned(), encoding=encoding)]
 
 
 def test_task_on_several_processes() -> None:
@@ -233,7 +239,7 @@ def test_tasks_that_cannot_be() -> None:
     with pytest.raises(DataError, match="task 'x' has no captions"):
         RetrievalTask("x", [Sample(key="a", images=(lambda: picture(0),), captions={"de": ()})])
     with pytest.raises(UnknownName, match="no language of task captioned 'fr'; there are: de, sw"):
-        evaluate_retrieval(CountingModel(), _captioned(), languages=["fr"])
+        evaluate_task(CountingModel(), _captioned(), languages=["fr"])
     task = _captioned()
     assert task.digest == _captioned().digest != replace(task, captions="first").digest
 

@@ -32,7 +32,9 @@ def correlate_with(alignment: Alignment, results: Results, *, seed: int = 0) -> 
     for name, by_language in _scores(alignment).items():
         for variant in results.variants:
             for task in results.tasks:
-                accuracy = {tag: row.acc1 for tag, row in results.of(variant, task=task).items()}
+                accuracy = {
+                    tag: row["acc1"] for tag, row in results.of(variant, task=task).items() if "acc1" in row.values
+                }
                 tags = [tag for tag, value in by_language.items() if tag in accuracy and math.isfinite(value)]
                 most = max(most, len(tags))
                 if len({by_language[tag] for tag in tags}) >= 3:  # two values are two groups, no line

@@ -1,4 +1,4 @@
-"""Texts to the states of every layer: language models and encoders of transformers, and text towers of whole models.
+"""Texts to the states of every layer: language models and encoders of transformers, and the text sides of whole models.
 
 B batch, L tokens with padding, D width of a layer, E embedding width.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
@@ -93,6 +93,13 @@ def open_text(name: str, *, device: str = "cpu") -> LayeredText:
     return from_encoder(cast("nn.Module", encoder).to(device))
 
 
+@runtime_checkable
+class _HasTextEncoder(Protocol):
+    """An image-text model whose text encoder can be looked into."""
+
+    text: nn.Module
+
+
 def from_encoder(encoder: nn.Module) -> LayeredText:
     """A text encoder alone (``vlkit.text_encoder``), without an embedding of its own."""
     return _layered(encoder, encoder, run=encoder, model=None)
@@ -100,8 +107,7 @@ def from_encoder(encoder: nn.Module) -> LayeredText:
 
 def from_model(model: ImageTextModel) -> LayeredText:
     """The text side of an image-text model: its embedding, and the layers below as far as its encoder shows them."""
-    encoder = getattr(model, "text", None)
-    module = cast("nn.Module", model)
+    module, encoder = cast("nn.Module", model), model.text if isinstance(model, _HasTextEncoder) else None
     return _layered(module, encoder, run=model.encode_text, model=model)
 
 

@@ -25,8 +25,8 @@ from vlkit.evaluation.alignment.parallel_texts import ParallelTexts
 from vlkit.evaluation.alignment.pooling import POOLINGS, Pooling
 from vlkit.evaluation.alignment.scores import CSLS_K, PairScores, mean_cosine, pair_scores, pooled, ranker_layers
 from vlkit.evaluation.embed.identity import weights_digest
-from vlkit.evaluation.results.results_file import provenance
 from vlkit.progress import Bar, bar
+from vlkit.provenance import provenance
 from vlkit.types import Sample
 
 Score = Literal["mexa", "langrank", "all"]
@@ -50,7 +50,7 @@ def align(
     Memory holds the embeddings of the pivot and of one language, at all layers.
 
     Args:
-        text: From ``towers.open_text``.
+        text: From ``hidden_states.open_text``.
         texts: Parallel texts.
         name: What results call the model.
         languages: BCP 47 tags or other codes; None takes all of the texts.
@@ -72,9 +72,9 @@ def align(
     layers: list[LayerRow] = []
     own: dict[str, tuple[Sequence[int], Tensor]] = {}  # the model's own embeddings
     with _texts_bar(texts, tags, quiet=quiet) as shown:
-        pivot = _Side.of(text, texts, texts.pivot, plan=plan, batch_size=batch_size, shown=shown)
+        pivot = _LanguageEmbeddings.of(text, texts, texts.pivot, plan=plan, batch_size=batch_size, shown=shown)
         for tag in tags:
-            side = _Side.of(text, texts, tag, plan=plan, batch_size=batch_size, shown=shown)
+            side = _LanguageEmbeddings.of(text, texts, tag, plan=plan, batch_size=batch_size, shown=shown)
             found = list(_layer_rows(pivot, side, plan=plan))
             layers += found
             rows.append(_language_row(text, texts, pivot, side, found=found, plan=plan))
@@ -90,13 +90,13 @@ def align(
         seconds=time.monotonic() - start,
         score=score,
         images=len(images),
-        **_facts(text, texts, plan),
+        **_settings(text, texts, plan),
     )
     return Alignment(meta, tuple(rows), tuple(layers), scored)
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _WantedLayers:
     """Which layers are wanted, and how their tokens become one embedding."""
 
     mexa: tuple[str, ...]
@@ -112,7 +112,7 @@ class _Plan:
         return {pooling: names for pooling, names in wanted.items() if names}
 
 
-def _plan(text: LayeredText, *, score: Score, pooling: Pooling) -> _Plan:
+def _plan(text: LayeredText, *, score: Score, pooling: Pooling) -> _WantedLayers:
     if score not in SCORES:
         raise UnknownName("score", score, allowed=SCORES)
     if pooling not in POOLINGS:
@@ -122,10 +122,12 @@ def _plan(text: LayeredText, *, score: Score, pooling: Pooling) -> _Plan:
         ranked = tuple(map(str, ranker_layers(text.depth)))
     if score == "langrank" and not ranked:
         raise VlkitError(f"Language Ranker needs the states of all layers, which this model does not give. {text.note}")
-    return _Plan(text.layers if score != "langrank" else (), ranked, pooling, score != "langrank" and text.projects)
+    return _WantedLayers(
+        text.layers if score != "langrank" else (), ranked, pooling, score != "langrank" and text.projects
+    )
 
 
-def _facts(text: LayeredText, texts: ParallelTexts, plan: _Plan) -> dict[str, Any]:
+def _settings(text: LayeredText, texts: ParallelTexts, plan: _WantedLayers) -> dict[str, Any]:
     return {
         "texts": texts.name,
         "pivot": texts.pivot,
@@ -141,7 +143,7 @@ def _facts(text: LayeredText, texts: ParallelTexts, plan: _Plan) -> dict[str, An
 
 
 @dataclass(frozen=True)
-class _Side:
+class _LanguageEmbeddings:
     """The embeddings of one language's texts."""
 
     language: str
@@ -151,8 +153,8 @@ class _Side:
 
     @classmethod
     def of(
-        cls, text: LayeredText, texts: ParallelTexts, tag: str, *, plan: _Plan, batch_size: int, shown: Bar
-    ) -> _Side:
+        cls, text: LayeredText, texts: ParallelTexts, tag: str, *, plan: _WantedLayers, batch_size: int, shown: Bar
+    ) -> _LanguageEmbeddings:
         rows = texts.rows(tag)
         lines = tuple(texts.lines[tag][row] for row in rows)
         found = embed_layers(text, lines, wanted=plan.wanted, language=tag, batch_size=batch_size, shown=shown)
@@ -169,7 +171,7 @@ class _Side:
         return [place[row] for row in rows]
 
 
-def _layer_rows(pivot: _Side, other: _Side, *, plan: _Plan) -> Iterator[LayerRow]:
+def _layer_rows(pivot: _LanguageEmbeddings, other: _LanguageEmbeddings, *, plan: _WantedLayers) -> Iterator[LayerRow]:
     own = pivot.at(other.rows)
     for pooling, names in plan.wanted.items():
         for name in names:
@@ -181,7 +183,13 @@ def _layer_rows(pivot: _Side, other: _Side, *, plan: _Plan) -> Iterator[LayerRow
 
 
 def _language_row(
-    text: LayeredText, texts: ParallelTexts, pivot: _Side, other: _Side, *, found: Sequence[LayerRow], plan: _Plan
+    text: LayeredText,
+    texts: ParallelTexts,
+    pivot: _LanguageEmbeddings,
+    other: _LanguageEmbeddings,
+    *,
+    found: Sequence[LayerRow],
+    plan: _WantedLayers,
 ) -> LanguageRow:
     own = pivot.at(other.rows)
     repeats = [Counter(side) for side in ([pivot.texts[place] for place in own], other.texts)]
@@ -199,7 +207,7 @@ def _language_row(
     )
 
 
-def _mexa(found: Sequence[LayerRow], plan: _Plan) -> dict[str, Any]:
+def _mexa(found: Sequence[LayerRow], plan: _WantedLayers) -> dict[str, Any]:
     by_layer: Mapping[str, PairScores] = {
         row.layer: row.scores for row in found if row.pooling == plan.pooling and row.layer in plan.mexa
     }
@@ -214,7 +222,9 @@ def _mexa(found: Sequence[LayerRow], plan: _Plan) -> dict[str, Any]:
     return scores
 
 
-def _langrank(pivot: _Side, other: _Side, own: Sequence[int], plan: _Plan) -> dict[str, Any]:
+def _langrank(
+    pivot: _LanguageEmbeddings, other: _LanguageEmbeddings, own: Sequence[int], plan: _WantedLayers
+) -> dict[str, Any]:
     if not plan.ranked:
         return {}
     sides = [

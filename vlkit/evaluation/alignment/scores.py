@@ -74,13 +74,13 @@ def pair_scores(pivot_ND: npt.ArrayLike, other_ND: npt.ArrayLike, *, csls_k: int
         raise VlkitError(f"csls_k = {csls_k}: must be at least 1")
     unit_ND, unit_other_ND = _unit(pivot_ND), _unit(other_ND)
     count = len(unit_ND)
-    cosines = _Table(unit_ND, unit_other_ND)
+    cosines = _Cosines(unit_ND, unit_other_ND)
     rows, columns = cosines.best(max(2, csls_k))
     pair_N: Floats = np.einsum("nd,nd->n", unit_ND, unit_other_ND)
     own_N = np.arange(count)
     right_N, right_back_N = rows.found(own_N), columns.found(own_N)
     density_N, density_other_N = rows.mean(csls_k), columns.mean(csls_k)
-    corrected, corrected_back = _Table(
+    corrected, corrected_back = _Cosines(
         unit_ND,
         unit_other_ND,
         lambda block_CN, start: 2 * block_CN - density_N[start : start + len(block_CN), None] - density_other_N,
@@ -161,7 +161,7 @@ class _Best:
         return mean_N
 
 
-class _Table:
+class _Cosines:
     """All cosines of two sides, computed a block of rows at a time and never kept."""
 
     def __init__(self, one_ND: Floats, other_ND: Floats, change: Callable[[Floats, int], Floats] | None = None) -> None:

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from vlkit.errors import DataError
-from vlkit.evaluation.compare.sides import RECALL, Side, align, open_side
+from vlkit.evaluation.compare.model_scores import ModelScores, align, open_scores
 from vlkit.evaluation.metrics.intervals import Interval, bootstrap_mean, paired_comparison
 from vlkit.evaluation.report.breakdown import Breakdown, by_tier_and_script
 from vlkit.evaluation.report.markdown import markdown_table, percent
 from vlkit.evaluation.results.answers import Answers
+from vlkit.evaluation.results.results_file import ResultRow, Value
 
 _DIGITS = 6
 _REPLICATES = 1000
@@ -36,9 +37,9 @@ class LanguagePair:
     task: str
     language: str
     metric: str
-    """``acc1``, ``mean_recall`` or, where published scores have just that, ``image_retrieval_recall@1``."""
+    """The headline of the task's kind or, where published scores have just that, ``Measures.published``."""
     num_classes: int
-    """0 for retrieval."""
+    """0 where there are none."""
     n_images: int
     one: float
     other: float
@@ -181,7 +182,7 @@ def compare(
     interval resamples classes, then images inside each (``statistics.paired_comparison``).
 
     Args:
-        one: A results file, the folder of an evaluation, or published scores (``sides.open_side``).
+        one: A results file, the folder of an evaluation, or published scores (``model_scores.open_scores``).
         other: The second one; it may be the same file, where that holds several models.
         models: Names of the two, where a file holds several.
         task: Compare this task alone; needed where published scores could stand for several.
@@ -192,11 +193,11 @@ def compare(
         VlkitError: A file of several models, and none named.
     """
     first, second = align(
-        *(open_side(path, None if models is None else models[place]) for place, path in enumerate((one, other))),
+        *(open_scores(path, None if models is None else models[place]) for place, path in enumerate((one, other))),
         task=task,
     )
     notes: list[str] = []
-    rows = [*_accuracies(first, second, notes, seed), *_recalls(first, second, notes)]
+    rows = list(_pairs(first, second, notes, seed))
     if not rows:
         raise DataError(
             f"{one} and {other} have no task and language in common"
@@ -213,33 +214,38 @@ def compare(
     return Comparison(*names, tuple(rows), tuple(means), tuple(notes), made)
 
 
-def _accuracies(first: Side, second: Side, notes: list[str], seed: int) -> Iterator[LanguagePair]:
+def _pairs(first: ModelScores, second: ModelScores, notes: list[str], seed: int) -> Iterator[LanguagePair]:
     for key, row, against in _shared(first.rows(), second.rows(), notes):
-        if not _alike(row.num_classes, against.num_classes) or not _alike(row.n_images, against.n_images):
-            notes.append(
-                f"{' '.join(key)}: {row.num_classes} and {against.num_classes} classes, {row.n_images} and "
-                f"{against.n_images} images; left out"
-            )
+        measures = row.measures
+        alike = [name for name in measures.alike if name in row.values and name in against.values]
+        if not all(_alike(row.values[name], against.values[name]) for name in alike):
+            sizes = (f"{row.values[name]} and {against.values[name]} {measures.alike[name]}" for name in alike)
+            notes.append(f"{' '.join(key)}: {', '.join(sizes)}; left out")
+            continue
+        figures = (measures.headline, measures.published)
+        metric = next((name for name in figures if name in row.values and name in against.values), None)
+        if metric is None:
+            notes.append(f"{' '.join(key)}: {measures.headline} is not in both; left out")
             continue
         low, high, p_value = _paired(first, second, key, seed)
         yield LanguagePair(
             task=row.task,
             language=row.language,
-            metric="acc1",
-            num_classes=row.num_classes or against.num_classes,
-            n_images=row.n_images or against.n_images,
-            one=row.acc1,
-            other=against.acc1,
-            difference=row.acc1 - against.acc1,
+            metric=metric,
+            num_classes=_count(row, against, "num_classes"),
+            n_images=_count(row, against, "n_images"),
+            one=row[metric],
+            other=against[metric],
+            difference=row[metric] - against[metric],
             low=low,
             high=high,
             p_value=p_value,
-            one_english=row.acc1_en_subset,
-            other_english=against.acc1_en_subset,
+            one_english=row[measures.english],
+            other_english=against[measures.english],
         )
 
 
-def _paired(first: Side, second: Side, key: tuple[str, str], seed: int) -> tuple[float, float, float]:
+def _paired(first: ModelScores, second: ModelScores, key: tuple[str, str], seed: int) -> tuple[float, float, float]:
     found = _answers(first, second, key)
     if found is None:
         return math.nan, math.nan, math.nan
@@ -248,7 +254,7 @@ def _paired(first: Side, second: Side, key: tuple[str, str], seed: int) -> tuple
     return compared.low, compared.high, compared.p_value
 
 
-def _answers(first: Side, second: Side, key: tuple[str, str]) -> tuple[Answers, Answers] | None:
+def _answers(first: ModelScores, second: ModelScores, key: tuple[str, str]) -> tuple[Answers, Answers] | None:
     """Both models' answers to the same images; None where they are of others, or were not kept."""
     images, answers, others = first.images(key[0]), first.answers(*key), second.answers(*key)
     if images is None or images != second.images(key[0]) or answers is None or others is None:
@@ -257,7 +263,7 @@ def _answers(first: Side, second: Side, key: tuple[str, str]) -> tuple[Answers, 
     return (answers, others) if same else None
 
 
-def _mean(first: Side, second: Side, rows: list[LanguagePair], seed: int) -> MeanDifference:
+def _mean(first: ModelScores, second: ModelScores, rows: list[LanguagePair], seed: int) -> MeanDifference:
     differences = [row.difference for row in rows]
     value = sum(differences) / len(rows)
     if all(row.paired for row in rows):
@@ -287,37 +293,22 @@ def _joint(pairs: list[tuple[Answers, Answers]], seed: int) -> Interval:
     return Interval(float(low), float(high))
 
 
-def _recalls(first: Side, second: Side, notes: list[str]) -> Iterator[LanguagePair]:
-    for key, row, against in _shared(first.recalls(), second.recalls(), notes):
-        metric = "mean_recall" if "mean_recall" in row and "mean_recall" in against else RECALL
-        sizes = [tuple(side.get(name) for name in ("n_images", "n_texts", "captions")) for side in (row, against)]
-        if None not in (*sizes[0], *sizes[1]) and sizes[0] != sizes[1]:
-            notes.append(f"{' '.join(key)}: {sizes[0]} and {sizes[1]} images, texts and captions; left out")
-            continue
-        yield LanguagePair(
-            task=key[0],
-            language=key[1],
-            metric=metric,
-            num_classes=0,
-            n_images=int(row.get("n_images") or against.get("n_images") or 0),
-            one=float(row[metric]),
-            other=float(against[metric]),
-            difference=float(row[metric]) - float(against[metric]),
-        )
-
-
-def _alike(one: int, other: int) -> bool:
-    """Whether two counts agree; 0 is one that published scores do not say."""
+def _alike(one: Value, other: Value) -> bool:
+    """Whether two settings or counts agree; 0 is a count that published scores do not say."""
     return one == other or 0 in (one, other)
 
 
-def _long_name(side: Side) -> str:
+def _count(row: ResultRow, against: ResultRow, name: str) -> int:
+    return int(row.values.get(name, 0) or against.values.get(name, 0))
+
+
+def _long_name(side: ModelScores) -> str:
     return side.variant if side.folder is None else f"{side.folder.resolve().name}/{side.variant}"
 
 
 def _shared(
-    one: Mapping[tuple[str, str], Any], other: Mapping[tuple[str, str], Any], notes: list[str]
-) -> Iterator[tuple[tuple[str, str], Any, Any]]:
+    one: Mapping[tuple[str, str], ResultRow], other: Mapping[tuple[str, str], ResultRow], notes: list[str]
+) -> Iterator[tuple[tuple[str, str], ResultRow, ResultRow]]:
     for name, here, there in (("first", one, other), ("second", other, one)):
         if alone := [" ".join(key) for key in here if key not in there]:
             shown = ", ".join(alone[:8]) + (f" and {len(alone) - 8} more" if len(alone) > 8 else "")
@@ -327,8 +318,8 @@ def _shared(
             yield key, one[key], other[key]
 
 
-def _tasks(side: Side) -> str:
-    return ", ".join([*side.results.tasks, *side.tasks()[1]]) or "none"
+def _tasks(side: ModelScores) -> str:
+    return ", ".join(side.results.tasks) or "none"
 
 
 def _span(low: float, high: float) -> str:

@@ -72,7 +72,9 @@ def differences(results: Results, short: str, *, task: str) -> list[Difference]:
     """Every language that has both figures, the farthest first."""
     published = _table().of(short)
     found = [
-        Difference(row.language, row.acc1, published[row.language], TOLERANCE_EN if row.language == "en" else TOLERANCE)
+        Difference(
+            row.language, row["acc1"], published[row.language], TOLERANCE_EN if row.language == "en" else TOLERANCE
+        )
         for row in results.rows
         if row.task == task and row.language in published
     ]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import kendalltau, rankdata
 
 from vlkit.errors import VlkitError
 
@@ -80,14 +81,6 @@ def correlate(
     return Correlation(len(x_N), *found)
 
 
-def average_ranks(values_N: Floats) -> Floats:
-    """Ranks from 1; equal values share the mean of theirs."""
-    _, place_N, count = np.unique(values_N, return_inverse=True, return_counts=True)
-    last = np.cumsum(count)
-    mean: Floats = (last - (count - 1) / 2).astype(np.float64)
-    return mean[place_N]
-
-
 def _estimate(
     measure: Callable[[Floats, Floats, Floats], float],
     x_N: Floats,
@@ -108,21 +101,19 @@ def _pearson(x_N: Floats, y_N: Floats, given_NG: Floats) -> float:
 
 
 def _spearman(x_N: Floats, y_N: Floats, given_NG: Floats) -> float:
-    return _pearson(average_ranks(x_N), average_ranks(y_N), _ranked(given_NG))
+    return _pearson(rankdata(x_N), rankdata(y_N), _ranked(given_NG))
 
 
 def _kendall(x_N: Floats, y_N: Floats, given_NG: Floats) -> float:
     if given_NG.shape[1]:
         ranked_NG = _ranked(given_NG)
-        x_N, y_N = (_residual(average_ranks(values), ranked_NG) for values in (x_N, y_N))
+        x_N, y_N = (_residual(rankdata(values), ranked_NG) for values in (x_N, y_N))
         x_N, y_N = x_N.round(9), y_N.round(9)
-    x_NN, y_NN = np.sign(x_N[:, None] - x_N), np.sign(y_N[:, None] - y_N)
-    scale = math.sqrt(float(np.abs(x_NN).sum()) * float(np.abs(y_NN).sum()))
-    return float((x_NN * y_NN).sum()) / scale if scale else math.nan
+    return float(kendalltau(x_N, y_N).statistic)  # tau-b; NaN where one of them does not vary
 
 
 def _ranked(given_NG: Floats) -> Floats:
-    columns = [average_ranks(column) for column in given_NG.T]
+    columns = [rankdata(column) for column in given_NG.T]
     return np.stack(columns, axis=1) if columns else given_NG
 
 

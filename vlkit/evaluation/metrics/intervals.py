@@ -14,7 +14,6 @@ import numpy.typing as npt
 from vlkit.errors import VlkitError
 
 _CELLS = 1 << 22  # random numbers drawn at once: keeps the bootstrap's memory below about 100 MB
-_Z95 = 1.959963984540054
 
 
 class Interval(NamedTuple):
@@ -40,24 +39,20 @@ def chance_corrected(accuracy: float, num_classes: int) -> float:
     return (accuracy - guess) / (1.0 - guess) if num_classes > 1 else math.nan
 
 
-def wilson_interval(hits: int, count: int, *, z: float = _Z95) -> Interval:
+def wilson_interval(hits: int, count: int, *, level: float = 0.95) -> Interval:
     """Wilson score interval of a proportion; never empty, not even at 0 or ``count`` hits.
 
     Args:
         hits: How many were right, 0..count.
         count: How many there were, at least one.
-        z: Normal quantile of the level; the default is 95 %.
+        level: Share of intervals that hold the true proportion.
     """
+    from scipy.stats import binomtest
+
     if not 0 <= hits <= count or count < 1:
         raise VlkitError(f"hits = {hits}, count = {count}: need 0 <= hits <= count and at least one trial")
-    share, square = hits / count, z * z
-    middle = share + square / (2 * count)
-    half = z * math.sqrt(share * (1 - share) / count + square / (4 * count * count))
-    scale = 1 + square / count
-    # at the two ends the exact bound is 0 or 1; rounding must not push it past the share itself
-    low = 0.0 if hits == 0 else (middle - half) / scale
-    high = 1.0 if hits == count else (middle + half) / scale
-    return Interval(low, high)
+    low, high = binomtest(hits, count).proportion_ci(level, method="wilson")
+    return Interval(float(low), float(high))
 
 
 def bootstrap_interval(
@@ -103,7 +98,7 @@ def bootstrap_interval(
     return Interval(float(low), float(high))
 
 
-class Comparison(NamedTuple):
+class PairedDifference(NamedTuple):
     """Accuracy of one model less that of another on the same images: 95 % interval and two-sided p-value."""
 
     difference: float
@@ -114,7 +109,7 @@ class Comparison(NamedTuple):
 
 def paired_comparison(
     hits: npt.ArrayLike, others: npt.ArrayLike, classes: npt.ArrayLike, *, seed: int = 0, replicates: int = 1000
-) -> Comparison:
+) -> PairedDifference:
     """Two models on the same images by a paired class-cluster bootstrap: classes are resampled, then images inside.
 
     The p-value is twice the smaller share of replicates on either side of zero, ``(1 + count) / (1 + R)``, at most 1.
@@ -149,7 +144,7 @@ def paired_comparison(
     mean_R = np.concatenate(means)
     low, high = np.quantile(mean_R, [0.025, 0.975])
     tail = (1 + min(int((mean_R <= 0).sum()), int((mean_R >= 0).sum()))) / (1 + replicates)
-    return Comparison(float(gap_N.mean()), float(low), float(high), min(1.0, 2 * tail))
+    return PairedDifference(float(gap_N.mean()), float(low), float(high), min(1.0, 2 * tail))
 
 
 def subset_accuracy(ranks: npt.ArrayLike, classes: npt.ArrayLike, *, num_classes: int, size: int) -> float:

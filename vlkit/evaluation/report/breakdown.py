@@ -104,15 +104,15 @@ def few_groups(one: Breakdown, values: Mapping[str, float], *, seed: int = 0) ->
 
 
 def breakdowns(rows: Iterable[ResultRow], *, seed: int = 0) -> list[Breakdown]:
-    """Top-1 by resource tier and script and, where languages name different numbers of classes, by that number.
+    """The headline by resource tier and script and, where languages name different numbers of classes, by that number.
 
     Args:
         rows: Of one model on one task.
         seed: Of the bootstrap of languages.
     """
     rows = list(rows)
-    found = by_tier_and_script({row.language: row.acc1 for row in rows}, seed=seed)
-    if len({row.num_classes for row in rows if not is_english(row.language)}) > 1:
+    found = by_tier_and_script({row.language: row.headline.value for row in rows}, seed=seed)
+    if len({row["num_classes"] for row in rows if not is_english(row.language)}) > 1:
         for name, limits in DEFINITIONS.items():
             said = ", ".join(f"{group} <= {limit}" for limit, group in limits)
             groups = group_means(rows, definition=name, seed=seed)

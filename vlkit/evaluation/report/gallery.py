@@ -24,7 +24,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Answers:
+class LanguageAnswers:
     """The best answers in one language, best first, and the name that would have been right."""
 
     truth: str
@@ -37,7 +37,7 @@ class GalleryItem:
 
     key: str
     png: bytes
-    answers: dict[str, Answers]
+    answers: dict[str, LanguageAnswers]
 
 
 def make_gallery(
@@ -94,7 +94,7 @@ def _item(scores: TaskScores, row: int, *, k: int, size: int) -> GalleryItem:
     return GalleryItem(key=sample.key, png=stream.getvalue(), answers=answers)
 
 
-def _answers(scores: TaskScores, language: LanguageScores, row: int, *, k: int) -> Answers | None:
+def _answers(scores: TaskScores, language: LanguageScores, row: int, *, k: int) -> LanguageAnswers | None:
     places = (language.images_N == row).nonzero()
     if not len(places):
         return None  # the image's class has no name in this language
@@ -110,7 +110,7 @@ def _answers(scores: TaskScores, language: LanguageScores, row: int, *, k: int) 
     target = int(language.target_N[place])
     columns = language.best_NM[place, :k].tolist()
     shares = language.probability_NM[place, :k].tolist()
-    return Answers(
+    return LanguageAnswers(
         truth=name(target),
         best=tuple(
             Answer(name(column), share, column == target) for column, share in zip(columns, shares, strict=True)

@@ -45,7 +45,7 @@ def group_means(
     rows: Iterable[ResultRow],
     *,
     definition: str = "v2",
-    value: Callable[[ResultRow], float] = lambda row: row.acc1,
+    value: Callable[[ResultRow], float] = lambda row: row.headline.value,
     seed: int = 0,
 ) -> list[GroupMean]:
     """One mean a group that has languages, fewest classes first, and ``mean`` over all; English is in none of them.
@@ -53,13 +53,13 @@ def group_means(
     Args:
         rows: Of one model on one task.
         definition: ``v1`` (92 languages of the first version), ``v2`` (the 100 of the second), ``all`` (the 297).
-        value: What is averaged; top-1 accuracy if left out.
+        value: What is averaged; the headline if left out.
         seed: Of the bootstrap.
     """
     foreign = [row for row in rows if row.language.split("-")[0] != "en"]
     by_group: dict[str, list[ResultRow]] = {name: [] for _, name in DEFINITIONS.get(definition, ())}
     for row in foreign:
-        by_group[group_of(row.num_classes, definition=definition)].append(row)
+        by_group[group_of(int(row["num_classes"]), definition=definition)].append(row)
     by_group["mean"] = foreign
     return [_mean(name, members, value, seed) for name, members in by_group.items() if members]
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
-from typing import Any
 
 from vlkit import languages as language_table
 from vlkit.evaluation.report.breakdown import Breakdown, breakdowns, is_english, script_name
@@ -20,7 +19,7 @@ def results_markdown(results: Results, *, classes: Iterable[ClassTable] = ()) ->
     """All tasks and models of some results; shares in percent, languages best first.
 
     Args:
-        results: Of classification, retrieval or both.
+        results: Of any tasks.
         classes: The worst classes of which are listed, where known.
     """
     known = {(table.task, table.variant): table for table in classes}
@@ -28,14 +27,10 @@ def results_markdown(results: Results, *, classes: Iterable[ClassTable] = ()) ->
     for task in results.tasks:
         for variant in results.variants:
             if rows := list(results.of(variant, task=task).values()):
-                parts += [f"## {_safe(task)}: {_safe(variant)}", "", *_task(rows), ""]
+                lines = _classification(rows) if rows[0].measures.kind in CLASSIFIES else _figures(rows)
+                parts += [f"## {_safe(task)}: {_safe(variant)}", "", *lines, ""]
                 if table := known.get((task, variant)):
                     parts += ["### Worst classes", "", *_classes(table), ""]
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for row in results.retrieval:
-        groups.setdefault((row["task"], row["variant"]), []).append(row)
-    for (task, variant), found in groups.items():
-        parts += [f"## {_safe(task)}: {_safe(variant)}", "", *_retrieval(found), ""]
     return "\n".join(parts)
 
 
@@ -50,15 +45,15 @@ def percent(share: float, digits: int = 1) -> str:
     return "" if math.isnan(share) else f"{100 * share:.{digits}f}"
 
 
-def _task(rows: list[ResultRow]) -> list[str]:
-    rows = sorted(rows, key=lambda row: (-row.acc1, row.language))
+def _classification(rows: list[ResultRow]) -> list[str]:
+    rows = sorted(rows, key=lambda row: (-row["acc1"], row.language))
     columns = [(header, cell) for header, cell, wanted in _COLUMNS if any(map(wanted, rows))]
     lines = markdown_table(
         [header for header, _ in columns], ([cell(row) for _, cell in columns] for row in rows), text_columns=3
     )
     foreign = [row for row in rows if not is_english(row.language)] or rows
     shared = "" if len(foreign) == len(rows) else ", English left out"
-    lines += ["", f"Mean of {len(foreign)} languages{shared}: {percent(fmean(row.acc1 for row in foreign))}.", ""]
+    lines += ["", f"Mean of {len(foreign)} languages{shared}: {percent(fmean(row['acc1'] for row in foreign))}.", ""]
     for one in breakdowns(rows):
         lines += [f"### By {one.title}", "", *_groups(one), ""]
     return [*lines, *_notes(rows)]
@@ -69,9 +64,9 @@ def _notes(rows: list[ResultRow]) -> list[str]:
         "Top-1 in % with its 95 % interval (classes are resampled, then images inside each). Means weigh languages "
         "equally, English is in none; their intervals resample languages."
     ]
-    if any(row.num_classes < 5 for row in rows):
+    if any(row["num_classes"] < 5 for row in rows):
         said.append("Top-5 is out of all classes where there are fewer than five.")
-    if size := max(row.subset_size for row in rows):
+    if size := max(row.values.get("subset_size", 0) for row in rows):
         said.append(f"Among {size}: expected top-1 among {size} classes, over all subsets of so many.")
     return [" ".join(said)]
 
@@ -103,24 +98,40 @@ def _classes(table: ClassTable) -> list[str]:
     )
 
 
-def _retrieval(rows: list[Mapping[str, Any]]) -> list[str]:
-    names = [name for name in rows[0] if "_retrieval_recall@" in name]
-    sides = {"image_retrieval_recall": "text to image", "text_retrieval_recall": "image to text"}
-    headers = [f"{sides[name.partition('@')[0]]} R@{name.partition('@')[2]}" for name in names]
-    rows = sorted(rows, key=lambda row: (-float(row["mean_recall"]), row["language"]))
+def _figures(rows: list[ResultRow]) -> list[str]:
+    """The table of any task: counts, and the figures that have a title; best headline first."""
+    rows = sorted(rows, key=lambda row: (-row.headline.value, row.language))
+    measures, counts = rows[0].measures, counted(rows)
     return markdown_table(
-        ("language", "images", "texts", *headers, "mean recall"),
+        ("language", *(said for _, said in counts), *map(measures.title, measures.shown)),
         (
             (
-                _language(row["language"]),
-                str(row["n_images"]),
-                str(row["n_texts"]),
-                *(percent(row[name]) for name in names),
-                percent(row["mean_recall"]),
+                _language(row.language),
+                *(str(row[name]) for name, _ in counts),
+                *(figure(row, name) for name in measures.shown),
             )
             for row in rows
         ),
     )
+
+
+def counted(rows: Sequence[ResultRow]) -> list[tuple[str, str]]:
+    """Columns of what the figures of some rows are of, with what they count: numbers of images, of texts."""
+    return [
+        (name, said)
+        for name, said in rows[0].measures.alike.items()
+        if any(isinstance(row.values.get(name), int) for row in rows)
+    ]
+
+
+def figure(row: ResultRow, name: str) -> str:
+    """A figure for readers: shares in percent, other numbers as they are; empty where it is not known."""
+    return percent(row[name]) if row.measures.metrics[name].share else number(row[name])
+
+
+def number(value: float) -> str:
+    """A number as it is; empty where it is not known."""
+    return "" if math.isnan(value) else f"{value:g}"
 
 
 def _language(tag: str) -> str:
@@ -132,8 +143,8 @@ def _interval(low: float, high: float) -> str:
 
 
 def _top(row: ResultRow) -> str:
-    interval = _interval(row.ci_low, row.ci_high)
-    return percent(row.acc1) + (f" [{interval.replace(' to ', '-')}]" if interval else "")
+    interval = _interval(row["ci_low"], row["ci_high"])
+    return percent(row["acc1"]) + (f" [{interval.replace(' to ', '-')}]" if interval else "")
 
 
 def _safe(text: str) -> str:
@@ -146,27 +157,32 @@ def _always(row: ResultRow) -> bool:
 
 
 def _has_english(row: ResultRow) -> bool:
-    return not math.isnan(row.acc1_en_subset)
+    return not math.isnan(row["acc1_en_subset"])
 
 
+def _gap(row: ResultRow) -> str:
+    return f"{100 * (row['acc1'] - row['acc1_en_subset']):+.1f}"
+
+
+CLASSIFIES = ("zero_shot",)  # kinds of tasks with the columns below
 _COLUMNS: tuple[Column, ...] = (
     ("language", lambda row: _language(row.language), _always),
     ("tier", lambda row: language_table.get(row.language).tier, _always),
     ("script", lambda row: script_name(language_table.get(row.language).script), _always),
-    ("classes", lambda row: str(row.num_classes), _always),
-    ("images", lambda row: str(row.n_images), lambda row: row.n_images > 0),
+    ("classes", lambda row: str(row["num_classes"]), _always),
+    ("images", lambda row: str(row["n_images"]), lambda row: row["n_images"] > 0),
     ("top-1 [95 %]", _top, _always),
-    ("top-5", lambda row: percent(row.acc5), lambda row: not math.isnan(row.acc5)),
-    ("chance-corrected", lambda row: percent(row.chance_corrected), _always),
-    ("English, same classes", lambda row: percent(row.acc1_en_subset), _has_english),
-    ("gap", lambda row: f"{100 * (row.acc1 - row.acc1_en_subset):+.1f}" if _has_english(row) else "", _has_english),
+    ("top-5", lambda row: percent(row["acc5"]), lambda row: not math.isnan(row["acc5"])),
+    ("chance-corrected", lambda row: percent(row["chance_corrected"]), _always),
+    ("English, same classes", lambda row: percent(row["acc1_en_subset"]), _has_english),
+    ("gap", lambda row: _gap(row) if _has_english(row) else "", _has_english),
     (
         "among fewer",
-        lambda row: "" if math.isnan(row.acc1_subset) else f"{percent(row.acc1_subset)} ({row.subset_size})",
-        lambda row: not math.isnan(row.acc1_subset),
+        lambda row: "" if math.isnan(row["acc1_subset"]) else f"{percent(row['acc1_subset'])} ({row['subset_size']})",
+        lambda row: not math.isnan(row["acc1_subset"]),
     ),
-    ("median rank", lambda row: "" if math.isnan(row.median_rank) else f"{row.median_rank:g}",
-     lambda row: not math.isnan(row.median_rank)),
-    ("ambiguous classes", lambda row: str(row.n_ambiguous), lambda row: row.n_ambiguous > 0),
-    ("tied images", lambda row: str(row.n_tied), lambda row: row.n_tied > 0),
+    ("median rank", lambda row: number(row["median_rank"]),
+     lambda row: not math.isnan(row["median_rank"])),
+    ("ambiguous classes", lambda row: str(row["n_ambiguous"]), lambda row: row["n_ambiguous"] > 0),
+    ("tied images", lambda row: str(row["n_tied"]), lambda row: row["n_tied"] > 0),
 )  # fmt: skip

@@ -15,7 +15,7 @@ from vlkit import languages as language_table
 from vlkit.errors import UnknownName
 from vlkit.evaluation.report.gallery import GalleryItem, default_languages
 from vlkit.evaluation.report.plots import COLORS, render, training_curves
-from vlkit.evaluation.report.views import retrieval_views, task_view
+from vlkit.evaluation.report.views import task_view
 from vlkit.evaluation.results.class_scores import ClassTable
 from vlkit.evaluation.results.results_file import Results
 from vlkit.files import write_atomic
@@ -51,7 +51,7 @@ def write_report(
 
     Args:
         path: The file to write.
-        results: Rows of one or more variants on one task (``Results.only`` chooses it); all of retrieval are shown.
+        results: Rows of one or more variants on one task (``Results.only`` chooses it).
         classes: How well each class is known; the worst ones are shown.
         gallery: Images with answers (``make_gallery``).
         gallery_variant: Which variant gave these answers.
@@ -69,7 +69,7 @@ def write_report(
     """
     if gallery_variant and gallery_variant not in results.variants:
         raise UnknownName("variant", gallery_variant, allowed=results.variants)
-    scores = {"variants": []} if results.retrieval and not results.rows else task_view(results)
+    scores = task_view(results)
     known = classes.overall() if classes else []
     page = environment().get_template("report.html.j2").render(
         title=title,
@@ -80,7 +80,6 @@ def write_report(
         meta=flatten(results.meta),
         curves=_inline_svg(metrics, order=[variant["name"] for variant in scores["variants"]]) if metrics else "",
         gallery_variant=gallery_variant,
-        retrieval=retrieval_views(results),
         known_classes=known[:_WORST],
         never_right=(sum(one.accuracy == 0 for one in known), len(known)),
         classes_variant=classes.variant if classes else "",

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vlkit.evaluation.report.markdown import results_markdown
 from vlkit.evaluation.report.page import write_report
 from vlkit.evaluation.results.class_scores import ClassTable
 from vlkit.evaluation.results.results_file import Results
-from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
 from vlkit.files import write_atomic
 
 MARKDOWN, CLASSES = "results.md", "results-classes.csv"
 
 
-def write_pages(folder: Path, results: Results, *, intro: str = "", tasks: Iterable[object] = ()) -> list[Path]:
+def write_pages(
+    folder: Path, results: Results, *, intro: str = "", titles: Mapping[str, Sequence[str]] | None = None
+) -> list[Path]:
     """Writes ``report.html`` (``report-TASK.html`` where there are several), ``results.md``, ``results-classes.csv``.
 
     Scores of classes come from the answers in the folder, so that a run that was stopped and gone on with has them all.
@@ -24,7 +25,7 @@ def write_pages(folder: Path, results: Results, *, intro: str = "", tasks: Itera
         folder: Of an evaluation of one model.
         results: What was found.
         intro: A sentence or two for the head of each page.
-        tasks: What was evaluated; what its classes may be called is taken from them.
+        titles: By task what its classes may be called.
 
     Returns:
         The pages.
@@ -33,13 +34,12 @@ def write_pages(folder: Path, results: Results, *, intro: str = "", tasks: Itera
         DataError: A file of answers is damaged.
         VlkitError: The place cannot be written to.
     """
-    titles = {task.name: task.titles for task in tasks if isinstance(task, ZeroShotTask)}
-    classes = {task: found for task in results.tasks if (found := _classes(folder, results, task, titles))}
+    classes = {task: found for task in results.tasks if (found := _classes(folder, results, task, titles or {}))}
     if classes:
         tables = [table.csv() for table in classes.values()]
         write_atomic(folder / CLASSES, tables[0] + "".join(text.split("\n", 1)[1] for text in tables[1:]))
     write_atomic(folder / MARKDOWN, results_markdown(results, classes=classes.values()))
-    names = [*results.tasks, *dict.fromkeys(row["task"] for row in results.retrieval)]
+    names = results.tasks
     return [
         write_report(
             folder / ("report.html" if len(names) == 1 else f"report-{name}.html"),
@@ -52,7 +52,7 @@ def write_pages(folder: Path, results: Results, *, intro: str = "", tasks: Itera
     ]
 
 
-def _classes(folder: Path, results: Results, task: str, titles: dict[str, tuple[str, ...]]) -> ClassTable | None:
+def _classes(folder: Path, results: Results, task: str, titles: Mapping[str, Sequence[str]]) -> ClassTable | None:
     if len(results.variants) != 1:
         return None  # answers are of one model
     rows = results.of(results.variants[0], task=task)

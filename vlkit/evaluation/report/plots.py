@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -11,8 +10,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 from vlkit import languages as language_table
-from vlkit.errors import DataError, VlkitError
-from vlkit.evaluation.results.results_file import Results
+from vlkit.errors import DataError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,57 +22,6 @@ if TYPE_CHECKING:
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 INK = "#5f6670"
 _MANY = 60  # languages from which rows are thin
-
-
-def language_bars(results: Results, *, task: str | None = None, ink: str = INK) -> Figure:
-    """Top-1 accuracy of every variant in each language with 95 % intervals, best language first, and the chance line.
-
-    Args:
-        results: Rows of one or more variants.
-        task: Which one, where there are several.
-        ink: Colour of text and lines.
-    """
-    from matplotlib.figure import Figure
-
-    by_variant = {name: rows for name in results.variants if (rows := results.of(name, task=task))}
-    best: dict[str, float] = {}
-    for rows in by_variant.values():
-        for tag, row in rows.items():
-            best[tag] = max(best.get(tag, 0.0), row.acc1)
-    tags = sorted(best, key=lambda tag: (-best[tag], tag))
-    thick = 0.8 / len(by_variant)
-    height = (0.34 if len(tags) <= _MANY else 0.17) * max(1, len(by_variant) / 2)
-    figure = Figure(figsize=(7, 1.2 + height * len(tags)), layout="constrained")
-    axes = figure.add_subplot()
-    for number, (name, rows) in enumerate(by_variant.items()):
-        places = [place for place, tag in enumerate(tags) if tag in rows]
-        shown = [rows[tags[place]] for place in places]
-        share = [100 * row.acc1 for row in shown]
-        # bootstrap percentiles may, rarely, not contain the estimate
-        low = [max(0.0, 100 * (row.acc1 - row.ci_low)) for row in shown]
-        high = [max(0.0, 100 * (row.ci_high - row.acc1)) for row in shown]
-        offset = (number - (len(by_variant) - 1) / 2) * thick
-        axes.barh(
-            [place + offset for place in places],
-            share,
-            height=0.92 * thick,
-            label=name,
-            color=COLORS[number % len(COLORS)],
-        )
-        axes.errorbar(
-            share, [place + offset for place in places], xerr=[low, high], fmt="none", ecolor=ink, elinewidth=1
-        )
-    guess = [100 * next(rows[tag].chance for rows in by_variant.values() if tag in rows) for tag in tags]
-    edges = [place - 0.5 for place in range(len(tags) + 1)]
-    axes.vlines(guess, edges[:-1], edges[1:], colors=ink, linestyles="dotted", label="chance")
-    names = [f"{language_table.get(tag).name} ({tag})" for tag in tags]
-    axes.set_yticks(range(len(tags)), names, fontsize="medium" if len(tags) <= _MANY else "x-small")
-    axes.set_ylim(len(tags) - 0.4, -0.6)
-    axes.set_xlim(left=0)
-    axes.set_xlabel("top-1 accuracy in % (bars: 95 % interval)")
-    axes.legend(loc="lower right", frameon=False, labelcolor=ink)
-    dress(axes, ink=ink)
-    return figure
 
 
 def difference_dots(comparison: Comparison, *, ink: str = INK) -> Figure:
@@ -179,14 +126,6 @@ def render(figure: Figure, *, kind: Literal["svg", "png"] = "svg", dpi: int = 16
             metadata={"Date": None} if kind == "svg" else {"Software": None},
         )
     return stream.getvalue()
-
-
-def data_uri(figure: Figure, *, kind: Literal["svg", "png"] = "svg") -> str:
-    """A figure as a ``data:`` address for HTML."""
-    media = {"svg": "image/svg+xml", "png": "image/png"}
-    if kind not in media:
-        raise VlkitError(f"kind = {kind!r}; allowed: {', '.join(media)}")
-    return f"data:{media[kind]};base64,{base64.b64encode(render(figure, kind=kind)).decode()}"
 
 
 def _smooth(values: Sequence[float]) -> list[float]:

@@ -10,7 +10,7 @@ from typing import Any
 from vlkit import languages as language_table
 from vlkit.evaluation.report.breakdown import breakdowns, by_tier_and_script, few_groups, script_of
 from vlkit.evaluation.report.charts import BarRow, Cell, Point, bars, scatter, strips
-from vlkit.evaluation.report.markdown import percent
+from vlkit.evaluation.report.markdown import CLASSIFIES, counted, figure, number, percent
 from vlkit.evaluation.results.results_file import Mean, ResultRow, Results
 
 Rows = dict[str, dict[str, ResultRow]]  # by variant, then by language
@@ -19,16 +19,24 @@ _LABELS = 16
 
 
 def task_view(results: Results) -> dict[str, Any]:
-    """The rows of classification: variants best first, languages best first.
+    """What the page of a task shows of its rows.
 
     Raises:
         VlkitError: No rows, or rows of several tasks.
     """
     means = results.means()
-    variants = sorted(means, key=lambda variant: -means[variant].acc1)
+    shown = _classification if results.rows[0].measures.kind in CLASSIFIES else _figures
+    return {"variants": [], "figures": None, **shown(results, means)}
+
+
+def _classification(results: Results, means: Mapping[str, Mean]) -> dict[str, Any]:
+    """Bars, groups and tables: variants best first, languages best first."""
+    variants = sorted(means, key=lambda variant: -means[variant]["acc1"])
     rows = {variant: results.of(variant) for variant in variants}
     tags = dict.fromkeys(tag for variant in variants for tag in rows[variant])
-    order = sorted(tags, key=lambda tag: -max(rows[variant][tag].acc1 for variant in variants if tag in rows[variant]))
+    order = sorted(
+        tags, key=lambda tag: -max(rows[variant][tag]["acc1"] for variant in variants if tag in rows[variant])
+    )
     found = [row for by_language in rows.values() for row in by_language.values()]
     best = means[variants[0]]
     return {
@@ -36,10 +44,10 @@ def task_view(results: Results) -> dict[str, Any]:
         "variants": [{"name": variant, "mean": means[variant]} for variant in variants],
         "best": best,
         "lowest_name": language_table.get(best.lowest.language).name,
-        "classes": _ends(row.num_classes for row in found),
-        "images": _ends(row.n_images for row in found),
-        "prompts": sorted({row.prompt for row in found}),
-        "subset_size": max(row.subset_size for row in found),
+        "classes": _ends(row["num_classes"] for row in found),
+        "images": _ends(row["n_images"] for row in found),
+        "prompts": sorted({row.text("prompt") for row in found}),
+        "subset_size": _subset_size(found),
         "bars": bars("accuracy", variants, [_bar_row(tag, rows) for tag in order], unit="top-1 accuracy in %"),
         "groups": _groups(rows),
         "sizes": _sizes(rows),
@@ -47,71 +55,63 @@ def task_view(results: Results) -> dict[str, Any]:
     }
 
 
-def retrieval_views(results: Results) -> list[dict[str, Any]]:
-    """For each task and variant of retrieval its bars, groups and table."""
-    tables: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for row in results.retrieval:
-        tables.setdefault((row["task"], row["variant"]), []).append(row)
-    return [_retrieval(number, *key, rows) for number, (key, rows) in enumerate(tables.items())]
-
-
-def _retrieval(number: int, task: str, variant: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    ks = [name.partition("@")[2] for name in rows[0] if name.startswith("image_retrieval_recall@")]
-    lines = [
-        BarRow(
-            row["language"],
-            [
-                Cell(row[f"{side}_retrieval_recall@{ks[0]}"], row[f"{side}_retrieval_ci_low"],
-                     row[f"{side}_retrieval_ci_high"])
-                for side in ("image", "text")
-            ],
-        )
-        for row in rows
-    ]  # fmt: skip
-    values = [{line.tag: cell.value for line in lines if (cell := line.cells[side])} for side in (0, 1)]
-    names = ("text to image", "image to text")
+def _figures(results: Results, means: Mapping[str, Mean]) -> dict[str, Any]:
+    """What any task has: bars of its leading figures where they are shares, kinds of languages, and a table."""
+    measures = results.rows[0].measures
+    rows = {variant: results.of(variant) for variant in means}
+    tags = dict.fromkeys(row.language for row in results.rows)
+    leading = [name for name in measures.bars or (measures.headline,) if measures.metrics[name].share]
+    series = [(variant, name) for variant in rows for name in leading]
+    names = [
+        measures.title(name) if len(rows) == 1 else f"{variant}, {measures.title(name)}" for variant, name in series
+    ]
+    cells = [
+        [Cell(*rows[variant][tag].metric(name)) if tag in rows[variant] else None for variant, name in series]
+        for tag in tags
+    ]
+    values = [{tag: row[name] for tag, row in rows[variant].items()} for variant, name in series]
     parts = [
         [(name, few_groups(one, each), each) for name, one, each in zip(names, pair, values, strict=True)]
         for pair in zip(*map(by_tier_and_script, values), strict=True)
     ]
+    lines = [rows[variant][tag] for tag in tags for variant in rows if tag in rows[variant]]
+    counts, texts = counted(lines), {one for row in lines for one in row.values.values() if isinstance(one, str)}
     return {
-        "task": task,
-        "variant": variant,
-        "captions": rows[0]["captions"],
-        "ks": ks,
-        "rows": [_retrieval_row(row) for row in rows],
-        "bars": bars(f"retrieval-{number}", names, lines, unit=f"recall at {ks[0]} in %"),
-        "strips": [strips(part) for part in parts if len(part[0][1].groups) > 1],
+        "figures": {
+            "task": results.rows[0].task,
+            "settings": sorted(texts),
+            "bars": bars(measures.kind, names, list(map(BarRow, tags, cells)), unit="%") if series else None,
+            "strips": [strips(part) for part in parts if len(part[0][1].groups) > 1],
+            "columns": ["model", *(said for _, said in counts), *map(measures.title, measures.shown)],
+            "lines": [(language_table.get(row.language), [row.variant, *_numbers(row, counts)]) for row in lines],
+        }
     }
 
 
-def _retrieval_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    sides = [
-        {
-            "recalls": [share for name, share in row.items() if name.startswith(f"{side}_retrieval_recall@")],
-            "low": row[f"{side}_retrieval_ci_low"],
-            "high": row[f"{side}_retrieval_ci_high"],
-        }
-        for side in ("image", "text")
-    ]
-    language = language_table.get(row["language"])
-    return {"language": language, "n_images": row["n_images"], "n_texts": row["n_texts"], "sides": sides}
+def _numbers(row: ResultRow, counts: Sequence[tuple[str, str]]) -> list[str]:
+    found = [str(row[name]) for name, _ in counts]
+    for name, one in row.measures.shown.items():
+        _, low, high = row.metric(name)
+        interval = "" if math.isnan(low) or not one.share else f" ({percent(low)}–{percent(high)})"
+        found.append(figure(row, name) + interval)
+    return found
 
 
 def _bar_row(tag: str, rows: Rows) -> BarRow:
     cells = [
-        Cell(row.acc1, row.ci_low, row.ci_high, math.nan if tag == "en" else row.acc1_en_subset, row.chance)
+        Cell(*row.metric("acc1"), math.nan if tag == "en" else row["acc1_en_subset"], row["chance"])
         if (row := by_language.get(tag))
         else None
         for by_language in rows.values()
     ]
-    return BarRow(tag, cells, next(by_language[tag].num_classes for by_language in rows.values() if tag in by_language))
+    counts = (int(by_language[tag]["num_classes"]) for by_language in rows.values() if tag in by_language)
+    return BarRow(tag, cells, next(counts))
 
 
 def _groups(rows: Rows) -> list[dict[str, Any]]:
     """Tier, script and, where it differs, number of classes; left out where all languages are in one group."""
     found = {variant: breakdowns(by_language.values()) for variant, by_language in rows.items()}
-    values = {variant: {tag: row.acc1 for tag, row in by_language.items()} for variant, by_language in rows.items()}
+    values = {variant: {tag: row["acc1"] for tag, row in by_language.items()} for variant, by_language in rows.items()}
     many = max(map(len, rows.values())) > _ALL_GROUPS
     views = []
     for title in dict.fromkeys(one.title for each in found.values() for one in each):
@@ -134,18 +134,22 @@ def _groups(rows: Rows) -> list[dict[str, Any]]:
 def _sizes(rows: Rows) -> dict[str, Any] | None:
     """Accuracy against number of classes; None where all languages have equally many."""
     found = [(number, row) for number, by_language in enumerate(rows.values()) for row in by_language.values()]
-    counts = {row.num_classes for _, row in found}
+    counts = {row["num_classes"] for _, row in found}
     if len(counts) < 2:
         return None
     points = [
         Point(
-            row.num_classes,
-            row.acc1,
+            row["num_classes"],
+            row["acc1"],
             language_table.get(row.language).name,
-            f"{language_table.get(row.language).name}: {percent(row.acc1)} % of {row.num_classes} classes"
-            + ("" if math.isnan(row.acc1_en_subset) else f"; English names of them: {percent(row.acc1_en_subset)} %"),
+            f"{language_table.get(row.language).name}: {percent(row['acc1'])} % of {row['num_classes']} classes"
+            + (
+                ""
+                if math.isnan(row["acc1_en_subset"])
+                else f"; English names of them: {percent(row['acc1_en_subset'])} %"
+            ),
             number,
-            row.acc1_en_subset if number == 0 and row.language != "en" else math.nan,
+            row["acc1_en_subset"] if number == 0 and row.language != "en" else math.nan,
         )
         for number, row in found
     ]
@@ -166,13 +170,13 @@ def _sizes(rows: Rows) -> dict[str, Any] | None:
 
 def _table(rows: Rows, order: Sequence[str], means: Mapping[str, Mean]) -> dict[str, Any]:
     found = [row for by_language in rows.values() for row in by_language.values()]
-    size = max(row.subset_size for row in found)
+    size = _subset_size(found)
     columns = ["top-1 %", "95 % interval", "top-5 %", "chance-corrected"]
-    columns += ["English", "gap"] if any(not math.isnan(row.acc1_en_subset) for row in found) else []
+    columns += ["English", "gap"] if any(not math.isnan(row["acc1_en_subset"]) for row in found) else []
     columns += [f"among {size}"] if size else []
-    columns += ["median rank"] if any(not math.isnan(row.median_rank) for row in found) else []
-    columns += ["ambiguous"] if any(row.n_ambiguous for row in found) else []
-    columns += ["tied"] if any(row.n_tied for row in found) else []
+    columns += ["median rank"] if any(not math.isnan(row["median_rank"]) for row in found) else []
+    columns += ["ambiguous"] if any(row["n_ambiguous"] > 0 for row in found) else []
+    columns += ["tied"] if any(row["n_tied"] > 0 for row in found) else []
     blank = [""] * len(columns)
     lines = []
     for tag in order:
@@ -186,30 +190,35 @@ def _table(rows: Rows, order: Sequence[str], means: Mapping[str, Mean]) -> dict[
             }
         )
     over = [
-        [percent(means[variant].acc1), "", percent(means[variant].acc5), _mean_of(rows[variant]), *blank[4:]]
+        [percent(means[variant]["acc1"]), "", percent(means[variant]["acc5"]), _mean_of(rows[variant]), *blank[4:]]
         for variant in rows
     ]
     return {"columns": columns, "lines": lines, "means": over}
 
 
 def _mean_of(rows: Mapping[str, ResultRow]) -> str:
-    return percent(fmean(row.chance_corrected for row in rows.values()))
+    return percent(fmean(row["chance_corrected"] for row in rows.values()))
 
 
 def _column(row: ResultRow, name: str) -> str:
-    gap = row.acc1 - row.acc1_en_subset
+    gap = row["acc1"] - row["acc1_en_subset"]
+    _, low, high = row.metric("acc1")
     values = {
-        "top-1 %": percent(row.acc1),
-        "95 % interval": f"{percent(row.ci_low)}–{percent(row.ci_high)}" if not math.isnan(row.ci_low) else "",
-        "top-5 %": percent(row.acc5),
-        "chance-corrected": percent(row.chance_corrected),
-        "English": percent(row.acc1_en_subset),
+        "top-1 %": percent(row["acc1"]),
+        "95 % interval": "" if math.isnan(low) else f"{percent(low)}–{percent(high)}",
+        "top-5 %": percent(row["acc5"]),
+        "chance-corrected": percent(row["chance_corrected"]),
+        "English": percent(row["acc1_en_subset"]),
         "gap": "" if math.isnan(gap) else f"{100 * gap:+.1f}",
-        "median rank": "" if math.isnan(row.median_rank) else f"{row.median_rank:g}",
-        "ambiguous": str(row.n_ambiguous),
-        "tied": str(row.n_tied),
+        "median rank": number(row["median_rank"]),
+        "ambiguous": str(row["n_ambiguous"]),
+        "tied": str(row["n_tied"]),
     }
-    return values.get(name, percent(row.acc1_subset))
+    return values.get(name, percent(row["acc1_subset"]))
+
+
+def _subset_size(rows: Sequence[ResultRow]) -> int:
+    return int(max(row.values.get("subset_size", 0) for row in rows))
 
 
 def _ends(values: Any) -> list[int]:

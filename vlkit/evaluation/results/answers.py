@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from vlkit.errors import DataError
-from vlkit.evaluation.tasks.engine import LanguageScores
 from vlkit.files import write_atomic
 
 _FOLDER = "answers"
@@ -23,7 +22,7 @@ _FOLDER = "answers"
 class Answers(NamedTuple):
     """Rows of the task's images, their classes, the rank of the right class (from 1) and the answer, int32 each.
 
-    ``answer_N`` are class ids; -1 in files of versions before 0.3, which did not keep them.
+    ``answer_N`` are class ids; -1 where the answer is not known.
     """
 
     image_N: npt.NDArray[np.int32]
@@ -32,23 +31,13 @@ class Answers(NamedTuple):
     answer_N: npt.NDArray[np.int32]
 
 
-def answers_of(scores: LanguageScores) -> Answers:
-    """What a model answered in one language, classes by their ids."""
-    classes = np.asarray(scores.classes, dtype=np.int32)
-    return Answers(
-        scores.images_N.numpy().astype(np.int32),
-        classes[scores.target_N.numpy()],
-        scores.rank_N.numpy().astype(np.int32),
-        classes[scores.answer_N.numpy()],
-    )
-
-
-def write_answers(folder: Path, task: str, scores: LanguageScores) -> None:
+def write_answers(folder: Path, task: str, language: str, answers: Answers) -> None:
     """Writes the answers in one language below the folder of an evaluation; no name of a class is in them."""
-    found = answers_of(scores)
     stream = io.BytesIO()
-    np.savez_compressed(stream, image=found.image_N, target=found.class_N, rank=found.rank_N, answer=found.answer_N)
-    write_atomic(_path(folder, task, scores.language), stream.getvalue())
+    np.savez_compressed(
+        stream, image=answers.image_N, target=answers.class_N, rank=answers.rank_N, answer=answers.answer_N
+    )
+    write_atomic(_path(folder, task, language), stream.getvalue())
 
 
 def read_answers(folder: Path, task: str, language: str) -> Answers | None:
@@ -60,8 +49,7 @@ def read_answers(folder: Path, task: str, language: str) -> Answers | None:
     path = _path(folder, task, language)
     try:
         with np.load(path, allow_pickle=False) as found:
-            answer = found["answer"] if "answer" in found else np.full_like(found["rank"], -1)
-            return Answers(found["image"], found["target"], found["rank"], answer)
+            return Answers(found["image"], found["target"], found["rank"], found["answer"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:

@@ -1,4 +1,4 @@
-"""The results file: rows of scores with the provenance that makes them worth something."""
+"""Results of evaluations: rows of figures with the provenance that makes them worth something, and their file."""
 
 from __future__ import annotations
 
@@ -6,91 +6,90 @@ import csv
 import io
 import json
 import math
-import os
-import platform
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from datetime import datetime, timezone
-from importlib import metadata
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 from vlkit.errors import DataError, UnknownName, VlkitError
+from vlkit.evaluation.results.measures import Measures, Metric
 from vlkit.files import write_atomic
-from vlkit.version import __version__
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-_LIBRARIES = ("torch", "torchvision", "timm", "transformers", "open_clip_torch", "numpy", "pillow")
+FORMAT = 1  # of the file; results of vlkit 0.3 have none
 _DIGITS = 6
-_TOP = 5  # CLIP_benchmark gives acc5 for at least so many classes
-_TEXTS = ("task", "variant", "language", "prompt")
+Value: TypeAlias = str | float
 
 
 @dataclass(frozen=True)
 class ResultRow:
-    """One score: a model variant on a task in one language.
+    """One model on one task in one language.
 
-    All accuracies and interval ends are fractions in 0..1; the interval is the 95 % interval of ``acc1``.
+    Attributes:
+        task: Its name.
+        variant: The model's name.
+        language: BCP 47.
+        values: Settings (texts), counts and figures by the names of their columns, in their order; NaN for figures that
+            are not known. Shares are in 0..1.
+        measures: Which of them are figures, and which one leads.
     """
 
     task: str
     variant: str
     language: str
-    """BCP 47."""
-    prompt: str
-    """Which texts stood for a class: ``label`` is the bare name."""
-    num_classes: int
-    n_images: int
-    acc1: float
-    acc5: float
-    """Right among the best five, or among all where there are fewer than five classes."""
-    ci_low: float
-    ci_high: float
-    chance: float
-    chance_corrected: float
-    """(acc1 - chance) / (1 - chance); NaN (null in the file) for one class."""
-    n_ambiguous: int = 0
-    """Classes that share all their names with another one, which no model can tell apart."""
-    acc1_tolerant: float = math.nan
-    """``acc1`` where a class with just the names of the right one counts as right."""
-    acc1_en_subset: float = math.nan
-    """``acc1`` with the English names of the same classes and images; NaN where they were not scored."""
-    mean_per_class_recall: float = math.nan
-    """Mean over classes of their top-1 accuracy."""
-    mean_reciprocal_rank: float = math.nan
-    n_tied: int = 0
-    """Images on which a class of other names scores exactly as the right one; the lower class then stands first."""
-    median_rank: float = math.nan
-    """Of the right class, from 1."""
-    subset_size: int = 0
-    """How many classes ``acc1_subset`` is among; 0 where it was not asked for."""
-    acc1_subset: float = math.nan
-    """``acc1`` among so many classes, on average over all subsets; NaN for languages that have fewer."""
+    values: Mapping[str, Value]
+    measures: Measures = field(repr=False)
+
+    def __getitem__(self, name: str) -> float:
+        """A count or figure; NaN where the row does not have it."""
+        value = self.values.get(name, math.nan)
+        if isinstance(value, str):
+            raise KeyError(f"{name} is a text, {value!r}")
+        return value
+
+    def text(self, name: str) -> str:
+        """A setting; "" where the row does not have it."""
+        return str(self.values.get(name, ""))
+
+    def metric(self, name: str) -> Metric:
+        """A figure with its interval."""
+        measure = self.measures.metrics[name]
+        return Metric(self[name], self[measure.low], self[measure.high])
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """All figures with their intervals."""
+        return {name: self.metric(name) for name in self.measures.metrics if name in self.values}
+
+    @property
+    def headline(self) -> Metric:
+        """The figure that leads."""
+        return self.metric(self.measures.headline)
+
+    def flat(self) -> dict[str, Value]:
+        """One level of columns, as in files."""
+        return {"task": self.task, "variant": self.variant, "language": self.language, **self.values}
 
 
 @dataclass(frozen=True)
 class Mean:
-    """Unweighted mean of one variant's rows over its languages."""
+    """Unweighted mean of one variant's rows over its languages, and the row whose headline is lowest."""
 
-    acc1: float
-    acc5: float
-    chance: float
+    metrics: Mapping[str, float]
     lowest: ResultRow
     languages: int
+
+    def __getitem__(self, name: str) -> float:
+        """The mean of a figure; NaN where the rows do not have it."""
+        return self.metrics.get(name, math.nan)
 
 
 @dataclass(frozen=True)
 class Results:
-    """Rows and where they come from (see ``provenance``)."""
+    """Rows of any tasks and where they come from (see ``provenance``)."""
 
     meta: Mapping[str, Any]
     rows: tuple[ResultRow, ...]
-    retrieval: tuple[Mapping[str, Any], ...] = ()
-    """Rows of retrieval tasks (``RetrievalRow.plain``)."""
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -129,10 +128,8 @@ class Results:
         if not rows:
             raise VlkitError(f"variant {variant!r} has no results of task {task!r}; tasks: {', '.join(self.tasks)}")
         return Mean(
-            acc1=fmean(row.acc1 for row in rows),
-            acc5=fmean(row.acc5 for row in rows),
-            chance=fmean(row.chance for row in rows),
-            lowest=min(rows, key=lambda row: row.acc1),
+            {name: fmean(row[name] for row in rows) for name in rows[0].measures.metrics},
+            lowest=min(rows, key=lambda row: row.headline.value),
             languages=len(rows),
         )
 
@@ -146,119 +143,55 @@ class Results:
         return {variant: self.mean(variant, task=task) for variant in self.variants if self.of(variant, task=task)}
 
     def only(self, task: str) -> Results:
-        """The rows of one task, of classification or retrieval."""
-        return replace(
-            self,
-            rows=tuple(row for row in self.rows if row.task == task),
-            retrieval=tuple(row for row in self.retrieval if row["task"] == task),
-        )
+        """The rows of one task."""
+        return replace(self, rows=tuple(row for row in self.rows if row.task == task))
 
-    def clip_benchmark(self) -> list[dict[str, Any]]:
-        """The rows in the form that CLIP_benchmark writes, one object each, for tables that hold runs of both.
-
-        ``dataset`` is the task, ``pretrained`` the digest of the weights. As there, acc5 is null for fewer than five
-        classes.
-        """
-        found: list[dict[str, Any]] = []
-        for row in self.rows:
-            metrics: dict[str, Any] = {
-                "acc1": row.acc1,
-                "acc5": row.acc5 if row.num_classes >= _TOP else None,
-                "mean_per_class_recall": row.mean_per_class_recall,
-            }
-            found.append(self._foreign(asdict(row), "zeroshot_classification", metrics))
-        for line in self.retrieval:
-            metrics = {name: value for name, value in line.items() if "_retrieval_recall@" in name}
-            found.append(self._foreign(line, "zeroshot_retrieval", metrics))
-        return found
-
-    def _foreign(self, row: Mapping[str, Any], task: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
-        weights = self.meta.get("models")
-        return {
-            "dataset": row["task"],
-            "model": row["variant"],
-            "pretrained": str(weights.get(row["variant"], "")) if isinstance(weights, Mapping) else "",
-            "task": task,
-            "metrics": plain(metrics),
-            "language": row["language"],
-        }
-
-    def save_clip_benchmark(self, folder: Path) -> list[Path]:
-        """Writes each object of ``clip_benchmark`` to a file of its own, as `clip_benchmark build FOLDER` reads them.
-
-        Raises:
-            VlkitError: The place cannot be written to.
-        """
-        paths = []
-        for one in self.clip_benchmark():
-            name = re.sub(r"[^\w.-]+", "-", f"{one['dataset']}_{one['model']}_{one['language']}_{one['task']}.json")
-            write_atomic(folder / name, json.dumps(one, ensure_ascii=False, allow_nan=False) + "\n")
-            paths.append(folder / name)
-        return paths
+    def measures(self, task: str) -> Measures:
+        """What the rows of a task hold."""
+        return next(row.measures for row in self.rows if row.task == task)
 
     def save(self, path: str | Path) -> Path:
-        """Writes the JSON file, and the same rows as a CSV beside it; floats are rounded to 6 digits.
+        """Writes the JSON file and the same rows as CSV beside it; floats are rounded to 6 digits.
 
-        Rows of retrieval, which have other fields, are under ``retrieval`` and in a CSV of their own.
+        Rows of kinds that have a table of their own (``Measures.table``) are in a CSV of its name.
 
         Raises:
             VlkitError: The place cannot be written to.
         """
         path = Path(path)
-        content = {"meta": plain(self.meta), "results": [plain(asdict(row)) for row in self.rows]}
-        if self.retrieval:
-            content["retrieval"] = [plain(row) for row in self.retrieval]
-            names = dict.fromkeys(name for row in self.retrieval for name in row)
-            write_atomic(path.with_name(f"{path.stem}-retrieval.csv"), csv_text(list(names), self.retrieval))
+        content = {
+            "format": FORMAT,
+            "meta": plain(self.meta),
+            "tasks": {task: self.measures(task).plain() for task in self.tasks},
+            "results": [plain(row.flat()) for row in self.rows],
+        }
         write_atomic(path, json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
-        write_atomic(path.with_suffix(".csv"), self.csv())
+        for table in dict.fromkeys(row.measures.table for row in self.rows):
+            rows = [row.flat() for row in self.rows if row.measures.table == table]
+            names = dict.fromkeys(name for row in rows for name in row)
+            write_atomic(path.with_name(f"{path.stem}-{table}.csv" if table else f"{path.stem}.csv"),
+                         csv_text(list(names), rows))  # fmt: skip
         return path
-
-    def csv(self) -> str:
-        """The rows as tidy CSV, one line each, header first."""
-        return csv_text([field.name for field in fields(ResultRow)], [asdict(row) for row in self.rows])
 
     @classmethod
     def load(cls, path: str | Path) -> Results:
         """Reads what ``save`` wrote.
 
         Raises:
-            DataError: Missing, not JSON, or not of this form.
+            DataError: Missing, not JSON, not of this form, or of another version.
         """
         path = Path(path)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            rows = tuple(read_row(entry) for entry in content["results"])
-            return cls(meta=content["meta"], rows=rows, retrieval=tuple(map(dict, content.get("retrieval", ()))))
+            entries = content["results"]
+            if content.get("format") != FORMAT:
+                raise DataError(f"{path} is a results file of another version of vlkit (0.3 or older): evaluate again")
+            measures = {task: Measures.read(one) for task, one in content["tasks"].items()}
+            return cls(content["meta"], tuple(read_row(entry, measures) for entry in entries))
         except FileNotFoundError:
             raise DataError(f"no results file {path}") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path} is not a results file: {type(error).__name__}: {error}") from error
-
-    def table(self, *, task: str | None = None) -> Table:
-        """A rich table: one line a language, top-1 and top-5 in percent of every variant, and their means."""
-        from rich.table import Table
-        from rich.text import Text
-
-        from vlkit import languages
-
-        task = self._task(task)
-        means = self.means(task=task)
-        by_variant = {variant: self.of(variant, task=task) for variant in means}
-        table = Table(title=f"{task}: top-1 % [95 % interval], top-5 %", show_footer=True)
-        table.add_column("language", footer=f"mean of {max(mean.languages for mean in means.values())}")
-        for variant, mean in means.items():
-            table.add_column(Text(variant), footer=f"{100 * mean.acc1:.1f}", justify="right")
-            table.add_column("top-5", footer=f"{100 * mean.acc5:.1f}", justify="right")
-        table.add_column("chance", footer=f"{100 * fmean(mean.chance for mean in means.values()):.2f}", justify="right")
-        for tag in dict.fromkeys(tag for rows in by_variant.values() for tag in rows):
-            cells = [f"{tag}  {languages.get(tag).name}"]
-            found = [rows[tag] for rows in by_variant.values() if tag in rows]
-            best = max(row.acc1 for row in found)
-            for rows in by_variant.values():
-                cells += _cells(rows.get(tag), best=best)
-            table.add_row(*cells, f"{100 * found[0].chance:.2f}")
-        return table
 
     def _task(self, task: str | None) -> str:
         if not self.rows:
@@ -272,44 +205,6 @@ class Results:
         return task
 
 
-def provenance(
-    *,
-    models: Mapping[str, str],
-    seed: int,
-    languages: Sequence[str],
-    prompts: Mapping[str, str] | str,
-    data_digest: str,
-    seconds: float,
-    **more: Any,
-) -> dict[str, Any]:
-    """What a results file must say about its making.
-
-    Args:
-        models: Variant name to digest of its weights (``identity.model_digest``).
-        seed: Of the run and of the bootstrap.
-        languages: BCP 47 tags evaluated.
-        prompts: What stood for a class, for all or by language.
-        data_digest: Of the evaluation data (``ZeroShotTask.digest``).
-        seconds: Wall time of the evaluation, or of the whole run.
-        more: Anything else that JSON can hold.
-    """
-    return {
-        "vlkit": __version__,
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "models": dict(models),
-        "seed": seed,
-        "languages": list(languages),
-        "prompts": dict(prompts) if isinstance(prompts, Mapping) else prompts,
-        "data_digest": data_digest,
-        "seconds": round(seconds, 1),
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "cpus": os.cpu_count(),
-        "libraries": {name: version for name in _LIBRARIES if (version := _version(name))},
-        **more,
-    }
-
-
 def csv_text(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     """Rows as CSV, header first; floats are rounded to 6 digits, NaN is empty."""
     stream = io.StringIO()
@@ -319,26 +214,28 @@ def csv_text(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     return stream.getvalue()
 
 
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def read_row(entry: Mapping[str, Any]) -> ResultRow:
+def read_row(entry: Mapping[str, Any], measures: Mapping[str, Measures]) -> ResultRow:
     """The row that a mapping of plain values, null for NaN, stands for.
 
+    Args:
+        entry: What ``ResultRow.flat`` gave.
+        measures: By task.
+
     Raises:
-        TypeError: A field that is missing, unknown or no number.
+        TypeError: A field that is missing, or a figure that is no number.
+        KeyError: A task whose figures are not told.
     """
-    values: dict[str, Any] = {}
-    for name, value in entry.items():
-        # NaN has no place in JSON; null stands for it
-        values[name] = math.nan if value is None else value
-        if name not in _TEXTS and (isinstance(value, bool) or not isinstance(value, int | float | None)):
+    names = ("task", "variant", "language")
+    if missing := [name for name in names if name not in entry]:
+        raise TypeError(f"{', '.join(missing)} missing")
+    task, variant, language = (str(entry[name]) for name in names)
+    # NaN has no place in JSON; null stands for it
+    values = {name: math.nan if value is None else value for name, value in entry.items() if name not in names}
+    for name, value in values.items():
+        figure = name in measures[task].metrics
+        if isinstance(value, bool) or not isinstance(value, int | float if figure else int | float | str):
             raise TypeError(f"{name} is {value!r}, not a number")
-    return ResultRow(**values)
+    return ResultRow(task, variant, language, values, measures[task])
 
 
 def plain(value: Any) -> Any:
@@ -350,12 +247,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
     return value if value is None or isinstance(value, bool | int | str) else str(value)
-
-
-def _cells(row: ResultRow | None, *, best: float) -> list[str]:
-    if row is None:
-        return ["", ""]
-    accuracy = f"{100 * row.acc1:.1f}"
-    shown = f"[bold]{accuracy}[/bold]" if row.acc1 == best else accuracy
-    interval = f"{100 * row.ci_low:.1f}-{100 * row.ci_high:.1f}"
-    return [f"{shown} [dim]\\[{interval}][/dim]", f"{100 * row.acc5:.1f}"]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from vlkit.errors import DataError
 from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
@@ -13,6 +14,16 @@ from vlkit.files import write_atomic
 from vlkit.spec.evaluation import ComparableSpec
 
 FILE = "classnames.json"
+
+
+@runtime_checkable
+class NamesClasses(Protocol):
+    """A task whose classes have names that can be written to a file (see ``ZeroShotTask``)."""
+
+    name: str
+    names: Mapping[str, Sequence[tuple[str, ...] | None]]
+    notice: str
+    private: bool
 
 
 def comparable_tasks(task: ZeroShotTask, languages: Sequence[str], wanted: ComparableSpec) -> list[ZeroShotTask]:
@@ -53,8 +64,8 @@ def shared_classes(task: ZeroShotTask, languages: Sequence[str]) -> ZeroShotTask
     return replace(task, name=f"{task.name}-shared", names=names, subset_size=0)
 
 
-def check_class_names(tasks: Iterable[object], *, own_use: bool = False) -> list[ZeroShotTask]:
-    """The zero-shot tasks whose names may be written.
+def check_class_names(tasks: Iterable[object], *, own_use: bool = False) -> list[NamesClasses]:
+    """The tasks with named classes, all of whose names may be written.
 
     Args:
         tasks: Of a suite.
@@ -63,7 +74,7 @@ def check_class_names(tasks: Iterable[object], *, own_use: bool = False) -> list
     Raises:
         DataError: The license of some names forbids copies, and ``own_use`` was not said.
     """
-    found = [task for task in tasks if isinstance(task, ZeroShotTask)]
+    found = [task for task in tasks if isinstance(task, NamesClasses)]
     for task in found:
         if task.private and not own_use:
             raise DataError(
@@ -78,7 +89,7 @@ def write_class_names(folder: Path, tasks: Iterable[object], *, own_use: bool = 
 
     Args:
         folder: Of an evaluation.
-        tasks: Of its suite; those of retrieval have no class names.
+        tasks: Of its suite; those without class names are left out.
         own_use: See ``check_class_names``.
 
     Returns:

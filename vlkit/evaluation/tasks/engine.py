@@ -5,30 +5,29 @@ N images of which C in one chunk, K classes of a language, U of them with names 
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from typing_extensions import Unpack
 
 from vlkit.errors import VlkitError
 from vlkit.evaluation.embed.encode import Embedder, device_of, similarity_scale, together
-from vlkit.evaluation.embed.encoding import Encoding, How
-from vlkit.evaluation.embed.identity import features_key
+from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.image_features import image_features
 from vlkit.evaluation.embed.texts import ClassTexts, check_languages, stream_class_embeddings
 from vlkit.evaluation.metrics.intervals import bootstrap_interval, chance, chance_corrected, subset_accuracy
-from vlkit.evaluation.metrics.ranking import Classes, Scorer, first_of_equals
-from vlkit.evaluation.results.results_file import ResultRow, read_row
-from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
-from vlkit.files import digest, write_atomic
+from vlkit.evaluation.metrics.ranking import first_of_equals
+from vlkit.evaluation.results.answers import Answers
+from vlkit.evaluation.results.results_file import Value
+from vlkit.evaluation.tasks.scorer import ClassEmbeddings, Scorer
 from vlkit.progress import bar
+
+if TYPE_CHECKING:
+    from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
 
 _TOP = 5
 
@@ -74,34 +73,41 @@ class LanguageScores:
             self.classes[place]: (right_K[place] / count_K[place]).item() for place in count_K.nonzero()[:, 0].tolist()
         }
 
-    def row(self, task: ZeroShotTask, *, variant: str, seed: int = 0) -> ResultRow:
-        """The figures, with a 95 % class-cluster bootstrap interval of top-1."""
+    def values(self, task: ZeroShotTask, *, seed: int = 0) -> dict[str, Value]:
+        """The columns of a row, with a 95 % class-cluster bootstrap interval of top-1."""
         hits_N, count = self.rank_N == 1, len(self.classes)
         interval = bootstrap_interval(hits_N.numpy(), self.target_N.numpy(), seed=seed)
         acc1 = _share(hits_N)
         by_class = list(self.class_accuracy().values())
-        return ResultRow(
-            task=task.name,
-            variant=variant,
-            language=self.language,
-            prompt=task.prompt,
-            num_classes=count,
-            n_images=len(self.rank_N),
-            acc1=acc1,
-            acc5=_share(self.rank_N <= _TOP),
-            ci_low=interval.low,
-            ci_high=interval.high,
-            chance=chance(count),
-            chance_corrected=chance_corrected(acc1, count),
-            n_ambiguous=self.n_ambiguous,
-            acc1_tolerant=_share(self.tolerant_N == 1),
-            acc1_en_subset=math.nan if self.english_N is None else _share(self.english_N == 1),
-            mean_per_class_recall=sum(by_class) / len(by_class),
-            mean_reciprocal_rank=self.rank_N.double().reciprocal().mean().item(),
-            n_tied=int(self.tied_N.sum()),
-            median_rank=float(np.median(self.rank_N.numpy())),
-            subset_size=task.subset_size,
-            acc1_subset=self._among(task.subset_size),
+        return {
+            "prompt": task.prompt,
+            "num_classes": count,
+            "n_images": len(self.rank_N),
+            "acc1": acc1,
+            "acc5": _share(self.rank_N <= _TOP),
+            "ci_low": interval.low,
+            "ci_high": interval.high,
+            "chance": chance(count),
+            "chance_corrected": chance_corrected(acc1, count),
+            "n_ambiguous": self.n_ambiguous,
+            "acc1_tolerant": _share(self.tolerant_N == 1),
+            "acc1_en_subset": math.nan if self.english_N is None else _share(self.english_N == 1),
+            "mean_per_class_recall": sum(by_class) / len(by_class),
+            "mean_reciprocal_rank": self.rank_N.double().reciprocal().mean().item(),
+            "n_tied": int(self.tied_N.sum()),
+            "median_rank": float(np.median(self.rank_N.numpy())),
+            "subset_size": task.subset_size,
+            "acc1_subset": self._among(task.subset_size),
+        }
+
+    def answers(self) -> Answers:
+        """What the model answered to each image, classes by their ids."""
+        classes = np.asarray(self.classes, dtype=np.int32)
+        return Answers(
+            self.images_N.numpy().astype(np.int32),
+            classes[self.target_N.numpy()],
+            self.rank_N.numpy().astype(np.int32),
+            classes[self.answer_N.numpy()],
         )
 
     def _among(self, size: int) -> float:
@@ -118,10 +124,6 @@ class TaskScores:
     task: ZeroShotTask
     languages: Mapping[str, LanguageScores]
 
-    def rows(self, variant: str, *, seed: int = 0) -> list[ResultRow]:
-        """One result row a language."""
-        return [scores.row(self.task, variant=variant, seed=seed) for scores in self.languages.values()]
-
 
 def iter_scores(
     model: Embedder,
@@ -129,7 +131,7 @@ def iter_scores(
     *,
     languages: Iterable[str] | None = None,
     answers: int = 0,
-    **how: Unpack[How],
+    encoding: Encoding | None = None,
 ) -> Iterator[LanguageScores]:
     """Answers a task in one language after the other; each image is decoded and encoded once, each text as well.
 
@@ -142,13 +144,13 @@ def iter_scores(
         languages: BCP 47 tags or other codes; None takes all of the task. With English among them, each language is
             compared with English on its own classes.
         answers: How many best answers to keep for each image.
-        how: See ``Encoding``.
+        encoding: Batches, caches, processes.
 
     Raises:
         UnknownName: A language that is none, or that the task has no names in.
         VlkitError: A language that the model's tokenizer has no mark for.
     """
-    encoding, tags = Encoding(**how), task.choose(languages)
+    encoding, tags = Encoding() if encoding is None else encoding, task.choose(languages)
     scale, quiet = similarity_scale(model), encoding.quiet or encoding.follows
     with together(encoding.ranks):
         check_languages(model, tags, spoken=task.tokenizer_languages)
@@ -156,15 +158,15 @@ def iter_scores(
         tags = ("en", *(tag for tag in tags if tag != "en"))
     english: _English | None = None
     with (
-        image_features(model, task.samples, **how) as features,
+        image_features(model, task.samples, **vars(encoding)) as features,
         bar(f"languages of {task.name}", total=len(tags), unit="languages", quiet=quiet) as shown,
     ):
         names = {tag: task.classes(tag) for tag in tags}
         wanted = [ClassTexts(task.spoken(tag), names[tag][1], task.templates_of(tag)) for tag in tags]
-        for tag, class_KE in zip(tags, stream_class_embeddings(model, wanted, **how), strict=True):
+        for tag, class_KE in zip(tags, stream_class_embeddings(model, wanted, **vars(encoding)), strict=True):
             ids, listed = names[tag]
-            classes = Classes(ids, class_KE, first_of_equals(listed))
-            scorer = Scorer(features, task, ids, ranks=encoding.ranks, device=device_of(model))
+            classes = ClassEmbeddings(ids, class_KE, first_of_equals(listed))
+            scorer = Scorer(features, task.targets, ids, ranks=encoding.ranks, device=device_of(model))
             scores = _answer(scorer, task, tag, classes, english=english, answers=answers, scale=scale)
             if tag == "en":
                 english = _English(classes, scores.rank_N)
@@ -179,86 +181,19 @@ def score_task(
     *,
     languages: Iterable[str] | None = None,
     answers: int = _TOP,
-    **how: Unpack[How],
+    encoding: Encoding | None = None,
 ) -> TaskScores:
     """``iter_scores`` of all languages, with the best five answers for each image."""
-    found = {one.language: one for one in iter_scores(model, task, languages=languages, answers=answers, **how)}
+    scored = iter_scores(model, task, languages=languages, answers=answers, encoding=encoding)
+    found = {one.language: one for one in scored}
     return TaskScores(task, {tag: found[tag] for tag in task.choose(languages)})
-
-
-def evaluate_task(
-    model: Embedder,
-    task: ZeroShotTask,
-    *,
-    languages: Iterable[str] | None = None,
-    variant: str = "model",
-    seed: int = 0,
-    resume: Path | None = None,
-    keep: Callable[[LanguageScores], None] | None = None,
-    **how: Unpack[How],
-) -> list[ResultRow]:
-    """One result row a language.
-
-    Args:
-        model: Any image-text model, or a pair of functions.
-        task: Images and the names of their classes.
-        languages: See ``iter_scores``.
-        variant: What results call the model.
-        seed: Of the bootstrap.
-        resume: Folder for one file a language, written as soon as its score is known. A language whose file is of the
-            same model, task and seed is not scored again.
-        keep: Called by the first process with the answers in each language that is scored, before its row is kept.
-        how: See ``Encoding``.
-    """
-    ranks, tags = Encoding(**how).ranks, task.choose(languages)
-    store = None if resume is None else _Rows(resume, model, task, variant=variant, seed=seed, english="en" in tags)
-    known = ranks.gather_objects({} if store is None else store.read(tags))[0]
-    missing = [tag for tag in tags if tag not in known]
-    if missing and "en" in tags and "en" not in missing:
-        missing = ["en", *missing]  # the others are compared with it
-    found: dict[str, ResultRow] = dict(known)
-    if missing:
-        for scores in iter_scores(model, task, languages=missing, **how):
-            found[scores.language] = scores.row(task, variant=variant, seed=seed)
-            with together(ranks):
-                if keep is not None and ranks.rank == 0:
-                    keep(scores)
-                if store is not None and ranks.rank == 0:
-                    store.write(found[scores.language])
-    return [found[tag] for tag in tags]
-
-
-class _Rows:
-    """Rows that are known already, one file each."""
-
-    def __init__(
-        self, folder: Path, model: Embedder, task: ZeroShotTask, *, variant: str, seed: int, english: bool
-    ) -> None:
-        self.folder = folder
-        self.key = digest([features_key(model, task.samples), task.digest, variant, seed, english])
-
-    def read(self, tags: Iterable[str]) -> dict[str, ResultRow]:
-        found = {}
-        for tag in tags:
-            try:
-                found[tag] = read_row(json.loads(self._path(tag).read_text(encoding="utf-8")))
-            except (OSError, ValueError, AttributeError, TypeError):
-                continue  # not there, or half of it: scored anew
-        return found
-
-    def write(self, row: ResultRow) -> None:
-        plain = {name: None if value != value else value for name, value in asdict(row).items()}  # NaN is not JSON
-        write_atomic(self._path(row.language), json.dumps(plain) + "\n")
-
-    def _path(self, tag: str) -> Path:
-        return self.folder / f"{self.key}-{tag}.json"
 
 
 def _answer(
     scorer: Scorer,
     task: ZeroShotTask,
     language: str,
-    classes: Classes,
+    classes: ClassEmbeddings,
     *,
     english: _English | None,
     answers: int,
@@ -284,7 +219,7 @@ def _answer(
 class _English(NamedTuple):
     """The classes by their English names, and the ranks of their images among all of them."""
 
-    classes: Classes
+    classes: ClassEmbeddings
     rank_N: Tensor
 
     def ranks(self, scorer: Scorer, ids: tuple[int, ...]) -> Tensor | None:
@@ -297,7 +232,7 @@ class _English(NamedTuple):
         rows = torch.tensor([row[class_id] for class_id in ids])
         first: dict[int, int] = {}
         groups = [first.setdefault(group, place) for place, group in enumerate(self.classes.first_K[rows].tolist())]
-        chosen = Classes(ids, self.classes.class_KE[rows], torch.tensor(groups))
+        chosen = ClassEmbeddings(ids, self.classes.class_KE[rows], torch.tensor(groups))
         return scorer.score(chosen, answers=0, scale=1.0)[0][0]
 
 

@@ -5,27 +5,58 @@ N images, M texts of a language, E embedding width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import torch
-from typing_extensions import Unpack
 
 from vlkit import languages as language_table
+from vlkit.data.sources.combine import Subset
+from vlkit.data.sources.open import open_source
 from vlkit.errors import DataError, UnknownName
 from vlkit.evaluation.embed.encode import Embedder, together
-from vlkit.evaluation.embed.encoding import Encoding, How
+from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.image_features import image_features
 from vlkit.evaluation.embed.texts import check_languages, embed_texts
-from vlkit.evaluation.metrics.intervals import Interval, bootstrap_interval
+from vlkit.evaluation.metrics.intervals import bootstrap_interval
 from vlkit.evaluation.metrics.recall import KS, Retrieval, retrieval
+from vlkit.evaluation.results.measures import Measure, Measures
+from vlkit.evaluation.results.results_file import Value
+from vlkit.evaluation.tasks.task import PlainTask, Scored
 from vlkit.files import digest
+from vlkit.spec.evaluation import RetrievalSpec
 from vlkit.types import Sample
+
+_SIDES = (("image", "text to image", "t2i"), ("text", "image to text", "i2t"))
+MEASURES = Measures(
+    kind="retrieval",
+    headline="mean_recall",
+    metrics={
+        **{
+            f"{side}_retrieval_recall@{k}": Measure(
+                f"{title} R@{k}",
+                f"{short}@{k}",
+                low=f"{side}_retrieval_ci_low" if k == KS[0] else "",
+                high=f"{side}_retrieval_ci_high" if k == KS[0] else "",
+            )
+            for side, title, short in _SIDES
+            for k in KS
+        },
+        "mean_recall": Measure("mean recall"),
+        **{f"{side}_retrieval_median_rank": Measure(share=False) for side, _, _ in _SIDES},
+    },
+    published="image_retrieval_recall@1",
+    bars=("image_retrieval_recall@1", "text_retrieval_recall@1"),
+    alike={"n_images": "images", "n_texts": "texts", "captions": "captions"},
+    table="retrieval",
+)
+"""Recalls under CLIP_benchmark's names: shares of queries with a right answer among the best k. Intervals take images
+as clusters. On ``n_tied`` queries a wrong answer scores exactly as the best right one."""
 
 
 @dataclass(frozen=True)
-class RetrievalTask:
+class RetrievalTask(PlainTask):
     """Images to be found by their captions, and captions by their images.
 
     Attributes:
@@ -36,6 +67,8 @@ class RetrievalTask:
         gallery: Candidates of a language's captions: the images with a caption in that ``language``, or ``all``.
         tokenizer_languages: See ``ZeroShotTask``.
     """
+
+    measures: ClassVar[Measures] = MEASURES
 
     name: str
     samples: Sequence[Sample]
@@ -74,6 +107,52 @@ class RetrievalTask:
                 raise UnknownName(f"language of task {self.name}", tag, allowed=self.languages)
         return tags
 
+    def score(
+        self, model: Embedder, languages: Sequence[str], *, seed: int = 0, encoding: Encoding | None = None
+    ) -> Iterator[Scored]:
+        """One row a language; each image is encoded once whatever their number, each caption once.
+
+        The details are of ``metrics.recall.Retrieval``.
+
+        Args:
+            model: Any image-text model, or a pair of functions.
+            languages: BCP 47 tags of the task.
+            seed: Of the bootstrap.
+            encoding: Batches, caches, processes.
+        """
+        encoding = Encoding() if encoding is None else encoding
+        with together(encoding.ranks):
+            check_languages(model, languages, spoken=self.tokenizer_languages)
+        with image_features(model, self.samples, **vars(encoding)) as features:
+            for tag in languages:
+                texts, owners = self.texts(tag)
+                told = self.tokenizer_languages.get(tag, tag)
+                text_ME = embed_texts(model, texts, language=told, **{**vars(encoding), "quiet": True})
+                owner_M = torch.tensor(owners)
+                images_N = torch.arange(len(features))
+                if self.gallery == "language":
+                    images_N, owner_M = torch.unique(owner_M, return_inverse=True)
+                found = retrieval(features[images_N], text_ME, image_of_text_M=owner_M, ranks=encoding.ranks)
+                yield Scored(tag, self._values(found, owner_M, seed=seed), detail=found)
+
+    def _values(self, found: Retrieval, owner_M: torch.Tensor, *, seed: int) -> dict[str, Value]:
+        there, back = found.text_to_image, found.image_to_text
+        image = bootstrap_interval((there.rank_Q == 1).numpy(), owner_M.numpy(), seed=seed)
+        text = bootstrap_interval((back.rank_Q == 1).numpy(), back.queries.numpy(), seed=seed)
+        return {
+            "captions": self.captions,
+            "n_images": found.n_images,
+            "n_texts": found.n_texts,
+            **found.metrics(),
+            "image_retrieval_ci_low": image.low,
+            "image_retrieval_ci_high": image.high,
+            "text_retrieval_ci_low": text.low,
+            "text_retrieval_ci_high": text.high,
+            "image_retrieval_median_rank": there.median_rank,
+            "text_retrieval_median_rank": back.median_rank,
+            "n_tied": there.n_tied + back.n_tied,
+        }
+
     def texts(self, language: str) -> tuple[list[str], list[int]]:
         """The captions of a language, and for each the row of its image."""
         last = 1 if self.captions == "first" else None
@@ -81,93 +160,25 @@ class RetrievalTask:
         return [text for text, _ in pairs], [row for _, row in pairs]
 
 
-@dataclass(frozen=True)
-class RetrievalRow:
-    """Retrieval of one model in one language; recalls are shares in 0..1.
-
-    ``text_to_image`` and ``image_to_text`` are the 95 % intervals of the recalls at 1, with images as clusters.
-    """
-
-    task: str
-    variant: str
-    language: str
-    captions: str
-    result: Retrieval
-    text_to_image: Interval
-    image_to_text: Interval
-
-    def plain(self) -> dict[str, Any]:
-        """The row for a JSON file or a table, with CLIP_benchmark's names for the recalls."""
-        there, back = self.result.text_to_image, self.result.image_to_text
-        return {
-            "task": self.task,
-            "variant": self.variant,
-            "language": self.language,
-            "captions": self.captions,
-            "n_images": self.result.n_images,
-            "n_texts": self.result.n_texts,
-            **self.result.metrics(),
-            "image_retrieval_ci_low": self.text_to_image.low,
-            "image_retrieval_ci_high": self.text_to_image.high,
-            "text_retrieval_ci_low": self.image_to_text.low,
-            "text_retrieval_ci_high": self.image_to_text.high,
-            "image_retrieval_median_rank": there.median_rank,
-            "text_retrieval_median_rank": back.median_rank,
-            "n_tied": there.n_tied + back.n_tied,
-        }
-
-
-def evaluate_retrieval(
-    model: Embedder,
-    task: RetrievalTask,
-    *,
-    languages: Iterable[str] | None = None,
-    variant: str = "model",
-    ks: Sequence[int] = KS,
-    seed: int = 0,
-    **how: Unpack[How],
-) -> list[RetrievalRow]:
-    """One row a language; each image is encoded once whatever their number, each caption once.
-
-    Args:
-        model: Any image-text model, or a pair of functions.
-        task: Images with captions.
-        languages: BCP 47 tags or other codes; None takes all of the task.
-        variant: What results call the model.
-        ks: Numbers of candidates to look at.
-        seed: Of the bootstrap.
-        how: See ``Encoding``.
+def open_retrieval(task: RetrievalSpec, languages: Iterable[str] | None) -> list[RetrievalTask]:
+    """Finds the images and captions of a task of a suite; reads no image.
 
     Raises:
-        UnknownName: A language that is none, or that the task has no captions in.
+        DataError: Files that are missing or wrong.
+        UnknownName: No such split.
     """
-    tags, ranks = task.choose(languages), Encoding(**how).ranks
-    with together(ranks):
-        check_languages(model, tags, spoken=task.tokenizer_languages)
-    rows = []
-    with image_features(model, task.samples, **how) as features:
-        for tag in tags:
-            texts, owners = task.texts(tag)
-            text_ME = embed_texts(model, texts, language=task.tokenizer_languages.get(tag, tag), **how)
-            owner_M = torch.tensor(owners)
-            images_N = torch.arange(len(features))
-            if task.gallery == "language":
-                images_N, owner_M = torch.unique(owner_M, return_inverse=True)
-            found = retrieval(features[images_N], text_ME, image_of_text_M=owner_M, ks=ks, ranks=ranks)
-            rows.append(_row(task, found, owner_M, variant=variant, language=tag, seed=seed))
-    return rows
+    return [
+        RetrievalTask(
+            task.name, _captioned(task), captions=task.captions, gallery=task.gallery, tokenizer_languages=task.told
+        )
+    ]
 
 
-def _row(
-    task: RetrievalTask, found: Retrieval, owner_M: torch.Tensor, *, variant: str, language: str, seed: int
-) -> RetrievalRow:
-    there, back = found.text_to_image, found.image_to_text
-    return RetrievalRow(
-        task=task.name,
-        variant=variant,
-        language=language,
-        captions=task.captions,
-        result=found,
-        text_to_image=bootstrap_interval((there.rank_Q == 1).numpy(), owner_M.numpy(), seed=seed),
-        image_to_text=bootstrap_interval((back.rank_Q == 1).numpy(), back.queries.numpy(), seed=seed),
-    )
+def _captioned(task: RetrievalSpec) -> Sequence[Sample]:
+    source = open_source(task.source)
+    if task.split is not None:
+        metas = [source.meta(index) for index in range(len(source))]
+        if task.split not in (splits := {meta.split for meta in metas}):
+            raise UnknownName(f"split in the data of task {task.name}", task.split, allowed=splits)
+        source = Subset(source, [index for index, meta in enumerate(metas) if meta.split == task.split])
+    return [source[index] for index in range(len(source))]

@@ -3,16 +3,49 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from vlkit import languages as language_table
 from vlkit import prompts
 from vlkit.data.names.imagenet import openai_templates
 from vlkit.data.names.label_set import count_ambiguous
 from vlkit.errors import DataError, UnknownName
+from vlkit.evaluation.embed.encode import Embedder
+from vlkit.evaluation.embed.encoding import Encoding
+from vlkit.evaluation.results.measures import Measure, Measures
+from vlkit.evaluation.tasks.by_template import template_scores
+from vlkit.evaluation.tasks.engine import iter_scores
+from vlkit.evaluation.tasks.task import Scored
 from vlkit.files import digest
 from vlkit.types import Sample, Source
+
+MEASURES = Measures(
+    kind="zero_shot",
+    headline="acc1",
+    metrics={
+        "acc1": Measure("top-1", "top-1", low="ci_low", high="ci_high"),
+        "acc5": Measure("top-5", "top-5"),
+        "chance": Measure(),
+        "chance_corrected": Measure("chance-corrected"),
+        "acc1_tolerant": Measure(),
+        "acc1_en_subset": Measure("English, same classes"),
+        "mean_per_class_recall": Measure(),
+        "mean_reciprocal_rank": Measure(),
+        "median_rank": Measure("median rank", share=False),
+        "acc1_subset": Measure("among fewer"),
+    },
+    english="acc1_en_subset",
+    chance="chance",
+    alike={"num_classes": "classes", "n_images": "images"},
+)
+"""``acc5``: right among the best five, or among all where there are fewer than five classes. ``chance_corrected``:
+(acc1 - chance) / (1 - chance), NaN for one class. ``acc1_tolerant``: where a class with just the names of the right one
+counts as right. ``acc1_en_subset``: ``acc1`` with the English names of the same classes and images.
+``mean_per_class_recall``: mean over classes of their top-1. ``acc1_subset``: ``acc1`` among ``subset_size`` classes, on
+average over all subsets; NaN for languages that have fewer. Counts: ``n_ambiguous`` classes share all their names with
+another one; on ``n_tied`` images a class of other names scores exactly as the right one (the lower one is first)."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +66,11 @@ class ZeroShotTask:
         notice: Origin and license of the names.
         private: The license forbids copies of the names: they are written to no file.
         known_titles: What files and pages call the classes; by default their English names, unless ``private``.
+        per_template: Also score each template alone (``templates.csv``).
+        best: How many best answers to each image to find, to be looked at.
     """
+
+    measures: ClassVar[Measures] = MEASURES
 
     name: str
     samples: Sequence[Sample]
@@ -45,6 +82,8 @@ class ZeroShotTask:
     notice: str = ""
     private: bool = False
     known_titles: Sequence[str] = ()
+    per_template: bool = False
+    best: int = 0
 
     def __post_init__(self) -> None:
         if not self.targets:
@@ -102,6 +141,12 @@ class ZeroShotTask:
         return digest([self.name, keys, list(self.targets), self.names, self.templates, *more])
 
     @property
+    def facts(self) -> dict[str, str]:
+        """What stands for a class, and digests of names and of templates in all languages; no name is in it."""
+        templates = {tag: self.templates_of(tag) for tag in self.names}
+        return {"prompts": self.prompt, "label_sets": digest(self.names), "template_sets": digest(templates)}
+
+    @property
     def titles(self) -> tuple[str, ...]:
         """What files and pages may call the classes; empty where nothing may be written."""
         if self.known_titles or self.private or "en" not in self.names:
@@ -121,6 +166,26 @@ class ZeroShotTask:
             if tag not in self.names:
                 raise UnknownName(f"language of task {self.name}", tag, allowed=self.names)
         return tags
+
+    def compared_with(self, languages: Sequence[str]) -> str:
+        """English: each language is compared with it on its own classes, where it is among them."""
+        return "en" if "en" in languages else ""
+
+    def score(
+        self, model: Embedder, languages: Sequence[str], *, seed: int = 0, encoding: Encoding | None = None
+    ) -> Iterator[Scored]:
+        """One row a language; see ``engine.iter_scores``, whose answers are the detail."""
+        for found in iter_scores(model, self, languages=languages, answers=self.best, encoding=encoding):
+            yield Scored(found.language, found.values(self, seed=seed), found.answers(), found)
+
+    def tables(
+        self, model: Embedder, languages: Sequence[str], *, seed: int = 0, encoding: Encoding | None = None
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Each template alone, where that is wanted; after an evaluation with a cache nothing is encoded."""
+        if not self.per_template:
+            return {}
+        found = [one for tag in languages for one in template_scores(model, self, tag, seed=seed, encoding=encoding)]
+        return {"templates.csv": [one._asdict() for one in found]}
 
     def classes(self, language: str) -> tuple[tuple[int, ...], list[tuple[str, ...]]]:
         """The classes that have names in a language: their ids, and their names."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import fmean
 
 from vlkit.errors import DataError, VlkitError
+from vlkit.evaluation.compare.model_scores import PREFIX, RESULTS, is_released
 from vlkit.evaluation.compare.reference import read_babel_scores, reference
-from vlkit.evaluation.compare.sides import PREFIX, RECALL, RESULTS, is_released
 from vlkit.evaluation.metrics.correlation import Correlation, Estimate, correlate
 from vlkit.evaluation.report.breakdown import is_english
 from vlkit.evaluation.results.results_file import Results
@@ -81,21 +81,19 @@ def read_scores(where: str | Path, *, task: str | None = None) -> ScoreTable:
     if is_released(path):
         return _released(path)
     results = Results.load(path)
-    tasks = [*results.tasks, *dict.fromkeys(row["task"] for row in results.retrieval)]
+    tasks = results.tasks
     if task is None and len(tasks) != 1:
         raise VlkitError(f"{path} holds {len(tasks)} tasks; name one with --task: {', '.join(tasks)}")
     task = tasks[0] if task is None else task
-    if task in results.tasks or task not in tasks:
-        rows = [row for variant in results.variants for row in results.of(variant, task=task).values()]
-        scores = {(row.variant, row.language): row.acc1 for row in rows}
-        return ScoreTable(task, "top-1", scores, {row.language: row.num_classes for row in rows})
-    found = results.only(task).retrieval
-    return ScoreTable(
-        task, RECALL, {(str(row["variant"]), str(row["language"])): float(row[RECALL]) for row in found}, {}
-    )
+    rows = [row for variant in results.variants for row in results.of(variant, task=task).values()]
+    measures = results.measures(task)
+    figure = measures.published or measures.headline
+    scores = {(row.variant, row.language): row[figure] for row in rows}
+    counts = {row.language: int(row["num_classes"]) for row in rows if "num_classes" in row.values}
+    return ScoreTable(task, measures.title(figure), scores, counts)
 
 
-def study(
+def correlate_tables(
     one: ScoreTable, other: ScoreTable, *, given: str = "", replicates: int = _REPLICATES, seed: int = 0
 ) -> list[Finding]:
     """Correlates two tables on the models and languages that both have.

@@ -1,4 +1,4 @@
-"""The two sides of a comparison: an evaluation of one's own, or a published table of scores."""
+"""The scores of one model, to be compared: an evaluation of one's own, or a published table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from vlkit.errors import DataError, UnknownName, VlkitError
 from vlkit.evaluation.compare.reference import BabelScore, read_babel_scores, reference
 from vlkit.evaluation.metrics.intervals import chance, chance_corrected
 from vlkit.evaluation.results.answers import Answers, read_answers
-from vlkit.evaluation.results.results_file import ResultRow, Results
+from vlkit.evaluation.results.results_file import ResultRow, Results, Value
+from vlkit.evaluation.tasks.retrieval_task import MEASURES as RETRIEVAL
+from vlkit.evaluation.tasks.zero_shot_task import MEASURES as ZERO_SHOT
 
 RESULTS = "results.json"
 PREFIX = "reference:"
@@ -23,7 +25,7 @@ _ENGLISH = "openai_en"  # a prompt of the released files: names in English templ
 
 
 @dataclass(frozen=True)
-class Side:
+class ModelScores:
     """Scores of one model.
 
     Attributes:
@@ -37,13 +39,13 @@ class Side:
     variant: str
 
     def rows(self) -> dict[tuple[str, str], ResultRow]:
-        """Rows of classification by task and language."""
+        """Its rows by task and language."""
         return {(row.task, row.language): row for row in self.results.rows if row.variant == self.variant}
 
-    def recalls(self) -> dict[tuple[str, str], Mapping[str, Any]]:
-        """Rows of retrieval by task and language."""
-        found = (row for row in self.results.retrieval if row["variant"] == self.variant)
-        return {(str(row["task"]), str(row["language"])): row for row in found}
+    @property
+    def tasks(self) -> list[str]:
+        """Tasks that this model has rows of."""
+        return list(dict.fromkeys(task for task, _ in self.rows()))
 
     def answers(self, task: str, language: str) -> Answers | None:
         """The answers of this model alone: a file of several models has no such folder."""
@@ -55,28 +57,28 @@ class Side:
         return found.get(task) if isinstance(found, Mapping) else None
 
     @property
+    def figure(self) -> str:
+        """The figure that published tables of its kind give."""
+        measures = self.results.rows[0].measures
+        return measures.published or measures.headline
+
+    @property
     def published(self) -> bool:
         """Whether these scores are of somebody else, by another name of the task and without answers."""
         return self.folder is None
 
-    def tasks(self) -> tuple[list[str], list[str]]:
-        """Tasks of classification and of retrieval that this model has rows of."""
-        return list(dict.fromkeys(task for task, _ in self.rows())), list(
-            dict.fromkeys(task for task, _ in self.recalls())
-        )
-
-    def only(self, task: str) -> Side:
+    def only(self, task: str) -> ModelScores:
         """The rows of one task.
 
         Raises:
             UnknownName: No such task.
         """
-        if task not in (known := [*self.tasks()[0], *self.tasks()[1]]):
-            raise UnknownName(f"task of {self.variant}", task, allowed=known)
+        if task not in self.tasks:
+            raise UnknownName(f"task of {self.variant}", task, allowed=self.tasks)
         return replace(self, results=self.results.only(task))
 
 
-def open_side(where: str | Path, variant: str | None = None) -> Side:
+def open_scores(where: str | Path, variant: str | None = None) -> ModelScores:
     """Opens scores.
 
     Args:
@@ -96,17 +98,17 @@ def open_side(where: str | Path, variant: str | None = None) -> Side:
     if is_released(path):
         return _released(path, variant)
     results = Results.load(path)
-    variants = variants_of(results)
+    variants = results.variants
     if variant is None:
         if len(variants) != 1:
             raise VlkitError(f"{path} holds {len(variants)} models; name the two: --models {','.join(variants)}")
         variant = variants[0]
     if variant not in variants:
         raise UnknownName(f"model in {path}", variant, allowed=variants)
-    return Side(results, path.parent, variant)
+    return ModelScores(results, path.parent, variant)
 
 
-def align(one: Side, other: Side, *, task: str | None = None) -> tuple[Side, Side]:
+def align(one: ModelScores, other: ModelScores, *, task: str | None = None) -> tuple[ModelScores, ModelScores]:
     """Gives published scores the name that the other side has for the task, so that both have it in common.
 
     Of the prompts of a released file, the bare names are taken where the other side has bare names; else the translated
@@ -130,13 +132,13 @@ def align(one: Side, other: Side, *, task: str | None = None) -> tuple[Side, Sid
     return one, _named(other, one) if other.published else other
 
 
-def _named(published: Side, own: Side) -> Side:
-    kind = 0 if published.results.rows else 1
-    tasks = own.tasks()[kind]
+def _named(published: ModelScores, own: ModelScores) -> ModelScores:
+    measures = published.results.rows[0].measures
+    tasks = [task for task in own.tasks if published.figure in own.results.measures(task).metrics]
     if not tasks:
-        what = ("classification", "retrieval")[kind]
+        what = measures.kind.replace("_", "-")
         raise DataError(f"{published.variant} has published scores of {what}, but {own.variant} has no such task")
-    (theirs,) = published.tasks()[kind]
+    (theirs,) = published.tasks
     name = next((task for task in tasks if _fold(task) == _fold(theirs)), None)
     if name is None:
         if len(tasks) > 1:
@@ -145,27 +147,22 @@ def _named(published: Side, own: Side) -> Side:
                 f"(there are: {', '.join(tasks)})"
             )
         name = tasks[0]
-    bare = kind == 0 and {row.prompt for (task, _), row in own.rows().items() if task == name} == {_BARE}
+    bare = {row.text("prompt") for (task, _), row in own.rows().items() if task == name} == {_BARE}
     chosen = _prompted(published, bare=bare).results
-    return replace(
-        published,
-        results=replace(
-            chosen,
-            rows=tuple(replace(row, task=name) for row in chosen.rows),
-            retrieval=tuple({**row, "task": name} for row in chosen.retrieval),
-        ),
-    )
+    return replace(published, results=replace(chosen, rows=tuple(replace(row, task=name) for row in chosen.rows)))
 
 
-def _prompted(side: Side, *, bare: bool) -> Side:
+def _prompted(side: ModelScores, *, bare: bool) -> ModelScores:
     """One row a language: of the bare names, or of the others where there are some."""
     chosen: dict[str, ResultRow] = {}
-    for row in sorted(side.results.rows, key=lambda row: (row.prompt == _ENGLISH, (row.prompt == _BARE) != bare)):
+    for row in sorted(
+        side.results.rows, key=lambda row: (row.text("prompt") == _ENGLISH, (row.text("prompt") == _BARE) != bare)
+    ):
         chosen.setdefault(row.language, row)
     return replace(side, results=replace(side.results, rows=tuple(chosen.values())))
 
 
-def _table(where: str, variant: str | None) -> Side:
+def _table(where: str, variant: str | None) -> ModelScores:
     name, _, model = where.removeprefix(PREFIX).partition("/")
     table = reference(name)
     model = variant or model
@@ -173,39 +170,33 @@ def _table(where: str, variant: str | None) -> Side:
         raise VlkitError(f"{where} holds {len(table.models)} models; name one: {where}/{next(iter(table.models))}")
     scores = table.of(model)
     meta = {"published": f"{table.name}: {table.metric}", "models": {model: table.models[model]}}
-    if table.num_classes:
-        rows = [
-            published_row(name, model, BabelScore(tag, "published", table.classes_of(tag), score))
-            for tag, score in scores.items()
-        ]
-        return Side(Results(meta, tuple(rows)), None, model)
-    recalls = [{"task": name, "variant": model, "language": tag, RECALL: score} for tag, score in scores.items()]
-    return Side(Results(meta, (), tuple(recalls)), None, model)
+    rows = [
+        published_row(name, model, BabelScore(tag, "published", table.classes_of(tag), score))
+        if table.num_classes
+        else ResultRow(name, model, tag, {RECALL: score}, RETRIEVAL)
+        for tag, score in scores.items()
+    ]
+    return ModelScores(Results(meta, tuple(rows)), None, model)
 
 
-def _released(path: Path, variant: str | None) -> Side:
+def _released(path: Path, variant: str | None) -> ModelScores:
     model = variant or path.stem
     rows = [published_row("babel_imagenet", model, score) for score in read_babel_scores(path)]
-    return Side(Results({"published": str(path)}, tuple(rows)), None, model)
+    return ModelScores(Results({"published": str(path)}, tuple(rows)), None, model)
 
 
 def published_row(task: str, model: str, score: BabelScore) -> ResultRow:
     """A published accuracy as a row; how many images it is of is not known (0), nor is its interval."""
     count = score.num_classes
-    return ResultRow(
-        task=task,
-        variant=model,
-        language=score.language,
-        prompt=score.prompt,
-        num_classes=count,
-        n_images=0,
-        acc1=score.accuracy,
-        acc5=math.nan,
-        ci_low=math.nan,
-        ci_high=math.nan,
-        chance=chance(count) if count else math.nan,
-        chance_corrected=chance_corrected(score.accuracy, count) if count else math.nan,
-    )
+    values: dict[str, Value] = {
+        "prompt": score.prompt,
+        "num_classes": count,
+        "n_images": 0,
+        "acc1": score.accuracy,
+        "chance": chance(count) if count else math.nan,
+        "chance_corrected": chance_corrected(score.accuracy, count) if count else math.nan,
+    }
+    return ResultRow(task, model, score.language, values, ZERO_SHOT)
 
 
 def is_released(path: Path) -> bool:
@@ -215,11 +206,6 @@ def is_released(path: Path) -> bool:
         return bool(rows) and "lang" in rows[0] and "accuracy" in rows[0]
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return False  # what is wrong with it is said by the reader of our own files
-
-
-def variants_of(results: Results) -> tuple[str, ...]:
-    """All models that have rows, of classification or retrieval."""
-    return tuple(dict.fromkeys([*results.variants, *(str(row["variant"]) for row in results.retrieval)]))
 
 
 def _fold(name: str) -> str:

@@ -14,10 +14,12 @@ import pytest
 from tests.evaluation.results.test_results import row
 from vlkit.errors import DataError, UnknownName, VlkitError
 from vlkit.evaluation.compare.comparison import compare
+from vlkit.evaluation.compare.model_scores import open_scores
 from vlkit.evaluation.compare.reference import reference
-from vlkit.evaluation.compare.sides import open_side
-from vlkit.evaluation.compare.study import LOG_CLASSES, ScoreTable, cells, read_scores, study
-from vlkit.evaluation.results.results_file import Results
+from vlkit.evaluation.compare.score_tables import LOG_CLASSES, ScoreTable, cells, correlate_tables, read_scores
+from vlkit.evaluation.results.clip_benchmark import clip_benchmark_rows, save_clip_benchmark
+from vlkit.evaluation.results.results_file import ResultRow, Results
+from vlkit.evaluation.tasks.retrieval_task import MEASURES as RETRIEVAL
 
 
 def _by(findings: Any) -> dict[tuple[str, bool, str], Any]:
@@ -26,7 +28,7 @@ def _by(findings: Any) -> dict[tuple[str, bool, str], Any]:
 
 def test_the_pooled_values_of_the_published_tables_are_found_again() -> None:
     tables = read_scores("reference:babel_imagenet"), read_scores("reference:xm3600")
-    found = _by(study(*tables, given=LOG_CLASSES, replicates=0))
+    found = _by(correlate_tables(*tables, given=LOG_CLASSES, replicates=0))
     pooled = found["all", True, ""]
     assert pooled.n == 408
     assert (pooled.pearson.value, pooled.spearman.value) == (
@@ -40,7 +42,7 @@ def test_the_pooled_values_of_the_published_tables_are_found_again() -> None:
     assert found["all", False, ""].n == 396 == 12 * 33
     # with the number of classes fixed, models of the NLLB kind do not go against retrieval any more
     assert found["NLLBS-l", False, ""].pearson.value < -0.2 < 0.1 < found["NLLBS-l", False, LOG_CLASSES].pearson.value
-    headers, rows = cells(study(*tables, replicates=0))
+    headers, rows = cells(correlate_tables(*tables, replicates=0))
     assert len(headers) == 7 and rows[0][:4] == ("all", "with", "", "408") and rows[0][4] == "0.649"
 
 
@@ -48,7 +50,7 @@ def test_single_models_are_correlated_whatever_they_are_called() -> None:
     scores = {("mine", tag): n / 10 for n, tag in enumerate(("en", "de", "sw", "fr"))}
     one = ScoreTable("a", "top-1", scores, {})
     other = ScoreTable("b", "top-1", {("theirs", tag): 0.5 - 0.1 * value for (_, tag), value in scores.items()}, {})
-    found = _by(study(one, other, replicates=0))
+    found = _by(correlate_tables(one, other, replicates=0))
     assert list(found) == [("mine", True, ""), ("mine", False, "")]
     assert found["mine", True, ""].pearson.value == pytest.approx(-1) and found["mine", False, ""].n == 3
 
@@ -57,7 +59,9 @@ def test_means_of_models_are_over_the_languages_that_all_have() -> None:
     scores = {(model, tag): 0.1 * n for n, model in enumerate(("a", "b", "c")) for tag in ("de", "fr")}
     other = {key: value**2 for key, value in scores.items()} | {("c", "sw"): 0.9}
     found = _by(
-        study(ScoreTable("x", "", scores | {("c", "sw"): 0.0}, {}), ScoreTable("y", "", other, {}), replicates=0)
+        correlate_tables(
+            ScoreTable("x", "", scores | {("c", "sw"): 0.0}, {}), ScoreTable("y", "", other, {}), replicates=0
+        )
     )
     assert found["models", True, ""].n == 3
     assert found["models", True, ""].spearman.value == pytest.approx(1)  # Swahili, of one model, would turn it
@@ -68,13 +72,13 @@ def test_what_cannot_be_correlated(tmp_path: Path) -> None:
     babel, retrieval = read_scores("reference:babel_imagenet"), read_scores("reference:xm3600/OC-B32")
     other = ScoreTable("mine", "top-1", {("OC-H14", "de"): 0.1}, {})
     with pytest.raises(DataError, match="have 0 points in common, a correlation needs 3; models: OC-B32, and"):
-        study(retrieval, ScoreTable("mine", "top-1", {("x", "xx"): 0.1}, {}))
+        correlate_tables(retrieval, ScoreTable("mine", "top-1", {("x", "xx"): 0.1}, {}))
     with pytest.raises(DataError, match="have 1 points in common"):
-        study(babel, other)
+        correlate_tables(babel, other)
     with pytest.raises(DataError, match="neither xm3600 nor xm3600 says how many classes"):
-        study(retrieval, retrieval, given=LOG_CLASSES)
+        correlate_tables(retrieval, retrieval, given=LOG_CLASSES)
     with pytest.raises(VlkitError, match="given = 'n'; allowed: log-classes"):
-        study(retrieval, retrieval, given="n")
+        correlate_tables(retrieval, retrieval, given="n")
     path = Results({}, (row("m", "de", 0.1), row("m", "de", 0.1, task="other"))).save(tmp_path / "results.json")
     with pytest.raises(VlkitError, match="holds 2 tasks; name one with --task: things, other"):
         read_scores(path)
@@ -136,11 +140,11 @@ class TestPublished:
 
     def test_what_is_wrong_is_said(self, mine: Path, tmp_path: Path) -> None:
         with pytest.raises(UnknownName, match="no reference table 'babel'"):
-            open_side("reference:babel/OC-B32")
+            open_scores("reference:babel/OC-B32")
         with pytest.raises(UnknownName, match="no model in the table babel_imagenet 'OC-B16'"):
-            open_side("reference:babel_imagenet/OC-B16")
+            open_scores("reference:babel_imagenet/OC-B16")
         with pytest.raises(VlkitError, match=r"holds 12 models; name one: reference:babel_imagenet/OC-B32"):
-            open_side("reference:babel_imagenet")
+            open_scores("reference:babel_imagenet")
         with pytest.raises(DataError, match="published scores of retrieval, but mine has no such task"):
             compare(mine, "reference:xm3600/OC-B32")
         loaded = Results.load(mine)
@@ -154,10 +158,11 @@ class TestPublished:
 
 def test_our_rows_in_the_form_of_clip_benchmark(tmp_path: Path) -> None:
     few = row("my model/1", "sw", 0.5, num_classes=4, mean_per_class_recall=0.4)
-    retrieval = {"task": "captions", "variant": "my model/1", "language": "de", "captions": "all",
-                 "image_retrieval_recall@1": 0.25, "text_retrieval_recall@1": math.nan, "mean_recall": 0.2}  # fmt: skip
-    results = Results({"models": {"my model/1": "abc"}}, (row("my model/1", "de", 0.1), few), (retrieval,))
-    first, second, third = results.clip_benchmark()
+    recalls = {"captions": "all", "image_retrieval_recall@1": 0.25, "text_retrieval_recall@1": math.nan,
+               "mean_recall": 0.2}  # fmt: skip
+    retrieval = ResultRow("captions", "my model/1", "de", recalls, RETRIEVAL)
+    results = Results({"models": {"my model/1": "abc"}}, (row("my model/1", "de", 0.1), few, retrieval))
+    first, second, third = clip_benchmark_rows(results)
     assert first == {
         "dataset": "things", "model": "my model/1", "pretrained": "abc", "task": "zeroshot_classification",
         "metrics": {"acc1": 0.1, "acc5": 0.2, "mean_per_class_recall": None}, "language": "de",
@@ -165,7 +170,7 @@ def test_our_rows_in_the_form_of_clip_benchmark(tmp_path: Path) -> None:
     assert second["metrics"] == {"acc1": 0.5, "acc5": None, "mean_per_class_recall": 0.4}  # fewer than five classes
     assert third["task"] == "zeroshot_retrieval"
     assert third["metrics"] == {"image_retrieval_recall@1": 0.25, "text_retrieval_recall@1": None}
-    paths = results.save_clip_benchmark(tmp_path)
+    paths = save_clip_benchmark(results, tmp_path)
     assert len({path.name for path in paths}) == 3 and all(path.parent == tmp_path for path in paths)
     assert json.loads(paths[0].read_text()) == first
 
@@ -173,7 +178,7 @@ def test_our_rows_in_the_form_of_clip_benchmark(tmp_path: Path) -> None:
 def test_clip_benchmark_itself_reads_them(tmp_path: Path) -> None:
     cli = pytest.importorskip("clip_benchmark.cli")
     results = Results({"models": {"m": "abc"}}, (row("m", "de", 0.1), row("m", "sw", 0.2)))
-    results.save_clip_benchmark(tmp_path / "rows")
+    save_clip_benchmark(results, tmp_path / "rows")
     cli.main_build(Namespace(files=[str(tmp_path / "rows")], output=str(tmp_path / "all.csv")))
     lines = list(csv.DictReader((tmp_path / "all.csv").read_text().splitlines()))
     assert sorted((line["language"], line["acc1"], line["model_fullname"]) for line in lines) == [

@@ -1,0 +1,72 @@
+"""Images against the classes of a language: chunk by chunk, so that no matrix of all scores is ever held.
+
+N images, C of them in one chunk; K classes, U with names of their own, M best answers; E embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vlkit.distributed.collectives import Ranks
+from vlkit.evaluation.embed.encode import together
+from vlkit.evaluation.embed.image_features import ImageFeatures
+from vlkit.evaluation.metrics.ranking import best_places, ranks_of_right
+
+_CHUNK = 2048  # images scored at once: 2048 x 1000 scores are 8 MB
+
+
+class ClassEmbeddings(NamedTuple):
+    """The classes of one language; ``first_K`` is the first class with the same names, by place."""
+
+    ids: tuple[int, ...]
+    class_KE: Tensor
+    first_K: Tensor
+
+
+class Scorer:
+    """The images of a task that have one of some classes, scored chunk by chunk."""
+
+    def __init__(
+        self,
+        features: ImageFeatures,
+        targets: Sequence[int],
+        classes: Sequence[int],
+        *,
+        ranks: Ranks,
+        device: torch.device,
+    ) -> None:
+        place = np.full(max(max(targets), *classes) + 1, -1, dtype=np.int64)
+        place[list(classes)] = np.arange(len(classes))
+        target = torch.from_numpy(place[np.asarray(targets)])
+        self.images_N = (target >= 0).nonzero()[:, 0]
+        self.target_N = target[self.images_N]
+        self.features, self.ranks, self.device = features, ranks, device
+
+    def score(self, classes: ClassEmbeddings, *, answers: int, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Ranks of the right class (strict, tolerant), ties and best class of each image, and the best answers."""
+        # classes of the same names are scored once, so that they are equal to the last bit
+        own_K, column_K = torch.unique(classes.first_K, return_inverse=True)
+        class_EK, first_K = classes.class_KE[own_K].T.to(self.device), classes.first_K.to(self.device)
+        column_K = column_K.to(self.device) if len(own_K) < len(column_K) else None
+        count, width = len(self.images_N), min(answers, len(classes.ids))
+        rank_4N = torch.zeros(4, count, dtype=torch.int32)
+        best_NM, probability_NM = torch.zeros(count, width, dtype=torch.int64), torch.zeros(count, width)
+        with together(self.ranks):
+            # chunks are the same whatever the number of processes: so are the last bits of the scores
+            for start in range(self.ranks.rank * _CHUNK, count, self.ranks.size * _CHUNK):
+                chunk = slice(start, start + _CHUNK)
+                score_CK = self.features[self.images_N[chunk]].to(self.device) @ class_EK
+                score_CK = score_CK if column_K is None else score_CK[:, column_K]
+                rank_4N[:, chunk] = ranks_of_right(score_CK, self.target_N[chunk].to(self.device), first_K).cpu()
+                if width:
+                    best_CM = best_places(score_CK, width)
+                    best_NM[chunk] = best_CM.cpu()
+                    probability_NM[chunk] = (scale * score_CK).softmax(1).gather(1, best_CM).cpu()
+        for filled in (rank_4N, best_NM, probability_NM):
+            self.ranks.all_reduce(filled)  # the others' places are zero
+        return rank_4N, best_NM, probability_NM

@@ -1,0 +1,110 @@
+"""What an evaluation asks of a task, whatever is measured: which languages, and the figures in each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from vlkit.evaluation.results.answers import Answers
+from vlkit.evaluation.results.measures import Measures
+from vlkit.evaluation.results.results_file import Value
+from vlkit.types import Sample
+
+if TYPE_CHECKING:
+    from vlkit.evaluation.embed.encode import Embedder
+    from vlkit.evaluation.embed.encoding import Encoding
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a task found out about a model in one language.
+
+    Attributes:
+        language: BCP 47.
+        values: Settings, counts and figures of the row, in the order of the columns.
+        answers: To each image, where two models are to be compared image by image.
+        detail: All that was found, for those who know the task.
+    """
+
+    language: str
+    values: Mapping[str, Value]
+    answers: Answers | None = None
+    detail: Any = None
+
+
+class Task(Protocol):
+    """One thing to be evaluated, in many languages."""
+
+    @property
+    def name(self) -> str:
+        """Names the task in results and files."""
+
+    @property
+    def measures(self) -> Measures:
+        """What its rows hold."""
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        """The images that are looked at."""
+
+    @property
+    def targets(self) -> Sequence[int]:
+        """Class of each image, for answers to be compared; empty where there are no classes."""
+
+    @property
+    def titles(self) -> Sequence[str]:
+        """What files and pages may call the classes; empty where nothing may be written."""
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What results say of it: ``prompts``, digests of names, ..."""
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of all that decides its figures but the model: images' keys, texts, settings."""
+
+    def choose(self, languages: Iterable[str] | None) -> tuple[str, ...]:
+        """BCP 47 tags of the languages asked for, each once; all of the task for None.
+
+        Raises:
+            UnknownName: Not a language, or one that the task does not have.
+        """
+
+    def compared_with(self, languages: Sequence[str]) -> str:
+        """The one of some languages whose figures those of the others hang on; "" for none."""
+
+    def score(
+        self, model: Embedder, languages: Sequence[str], *, seed: int = 0, encoding: Encoding | None = None
+    ) -> Iterator[Scored]:
+        """The figures in one language after the other, in any order; what they share is done once.
+
+        Args:
+            model: Any image-text model, or a pair of functions.
+            languages: BCP 47 tags of the task.
+            seed: Of the bootstrap.
+            encoding: Batches, caches, processes; every process of a job gets the same figures, bit for bit.
+        """
+
+    def tables(
+        self, model: Embedder, languages: Sequence[str], *, seed: int = 0, encoding: Encoding | None = None
+    ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """More tables for the folder of the evaluation, file name to rows."""
+
+
+class PlainTask:
+    """The members of a task that has no classes, further tables or comparisons; inherit it, or write them yourself."""
+
+    targets: Sequence[int] = ()
+    titles: Sequence[str] = ()
+    facts: Mapping[str, str] = {}
+
+    def compared_with(self, languages: Sequence[str]) -> str:
+        """None."""
+        return ""
+
+    def tables(
+        self, model: Embedder, languages: Sequence[str], *, seed: int = 0, encoding: Encoding | None = None
+    ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """None."""
+        return {}
