@@ -82,11 +82,10 @@ def _run(
         from vlkit.evaluation.run import evaluate as run
         from vlkit.models.folder import load
         from vlkit.spec.training import LoopSpec
-        from vlkit.types import ImageTextModel
 
     with started(LoopSpec(device=device)) as runtime:
         with collector_off():
-            loaded = load(model, device=runtime.device, expect=ImageTextModel)  # type: ignore[type-abstract]
+            loaded = load(model, device=runtime.device)
         return run(
             loaded,
             suite,

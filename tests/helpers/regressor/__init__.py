@@ -8,9 +8,9 @@ from __future__ import annotations
 
 def register() -> None:
     """Registers the kind, its objective and its task, each by one line."""
-    from vlkit.evaluation.tasks.registry import TASKS
-
-    from tests.helpers.regressor.spec import BrightnessObjective, BrightnessTaskSpec, RegressorSpec
+    from tests.helpers.regressor.spec import BrightnessObjective, RegressorSpec
+    from tests.helpers.regressor.task import BrightnessTaskSpec
+    from vlkit.evaluation.tasks.task_kinds import TASKS
     from vlkit.models.registry import KINDS
     from vlkit.objectives.weighted_sum import OBJECTIVES
     from vlkit.spec.evaluation import TASK_KINDS

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
+from PIL.Image import Image
 from torch import Tensor, nn
 
 from tests.helpers.regressor.batch import BrightnessPreparer
@@ -24,6 +25,10 @@ class Regressor(nn.Module):
     @property
     def spec(self) -> RegressorSpec:
         return RegressorSpec(encoder=self.encoder.spec, adapters=adapter_specs(self))
+
+    @property
+    def transform(self) -> Callable[[Image], Tensor]:
+        return self.encoder.transform
 
     def parts(self) -> dict[str, nn.Module]:
         return {"encoder": self.encoder, "line": self.line}
