@@ -31,7 +31,7 @@ def find_images(
 
     Args:
         path: A file, a folder, or a pattern of files (``val-{000..007}.tar``, ``data/validation-*.parquet``).
-        labels_file: See label_files.read_image_labels; for images that lie in no folders.
+        labels_file: See image_labels.read_image_labels; for images that lie in no folders.
         is_class: Which names of folders are classes: the first of these that any folder meets decides, and folders
             around classes (``imagenet-r/``) are passed over. Without, those at the top are classes, of an archive the
             first that do not hold all the others.

@@ -25,9 +25,9 @@ def imagenet_images(path: str, *, classes: str, labels_file: Path | None = None)
 
     Args:
         path: See find_images.
-        classes: The data set (``labelsets.imagenet.class_indices``), each of whose classes must be there, or
+        classes: The data set (``names.imagenet.class_indices``), each of whose classes must be there, or
             ``present`` for those that are. Other classes are an error.
-        labels_file: See label_files.read_image_labels.
+        labels_file: See image_labels.read_image_labels.
 
     Raises:
         DataError: See find_images, or a label that is no such class, or a class without an image.
