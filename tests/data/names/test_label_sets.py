@@ -138,11 +138,10 @@ def test_script_of_a_name() -> None:
 
 def test_classes_and_languages_can_be_chosen() -> None:
     labels = _labels()
-    assert labels.shared() == (0, 4) and labels.shared(["deu"]) == (0, 1, 2, 3, 4)
-    assert labels.choose(["serbian"]).languages == ("sr",)
+    assert labels.of("serbian") == labels.of("sr")
     assert labels.subset([1, 2]).names == {"de": {1: ("Kran",), 2: ("Hai", "Haifisch")}}
     with pytest.raises(UnknownName, match="language of label set things 'fr'"):
-        labels.choose(["fr"])
+        labels.of("fr")
 
 
 def test_imagenet_order_and_the_classes_of_its_relatives() -> None:

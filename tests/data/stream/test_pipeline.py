@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.helpers.stream_factory import fill, numbers, row_facts, streams
 from tests.helpers.train_factory import losses, recipe
 from vlkit.data.sources.open import open_source
+from vlkit.data.stream.pipeline import Pipeline
 from vlkit.errors import DataError, SpecError
 from vlkit.spec.dataset import DataSpec
 from vlkit.spec.load import load_recipe, load_spec
 from vlkit.spec.model import DualEncoderSpec
 from vlkit.spec.sources import PipelineSource
 from vlkit.training.loop import train
+from vlkit.types import Sample, Turn
 
 CODE = """
 import random, sys
@@ -58,6 +62,14 @@ def shards():
 
 def undecoded():
     return webdataset.WebDataset(FOLDER + "/part{000..003}-0000.tar", shardshuffle=False, empty_check=False)
+
+
+def documented(epoch):
+    urls = FOLDER + "/part{000..003}-0000.tar"
+    found = webdataset.WebDataset(urls, shardshuffle=100, detshuffle=True, seed=epoch, empty_check=False)
+    return found.shuffle(1000, seed=epoch).decode("pil").map(
+        lambda one: {"image": one["png"], "captions": one["json"]["captions"]}
+    )
 
 
 def odd():
@@ -104,7 +116,7 @@ def spec(function: str, *, language: str | None = None, **more: Any) -> DataSpec
     return DataSpec.model_validate({"sources": [source], **more})
 
 
-@pytest.mark.parametrize("function", ["plain", "shuffled", "shards", "undecoded"])
+@pytest.mark.parametrize("function", ["plain", "shuffled", "shards", "undecoded", "documented"])
 @pytest.mark.parametrize(("workers", "ranks"), [(0, 1), (2, 1), (1, 2)])
 def test_every_sample_comes_once_a_pass(function: str, workers: int, ranks: int) -> None:
     found: list[int] = []
@@ -117,7 +129,7 @@ def test_every_sample_comes_once_a_pass(function: str, workers: int, ranks: int)
     assert sorted(found) == list(range(24))
 
 
-@pytest.mark.parametrize("function", ["shuffled", "plain", "shards"])
+@pytest.mark.parametrize("function", ["shuffled", "plain", "shards", "documented"])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_run_goes_on_exactly_where_it_stopped(function: str, workers: int) -> None:
     data = spec(function, languages=["de"])
@@ -249,3 +261,14 @@ def test_a_model_folder_names_no_code(tmp_path: Path) -> None:
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="object"):
         PipelineSource(object=name)
+
+
+def test_samples_of_several_images() -> None:
+    pipeline = Pipeline("own_pipelines:x", "x", language="en")
+    two = [Image.new("RGB", (n, n)) for n in (3, 5)]
+    several = pipeline.sample({"images": two, "caption": "a pair"}, number=0)
+    assert [image().size for image in several.images] == [(3, 3), (5, 5)] and several.image().size == (3, 3)
+    given = Sample("k", (), {"en": ("x",)}, turns=(Turn("user", "what?", "en"), Turn("assistant", "this", "en")))
+    assert pipeline.sample(given, number=1) == replace(given, source="x")
+    with pytest.raises(DataError, match="sample 'k' has no image"):
+        _ = given.image

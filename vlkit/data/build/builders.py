@@ -14,7 +14,7 @@ from vlkit.data.build.entries import Entry
 from vlkit.data.build.flags import flag_entries
 from vlkit.data.build.openmoji import openmoji_entries
 from vlkit.data.build.rendering import ATTRIBUTION, LICENSE, Drawings
-from vlkit.data.build.writer import ShardWriter, json_bytes
+from vlkit.data.build.writer import ShardWriter, json_bytes, plain_captions
 from vlkit.errors import DataError
 from vlkit.parts.assets import fetch_wheel
 from vlkit.progress import bar
@@ -132,9 +132,7 @@ def _write(
 
 def _record(entry: Entry) -> dict[str, object]:
     return {
-        "captions": {
-            language: texts[0] if len(texts) == 1 else list(texts) for language, texts in entry.captions.items()
-        },
+        "captions": plain_captions(entry.captions),
         "concept": entry.concept,
         "split": entry.split,
         "hexcode": entry.drawing,

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vlkit import files
 from vlkit.data.batches.loader import as_is, one_thread
-from vlkit.data.build.writer import ShardWriter, json_bytes
+from vlkit.data.build.writer import ShardWriter, json_bytes, plain_captions
 from vlkit.data.formats.caption_forms import tag
 from vlkit.data.formats.images import LazyImage, StoredImage, open_image
 from vlkit.data.sources.combine import problems
@@ -223,9 +223,8 @@ class _Chunks(Dataset[list[_Packed]]):
 
 
 def _record(sample: Sample, captions: Mapping[str, tuple[str, ...]]) -> dict[str, object]:
-    texts = {language: found[0] if len(found) == 1 else list(found) for language, found in captions.items()}
     facts = {"concept": sample.concept, "license": sample.license, "split": sample.split, "key": sample.key}
-    return {"captions": texts, **{name: value for name, value in facts.items() if value}}
+    return {"captions": plain_captions(captions), **{name: value for name, value in facts.items() if value}}
 
 
 def _image(sample: Sample, options: ShardOptions) -> tuple[str, bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -120,3 +120,8 @@ def _half(path: Path) -> Path:
 def json_bytes(value: Mapping[str, Any]) -> bytes:
     """Compact UTF-8 JSON with sorted keys."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+def plain_captions(captions: Mapping[str, Sequence[str]]) -> dict[str, str | list[str]]:
+    """Captions as they stand in a ``.json``: a text where there is one, else a list."""
+    return {language: texts[0] if len(texts) == 1 else list(texts) for language, texts in captions.items()}

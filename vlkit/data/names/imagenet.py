@@ -22,6 +22,12 @@ def wordnet_ids() -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1)
+def class_numbers() -> dict[str, int]:
+    """The class of each WordNet id."""
+    return {wnid: number for number, wnid in enumerate(wordnet_ids())}
+
+
+@lru_cache(maxsize=1)
 def english_lemmas() -> tuple[tuple[str, ...], ...]:
     """WordNet's English lemmas of each class."""
     by_id = dict(line.split("\t", 1) for line in _lines("imagenet_synset_to_lemma.txt"))
@@ -54,7 +60,7 @@ def class_indices(variant: str) -> tuple[int, ...]:
         return tuple(range(len(wordnet_ids())))
     if variant not in _SOME:
         raise UnknownName("data set", variant, allowed=[*_ALL, *_SOME])
-    place = {wnid: number for number, wnid in enumerate(wordnet_ids())}
+    place = class_numbers()
     return tuple(sorted(place[wnid] for wnid in _lines(_SOME[variant])))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from vlkit import languages as language_table
 from vlkit.data.formats.tables import DELIMITERS, read_json, read_text
-from vlkit.data.names.imagenet import english_names, wordnet_ids
+from vlkit.data.names.imagenet import class_numbers, english_names
 from vlkit.data.names.label_set import LabelSet, raise_all
 from vlkit.errors import DataError, UnknownName
 
@@ -169,12 +169,7 @@ def _class(key: str) -> int | None:
     key = key.strip()
     if key.isdecimal():
         return int(key)
-    return _places().get(key)
-
-
-@lru_cache(maxsize=1)
-def _places() -> dict[str, int]:
-    return {wnid: number for number, wnid in enumerate(wordnet_ids())}
+    return class_numbers().get(key)
 
 
 def _tag(

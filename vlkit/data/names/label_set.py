@@ -96,14 +96,6 @@ class LabelSet:
         named = self.names[self._tag(language)]
         return [named.get(number) for number in range(self.num_classes)]
 
-    def choose(self, languages: Iterable[str]) -> LabelSet:
-        """The same names in some of the languages.
-
-        Raises:
-            UnknownName: Not a language, or one without names here.
-        """
-        return replace(self, names={tag: self.names[tag] for tag in map(self._tag, languages)})
-
     def subset(self, classes: Collection[int]) -> LabelSet:
         """The names of some classes under their old numbers; languages without any of them are left out.
 
@@ -115,11 +107,6 @@ class LabelSet:
             for tag, named in self.names.items()
         }
         return replace(self, names={tag: named for tag, named in names.items() if named})
-
-    def shared(self, languages: Iterable[str] | None = None) -> tuple[int, ...]:
-        """The classes that have a name in every one of the languages (all, where None)."""
-        tags = self.languages if languages is None else [self._tag(language) for language in languages]
-        return tuple(sorted(set[int].intersection(*(set(self.names[tag]) for tag in tags))))
 
     def report(self, english: Mapping[int, Collection[str]] | None = None) -> list[LanguageReport]:
         """One report a language, most classes first.

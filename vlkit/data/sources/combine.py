@@ -27,8 +27,12 @@ class SampleList:
     def meta(self, index: int) -> SampleMeta:
         """Key, concept, split and languages, without reading the image."""
         sample = self.samples[index]
-        counts = tuple(len(texts) for texts in sample.captions.values())
-        return SampleMeta(sample.key, sample.concept, sample.split, tuple(sample.captions), counts)
+        return meta_of(sample.key, sample.concept, sample.split, sample.captions)
+
+
+def meta_of(key: str, concept: str, split: str, captions: Mapping[str, Sequence[str]]) -> SampleMeta:
+    """What is known of a sample with these captions."""
+    return SampleMeta(key, concept, split, tuple(captions), tuple(len(texts) for texts in captions.values()))
 
 
 @dataclass(frozen=True)

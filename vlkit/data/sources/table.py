@@ -10,6 +10,7 @@ from typing import Any
 from vlkit.data.formats.caption_forms import CaptionError, parse_captions
 from vlkit.data.formats.images import LazyImage
 from vlkit.data.formats.tables import read_table
+from vlkit.data.sources.combine import meta_of
 from vlkit.errors import DataError, did_you_mean
 from vlkit.types import Sample, SampleMeta
 
@@ -98,8 +99,7 @@ class TableSource:
         """Key, concept, split and languages, from the table alone."""
         key = self._keys[index]
         entry = self._entries[key]
-        counts = tuple(len(texts) for texts in entry.captions.values())
-        return SampleMeta(key, entry.concept, entry.split, tuple(entry.captions), counts)
+        return meta_of(key, entry.concept, entry.split, entry.captions)
 
     def __getitem__(self, index: int) -> Sample:
         """One sample; its image is read and decoded when called for."""

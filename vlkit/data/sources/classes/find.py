@@ -31,7 +31,7 @@ def find_images(
 
     Args:
         path: A file, a folder, or a pattern of files (``val-{000..007}.tar``, ``data/validation-*.parquet``).
-        labels_file: See label_files.read_image_labels; for images that lie in no folders.
+        labels_file: See image_labels.read_image_labels; for images that lie in no folders.
         is_class: Which names of folders are classes: the first of these that any folder meets decides, and folders
             around classes (``imagenet-r/``) are passed over. Without, those at the top are classes, of an archive the
             first that do not hold all the others.
@@ -56,9 +56,9 @@ def find_images(
     if (shards := _shard_folder(root)) is not None:
         _refuse(labels_file, "WebDataset shards")
         return shards
-    if root.is_dir() and labels_file is None:
-        _refuse_empty_folders(root, lambda name: not is_class or any(one(name) for one in is_class))
     members = list_members(root)
+    if root.is_dir() and labels_file is None:
+        _refuse_empty_folders(root, members, is_class)
     return _collect(path, members, labels_file, is_class=is_class, wordnet=wordnet, wrapped=root.is_file())
 
 
@@ -150,9 +150,10 @@ def _refuse(labels_file: Path | None, what: str) -> None:
         raise DataError(f"labels_file = {labels_file}: {what} bring their labels; leave it out")
 
 
-def _refuse_empty_folders(root: Path, is_class: Callable[[str], bool]) -> None:
+def _refuse_empty_folders(root: Path, members: Sequence[Member], is_class: Sequence[Callable[[str], bool]]) -> None:
+    filled = {PurePosixPath(one.name).parts[0] for one in members if one.is_image or one.name.lower().endswith(".tar")}
     for folder in sorted(root.iterdir()):
-        if not folder.is_dir() or folder.name.startswith(".") or not is_class(folder.name):
+        if not folder.is_dir() or folder.name.startswith(".") or folder.name in filled:
             continue
-        if not any(one.suffix.lower() in {*IMAGE_FILES, ".tar"} for one in folder.rglob("*")):
+        if not is_class or any(one(folder.name) for one in is_class):
             raise DataError(f"{folder}: has no image ({', '.join(sorted(IMAGE_FILES))})")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from pathlib import Path
 
-from vlkit.data.names.imagenet import class_indices, english_lemmas, english_names, wordnet_ids
+from vlkit.data.names.imagenet import class_indices, class_numbers, english_lemmas, english_names, wordnet_ids
 from vlkit.data.sources.classes.collection import ClassImages, Collection, some, sort_into_classes
 from vlkit.data.sources.classes.find import find_images
 from vlkit.errors import DataError
@@ -26,9 +25,9 @@ def imagenet_images(path: str, *, classes: str, labels_file: Path | None = None)
 
     Args:
         path: See find_images.
-        classes: The data set (``labelsets.imagenet.class_indices``), each of whose classes must be there, or
+        classes: The data set (``names.imagenet.class_indices``), each of whose classes must be there, or
             ``present`` for those that are. Other classes are an error.
-        labels_file: See label_files.read_image_labels.
+        labels_file: See image_labels.read_image_labels.
 
     Raises:
         DataError: See find_images, or a label that is no such class, or a class without an image.
@@ -49,13 +48,8 @@ def imagenet_images(path: str, *, classes: str, labels_file: Path | None = None)
     return images
 
 
-@lru_cache(maxsize=1)
-def _places() -> Mapping[str, int]:
-    return {wnid: number for number, wnid in enumerate(wordnet_ids())}
-
-
 def _is_wordnet_id(name: str) -> bool:
-    return name in _places()
+    return name in class_numbers()
 
 
 def _is_class(name: str) -> bool:
@@ -66,7 +60,7 @@ def _number(label: str) -> int:
     """The class of a WordNet id or written number, -1 for something else."""
     if label.isdecimal():
         return int(label) if int(label) < len(wordnet_ids()) else -1
-    return _places().get(label, -1)
+    return class_numbers().get(label, -1)
 
 
 def _numbers(found: Collection, classes: str) -> dict[str | int, int]:

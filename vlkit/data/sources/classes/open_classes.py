@@ -14,6 +14,7 @@ from vlkit.data.sources.classes.collection import ClassImages, any_classes
 from vlkit.data.sources.classes.find import find_images
 from vlkit.data.sources.classes.imagenet_images import imagenet_images
 from vlkit.data.sources.classes.objectnet import ObjectNet, read_objectnet
+from vlkit.data.sources.combine import meta_of
 from vlkit.errors import DataError
 from vlkit.spec import sources as spec
 from vlkit.types import Sample, SampleMeta
@@ -41,9 +42,8 @@ class ClassSource:
 
     def meta(self, index: int) -> SampleMeta:
         """Key, class, split and languages, without reading the image."""
-        sample, captions = self.images.samples[index], self._captions[self.images.targets[index]]
-        counts = tuple(len(texts) for texts in captions.values())
-        return SampleMeta(sample.key, sample.concept, sample.split, tuple(captions), counts)
+        sample = self.images.samples[index]
+        return meta_of(sample.key, sample.concept, sample.split, self._captions[self.images.targets[index]])
 
 
 def open_images(images: spec.NamedImages, labels: spec.OwnLabels | spec.LabelFiles) -> tuple[ClassImages, LabelSet]:
