@@ -9,7 +9,7 @@ from collections import OrderedDict
 import pytest
 
 from vlkit.errors import UnknownName
-from vlkit.registry import Registry
+from vlkit.registry import Registry, matches
 
 TABLE = {"ordered": "collections:OrderedDict", "broken": "no_such_module:thing", "old": "collections:Gone"}
 
@@ -47,3 +47,10 @@ def test_nothing_is_imported_until_it_is_asked_for() -> None:
         "sys.exit('colorsys' not in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fits"), [("b-32", True), ("VIT-*", True), ("b-32*", False), ("vit-?-32", True), ("vit-[lh]-*", False)]
+)
+def test_a_pattern_is_a_part_of_a_name_or_a_picture_of_all_of_it(pattern: str, fits: bool) -> None:
+    assert matches("ViT-B-32", pattern) is fits

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vlkit.errors import VlkitError
     from vlkit.evaluation.classify.zero_shot import ZeroShotClassifier
     from vlkit.evaluation.run import evaluate
-    from vlkit.models.catalog import list_models
+    from vlkit.models.catalog import list_models, list_parts
     from vlkit.models.dual_encoder.model import DualEncoder
     from vlkit.models.exports import export
     from vlkit.models.folder import load, save
@@ -39,6 +39,7 @@ _HOMES = {
     "freeze": "vlkit.models.trainable",
     "image_encoder": "vlkit.parts.image",
     "list_models": "vlkit.models.catalog",
+    "list_parts": "vlkit.models.catalog",
     "load": "vlkit.models.folder",
     "load_recipe": "vlkit.spec.load",
     "merge": "vlkit.adapt.inject",
@@ -62,6 +63,7 @@ __all__ = [
     "freeze",
     "image_encoder",
     "list_models",
+    "list_parts",
     "load",
     "load_recipe",
     "merge",

@@ -1,9 +1,10 @@
-"""Name to import path: one lazy table a kind, nothing imported until asked for."""
+"""Finds what a name stands for: one lazy table a kind, nothing imported until asked for; and names by pattern."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
 from typing import Any
 
 from vlkit.errors import UnknownName
@@ -48,3 +49,9 @@ class Registry(Mapping[str, str]):
         """
         module, _, attribute = self[name].partition(":")
         return getattr(importlib.import_module(module), attribute)
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a pattern is a part of a name or, with ``*``, ``?`` or ``[``, fits all of it; case does not matter."""
+    wanted = pattern.casefold()
+    return fnmatch(name.casefold(), wanted if any(sign in wanted for sign in "*?[") else f"*{wanted}*")

@@ -11,7 +11,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from vlkit.cli.app import app
-from vlkit.models.catalog import list_models
+from vlkit.models.catalog import list_models, list_parts
+from vlkit.models.dual_encoder.model import DualEncoder
+from vlkit.models.folder import load
+from vlkit.models.locate import locate
+from vlkit.parts.open_clip_parts import OpenClipName
 from vlkit.spec.load import load_recipe, shipped_recipes
 from vlkit.spec.recipe import Recipe
 from vlkit.training.run_folder import Run
@@ -67,7 +71,8 @@ def test_explain() -> None:
 @pytest.mark.parametrize(
     ("kind", "pattern", "found", "count"),
     [
-        ("models", "lite0", "timm:tf_efficientnet_lite0.in1k", "1 model"),
+        ("models", "open_clip:vit-b-32/laion2b", "open_clip:ViT-B-32/laion2b_s34b_b79k", ""),
+        ("parts", "lite0", "timm:tf_efficientnet_lite0.in1k", "1 part"),
         ("encoders", "*", "open_clip", "9 encoders"),
         ("recipes", "tiny", "contrastive/tiny", ""),
         ("languages", "norwegian", "Norwegian Bokmål", ""),
@@ -88,11 +93,21 @@ def test_list_of_something_unknown() -> None:
     assert (result.exit_code, result.stderr) == (2, "error: no list 'langauges'; did you mean 'languages'?\n")
 
 
+def test_list_parts() -> None:
+    assert {card.name for card in list_parts(kind="text encoder")} >= {"hf:intfloat/multilingual-e5-small", "tiny"}
+    assert [card.kind for card in list_parts("TINY")] == ["image encoder", "text encoder"]
+    assert list_parts("hf:*", kind="image encoder") == []
+    assert all(card.license and card.about for card in list_parts())
+
+
 def test_list_models() -> None:
-    assert {card.name for card in list_models(kind="text")} >= {"hf:intfloat/multilingual-e5-small", "tiny"}
-    assert [card.kind for card in list_models("TINY")] == ["image", "text"]
-    assert list_models("hf:*", kind="image") == []
-    assert all(card.license and card.about for card in list_models())
+    assert [card.name for card in list_models("tiny")] == ["tiny"]
+    assert isinstance(load(list_models("tiny")[0].name), DualEncoder)
+    cards = list_models()
+    assert {card.name.partition(":")[0] for card in cards} == {"tiny", "hf", "hf-hub", "open_clip"}
+    assert all(card.about for card in cards) and len({card.name for card in cards}) == len(cards) > 100
+    for card in list_models("open_clip:*"):
+        assert locate(card.name).kind == "open_clip" and OpenClipName.parse(locate(card.name).where).weights
 
 
 @pytest.mark.parametrize("name", sorted(name for name in shipped_recipes() if "tiny" in name))

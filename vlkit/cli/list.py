@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -14,7 +13,7 @@ from vlkit.cli.console import out, show_table
 if TYPE_CHECKING:
     from vlkit.spec.schema import Shape
 
-Listed = Literal["models", "encoders", "recipes", "suites", "languages", "objectives", "heads"]
+Listed = Literal["models", "parts", "encoders", "recipes", "suites", "languages", "objectives", "heads"]
 Rows = list[tuple[str, ...]]
 
 
@@ -24,28 +23,30 @@ def list_names(
         "*", metavar="PATTERN", help="Show only what matches: a part of it, or a pattern with * and ?."
     ),
 ) -> None:
-    """List models, encoders, recipes, suites, languages, objectives or heads."""
-    from vlkit.registry import Registry
+    """List models, parts, encoders, recipes, suites, languages, objectives or heads."""
+    from vlkit.registry import Registry, matches
 
     tables = Registry("list", {name: f"vlkit.cli.list:{name}" for name in get_args(Listed)})
     listed: Callable[[], tuple[tuple[str, ...], Rows]] = tables.get_object(kind)
     headers, rows = listed()
-    rows = [row for row in rows if any(_matches(cell, pattern) for cell in row)]
+    rows = [row for row in rows if any(matches(cell, pattern) for cell in row)]
     if rows:
         show_table(headers, rows)
     out().print(f"{len(rows)} {kind if len(rows) != 1 else kind.removesuffix('s')}", style="dim")
 
 
-def _matches(cell: str, pattern: str) -> bool:
-    wanted = pattern.casefold()
-    return fnmatch(cell.casefold(), wanted if any(sign in wanted for sign in "*?[") else f"*{wanted}*")
-
-
 def models() -> tuple[tuple[str, ...], Rows]:
-    """Pretrained parts that need no hub, and the tiny twins."""
+    """Whole models."""
     from vlkit.models.catalog import list_models
 
-    rows: Rows = [(card.name, card.kind, card.license, card.about) for card in list_models()]
+    return ("name", "about"), [(card.name, card.about) for card in list_models()]
+
+
+def parts() -> tuple[tuple[str, ...], Rows]:
+    """Pretrained parts that need no hub, and the tiny twins."""
+    from vlkit.models.catalog import list_parts
+
+    rows: Rows = [(card.name, card.kind, card.license, card.about) for card in list_parts()]
     return ("name", "kind", "license", "about"), rows
 
 

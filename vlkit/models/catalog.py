@@ -1,51 +1,81 @@
-"""The pretrained parts that work without a model hub, as cards; listing them imports no model."""
+"""Lists what there is to load: whole models for ``vlkit.load``, parts for ``vlkit.image_encoder`` and its like."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from typing import Literal
 
 from vlkit.parts.assets.table import ASSETS
+from vlkit.registry import matches
 from vlkit.spec.describe import doc
 from vlkit.spec.parts import TinyImage, TinyText
 
-Kind = Literal["image", "text"]
-_KINDS: dict[str, Kind] = {"timm": "image", "hf": "text"}
+PartKind = Literal["image encoder", "text encoder"]
+_KINDS: dict[str, PartKind] = {"timm": "image encoder", "hf": "text encoder"}
+_FORMS = {
+    "tiny": "A small model with random weights, for trials and tests.",
+    "hf:openai/clip-vit-base-patch32": "transformers: any CLIP-like model, by its id or folder; this is one of them.",
+    "hf-hub:timm/ViT-B-16-SigLIP": "The hub: any open_clip or vlkit model, by its id; this is one of them.",
+}
 
 
 @dataclass(frozen=True)
 class ModelCard:
+    """What is known of a whole model before it is loaded: its name, as ``vlkit.load`` takes it, and what it is."""
+
+    name: str
+    about: str
+
+
+@dataclass(frozen=True)
+class PartCard:
     """What is known of a part before it is loaded.
 
     Args:
         name: As ``image_encoder`` and ``text_encoder`` take it: ``"timm:tf_efficientnet_lite0.in1k"``.
-        kind: What it encodes.
+        kind: What sort of part.
         license: SPDX identifier of the weights; ``"none"`` where there are none.
         about: Whose work it is.
     """
 
     name: str
-    kind: Kind
+    kind: PartKind
     license: str
     about: str
 
 
-def list_models(pattern: str = "*", *, kind: Kind | None = None) -> list[ModelCard]:
-    """Parts that can be loaded without a hub, and the tiny twins.
+def list_models(pattern: str = "*") -> list[ModelCard]:
+    """Whole models that ``vlkit.load`` takes: the tiny one, those of open_clip, and one of each sort on the hub.
+
+    Model folders are taken, too, wherever they lie. All but the tiny one are fetched where they are not in a cache.
+
+    Args:
+        pattern: A part of the name, or a pattern with ``*`` and ``?``; case does not matter.
+    """
+    import open_clip
+
+    cards = [ModelCard(*form) for form in _FORMS.items()]
+    cards += [
+        ModelCard(f"open_clip:{model}/{tag}", f"open_clip: {model} with the weights {tag}.")
+        for model, tag in open_clip.list_pretrained()
+    ]
+    return [card for card in cards if matches(card.name, pattern)]
+
+
+def list_parts(pattern: str = "*", *, kind: PartKind | None = None) -> list[PartCard]:
+    """Parts that can be loaded without a hub, and the tiny twins; no model is imported.
 
     Any other name of timm, open_clip or the hub works too, where the hub can be reached.
 
     Args:
         pattern: A part of the name, or a pattern with ``*`` and ``?``; case does not matter.
-        kind: Only image or only text encoders.
+        kind: Only parts of this sort.
     """
     cards = [
-        ModelCard(f"{asset.library}:{asset.name}", _KINDS[asset.library], asset.license, asset.source)
+        PartCard(f"{asset.library}:{asset.name}", _KINDS[asset.library], asset.license, asset.source)
         for asset in ASSETS
         if asset.library != "data"
     ]
-    cards.append(ModelCard("tiny", "image", "none", doc(TinyImage)))
-    cards.append(ModelCard("tiny", "text", "none", doc(TinyText)))
-    wanted = pattern.lower() if any(sign in pattern for sign in "*?[") else f"*{pattern.lower()}*"
-    return [card for card in cards if fnmatch(card.name.lower(), wanted) and kind in (None, card.kind)]
+    cards.append(PartCard("tiny", "image encoder", "none", doc(TinyImage)))
+    cards.append(PartCard("tiny", "text encoder", "none", doc(TinyText)))
+    return [card for card in cards if matches(card.name, pattern) and kind in (None, card.kind)]
