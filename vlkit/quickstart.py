@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlkit.data.sources.open import open_sources
-from vlkit.evaluation.embed.identity import weights_digest
 from vlkit.evaluation.report.gallery import make_gallery
 from vlkit.evaluation.report.markdown import results_markdown
 from vlkit.evaluation.report.page import Credit, write_report
@@ -19,6 +18,7 @@ from vlkit.evaluation.results.results_file import ResultRow, Results, provenance
 from vlkit.evaluation.tasks.engine import TaskScores, score_task
 from vlkit.evaluation.tasks.zero_shot_task import openmoji_unseen
 from vlkit.files import write_atomic
+from vlkit.models.digest import weights_digest
 from vlkit.models.dual_encoder.card import CardFacts, render_card
 from vlkit.models.feature_cache import remembering
 from vlkit.models.folder import save

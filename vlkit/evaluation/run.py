@@ -17,7 +17,7 @@ from torch import nn
 from vlkit.distributed.collectives import Ranks
 from vlkit.evaluation.embed.encode import Embedder, together
 from vlkit.evaluation.embed.encoding import How, Work
-from vlkit.evaluation.embed.identity import UNKNOWN, features_key, fixed_weights, model_digest
+from vlkit.evaluation.embed.identity import UNKNOWN, features_key, model_digest
 from vlkit.evaluation.report.pages import write_pages
 from vlkit.evaluation.results.answers import write_answers
 from vlkit.evaluation.results.provenance import model_facts, task_facts
@@ -28,6 +28,7 @@ from vlkit.evaluation.tasks.engine import evaluate_task
 from vlkit.evaluation.tasks.retrieval_task import RetrievalTask, evaluate_retrieval
 from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
 from vlkit.files import digest, write_atomic
+from vlkit.models.digest import fixed_weights
 from vlkit.progress import track
 from vlkit.spec.evaluation import SuiteSpec, ZeroShotSpec
 

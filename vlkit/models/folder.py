@@ -14,12 +14,13 @@ from pydantic import ValidationError
 
 from vlkit.adapt.inject import base_name
 from vlkit.errors import SpecError, VlkitError
-from vlkit.files import atomic_folder, digest
+from vlkit.files import atomic_folder
+from vlkit.models.digest import weights_digest
 from vlkit.models.dual_encoder.build import add_adapters, build, build_meta
 from vlkit.models.dual_encoder.card import render_card
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.locate import SPEC, Located, locate
-from vlkit.models.trainable import ADAPTER, part_of, tensor_digest
+from vlkit.models.trainable import ADAPTER, part_of
 from vlkit.models.weights import assign_weights, read_weights, write_weights
 from vlkit.nn.heads import build_head
 from vlkit.spec.base import Spec
@@ -99,7 +100,7 @@ def _difference(model: DualEncoder) -> tuple[_SpecFile, dict[str, torch.Tensor]]
         image_adapter=None if base.spec.image_adapter else model.spec.image_adapter,
         text_adapter=None if base.spec.text_adapter else model.spec.text_adapter,
     )
-    file = _SpecFile(vlkit=__version__, model=spec, base=_weights_digest(base))
+    file = _SpecFile(vlkit=__version__, model=spec, base=weights_digest(base))
     known = {base_name(name): tensor for name, tensor in base.state_dict().items()}
     if add_adapters(base, spec).spec != model.spec:
         raise VlkitError(
@@ -115,10 +116,6 @@ def _difference(model: DualEncoder) -> tuple[_SpecFile, dict[str, torch.Tensor]]
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
     return one.dtype == other.dtype and torch.equal(one, other)
-
-
-def _weights_digest(model: DualEncoder) -> str:
-    return digest({name: tensor_digest(tensor) for name, tensor in model.state_dict().items()})
 
 
 def load(
@@ -228,7 +225,7 @@ def _build_on_base(folder: Path, file: _SpecFile, *, base: str | PathLike[str] |
         raise VlkitError(
             f"{folder} holds adapters only, for the model {spec.path}: {error}; say where it is: load(..., base=...)"
         ) from error
-    if file.base is not None and _weights_digest(model) != file.base:
+    if file.base is not None and weights_digest(model) != file.base:
         raise VlkitError(
             f"{folder} holds adapters only, and {spec.path} no longer is the model that they were trained on "
             f"(its weights differ); say where that is: load(..., base=...)"

@@ -9,10 +9,10 @@ from torch import nn
 from tests.helpers.evaluate_fakes import BrokenModel, CountingModel, OracleModel, picture, plain, sample
 from vlkit.errors import DataError, UnknownName, VlkitError
 from vlkit.evaluation.embed.encode import embed_images, similarity_scale
-from vlkit.evaluation.embed.identity import weights_digest
 from vlkit.evaluation.embed.texts import class_embeddings, embed_texts
 from vlkit.evaluation.tasks.engine import evaluate_task, score_task
 from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask, openmoji_unseen
+from vlkit.models.digest import weights_digest
 
 TEXTS = ["a dog", "猫", "ein sehr langer Name für ein Ding", "كلب", "b", "a dog"]
 

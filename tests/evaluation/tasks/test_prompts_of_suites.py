@@ -17,12 +17,12 @@ from vlkit.errors import DataError, UnknownName
 from vlkit.evaluation.compare.parity import differences, published_name, told_languages, with_parity
 from vlkit.evaluation.compare.reference import reference
 from vlkit.evaluation.embed.encoding import Work
-from vlkit.evaluation.embed.identity import weights_digest
 from vlkit.evaluation.results.results_file import Results
 from vlkit.evaluation.run import evaluate
 from vlkit.evaluation.suite import open_suite
 from vlkit.evaluation.tasks.by_template import template_scores
 from vlkit.evaluation.tasks.engine import evaluate_task
+from vlkit.models.digest import weights_digest
 from vlkit.spec.evaluation import SuiteSpec
 
 NAMES = {"en": ["cat", "dog", "bear"], "de": ["Katze", "Hund", "Bär"]}

@@ -24,8 +24,8 @@ from vlkit.evaluation.alignment.outcome import Alignment, LanguageRow, LayerRow
 from vlkit.evaluation.alignment.parallel_texts import ParallelTexts
 from vlkit.evaluation.alignment.pooling import POOLINGS, Pooling
 from vlkit.evaluation.alignment.scores import CSLS_K, PairScores, mean_cosine, pair_scores, pooled, ranker_layers
-from vlkit.evaluation.embed.identity import weights_digest
 from vlkit.evaluation.results.results_file import provenance
+from vlkit.models.digest import weights_digest
 from vlkit.progress import Bar, bar
 from vlkit.types import Sample
 

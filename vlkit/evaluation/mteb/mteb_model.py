@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from vlkit import languages as language_table
 from vlkit.errors import DataError, MissingPackage, UnknownName, VlkitError
 from vlkit.evaluation.embed.encode import embed_images
-from vlkit.evaluation.embed.identity import weights_digest
 from vlkit.evaluation.embed.texts import embed_texts
+from vlkit.models.digest import weights_digest
 from vlkit.progress import Bar, bar
 from vlkit.types import ImageTextModel
 
