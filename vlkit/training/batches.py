@@ -88,10 +88,9 @@ class PairBatches:
         samples: list[Sample] = [self.source[pick.index] for pick in picks]
         captions = [pick.caption(sample) for pick, sample in zip(picks, samples, strict=True)]
         languages = tuple(pick.language for pick in picks)
-        views = images.features_NVD.shape[1]
         return Batch(
             pixels_BCHW=None,
-            image_BD=images.look_up([pick.index for pick in picks], [view_of(pick, views) for pick in picks]),
+            image_BD=images.look_up([pick.index for pick in picks], [view_of(pick, images.views) for pick in picks]),
             tokens=tokenize_mixed(self.model.tokenize, captions, languages) if self.texts is None else None,
             text_BD=None if self.texts is None else self.texts.look_up(captions, languages),
             languages=languages,

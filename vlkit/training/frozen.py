@@ -1,21 +1,23 @@
-"""Which encoders are frozen in a stage, and their features."""
+"""Which parts are frozen in a stage, and the rows that are looked up for them."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch import Tensor
 
 from vlkit.data.batches.unreadable import BadSamples
 from vlkit.data.plan.sampling import PairSampler
+from vlkit.data.sources.records import Records
 from vlkit.distributed.runtime import Runtime
-from vlkit.models.dual_encoder.model import DualEncoder
+from vlkit.models.frozen_parts import FrozenImages, FrozenPart
 from vlkit.objectives.pairs.pair_term import TextFeatures
 from vlkit.spec.dataset import AugmentSpec
 from vlkit.spec.recipe import Recipe
-from vlkit.training.tables import ImageTable, TextMemory, TextTable, image_table
+from vlkit.training.tables import ImageTable, Table, TextMemory, TextTable
 from vlkit.types import Source
 
 log = logging.getLogger(__name__)
@@ -23,45 +25,53 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class FrozenFeatures:
-    """Features of the encoders that are frozen, kept from stage to stage; rank 0 computes what no cache holds yet."""
+    """Rows of the parts that are frozen, kept from stage to stage; rank 0 computes what no cache holds yet.
+
+    Attributes:
+        recipe: The run.
+        runtime: Its processes.
+        parts: What can be looked up of the model.
+        source: The samples.
+        sampler: Which of their languages are wanted.
+        bad: Takes the samples that cannot be read.
+    """
 
     recipe: Recipe
     runtime: Runtime
-    model: DualEncoder
+    parts: Sequence[FrozenPart]
     source: Source
     sampler: PairSampler
     bad: BadSamples
-    images: ImageTable | None = None
-    texts: TextTable | None = None
+    _tables: dict[str, Table] = field(default_factory=dict)
 
-    def tables(self) -> tuple[ImageTable | None, TextTable | None]:
-        """Tables of the encoders that are frozen now; None for an encoder that trains."""
-        parts = self.model.named_children()
-        frozen = {name for name, part in parts if not any(p.requires_grad for p in part.parameters())}
-        if "image" not in frozen:
-            self.images = None  # in a later stage it is another encoder
-        if "text" not in frozen:
-            self.texts = None
-        if not self.recipe.loop.cache_features or "image" not in frozen:
-            return None, None
-        self._warn_of_augment()
+    def tables(self) -> Mapping[str, Table]:
+        """By part name the tables of what is frozen now; a part that trains has none."""
+        frozen = {part.name for part in self.parts if not any(p.requires_grad for p in part.module.parameters())}
+        # in a later stage what trained is another part
+        self._tables = {name: table for name, table in self._tables.items() if name in frozen}
+        wanted = [part for part in self.parts if part.name in frozen and frozen.issuperset(part.beside)]
+        if not self.recipe.loop.cache_features or not wanted:
+            return {}
+        self._warn_of_augment(wanted)
         with self.runtime.in_turn():
-            if self.images is None:
-                self.images = self._image_table()
-            if self.texts is None and "text" in frozen:
-                self.texts = TextTable(
-                    self.model.text, self.source, languages=self.sampler.languages, quiet=not self.runtime.leads
-                )
-        return self.images, self.texts
+            for part in wanted:
+                if part.name not in self._tables:
+                    self._tables[part.name] = self._table(part, self.records)
+        return {part.name: self._tables[part.name] for part in wanted}
 
-    def of_texts(self, texts: TextTable | None) -> TextFeatures | None:
-        """The text encoder as a function of English texts, where there is a table of its features."""
-        if texts is None:
+    @cached_property
+    def records(self) -> Records:
+        """The samples without their images, read once: steps that look up all the rest open no file for them."""
+        return Records(self.source)
+
+    def of_texts(self, table: Table | None) -> TextFeatures | None:
+        """A part that takes texts as a function of English ones, where there is a table of its rows."""
+        if not isinstance(table, TextTable):
             return None
 
         def features(names: Sequence[str]) -> Tensor:
             with self.runtime.in_turn():
-                memory = TextMemory(self.model.text, quiet=not self.runtime.leads)
+                memory = TextMemory(table.part, quiet=not self.runtime.leads)
                 try:
                     return memory(names, language="en")
                 finally:
@@ -69,20 +79,27 @@ class FrozenFeatures:
 
         return features
 
-    def _image_table(self) -> ImageTable:
-        return image_table(
-            self.model.image,
-            self.source,
-            augment=self.recipe.data.augment,
-            views=self.recipe.loop.views,
-            seed=self.recipe.seed,
-            bad=self.bad,
-            quiet=not self.runtime.leads,
-        )
+    def _table(self, part: FrozenPart, records: Records) -> Table:
+        quiet = not self.runtime.leads
+        if isinstance(part, FrozenImages):
+            return ImageTable(
+                part,
+                self.source,
+                augment=self.recipe.data.augment,
+                views=self.recipe.loop.views,
+                seed=self.recipe.seed,
+                bad=self.bad,
+                quiet=quiet,
+            )
+        return TextTable(part, records, languages=self.sampler.languages, quiet=quiet)
 
-    def _warn_of_augment(self) -> None:
-        if self.recipe.loop.views == 1 and self.recipe.data.augment != AugmentSpec() and self.runtime.leads:
+    def _warn_of_augment(self, wanted: Sequence[FrozenPart]) -> None:
+        first = next((part for part in wanted if isinstance(part, FrozenImages)), None)
+        if first is None or self.recipe.loop.views > 1 or self.recipe.data.augment == AugmentSpec():
+            return
+        if self.runtime.leads:
             log.warning(
-                "data.augment does nothing here: loop.views = 1 keeps only the plain images of the frozen image "
-                "encoder; set loop.views=4, say, or loop.cache_features=false"
+                "data.augment does nothing here: loop.views = 1 keeps only the plain images of the frozen %s "
+                "encoder; set loop.views=4, say, or loop.cache_features=false",
+                first.name,
             )

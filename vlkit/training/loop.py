@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -18,6 +18,7 @@ from vlkit.data.sources.open import problems
 from vlkit.distributed.runtime import Runtime, share_of, started
 from vlkit.errors import VlkitError
 from vlkit.models.dual_encoder.build import build
+from vlkit.models.dual_encoder.frozen import frozen_parts
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.folder import save
 from vlkit.models.trainable import (
@@ -94,7 +95,8 @@ class _Trainer:
             stream_plan(recipe, ranks=(runtime.ranks.rank, runtime.ranks.size))  # refuses here, before files change
         if runtime.ranks.rank:
             torch.manual_seed(recipe.seed + runtime.ranks.rank)  # equal weights, dropout of its own
-        self.frozen = None if self.data is None else FrozenFeatures(recipe, runtime, self.model, *self.data)
+        parts = frozen_parts(self.model)
+        self.frozen = None if self.data is None else FrozenFeatures(recipe, runtime, parts, *self.data)
         self.place = Place(0, 0, 0, 0, recipe_digest(recipe))
         self.data_state: dict[str, Any] = {}
 
@@ -120,7 +122,8 @@ class _Trainer:
         self.model.train()
         chosen = stage.objectives or self.recipe.objectives
         no_tables = self.frozen is None or sides_of(chosen) == {"text"}  # losses between texts look at no image
-        images, texts = (None, None) if self.frozen is None or no_tables else self.frozen.tables()
+        tables = {} if self.frozen is None or no_tables else self.frozen.tables()
+        images, texts = cast("ImageTable | None", tables.get("image")), cast("TextTable | None", tables.get("text"))
         names = None if self.frozen is None else self.frozen.of_texts(texts)
         around = Surroundings(ranks=self.runtime.ranks, text_features=names)
         objective = build_objective(
@@ -183,7 +186,7 @@ class _Trainer:
             warm_start(
                 self.model,
                 stage.warm_start,
-                source=source,
+                source=source if self.frozen is None else self.frozen.records,
                 sampler=sampler,
                 images=images,
                 texts=texts,
@@ -212,6 +215,8 @@ class _Trainer:
         if self.data is None:
             return StreamBatches(self.recipe, self.model, ranks=ranks, pixels=pixels)
         source, sampler, bad = self.data
+        if images is not None and self.frozen is not None:
+            source = self.frozen.records
         return PairBatches(self.recipe, self.model, source, sampler, bad, images, texts, ranks, pixels)
 
     def _cut_metrics(self) -> None:

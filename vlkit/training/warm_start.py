@@ -30,16 +30,17 @@ def fit_means(model: DualEncoder, *, images: ImageTable | None, texts: TextTable
         VlkitError: A head centres and the encoder below it is not frozen, so that its features move.
     """
     sides = (
-        ("image", model.image_head, None if images is None else images.features_NVD[:, 0]),
-        ("text", model.text_head, None if texts is None else texts.features_TD),
+        ("image", model.image_head, None if images is None else lambda: images.all_rows()[:, 0]),
+        ("text", model.text_head, None if texts is None else texts.all_rows),
     )
-    for side, head, features_ND in sides:
+    for side, head, read in sides:
         if isinstance(head, Head) and head.needs_mean:
-            if features_ND is None:
+            if read is None:
                 raise VlkitError(
                     f"model.{side}_head.center = true needs cached features of a frozen {side} encoder in the first "
                     f"stage; set center to false, or freeze model.{side} and set loop.cache_features to true"
                 )
+            features_ND = read()
             head.fit_mean(features_ND[features_ND.abs().amax(dim=1) > 0])
 
 
@@ -113,7 +114,7 @@ def _pairs(source: Source, sampler: PairSampler, *, images: ImageTable, texts: T
             ]
             text_rows.append(texts.look_up([captions[language][0] for language in cycle], cycle))
             image_rows.append(index)
-    views = images.features_NVD[image_rows]
+    views = images.all_rows()[image_rows]
     return views.flatten(0, 1), torch.stack(text_rows).repeat_interleave(views.shape[1], dim=0)
 
 
