@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlkit.data.sources.open import open_sources
+from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.report.gallery import make_gallery
 from vlkit.evaluation.report.markdown import results_markdown
 from vlkit.evaluation.report.page import Credit, write_report
@@ -90,7 +91,7 @@ def _evaluate(run: Run, recipe: Recipe) -> tuple[TaskScores, str]:
     model = run.model()
     digest = weights_digest(model)
     with remembering(model):
-        return score_task(model, task, quiet=False), digest
+        return score_task(model, task, encoding=Encoding(quiet=False)), digest
 
 
 def _results(

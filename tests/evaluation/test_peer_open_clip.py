@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tests.helpers.evaluate_fakes import picture
+from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.metrics.recall import retrieval
 from vlkit.evaluation.tasks.engine import score_task
 from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
@@ -56,7 +57,9 @@ def test_same_predictions_as_its_zero_shot_classifier(model: Wrapped) -> None:
     samples = [Sample(key=str(n), image=lambda n=n: picture(n), captions={}) for n in range(40)]
     targets = [n % len(LABELS) for n in range(40)]
     task = ZeroShotTask("t", samples, {"en": [(label,) for label in LABELS]}, targets, TEMPLATES)
-    scores = score_task(model, task, languages=["en"], batch_size=16, answers=len(LABELS)).languages["en"]
+    scores = score_task(model, task, languages=["en"], answers=len(LABELS), encoding=Encoding(batch_size=16)).languages[
+        "en"
+    ]
     classifier_EK = open_clip.build_zero_shot_classifier(
         model.clip,
         model.tokenizer,

@@ -22,6 +22,7 @@ from vlkit.bench.contrastive import rounded
 from vlkit.bench.memory import PeakMemory
 from vlkit.bench.ranks import on_ranks
 from vlkit.errors import VlkitError
+from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.tasks.engine import iter_scores
 from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
 from vlkit.languages import all_languages
@@ -99,7 +100,7 @@ def measure(*, images: int, dim: int, languages: int, classes: int) -> dict[str,
         names = {tag: [(f"{tag} {k}",) for k in range(classes)] for tag in tags}
         task = ZeroShotTask("scoring", samples, names, [n % classes for n in range(images)])
         row_s = row_cpu_s = 0.0
-        for scores in iter_scores(model, task, batch_size=_BATCH):
+        for scores in iter_scores(model, task, encoding=Encoding(batch_size=_BATCH)):
             before, cpu_before = time.perf_counter(), time.process_time()
             scores.row(task, variant="scoring")
             row_s, row_cpu_s = row_s + time.perf_counter() - before, row_cpu_s + time.process_time() - cpu_before

@@ -26,6 +26,7 @@ from vlkit.bench.zeroshot_data import Images, Model, write_names
 from vlkit.data.sources.classes.collection import any_classes
 from vlkit.data.sources.classes.find import find_images
 from vlkit.errors import MissingPackage
+from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.tasks.engine import score_task
 from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
 from vlkit.models.folder import load
@@ -106,7 +107,7 @@ def run_ours(setting: Setting, names: Mapping[str, list[str]]) -> Run:
         images = any_classes(find_images(str(setting.images.root / "test")))
         labels = {tag: [(name,) for name in listed] for tag, listed in names.items()}
         task = ZeroShotTask("bench", images.samples, labels, images.targets, setting.templates)
-        scores = score_task(model, task, batch_size=setting.batch_size)
+        scores = score_task(model, task, encoding=Encoding(batch_size=setting.batch_size))
         rows = scores.rows("bench")
     run.accuracy = {row.language: row.acc1 for row in rows}
     run.best_N = {tag: found.best_NM[:, 0] for tag, found in scores.languages.items()}

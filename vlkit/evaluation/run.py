@@ -7,16 +7,16 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from vlkit.distributed.collectives import Ranks
-from vlkit.evaluation.embed.encode import Embedder, together
-from vlkit.evaluation.embed.encoding import How, Work
+from vlkit.distributed.collectives import Ranks, shared_errors
+from vlkit.evaluation.embed.encode import Embedder
+from vlkit.evaluation.embed.encoding import Encoding, EncodingCounts
 from vlkit.evaluation.embed.identity import UNKNOWN, features_key, model_digest
 from vlkit.evaluation.report.pages import write_pages
 from vlkit.evaluation.results.answers import write_answers
@@ -71,14 +71,14 @@ def evaluate(
     if not isinstance(suite, Suite):
         suite = open_suite(suite if isinstance(suite, SuiteSpec) else read_suite(suite))
     place = None if folder is None else Path(folder)
-    with together(ranks):
+    with shared_errors(ranks):
         if place is not None and ranks.rank == 0:
             claim(place, suite.spec, resume=resume, overwrite=overwrite)
     rows, alone = list[ResultRow](), list[TemplateScore]()
     retrieval: list[Mapping[str, Any]] = []
     given = Path(cache) if cache is not None else place and place / "features"
     with fixed_weights(model), _cache(model, suite, given, ranks) as kept:
-        encoding = _how(suite.spec, kept, ranks, quiet)
+        encoding = _encoding(suite.spec, kept, ranks, quiet)
         run = _Run(model, name, place, suite.spec.seed, encoding)
         ablated = {one.name for one in suite.spec.tasks if isinstance(one, ZeroShotSpec) and one.per_template}
         for task, tags in zip(suite.tasks, suite.languages, strict=True):
@@ -87,9 +87,9 @@ def evaluate(
                 alone += run.by_template(task, tags) if task.name in ablated else []
             else:
                 retrieval += run.retrieval(task, tags)
-        meta = _meta(model, suite, name, time.monotonic() - start, encoding["work"])
+        meta = _meta(model, suite, name, time.monotonic() - start, encoding.counts)
     results = Results(meta, tuple(rows), tuple(retrieval))
-    with together(ranks):
+    with shared_errors(ranks):
         if place is not None and ranks.rank == 0:
             results.save(place / RESULTS)
             if alone:
@@ -98,9 +98,9 @@ def evaluate(
     return results
 
 
-def _how(spec: SuiteSpec, cache: Path | None, ranks: Ranks, quiet: bool) -> How:
-    how = How(batch_size=spec.batch_size, cache=cache, ranks=ranks, quiet=quiet, work=Work())
-    return how if spec.workers is None else How(**{**how, "workers": spec.workers})
+def _encoding(spec: SuiteSpec, cache: Path | None, ranks: Ranks, quiet: bool) -> Encoding:
+    encoding = Encoding(batch_size=spec.batch_size, cache=cache, ranks=ranks, quiet=quiet)
+    return encoding if spec.workers is None else replace(encoding, workers=spec.workers)
 
 
 @contextmanager
@@ -123,7 +123,7 @@ class _Run:
     name: str
     folder: Path | None
     seed: int
-    how: How
+    encoding: Encoding
 
     def zero_shot(self, task: ZeroShotTask, tags: tuple[str, ...]) -> list[ResultRow]:
         """One row a language; those that are in the folder already are taken from there."""
@@ -135,32 +135,38 @@ class _Run:
             seed=self.seed,
             resume=None if self.folder is None else self.folder / "rows",
             keep=None if self.folder is None else partial(write_answers, self.folder, task.name),
-            **self.how,
+            encoding=self.encoding,
         )
 
     def by_template(self, task: ZeroShotTask, tags: tuple[str, ...]) -> list[TemplateScore]:
         """Each template alone, language by language."""
-        return [one for tag in tags for one in template_scores(self.model, task, tag, seed=self.seed, **self.how)]
+        return [
+            one
+            for tag in tags
+            for one in template_scores(self.model, task, tag, seed=self.seed, encoding=self.encoding)
+        ]
 
     def retrieval(self, task: RetrievalTask, tags: tuple[str, ...]) -> list[dict[str, Any]]:
         """The same for retrieval."""
         if self.folder is None:
             return self._retrieve(task, tags)
-        ranks, quiet = self.how["ranks"], self.how["quiet"] or self.how["ranks"].rank > 0
+        ranks, quiet = self.encoding.ranks, self.encoding.quiet or self.encoding.follows
         key = digest([features_key(self.model, task.samples), task.digest, self.name, self.seed])
         paths = {tag: self.folder / "rows" / f"{key}-{tag}.json" for tag in tags}
         known = ranks.gather_objects({tag: _read(path) for tag, path in paths.items()})[0]
         missing = [tag for tag in tags if known[tag] is None]
         for tag in track(missing, f"languages of {task.name}", unit="languages", quiet=quiet):
             known[tag] = self._retrieve(task, (tag,))[0]
-            with together(ranks):
+            with shared_errors(ranks):
                 if ranks.rank == 0:
                     write_atomic(paths[tag], json.dumps(known[tag]) + "\n")
         return [known[tag] for tag in tags]
 
     def _retrieve(self, task: RetrievalTask, tags: tuple[str, ...]) -> list[dict[str, Any]]:
-        how = How(**{**self.how, "quiet": True})
-        rows = evaluate_retrieval(self.model, task, languages=tags, variant=self.name, seed=self.seed, **how)
+        encoding = replace(self.encoding, quiet=True)
+        rows = evaluate_retrieval(
+            self.model, task, languages=tags, variant=self.name, seed=self.seed, encoding=encoding
+        )
         return [row.plain() for row in rows]
 
 
@@ -172,7 +178,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _meta(model: Embedder, suite: Suite, name: str, seconds: float, work: Work) -> dict[str, Any]:
+def _meta(model: Embedder, suite: Suite, name: str, seconds: float, counts: EncodingCounts) -> dict[str, Any]:
     languages = dict.fromkeys(tag for tags in suite.languages for tag in tags)
     return provenance(
         models={name: model_digest(model)},
@@ -185,7 +191,11 @@ def _meta(model: Embedder, suite: Suite, name: str, seconds: float, work: Work) 
         **model_facts(model),
         **task_facts(suite.tasks),
         suite=suite.spec.model_dump(mode="json"),
-        work={"images_encoded": work.images, "texts_encoded": work.texts, "texts_asked": work.texts_asked},
+        work={
+            "images_encoded": counts.images,
+            "texts_encoded": counts.texts,
+            "texts_asked": counts.texts_asked,
+        },
     )
 
 

@@ -211,9 +211,10 @@ class FeatureStore:
     def _write(self, part: _Unwritten) -> Path:
         keys = part.keys()
         path = self.folder / f"{hashlib.blake2b(keys.tobytes(), digest_size=8).hexdigest()}.safetensors"
-        told = {"blocks": json.dumps([len(block) for block, _ in part.blocks]), "crc32": json.dumps(part.sums)}
+        blocks = [(len(block), crc32) for (block, _), crc32 in zip(part.blocks, part.sums, strict=True)]
         rows = torch.cat([rows for _, rows in part.blocks])
-        write_atomic(path, save({"keys": torch.from_numpy(keys), "rows": rows}, metadata=told))
+        tensors = {"keys": torch.from_numpy(keys), "rows": rows}
+        write_atomic(path, save(tensors, metadata={"blocks": json.dumps(blocks)}))
         return path
 
     def _leave_out_damaged(self, place_N: Numbers) -> bool:
@@ -296,15 +297,14 @@ class _File:
             if size > _HEADER:
                 raise ValueError("it has no header")
             header = json.loads(stream.read(size))
-        told = header["__metadata__"]
-        self.starts = np.cumsum([0, *json.loads(told["blocks"])])
-        self.sums: list[int] = json.loads(told["crc32"])
+        counts, sums = zip(*json.loads(header["__metadata__"]["blocks"]), strict=True)
+        self.starts, self.sums = np.cumsum([0, *counts]), list[int](sums)
         self.count, *shape = header["rows"]["shape"]
         self.dtype, self.shape = _DTYPES[header["rows"]["dtype"]], tuple(shape)
         self._keys_at, self._rows_at = (8 + size + header[name]["data_offsets"][0] for name in ("keys", "rows"))
         self._width = int(np.prod(shape, dtype=np.int64))
         self._checked = np.full(len(self.sums), checked)
-        if self.starts[-1] != self.count or len(self.starts) != len(self.sums) + 1:
+        if self.starts[-1] != self.count:
             raise ValueError("its header does not fit together")
 
     def keys(self) -> Numbers:

@@ -18,6 +18,7 @@ from tests.helpers.ranks import RankError, on_ranks
 from vlkit.distributed.collectives import Ranks
 from vlkit.errors import VlkitError
 from vlkit.evaluation.embed.encode import embed_images
+from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.image_features import image_features
 from vlkit.evaluation.embed.texts import class_embeddings
 from vlkit.evaluation.tasks.engine import evaluate_task, score_task
@@ -125,7 +126,7 @@ def test_templates_by_language_and_the_bare_name_for_the_others() -> None:
 
 def test_a_warm_cache_means_no_image_is_encoded(tmp_path: Path) -> None:
     cold, warm = CountingModel(), CountingModel()
-    rows = [evaluate_task(model, _task(), cache=tmp_path, batch_size=5) for model in (cold, warm)]
+    rows = [evaluate_task(model, _task(), encoding=Encoding(cache=tmp_path, batch_size=5)) for model in (cold, warm)]
     assert (cold.images_seen, warm.images_seen) == (COUNT, 0)
     assert all(_same(asdict(one), asdict(other)) for one, other in zip(*rows, strict=True))
 
@@ -137,33 +138,35 @@ class _Flipped(CountingModel):
 
 @pytest.mark.parametrize("what", ["weights", "transform", "keys", "pixels"])
 def test_a_change_of_model_or_images_misses_the_cache(tmp_path: Path, what: str) -> None:
-    evaluate_task(CountingModel(), _task(), cache=tmp_path)
+    evaluate_task(CountingModel(), _task(), encoding=Encoding(cache=tmp_path))
     model = {"weights": CountingModel(seed=1), "transform": _Flipped()}.get(what, CountingModel())
     samples = list(_task().samples)
     if what == "keys":
         samples[3] = replace(samples[3], key="another")
     if what == "pixels":
         samples[-1] = replace(samples[-1], image=lambda: picture(99))
-    evaluate_task(model, _task(samples=samples), cache=tmp_path)
+    evaluate_task(model, _task(samples=samples), encoding=Encoding(cache=tmp_path))
     assert model.images_seen == COUNT
 
 
-@pytest.mark.parametrize(("damage", "again"), [("cut", 3), ("flip", 5), ("sums", COUNT), ("meta", COUNT)])
+@pytest.mark.parametrize(("damage", "again"), [("cut", 3), ("flip", 5), ("header", COUNT), ("gone", COUNT)])
 def test_what_was_damaged_is_encoded_again_and_nothing_else(tmp_path: Path, damage: str, again: int) -> None:
-    with image_features(CountingModel(), _task().samples, batch_size=5, cache=tmp_path) as features:
-        whole, folder = features.path.read_bytes(), features.path.parent
-    if damage == "cut":
-        features.path.write_bytes(whole[:-4])  # in the last batch, of three
-    if damage == "flip":
-        features.path.write_bytes(whole[:700] + bytes([whole[700] ^ 1]) + whole[701:])
-    if damage == "sums":
-        (folder / "batches.u64").unlink()
-    if damage == "meta":
-        (folder / "meta.json").write_text("{")
-    model = CountingModel()
-    with image_features(model, _task().samples, batch_size=5, cache=tmp_path) as features:
-        assert features.path.read_bytes() == whole
-    assert model.images_seen == again
+    encoding = Encoding(cache=tmp_path, batch_size=5)
+    with image_features(CountingModel(), _task().samples, encoding=encoding) as features:
+        whole = features[torch.arange(COUNT)]
+    (path,) = tmp_path.rglob("*.safetensors")
+    raw = path.read_bytes()
+    {
+        "cut": lambda: path.write_bytes(raw[:-4]),  # in the last batch, of three
+        "flip": lambda: path.write_bytes(raw[:-700] + bytes([raw[-700] ^ 1]) + raw[-699:]),
+        "header": lambda: path.write_bytes(raw[:9] + b"{" + raw[10:]),
+        "gone": path.unlink,
+    }[damage]()
+    for expected in (again, 0):
+        model = CountingModel()
+        with image_features(model, _task().samples, encoding=encoding) as features:
+            assert torch.equal(features[torch.arange(COUNT)], whole)
+        assert model.images_seen == expected
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -173,9 +176,9 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
     samples = list(_task().samples)  # the key looks at images 0, 11 and 22
     task = _task(samples=[*samples[:12], replace(samples[12], image=stop), *samples[13:]])
     with pytest.raises(KeyboardInterrupt):
-        evaluate_task(CountingModel(), task, cache=tmp_path, batch_size=5)
+        evaluate_task(CountingModel(), task, encoding=Encoding(cache=tmp_path, batch_size=5))
     model = CountingModel()
-    evaluate_task(model, _task(), cache=tmp_path, batch_size=5)
+    evaluate_task(model, _task(), encoding=Encoding(cache=tmp_path, batch_size=5))
     assert model.images_seen == COUNT - 10  # two batches of five were done
 
 
@@ -204,16 +207,16 @@ def test_features_of_what_is_no_module_cannot_be_kept(tmp_path: Path) -> None:
 
     assert len(evaluate_task(Functions(), _task())) == 3  # without a cache it is as good as any
     with pytest.raises(VlkitError, match=r"the features of a Functions cannot be kept: .* leave cache out"):
-        evaluate_task(Functions(), _task(), cache=tmp_path)
+        evaluate_task(Functions(), _task(), encoding=Encoding(cache=tmp_path))
 
 
 def _shared(folder: str | None, resume: str | None) -> Any:
     scorer._CHUNK = 6
     model, ranks = CountingModel(), Ranks.world()
-    places = {"cache": folder and Path(folder), "resume": resume and Path(resume)}
-    rows = evaluate_task(model, _task(), batch_size=3, ranks=ranks, **places)
-    with image_features(model, _task().samples, batch_size=3, ranks=ranks) as features:
-        written = features.path.read_bytes()
+    encoding = Encoding(batch_size=3, ranks=ranks, cache=folder and Path(folder))
+    rows = evaluate_task(model, _task(), resume=resume and Path(resume), encoding=encoding)
+    with image_features(model, _task().samples, encoding=Encoding(batch_size=3, ranks=ranks)) as features:
+        written = features[torch.arange(COUNT)].numpy().tobytes()
     return [asdict(row) for row in rows], written, model.images_seen, len(model.texts_seen)
 
 
@@ -242,7 +245,7 @@ class _FailsOnOne(BrokenModel):
 
 
 def _fails() -> None:
-    evaluate_task(_FailsOnOne(), _task(), batch_size=3, ranks=Ranks.world())
+    evaluate_task(_FailsOnOne(), _task(), encoding=Encoding(batch_size=3, ranks=Ranks.world()))
 
 
 def test_a_process_that_fails_ends_all_with_its_message() -> None:
@@ -253,7 +256,7 @@ def test_a_process_that_fails_ends_all_with_its_message() -> None:
 def test_a_broken_image_is_named_with_its_key(tmp_path: Path) -> None:
     task = _task(samples=[*_task().samples[:-1], sample(0)])
     with pytest.raises(VlkitError, match="image key-0 is not finite"):
-        evaluate_task(BrokenModel(), task, cache=tmp_path)
+        evaluate_task(BrokenModel(), task, encoding=Encoding(cache=tmp_path))
 
 
 def test_equal_scores_keep_the_order_of_classes_in_best_answers_and_ranks() -> None:

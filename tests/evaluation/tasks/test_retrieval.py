@@ -15,6 +15,7 @@ from tests.helpers.ranks import on_ranks
 from vlkit.distributed.collectives import Ranks
 from vlkit.errors import DataError, UnknownName, VlkitError
 from vlkit.evaluation.embed.encode import embed_images
+from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.texts import embed_texts
 from vlkit.evaluation.metrics.recall import Retrieval, retrieval
 from vlkit.evaluation.tasks.retrieval_task import RetrievalTask, evaluate_retrieval
@@ -220,7 +221,12 @@ def test_task_encodes_images_once_and_keeps_languages_apart(gallery: Any, captio
 
 
 def _task_rows() -> Any:
-    return [row.plain() for row in evaluate_retrieval(CountingModel(), _captioned(), batch_size=5, ranks=Ranks.world())]
+    return [
+        row.plain()
+        for row in evaluate_retrieval(
+            CountingModel(), _captioned(), encoding=Encoding(batch_size=5, ranks=Ranks.world())
+        )
+    ]
 
 
 def test_task_on_several_processes() -> None:

@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
-from typing_extensions import Unpack
-
 from vlkit.evaluation.embed.encode import Embedder, device_of
-from vlkit.evaluation.embed.encoding import Encoding, How
+from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.image_features import image_features
 from vlkit.evaluation.embed.texts import ClassTexts, stream_class_embeddings
 from vlkit.evaluation.metrics.intervals import bootstrap_interval
@@ -33,7 +31,7 @@ class TemplateScore(NamedTuple):
 
 
 def template_scores(
-    model: Embedder, task: ZeroShotTask, language: str, *, seed: int = 0, **how: Unpack[How]
+    model: Embedder, task: ZeroShotTask, language: str, *, seed: int = 0, encoding: Encoding | None = None
 ) -> list[TemplateScore]:
     """One score for each distinct template of a language, best first.
 
@@ -44,19 +42,19 @@ def template_scores(
         task: Images and the names of their classes.
         language: BCP 47 tag or another code.
         seed: Of the bootstrap.
-        how: See ``Encoding``.
+        encoding: Batches, cache and processes.
 
     Raises:
         UnknownName: Not a language of the task.
     """
-    (tag,) = task.choose([language])
+    encoding, (tag,) = Encoding() if encoding is None else encoding, task.choose([language])
     ids, names = task.classes(tag)
     counts = Counter(task.templates_of(tag))
     wanted = [ClassTexts(task.spoken(tag), names, (template,)) for template in counts]
     found = []
-    with image_features(model, task.samples, **how) as features:
-        scorer = Scorer(features, task, ids, ranks=Encoding(**how).ranks, device=device_of(model))
-        embedded = stream_class_embeddings(model, wanted, **how)
+    with image_features(model, task.samples, encoding=encoding) as features:
+        scorer = Scorer(features, task, ids, ranks=encoding.ranks, device=device_of(model))
+        embedded = stream_class_embeddings(model, wanted, encoding=encoding)
         for (template, count), class_KE in zip(counts.items(), embedded, strict=True):
             rank_4N, _, _ = scorer.score(Classes(ids, class_KE, first_of_equals(names)), answers=0, scale=1.0)
             hits_N = rank_4N[0] == 1

@@ -15,11 +15,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from typing_extensions import Unpack
 
+from vlkit.distributed.collectives import shared_errors
 from vlkit.errors import VlkitError
-from vlkit.evaluation.embed.encode import Embedder, device_of, similarity_scale, together
-from vlkit.evaluation.embed.encoding import Encoding, How
+from vlkit.evaluation.embed.encode import Embedder, device_of, similarity_scale
+from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.identity import features_key
 from vlkit.evaluation.embed.image_features import image_features
 from vlkit.evaluation.embed.texts import ClassTexts, check_languages, stream_class_embeddings
@@ -129,7 +129,7 @@ def iter_scores(
     *,
     languages: Iterable[str] | None = None,
     answers: int = 0,
-    **how: Unpack[How],
+    encoding: Encoding | None = None,
 ) -> Iterator[LanguageScores]:
     """Answers a task in one language after the other; each image is decoded and encoded once, each text as well.
 
@@ -142,26 +142,26 @@ def iter_scores(
         languages: BCP 47 tags or other codes; None takes all of the task. With English among them, each language is
             compared with English on its own classes.
         answers: How many best answers to keep for each image.
-        how: See ``Encoding``.
+        encoding: Batches, cache and processes.
 
     Raises:
         UnknownName: A language that is none, or that the task has no names in.
         VlkitError: A language that the model's tokenizer has no mark for.
     """
-    encoding, tags = Encoding(**how), task.choose(languages)
+    encoding, tags = Encoding() if encoding is None else encoding, task.choose(languages)
     scale, quiet = similarity_scale(model), encoding.quiet or encoding.follows
-    with together(encoding.ranks):
+    with shared_errors(encoding.ranks):
         check_languages(model, tags, spoken=task.tokenizer_languages)
     if "en" in tags:  # the others are compared with it
         tags = ("en", *(tag for tag in tags if tag != "en"))
     english: _English | None = None
     with (
-        image_features(model, task.samples, **how) as features,
+        image_features(model, task.samples, encoding=encoding) as features,
         bar(f"languages of {task.name}", total=len(tags), unit="languages", quiet=quiet) as shown,
     ):
         names = {tag: task.classes(tag) for tag in tags}
         wanted = [ClassTexts(task.spoken(tag), names[tag][1], task.templates_of(tag)) for tag in tags]
-        for tag, class_KE in zip(tags, stream_class_embeddings(model, wanted, **how), strict=True):
+        for tag, class_KE in zip(tags, stream_class_embeddings(model, wanted, encoding=encoding), strict=True):
             ids, listed = names[tag]
             classes = Classes(ids, class_KE, first_of_equals(listed))
             scorer = Scorer(features, task, ids, ranks=encoding.ranks, device=device_of(model))
@@ -179,10 +179,12 @@ def score_task(
     *,
     languages: Iterable[str] | None = None,
     answers: int = _TOP,
-    **how: Unpack[How],
+    encoding: Encoding | None = None,
 ) -> TaskScores:
     """``iter_scores`` of all languages, with the best five answers for each image."""
-    found = {one.language: one for one in iter_scores(model, task, languages=languages, answers=answers, **how)}
+    found = {
+        one.language: one for one in iter_scores(model, task, languages=languages, answers=answers, encoding=encoding)
+    }
     return TaskScores(task, {tag: found[tag] for tag in task.choose(languages)})
 
 
@@ -195,7 +197,7 @@ def evaluate_task(
     seed: int = 0,
     resume: Path | None = None,
     keep: Callable[[LanguageScores], None] | None = None,
-    **how: Unpack[How],
+    encoding: Encoding | None = None,
 ) -> list[ResultRow]:
     """One result row a language.
 
@@ -208,9 +210,10 @@ def evaluate_task(
         resume: Folder for one file a language, written as soon as its score is known. A language whose file is of the
             same model, task and seed is not scored again.
         keep: Called by the first process with the answers in each language that is scored, before its row is kept.
-        how: See ``Encoding``.
+        encoding: Batches, cache and processes.
     """
-    ranks, tags = Encoding(**how).ranks, task.choose(languages)
+    encoding, tags = Encoding() if encoding is None else encoding, task.choose(languages)
+    ranks = encoding.ranks
     store = None if resume is None else _Rows(resume, model, task, variant=variant, seed=seed, english="en" in tags)
     known = ranks.gather_objects({} if store is None else store.read(tags))[0]
     missing = [tag for tag in tags if tag not in known]
@@ -218,9 +221,9 @@ def evaluate_task(
         missing = ["en", *missing]  # the others are compared with it
     found: dict[str, ResultRow] = dict(known)
     if missing:
-        for scores in iter_scores(model, task, languages=missing, **how):
+        for scores in iter_scores(model, task, languages=missing, encoding=encoding):
             found[scores.language] = scores.row(task, variant=variant, seed=seed)
-            with together(ranks):
+            with shared_errors(ranks):
                 if keep is not None and ranks.rank == 0:
                     keep(scores)
                 if store is not None and ranks.rank == 0:

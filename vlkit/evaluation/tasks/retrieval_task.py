@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from typing_extensions import Unpack
 
 from vlkit import languages as language_table
+from vlkit.distributed.collectives import shared_errors
 from vlkit.errors import DataError, UnknownName
-from vlkit.evaluation.embed.encode import Embedder, together
-from vlkit.evaluation.embed.encoding import Encoding, How
+from vlkit.evaluation.embed.encode import Embedder
+from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.image_features import image_features
 from vlkit.evaluation.embed.texts import check_languages, embed_texts
 from vlkit.evaluation.metrics.intervals import Interval, bootstrap_interval
@@ -125,7 +125,7 @@ def evaluate_retrieval(
     variant: str = "model",
     ks: Sequence[int] = KS,
     seed: int = 0,
-    **how: Unpack[How],
+    encoding: Encoding | None = None,
 ) -> list[RetrievalRow]:
     """One row a language; each image is encoded once whatever their number, each caption once.
 
@@ -136,19 +136,20 @@ def evaluate_retrieval(
         variant: What results call the model.
         ks: Numbers of candidates to look at.
         seed: Of the bootstrap.
-        how: See ``Encoding``.
+        encoding: Batches, cache and processes.
 
     Raises:
         UnknownName: A language that is none, or that the task has no captions in.
     """
-    tags, ranks = task.choose(languages), Encoding(**how).ranks
-    with together(ranks):
+    encoding, tags = Encoding() if encoding is None else encoding, task.choose(languages)
+    ranks = encoding.ranks
+    with shared_errors(ranks):
         check_languages(model, tags, spoken=task.tokenizer_languages)
     rows = []
-    with image_features(model, task.samples, **how) as features:
+    with image_features(model, task.samples, encoding=encoding) as features:
         for tag in tags:
             texts, owners = task.texts(tag)
-            text_ME = embed_texts(model, texts, language=task.tokenizer_languages.get(tag, tag), **how)
+            text_ME = embed_texts(model, texts, language=task.tokenizer_languages.get(tag, tag), encoding=encoding)
             owner_M = torch.tensor(owners)
             images_N = torch.arange(len(features))
             if task.gallery == "language":
