@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vlkit.data.sources.open import open_sources
-from vlkit.evaluation.embed.identity import fixed_weights
 from vlkit.evaluation.report.gallery import make_gallery
 from vlkit.evaluation.report.markdown import results_markdown
 from vlkit.evaluation.report.page import Credit, write_report
@@ -21,6 +20,7 @@ from vlkit.evaluation.tasks.engine import LanguageScores, TaskScores
 from vlkit.evaluation.tasks.task import Scored, Task
 from vlkit.evaluation.tasks.zero_shot_task import openmoji_unseen
 from vlkit.files import write_atomic
+from vlkit.models.digest import fixed_weights
 from vlkit.models.dual_encoder.card import CardFacts, render_card
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.feature_cache import remembering

@@ -177,6 +177,10 @@ class Preparer(Protocol):
     It may be copied into reading processes, and holds no state.
     """
 
+    @property
+    def reads(self) -> bool:
+        """Whether rows look at images; else records of the samples do."""
+
     def row(self, sample: Sample, pick: Pick) -> Any:
         """One row of a batch, as ``collate`` takes it.
 
@@ -386,12 +390,15 @@ class Model(Protocol):
     def parts(self) -> Mapping[str, nn.Module]:
         """The submodules that train, freeze, save, shard, compile and print by name; keys are their attribute names."""
 
-    def preparer(self, data: DataSpec, *, needs: Collection[str] | None = None) -> Preparer:
+    def preparer(
+        self, data: DataSpec, *, needs: Collection[str] | None = None, tables: Mapping[str, Any] | None = None
+    ) -> Preparer:
         """How samples become batches of this model.
 
         Args:
             data: Of the recipe: augmentation, reduced decoding.
             needs: Parts whose input the objectives look at; that of others may be left out. None takes all.
+            tables: By part name outputs of frozen parts that can be looked up (``models.frozen_parts``).
         """
 
     def figures(self) -> Mapping[str, float]:
@@ -407,7 +414,7 @@ class FrozenTables(Protocol):
     """What frozen parts make of all training data, where it was computed once and can be looked up."""
 
     @property
-    def samples(self) -> Sequence[Sample]:
+    def samples(self) -> Source:
         """The training data in their order; reading their images is not meant."""
 
     @property

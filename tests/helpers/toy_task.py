@@ -50,10 +50,10 @@ class Nearness(PlainTask):
         return tuple(tag for tag in found if languages is None or tag in tuple(languages))
 
     def score(self, model: Any, languages: Sequence[str], *, seed: int = 0, encoding: Any = None) -> Iterator[Scored]:
-        with image_features(model, self.samples, **vars(encoding)) as features:
+        with image_features(model, self.samples, encoding=encoding) as features:
             for tag in languages:
                 texts = [sample.captions[tag][0] for sample in self.samples]
-                text_NE = embed_texts(model, texts, language=tag, **vars(encoding))
+                text_NE = embed_texts(model, texts, language=tag, encoding=encoding)
                 gap_N = (features[torch.arange(len(features))] * (text_NE - text_NE.mean(0))).sum(1)
                 nearer = (gap_N > 0).double().mean().item()
                 yield Scored(tag, {"n_images": len(texts), "nearer": nearer, "least": nearer / 2, "most": 1.0,

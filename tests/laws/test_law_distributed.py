@@ -17,9 +17,11 @@ from vlkit.distributed.collectives import Ranks
 from vlkit.distributed.runtime import Runtime
 from vlkit.distributed.sharding import check_equal
 from vlkit.errors import VlkitError
+from vlkit.models.digest import tensor_digest
 from vlkit.models.dual_encoder.batch import PairBatch
+from vlkit.models.frozen_parts import FrozenImages
 from vlkit.models.registry import build
-from vlkit.models.trainable import snapshot, tensor_digest
+from vlkit.models.trainable import snapshot
 from vlkit.spec.recipe import Recipe
 from vlkit.training import steps, tables
 from vlkit.training.loop import train
@@ -186,10 +188,9 @@ def test_a_bias_that_is_used_or_not(table: Path, tmp_path: Path, objective: str,
 def _features_computed(plain: dict[str, Any], environment: dict[str, str]) -> int:
     count, encode = [0], tables._encode
 
-    def counting(encoder: Any, inputs: Any) -> Any:
-        rows = len(inputs[0]) if isinstance(inputs, tuple) else len(inputs)
-        count[0] += rows if not isinstance(encoder, tables.Remembering) else 0
-        return encode(encoder, inputs)
+    def counting(part: Any, inputs: Any) -> Any:
+        count[0] += len(inputs) if isinstance(part, FrozenImages) else 0
+        return encode(part, inputs)
 
     tables._encode = counting
     try:

@@ -1,145 +1,33 @@
-"""The feature cache: what was computed once is never computed again, and is what would be computed."""
+"""Encoders that remember are the encoders: what was computed once is never computed again."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from torch import nn
 
-from vlkit.errors import VlkitError
-from vlkit.models import feature_cache as features
+from vlkit.models.digest import part_digest
 from vlkit.models.dual_encoder.model import DualEncoder
-from vlkit.models.feature_cache import FeatureStore, encode_frozen, encoder_digest, name_of, remembering
+from vlkit.models.feature_cache import encode_frozen, remembering
 from vlkit.models.registry import build
 from vlkit.models.trainable import snapshot
 from vlkit.spec.parts import TinyText
 from vlkit.types import TextBatch
 
-NAMES = [name_of(number) for number in range(6)]
-VALUES = torch.arange(18.0).view(6, 3)
-
-
-class Computing:
-    """Gives VALUES, two rows a block, and counts what was asked of it."""
-
-    def __init__(self, *, fail_at: int | None = None) -> None:
-        self.asked: list[int] = []
-        self.fail_at = fail_at
-
-    def __call__(self, rows: list[int]) -> Iterator[tuple[list[int], torch.Tensor]]:
-        self.asked += rows
-        for start in range(0, len(rows), 2):
-            block = rows[start : start + 2]
-            if self.fail_at in block:
-                raise RuntimeError("interrupted")
-            yield block, VALUES[block]
-
-
-def test_what_is_known_is_not_asked_for_again() -> None:
-    compute = Computing()
-    repeated = FeatureStore({"a": 1}).fetch([NAMES[row] for row in (0, 1, 0, 3)], compute)
-    assert torch.equal(repeated, VALUES[[0, 1, 0, 3]]) and compute.asked == [0, 1, 3]
-    store = FeatureStore({"a": 2})
-    compute = Computing()
-    assert torch.equal(store.fetch(NAMES, compute), VALUES) and compute.asked == [0, 1, 2, 3, 4, 5]
-    store.flush()
-    again = FeatureStore({"a": 2})
-    compute = Computing()
-    assert torch.equal(again.fetch(NAMES[::-1], compute), VALUES.flip(0)) and compute.asked == []
-    other = FeatureStore({"a": 3})
-    other.fetch(NAMES, compute)
-    assert compute.asked == [0, 1, 2, 3, 4, 5]
-
-
-def test_an_interrupted_computation_keeps_what_was_done() -> None:
-    store = FeatureStore({"a": 1})
-    with pytest.raises(RuntimeError, match="interrupted"):
-        store.fetch(NAMES, Computing(fail_at=4))
-    store.flush()
-    again, compute = FeatureStore({"a": 1}), Computing()
-    assert torch.equal(again.fetch(NAMES, compute), VALUES)
-    assert compute.asked == [4, 5]
-
-
-def test_a_long_computation_is_written_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(0, 100_000, 40))
-    monkeypatch.setattr(features.time, "monotonic", lambda: next(clock))
-    store = FeatureStore({"a": 1})
-    with pytest.raises(RuntimeError, match="interrupted"):
-        store.fetch(NAMES, Computing(fail_at=5))  # and never flushed, as after kill -9
-    compute = Computing()
-    FeatureStore({"a": 1}).fetch(NAMES, compute)
-    assert compute.asked == [4, 5]
-
-
-def test_a_batch_is_not_worth_a_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    writes: list[Path] = []
-    monkeypatch.setattr(features, "write_atomic", lambda path, raw: writes.append(path))
-    store = FeatureStore({"a": 1})
-    for name, row in zip(NAMES, VALUES, strict=True):
-        store.fetch([name], lambda rows, row=row: [(rows, row[None])])
-    assert writes == []
-    store.flush()
-    store.flush()
-    assert writes == [store.path]
-
-
-def test_inputs_left_out_are_zero_and_asked_for_again() -> None:
-    store = FeatureStore({"a": 1})
-    found = store.fetch(NAMES, lambda rows: [([1, 3], VALUES[[1, 3]])])
-    assert torch.equal(found, VALUES * torch.tensor([0, 1, 0, 1, 0, 0])[:, None])
-    compute = Computing()
-    assert torch.equal(store.fetch(NAMES, compute), VALUES)
-    assert compute.asked == [0, 2, 4, 5]
-    with pytest.raises(VlkitError, match=r"^there are no features of any of 6 inputs$"):
-        FeatureStore({"a": 9}).fetch(NAMES, lambda rows: [])
-
-
-@pytest.mark.parametrize("damage", ["cut", "empty", "text", "names"])
-def test_a_damaged_cache_is_rebuilt_with_a_warning(damage: str, caplog: pytest.LogCaptureFixture) -> None:
-    store = FeatureStore({"a": 1})
-    store.fetch(NAMES, Computing())
-    store.flush()
-    raw = store.path.read_bytes()
-    other = features.save({"names": torch.zeros(5, 16, dtype=torch.uint8), "features": torch.zeros(6, 3)})
-    store.path.write_bytes({"cut": raw[: len(raw) - 5], "empty": b"", "text": b"hello", "names": other}[damage])
-    with caplog.at_level(logging.WARNING):
-        again, compute = FeatureStore({"a": 1}), Computing()
-    assert caplog.messages[0].startswith(f"the feature cache {store.path} is damaged (")
-    assert torch.equal(again.fetch(NAMES, compute), VALUES) and len(compute.asked) == 6
-    again.flush()
-    assert torch.equal(FeatureStore({"a": 1}).fetch(NAMES, Computing(fail_at=0)), VALUES)
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_features_that_are_not_finite_are_refused(value: float) -> None:
-    with pytest.raises(VlkitError, match=r"^the encoder gave features that are not finite for inputs 2 to 3$"):
-        FeatureStore({"a": 1}).fetch(NAMES, lambda rows: [([2, 3], VALUES[[2, 3]] * value)])
-
-
-def test_names_hang_on_every_part() -> None:
-    parts = [("ab", "c"), ("a", "bc"), ("abc",), ("ab", "c", ""), (b"ab", b"d"), ("ab", 1), ("ab", None)]
-    assert len({name_of(*part) for part in parts}) == len(parts)
-    assert name_of(b"ab", "c") == name_of("ab", b"c")
-
 
 def test_the_digest_hangs_on_weights_buffers_and_settings(model: DualEncoder) -> None:
-    digest = encoder_digest(model.image)
-    assert encoder_digest(model.image) == digest
+    digest = part_digest(model.image)
+    assert part_digest(model.image) == digest
     with torch.no_grad():
         model.image.positions_ND[0, 0] += 1e-3
-    moved = encoder_digest(model.image)
+    moved = part_digest(model.image)
     model.image.register_buffer("more", torch.zeros(1))
-    buffered = encoder_digest(model.image)
+    buffered = part_digest(model.image)
     model.image.spec = model.image.spec.model_copy(update={"patch_size": 4})
-    assert len({digest, moved, buffered, encoder_digest(model.image)}) == 4
+    assert len({digest, moved, buffered, part_digest(model.image)}) == 4
     torch.manual_seed(0)
-    assert encoder_digest(nn.Linear(2, 2)) != encoder_digest(nn.Linear(2, 2))
+    assert part_digest(nn.Linear(2, 2)) != part_digest(nn.Linear(2, 2))
 
 
 TEXTS = ["a cat", "Hund", "x", "a cat", "een heel lange zin"]

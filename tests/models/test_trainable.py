@@ -8,6 +8,7 @@ from rich.console import Console
 from torch import nn
 
 from vlkit.errors import UnknownName, VlkitError
+from vlkit.models.digest import tensor_digest
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.trainable import (
     check_moved,
@@ -15,7 +16,6 @@ from vlkit.models.trainable import (
     part_names,
     set_trainable,
     snapshot,
-    tensor_digest,
     trainable_report,
     unfreeze,
 )

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from tests.helpers.encoder_factory import fast_tokenizer
 from vlkit.errors import AssetError, ShapeError, VlkitError
+from vlkit.models.digest import part_digest
 from vlkit.models.dual_encoder.batch import PairBatch
 from vlkit.models.dual_encoder.model import DualEncoder
-from vlkit.models.feature_cache import encoder_digest
 from vlkit.models.folder import load, save
 from vlkit.models.registry import build, build_meta
 from vlkit.models.trainable import check_moved, freeze, set_trainable, snapshot, trainable_report
@@ -103,7 +103,7 @@ def test_saved_and_loaded_it_is_the_same_and_still_shares(tmp_path: Path) -> Non
         assert not torch.equal(side.shared.norm.weight, model.image.shared.norm.weight)
     count = sum(p.numel() for p in model.parameters())
     assert (tmp_path / "model/model.safetensors").stat().st_size < 4 * count + 20_000
-    assert encoder_digest(load(tmp_path / "model").text) == encoder_digest(model.text)
+    assert part_digest(load(tmp_path / "model").text) == part_digest(model.text)
 
 
 def test_a_frozen_image_side_holds_the_shared_layers_still() -> None:
@@ -125,11 +125,11 @@ def test_a_trained_image_side_moves_the_shared_layers_of_both() -> None:
     )
     given = batch(model)
     set_trainable(model, ["image", "image_head"])
-    before, digest, text_BE = snapshot(model), encoder_digest(model.text), model(given).text_BE
+    before, digest, text_BE = snapshot(model), part_digest(model.text), model(given).text_BE
     step(model, given)
     check_moved(before, snapshot(model), ["image", "image_head"])
     assert not torch.equal(model(given).text_BE, text_BE)
-    assert encoder_digest(model.text) != digest, "cached features of a text side that moved would be wrong"
+    assert part_digest(model.text) != digest, "cached features of a text side that moved would be wrong"
     freeze(model, "image", "text")
     assert not any(parameter.requires_grad for parameter in model.text.parameters())
 

@@ -340,5 +340,5 @@ def test_ctrl_c_while_features_are_computed_acts_at_once_and_keeps_them(
     with pytest.raises(KeyboardInterrupt):
         train(made)
     home = Path(os.environ["VLKIT_HOME"])
-    assert len(list((home / "features").glob("*.safetensors"))) == 1
+    assert len(list((home / "features").glob("*/*.safetensors"))) == 1
     assert not (tmp_path / "run" / "metrics.jsonl").exists()

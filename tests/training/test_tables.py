@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from tests.helpers.train_factory import drawings, read_rows, write_rows
+from tests.helpers.data_factory import shards
+from tests.helpers.train_factory import drawings, read_rows, recipe, write_rows
 from vlkit.data.batches.unreadable import BadSamples
+from vlkit.data.plan.pairs import open_pairs
 from vlkit.data.sources.table import TableSource
+from vlkit.distributed.runtime import Runtime
 from vlkit.errors import DataError
+from vlkit.models.dual_encoder.build import build
+from vlkit.models.dual_encoder.frozen import frozen_parts
 from vlkit.models.feature_cache import encode_frozen
+from vlkit.models.frozen_parts import FrozenImages, FrozenTexts
 from vlkit.parts.image import build_image_encoder
 from vlkit.parts.text import build_text_encoder
 from vlkit.spec.dataset import AugmentSpec
 from vlkit.spec.parts import TinyImage, TinyText
-from vlkit.training.tables import ImageTable, TextTable, image_table, view_of
-from vlkit.types import Sample, SampleMeta
+from vlkit.training.batches import PairBatches
+from vlkit.training.frozen import FrozenFeatures
+from vlkit.training.loop import train
+from vlkit.training.tables import ImageTable, TextTable, view_of
+from vlkit.types import Batch, Sample, SampleMeta
 
 SPEC = TinyImage(image_size=16, width=16, depth=1)
 
@@ -34,7 +45,8 @@ def make_table(
 ) -> ImageTable:
     augment = AugmentSpec(flip=0.5, color=0.5)
     bad = BadSamples(limit, total=len(source))
-    return image_table(image, source, augment=augment, views=views, seed=seed, bad=bad)
+    part = FrozenImages("image", image, image.transform)
+    return ImageTable(part, source, augment=augment, views=views, seed=seed, bad=bad)
 
 
 @pytest.fixture
@@ -52,25 +64,25 @@ def test_cached_equals_uncached(source: TableSource) -> None:
     image = encoder()
     pixels = torch.stack([image.transform(source[index].image()) for index in range(10)])
     table = make_table(source, image, views=3)
-    assert table.features_NVD.shape == (10, 3, 16) and table.bad == frozenset()
-    torch.testing.assert_close(table.features_NVD[:, 0], encode_frozen(image, pixels), atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(table.look_up([4, 2, 4], [0, 1, 2])[1], table.features_NVD[2, 1])
+    assert table.all_rows().shape == (10, 3, 16) and table.bad == frozenset()
+    torch.testing.assert_close(table.all_rows()[:, 0], encode_frozen(image, pixels), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(table.look_up([4, 2, 4], [0, 1, 2])[1], table.all_rows()[2, 1])
     counts = counted(image)
-    assert torch.equal(make_table(source, image, views=3).features_NVD, table.features_NVD)
+    assert torch.equal(make_table(source, image, views=3).all_rows(), table.all_rows())
     assert counts == []
 
 
 def test_views_differ_and_hang_on_the_seed(source: TableSource) -> None:
     image = encoder()
-    one, again, other = (make_table(source, image, views=3, seed=seed).features_NVD for seed in (0, 0, 1))
+    one, again, other = (make_table(source, image, views=3, seed=seed).all_rows() for seed in (0, 0, 1))
     assert torch.equal(one, again) and torch.equal(one[:, 0], other[:, 0])
     assert (one[:, 1] != other[:, 1]).any(dim=1).sum() > 7
     assert (one[:, 1] != one[:, 2]).any(dim=1).sum() > 7
-    assert torch.equal(make_table(source, image).features_NVD, one[:, :1])
+    assert torch.equal(make_table(source, image).all_rows(), one[:, :1])
 
 
 def test_another_encoder_transform_or_file_misses(source: TableSource, tmp_path: Path) -> None:
-    first = make_table(source, encoder()).features_NVD
+    first = make_table(source, encoder()).all_rows()
     retrained, resized = encoder(1), encoder(0)
     resized.transform.settings["size"] = "another"
     for image in (retrained, resized):
@@ -80,7 +92,7 @@ def test_another_encoder_transform_or_file_misses(source: TableSource, tmp_path:
     (tmp_path / "data" / "3.png").write_bytes((tmp_path / "data" / "4.png").read_bytes())
     image = encoder()
     counts = counted(image)
-    second = make_table(source, image).features_NVD
+    second = make_table(source, image).all_rows()
     assert counts == [1]
     torch.testing.assert_close(second[3], first[4], atol=1e-6, rtol=1e-5)
 
@@ -96,7 +108,7 @@ def test_bad_images_are_counted_and_never_remembered(
         caplog.clear()
         with caplog.at_level(logging.WARNING):
             table = make_table(source, encoder(), views=2, limit=0.1)
-        assert table.bad == {3} and not table.features_NVD[3].any() and table.features_NVD[4].any()
+        assert table.bad == {3} and not table.all_rows()[3].any() and table.all_rows()[4].any()
         assert [message for message in caplog.messages if message.startswith("bad sample skipped: 3.png: cannot read")]
     with pytest.raises(DataError, match=r"^1 of 10 samples cannot be read, more than data\.max_bad_share = 0\.05"):
         make_table(source, encoder(), limit=0.05)
@@ -124,8 +136,8 @@ def test_sources_of_other_kinds_are_known_by_their_pixels(source: TableSource) -
         def meta(self, index: int) -> SampleMeta:
             return SampleMeta(str(index), "", "train", ("en",), (1,))
 
-    whole = make_table(Own(), image := encoder()).features_NVD  # type: ignore[arg-type]
-    torch.testing.assert_close(whole, make_table(source, encoder()).features_NVD[:4], atol=1e-6, rtol=1e-5)
+    whole = make_table(Own(), image := encoder()).all_rows()  # type: ignore[arg-type]
+    torch.testing.assert_close(whole, make_table(source, encoder()).all_rows()[:4], atol=1e-6, rtol=1e-5)
     counts = counted(image)
     assert make_table(Own(2), image, limit=0.5).bad == {2}  # type: ignore[arg-type]
     assert counts == []
@@ -137,7 +149,7 @@ def test_texts_are_looked_up_in_their_language(source: TableSource, tmp_path: Pa
     rows = read_rows(source.table)
     rows[0]["captions"]["fr"] = "thing 0"
     write_rows(source.table, rows)
-    table = TextTable(text, TableSource(source.table), languages=("en", "fr"))
+    table = TextTable(FrozenTexts("text", text, text.tokenize), TableSource(source.table), languages=("en", "fr"))
     texts, tags = ["thing 0", "chose 4", "a thing 9", "thing 0"], ["en", "fr", "en", "fr"]
     expected = torch.cat(
         [encode_frozen(text, text.tokenize([one], language=tag)) for one, tag in zip(texts, tags, strict=True)]
@@ -147,8 +159,8 @@ def test_texts_are_looked_up_in_their_language(source: TableSource, tmp_path: Pa
         table.look_up(["Ding 1"], ["de"])
     calls: list[int] = []
     text.register_forward_pre_hook(lambda _, args: calls.append(len(args[0].ids_BL)))
-    again = TextTable(text, TableSource(source.table), languages=("en", "fr"))
-    assert calls == [] and torch.equal(again.features_TD, table.features_TD)
+    again = TextTable(FrozenTexts("text", text, text.tokenize), TableSource(source.table), languages=("en", "fr"))
+    assert calls == [] and torch.equal(again.all_rows(), table.all_rows())
 
 
 def test_every_view_comes_up() -> None:
@@ -156,3 +168,73 @@ def test_every_view_comes_up() -> None:
 
     assert {view_of(Pick(0, "en", 0, seed), 3) for seed in range(9)} == {0, 1, 2}
     assert {view_of(Pick(0, "en", 0, seed), 1) for seed in range(9)} == {0}
+
+
+def test_cached_steps_open_no_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shards(tmp_path / "shards", count=12)
+    data = {"sources": [{"kind": "webdataset", "path": str(tmp_path / "shards")}]}
+    made = recipe(tmp_path, tmp_path / "run", data=data)
+    opened: list[Path] = []
+    plain = Path.open
+
+    def counting(self: Path, *args: Any, **kwargs: Any) -> Any:
+        opened.append(self)
+        return plain(self, *args, **kwargs)
+
+    def noting(self: PairBatches, start: int, stop: int) -> Iterator[Batch]:
+        opened.clear()
+        for batch in steps(self, start, stop):
+            assert len(batch.captions) == 6 and batch.image_BD is not None and batch.text_BD is not None
+            during.extend(path for path in opened if path.suffix == ".tar")
+            yield batch
+            opened.clear()
+
+    during: list[Path] = []
+    steps = PairBatches.steps
+    monkeypatch.setattr(Path, "open", counting)
+    monkeypatch.setattr(PairBatches, "steps", noting)
+    train(made)
+    assert during == []
+    uncached = recipe(tmp_path, tmp_path / "run", data=data, loop={"cache_features": False})
+    monkeypatch.setattr(PairBatches, "steps", lambda self, start, stop: opened.clear() or steps(self, start, stop))
+    train(uncached, overwrite=True)
+    assert any(path.suffix == ".tar" for path in opened)  # it would have been seen
+
+
+@pytest.mark.parametrize("kept", [torch.float32, torch.bfloat16])
+def test_grids_of_tokens_are_looked_up_as_pooled_features_are(source: TableSource, kept: torch.dtype) -> None:
+    image = encoder()
+    part = FrozenImages("vision", image, image.transform, encode=image.tokens, dtype=kept, settings={"of": "tokens"})
+    bad = BadSamples(0.0, total=len(source))
+    pixels = torch.stack([image.transform(source[index].image()) for index in range(10)])
+    fresh_NMD = encode_frozen(image, pixels, encode=image.tokens)
+    counts: list[int] = []
+    part.module.blocks[0].register_forward_pre_hook(lambda _, args: counts.append(len(args[0])))
+    for expected in ([10], [10]):
+        table = ImageTable(part, source, augment=AugmentSpec(), views=1, seed=0, bad=bad)
+        found_BMD = table.look_up([7, 2], [0, 0])
+        assert found_BMD.dtype == kept and found_BMD.shape[1] > 1
+        torch.testing.assert_close(found_BMD, fresh_NMD[[7, 2]].to(kept), atol=1e-6, rtol=1e-2)
+        assert counts == expected
+    assert make_table(source, image).all_rows().shape == (10, 1, 16)  # pooled ones are others
+
+
+def test_tables_are_by_part_and_only_of_what_is_frozen(source: TableSource, tmp_path: Path) -> None:
+    made = recipe(source.table, tmp_path / "run")
+    model = build(made.model)
+    features = FrozenFeatures(
+        made, Runtime(torch.device("cpu")), frozen_parts(model), *open_pairs(made.data, batch_size=6, seed=0),
+        BadSamples(0.0, total=10),
+    )  # fmt: skip
+    model.requires_grad_(False)
+    tables = features.tables()
+    assert list(tables) == ["image", "text"] == [table.part.name for table in tables.values()]
+    assert features.tables()["image"] is tables["image"]
+    model.text.requires_grad_(True)
+    assert dict(features.tables()) == {"image": tables["image"]}
+    model.image.requires_grad_(True)
+    model.text.requires_grad_(False)
+    assert dict(features.tables()) == {}  # who reads pixels tokenises too
+    model.image.requires_grad_(False)
+    again = features.tables()
+    assert again["image"] is not tables["image"] and again["text"] is not tables["text"]

@@ -72,6 +72,7 @@ def align(
     with collector_off():
         from vlkit.evaluation.alignment.hidden_states import open_text
         from vlkit.evaluation.alignment.runner import align as run
+        from vlkit.evaluation.embed.encoding import Encoding
 
         loaded = open_text(model, device=_device(device))
     if loaded.note:
@@ -85,7 +86,7 @@ def align(
         score=score,
         pooling=pooling,
         images=samples,
-        batch_size=batch_size,
+        encoding=Encoding(text_batch_size=batch_size, quiet=False),
     )
     _end(found, results, folder or Path("runs/align") / name, as_json=as_json)
 

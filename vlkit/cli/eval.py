@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -85,7 +85,7 @@ def _run(
 
     with started(LoopSpec(device=device)) as runtime:
         with collector_off():
-            loaded = load(model, device=runtime.device)
+            loaded: Any = load(model, device=runtime.device)  # tasks say what they need of it
         return run(
             loaded,
             suite,

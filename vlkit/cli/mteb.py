@@ -50,6 +50,7 @@ def mteb(
 
         require_mteb()
         from vlkit.distributed.runtime import started
+        from vlkit.evaluation.embed.encoding import Encoding
         from vlkit.evaluation.mteb.mteb_run import choose_tasks, evaluate_mteb
         from vlkit.models.folder import load
         from vlkit.spec.training import LoopSpec
@@ -68,8 +69,7 @@ def mteb(
             folder=folder,
             resume=resume,
             overwrite=overwrite,
-            batch_size=batch_size,
-            quiet=False,
+            encoding=Encoding(text_batch_size=batch_size, quiet=False),
         )
     if as_json:
         write(json.dumps([row.plain() for row in rows], ensure_ascii=False, indent=1))

@@ -5,6 +5,8 @@ Every process of a group makes the same calls in the same order. With one proces
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -101,3 +103,19 @@ class Ranks:
 
     def _global(self, rank: int) -> int:
         return rank if self.group is None else dist.get_global_rank(self.group, rank)
+
+
+@contextmanager
+def shared_errors(ranks: Ranks) -> Iterator[None]:
+    """Work that one process may fail at: its error is raised in all of them, so that none waits for it forever."""
+    failed: Exception | None = None
+    try:
+        yield
+    except Exception as error:
+        failed = error
+    said = ranks.gather_objects(None if failed is None else f"{type(failed).__name__}: {failed}")
+    if failed is not None:
+        raise failed
+    for rank, message in enumerate(said):
+        if message is not None:
+            raise VlkitError(f"process {rank} failed: {message}")

@@ -13,10 +13,10 @@ from typing import Any
 
 from torch import nn
 
-from vlkit.distributed.collectives import Ranks
-from vlkit.evaluation.embed.encode import Embedder, together
-from vlkit.evaluation.embed.encoding import Encoding, Work
-from vlkit.evaluation.embed.identity import UNKNOWN, fixed_weights, model_digest
+from vlkit.distributed.collectives import Ranks, shared_errors
+from vlkit.evaluation.embed.encode import Embedder
+from vlkit.evaluation.embed.encoding import Encoding, EncodingCounts
+from vlkit.evaluation.embed.identity import UNKNOWN, model_digest
 from vlkit.evaluation.report.pages import write_pages
 from vlkit.evaluation.results.answers import write_answers
 from vlkit.evaluation.results.results_file import ResultRow, Results, csv_text
@@ -24,6 +24,7 @@ from vlkit.evaluation.suite import Suite, claim, open_suite, read_suite
 from vlkit.evaluation.tasks.task import Scored, Task
 from vlkit.evaluation.tasks.task_rows import evaluate_task
 from vlkit.files import digest, write_atomic
+from vlkit.models.digest import fixed_weights
 from vlkit.provenance import provenance
 from vlkit.spec.evaluation import SuiteSpec
 
@@ -67,16 +68,16 @@ def evaluate(
     if not isinstance(suite, Suite):
         suite = open_suite(suite if isinstance(suite, SuiteSpec) else read_suite(suite))
     place = None if folder is None else Path(folder)
-    with together(ranks):
+    with shared_errors(ranks):
         if place is not None and ranks.rank == 0:
             claim(place, suite.spec, resume=resume, overwrite=overwrite)
     given = Path(cache) if cache is not None else place and place / "features"
     with fixed_weights(model), _cache(model, suite, given, ranks) as kept:
         encoding = _encoding(suite.spec, kept, ranks, quiet)
         rows, tables = _figures(model, suite, name, place=place, watch=watch, encoding=encoding)
-        meta = _meta(model, suite, name, time.monotonic() - start, encoding.work)
+        meta = _meta(model, suite, name, time.monotonic() - start, encoding.counts)
     results = Results(meta, tuple(rows))
-    with together(ranks):
+    with shared_errors(ranks):
         if place is not None and ranks.rank == 0:
             results.save(place / RESULTS)
             for file, lines in tables.items():
@@ -140,7 +141,7 @@ def _cache(model: Embedder, suite: Suite, given: Path | None, ranks: Ranks) -> I
         ranks.barrier()  # all read it
 
 
-def _meta(model: Embedder, suite: Suite, name: str, seconds: float, work: Work) -> dict[str, Any]:
+def _meta(model: Embedder, suite: Suite, name: str, seconds: float, counts: EncodingCounts) -> dict[str, Any]:
     languages = dict.fromkeys(tag for tags in suite.languages for tag in tags)
     facts: dict[str, dict[str, str]] = {"prompts": {}}
     for task in suite.tasks:
@@ -157,7 +158,11 @@ def _meta(model: Embedder, suite: Suite, name: str, seconds: float, work: Work) 
         **size_of(model),
         **facts,
         suite=suite.spec.model_dump(mode="json"),
-        work={"images_encoded": work.images, "texts_encoded": work.texts, "texts_asked": work.texts_asked},
+        work={
+            "images_encoded": counts.images,
+            "texts_encoded": counts.texts,
+            "texts_asked": counts.texts_asked,
+        },
     )
 
 

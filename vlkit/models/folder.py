@@ -15,10 +15,11 @@ from pydantic import ValidationError
 
 from vlkit.adapt.inject import base_name
 from vlkit.errors import SpecError, VlkitError
-from vlkit.files import atomic_folder, digest
+from vlkit.files import atomic_folder
+from vlkit.models.digest import weights_digest
 from vlkit.models.locate import SPEC, Located, locate
 from vlkit.models.registry import add_adapters, build, build_meta, module_of
-from vlkit.models.trainable import ADAPTER, adapter_specs, part_of, tensor_digest
+from vlkit.models.trainable import ADAPTER, adapter_specs, part_of
 from vlkit.models.weights import assign_weights, read_weights, write_weights
 from vlkit.registry import Registry
 from vlkit.spec.base import Spec
@@ -108,7 +109,7 @@ def _difference(model: Model) -> tuple[_SpecFile, dict[str, torch.Tensor]]:
         path=model.loaded_from,
         adapters={name: one for name, one in adapter_specs(model).items() if name not in adapter_specs(base)},
     )
-    file = _SpecFile(vlkit=__version__, model=spec, base=_weights_digest(base))
+    file = _SpecFile(vlkit=__version__, model=spec, base=weights_digest(as_module(base)))
     known = {base_name(name): tensor for name, tensor in as_module(base).state_dict().items()}
     if add_adapters(base, spec.adapters).spec != model.spec:
         raise VlkitError(
@@ -124,10 +125,6 @@ def _difference(model: Model) -> tuple[_SpecFile, dict[str, torch.Tensor]]:
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
     return one.dtype == other.dtype and torch.equal(one, other)
-
-
-def _weights_digest(model: Model) -> str:
-    return digest({name: tensor_digest(tensor) for name, tensor in as_module(model).state_dict().items()})
 
 
 def load(
@@ -249,7 +246,7 @@ def _build_on_base(folder: Path, file: _SpecFile, *, base: str | PathLike[str] |
         raise VlkitError(
             f"{folder} holds adapters only, for the model {spec.path}: {error}; say where it is: load(..., base=...)"
         ) from error
-    if file.base is not None and _weights_digest(model) != file.base:
+    if file.base is not None and weights_digest(as_module(model)) != file.base:
         raise VlkitError(
             f"{folder} holds adapters only, and {spec.path} no longer is the model that they were trained on "
             f"(its weights differ); say where that is: load(..., base=...)"

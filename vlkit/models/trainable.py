@@ -7,16 +7,15 @@ child: ``text_adapter`` is what an adapter added to ``text``, and ``text`` then 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vlkit.adapt.inject import adapter_of
 from vlkit.errors import UnknownName, VlkitError
+from vlkit.models.digest import tensor_digest
 from vlkit.spec.adapt import AdapterSpec
 from vlkit.types import Model
 
@@ -236,14 +235,6 @@ class Snapshot:
 
     parameters: Mapping[str, str]
     buffers: Mapping[str, str]
-
-
-def tensor_digest(tensor: Tensor) -> str:
-    """Hex digest of a tensor's shape, type and bytes; the same on every device."""
-    plain = tensor.detach().cpu().contiguous()
-    seal = hashlib.blake2b(f"{tuple(plain.shape)} {plain.dtype} ".encode(), digest_size=16)
-    seal.update(plain.reshape(-1).view(torch.uint8).numpy().data)
-    return seal.hexdigest()
 
 
 def snapshot(model: nn.Module) -> Snapshot:

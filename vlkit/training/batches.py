@@ -1,4 +1,4 @@
-"""Batches of a run: looked up where the encoders are frozen, read and tokenised where they train, or streamed."""
+"""Batches of a run: looked up where all that is needed is frozen, read and prepared where it trains, or streamed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,8 @@ from vlkit.data.batches.unreadable import ATTEMPTS, BadSamples
 from vlkit.data.plan.sampling import PairSampler
 from vlkit.data.stream.stream import StreamPlan, open_stream
 from vlkit.errors import DataError
-from vlkit.models.dual_encoder.batch import PairBatch
-from vlkit.models.dual_encoder.model import DualEncoder
-from vlkit.parts.tokenizers import tokenize_mixed
 from vlkit.spec.recipe import Recipe
-from vlkit.training.tables import ImageTable, TextTable, view_of
-from vlkit.types import Batch, Pick, Preparer, Sample, Source
+from vlkit.types import Batch, Pick, Preparer, Source
 
 
 class Batches(Protocol):
@@ -37,28 +33,24 @@ class Batches(Protocol):
 
 
 @dataclass
-class PairBatches:
-    """The batches of steps, each a pure function of the recipe and the step.
+class PlannedBatches:
+    """The batches of steps, each a pure function of the recipe and the step, read by worker processes.
 
-    ``images`` and ``texts`` are the tables of frozen encoders, None where an encoder trains. Captions are looked up
-    only beside cached images: the reader of pixels tokenises by itself. ``ranks`` is this process's rank and the number
-    of processes: each takes every so many rows of a batch.
+    Args:
+        source: The samples.
+        sampler: Which of them a step sees.
+        preparer: What becomes of them.
+        ranks: This process's rank and the number of processes: each takes every so many rows of a batch.
+        bad: Counts unreadable samples.
+        readers: Worker processes; 0 reads here.
     """
 
-    recipe: Recipe
-    model: DualEncoder
-    preparer: Preparer
     source: Source
     sampler: PairSampler
+    preparer: Preparer
+    ranks: tuple[int, int]
     bad: BadSamples
-    images: ImageTable | None
-    texts: TextTable | None
-    ranks: tuple[int, int] = (0, 1)
-
-    @property
-    def readers(self) -> int | None:
-        """See ``Batches``."""
-        return self.recipe.loop.num_workers if self.images is None else None
+    readers: int | None
 
     def state(self) -> dict[str, Any]:
         """Nothing: a step is all that is needed."""
@@ -69,44 +61,39 @@ class PairBatches:
 
     def steps(self, start: int, stop: int) -> Iterator[Batch]:
         """This process's rows of the batches of steps ``start`` to ``stop - 1``."""
-        if self.images is None:
-            yield from batches(
-                self.source,
-                self.sampler,
-                preparer=self.preparer,
-                start_step=start,
-                steps=stop,
-                num_workers=self.recipe.loop.num_workers,
-                bad=self.bad,
-                rank_of=self.ranks,
-            )
-            return
-        for step in range(start, stop):
-            yield self._looked_up(step, self.images)
-
-    def _looked_up(self, step: int, images: ImageTable) -> PairBatch:
-        rank, ranks = self.ranks
-        rows = list(enumerate(self.sampler.plan(step)))[rank::ranks]
-        picks = [self._readable(step, row, pick, images) for row, pick in rows]
-        samples: list[Sample] = [self.source[pick.index] for pick in picks]
-        captions = [pick.caption(sample) for pick, sample in zip(picks, samples, strict=True)]
-        languages = tuple(pick.language for pick in picks)
-        views = images.features_NVD.shape[1]
-        return PairBatch(
-            pixels_BCHW=None,
-            image_BD=images.look_up([pick.index for pick in picks], [view_of(pick, views) for pick in picks]),
-            tokens=tokenize_mixed(self.model.tokenize, captions, languages) if self.texts is None else None,
-            text_BD=None if self.texts is None else self.texts.look_up(captions, languages),
-            languages=languages,
-            concepts=tuple(sample.concept for sample in samples),
-            captions=tuple(captions),
-            pivots=tuple(pick.pivot(sample) for pick, sample in zip(picks, samples, strict=True)),
-            sources=tuple(sample.source for sample in samples),
+        yield from batches(
+            self.source,
+            self.sampler,
+            preparer=self.preparer,
+            start_step=start,
+            steps=stop,
+            num_workers=self.readers or 0,
+            bad=self.bad,
+            rank_of=self.ranks,
         )
 
-    def _readable(self, step: int, row: int, pick: Pick, images: ImageTable) -> Pick:
+
+@dataclass
+class LookedUpBatches(PlannedBatches):
+    """The same where the preparer looks rows up: nothing is read, and samples without a row are passed over.
+
+    Args:
+        unreadable: Numbers of those samples.
+    """
+
+    unreadable: frozenset[int] = frozenset()
+
+    def steps(self, start: int, stop: int) -> Iterator[Batch]:
+        """See ``PlannedBatches``."""
+        rank, ranks = self.ranks
+        for step in range(start, stop):
+            rows = list(enumerate(self.sampler.plan(step)))[rank::ranks]
+            picks = [self._readable(step, row, pick) for row, pick in rows]
+            yield self.preparer.collate([self.preparer.row(self.source[pick.index], pick) for pick in picks])
+
+    def _readable(self, step: int, row: int, pick: Pick) -> Pick:
         for attempt in range(ATTEMPTS):
-            if pick.index not in images.bad:
+            if pick.index not in self.unreadable:
                 return pick
             pick = self.sampler.spare(step, row, attempt=attempt)
         raise DataError(f"step {step}: {ATTEMPTS} unreadable samples in a row; check the data")

@@ -1,112 +1,125 @@
-"""Which encoders are frozen in a stage, and their features."""
+"""Which parts are frozen in a stage, and the rows that are looked up for them."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch import Tensor
 
 from vlkit.data.batches.unreadable import BadSamples
 from vlkit.data.plan.sampling import PairSampler
+from vlkit.data.sources.records import Records
 from vlkit.distributed.runtime import Runtime
-from vlkit.models.dual_encoder.model import DualEncoder
-from vlkit.objectives.context import TextFeatures
+from vlkit.errors import VlkitError
+from vlkit.models.frozen_parts import FrozenImages, FrozenPart
 from vlkit.spec.dataset import AugmentSpec
 from vlkit.spec.recipe import Recipe
-from vlkit.training.tables import ImageTable, TextMemory, TextTable, image_table
-from vlkit.types import Sample, Source
+from vlkit.training.tables import ImageTable, Table, TextMemory, TextTable
+from vlkit.types import Source
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class FrozenFeatures:
-    """Features of the encoders that are frozen, kept from stage to stage; rank 0 computes what no cache holds yet."""
+    """Rows of the parts that are frozen, kept from stage to stage; rank 0 computes what no cache holds yet.
+
+    Satisfies ``types.FrozenTables``.
+
+    Attributes:
+        recipe: The run.
+        runtime: Its processes.
+        parts: What can be looked up of the model.
+        source: The samples.
+        sampler: Which of their languages are wanted.
+        bad: Takes the samples that cannot be read.
+        tables: By part name what is looked up in this stage.
+    """
 
     recipe: Recipe
     runtime: Runtime
-    model: DualEncoder
+    parts: Sequence[FrozenPart]
     source: Source
     sampler: PairSampler
     bad: BadSamples
-    images: ImageTable | None = None
-    texts: TextTable | None = None
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    _known: dict[str, Table] = field(default_factory=dict)
 
-    @property
-    def samples(self) -> Sequence[Sample]:
-        """See ``types.FrozenTables``."""
-        return [self.source[index] for index in range(len(self.source))]
+    def prepare(self, needs: Collection[str]) -> None:
+        """Makes the tables of a stage: of what is frozen now and whose input is needed (all for no needs)."""
+        frozen = {part.name for part in self.parts if not any(p.requires_grad for p in part.module.parameters())}
+        # in a later stage what trained is another part
+        self._known = {name: table for name, table in self._known.items() if name in frozen}
+        asked = {part.name for part in self.parts if part.name in frozen and (not needs or part.name in needs)}
+        wanted = [part for part in self.parts if part.name in asked and asked.issuperset(part.beside)]
+        if not self.recipe.loop.cache_features:
+            wanted = []
+        self._warn_of_augment(wanted)
+        with self.runtime.in_turn():
+            for part in wanted:
+                if part.name not in self._known:
+                    self._known[part.name] = self._new_table(part)
+        self.tables = {part.name: self._known[part.name] for part in wanted}
+
+    @cached_property
+    def samples(self) -> Records:
+        """The samples without their images, read once: steps that look up all the rest open no file for them."""
+        return Records(self.source)
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """See ``types.FrozenTables``."""
+        """BCP 47 tags that are learned from."""
         return self.sampler.languages
 
-    def table(self, part: str) -> Any | None:
-        """See ``types.FrozenTables``."""
-        return {"image": self.images, "text": self.texts}.get(part)
+    @property
+    def unreadable(self) -> frozenset[int]:
+        """Numbers of the samples of which a table has no row."""
+        return frozenset[int]().union(*(table.bad for table in self.tables.values() if isinstance(table, ImageTable)))
+
+    def table(self, part: str) -> Table | None:
+        """The rows of a part; None where it trains or is not needed."""
+        return self.tables.get(part)
 
     def encode(self, part: str, texts: Sequence[str], *, language: str) -> Tensor:
-        """See ``types.FrozenTables``."""
+        """Rows of further texts by a part that has a table.
+
+        Raises:
+            VlkitError: It has none, or takes no texts.
+        """
+        table = self.tables.get(part)
+        if not isinstance(table, TextTable):
+            raise VlkitError(f"there is no table of texts of {part}: it trains, or loop.cache_features is false")
         with self.runtime.in_turn():
-            memory = TextMemory(self.model.text, quiet=not self.runtime.leads)
+            memory = TextMemory(table.part, quiet=not self.runtime.leads)
             try:
                 return memory(texts, language=language)
             finally:
                 memory.flush()
 
-    def tables(self) -> tuple[ImageTable | None, TextTable | None]:
-        """Tables of the encoders that are frozen now; None for an encoder that trains."""
-        parts = self.model.named_children()
-        frozen = {name for name, part in parts if not any(p.requires_grad for p in part.parameters())}
-        if "image" not in frozen:
-            self.images = None  # in a later stage it is another encoder
-        if "text" not in frozen:
-            self.texts = None
-        if not self.recipe.loop.cache_features or "image" not in frozen:
-            return None, None
-        self._warn_of_augment()
-        with self.runtime.in_turn():
-            if self.images is None:
-                self.images = self._image_table()
-            if self.texts is None and "text" in frozen:
-                self.texts = TextTable(
-                    self.model.text, self.source, languages=self.sampler.languages, quiet=not self.runtime.leads
-                )
-        return self.images, self.texts
+    def _new_table(self, part: FrozenPart) -> Table:
+        quiet = not self.runtime.leads
+        if isinstance(part, FrozenImages):
+            return ImageTable(
+                part,
+                self.source,
+                augment=self.recipe.data.augment,
+                views=self.recipe.loop.views,
+                seed=self.recipe.seed,
+                bad=self.bad,
+                quiet=quiet,
+            )
+        return TextTable(part, self.samples, languages=self.sampler.languages, quiet=quiet)
 
-    def of_texts(self, texts: TextTable | None) -> TextFeatures | None:
-        """The text encoder as a function of English texts, where there is a table of its features."""
-        if texts is None:
-            return None
-
-        def features(names: Sequence[str]) -> Tensor:
-            with self.runtime.in_turn():
-                memory = TextMemory(self.model.text, quiet=not self.runtime.leads)
-                try:
-                    return memory(names, language="en")
-                finally:
-                    memory.flush()
-
-        return features
-
-    def _image_table(self) -> ImageTable:
-        return image_table(
-            self.model.image,
-            self.source,
-            augment=self.recipe.data.augment,
-            views=self.recipe.loop.views,
-            seed=self.recipe.seed,
-            bad=self.bad,
-            quiet=not self.runtime.leads,
-        )
-
-    def _warn_of_augment(self) -> None:
-        if self.recipe.loop.views == 1 and self.recipe.data.augment != AugmentSpec() and self.runtime.leads:
+    def _warn_of_augment(self, wanted: Sequence[FrozenPart]) -> None:
+        first = next((part for part in wanted if isinstance(part, FrozenImages)), None)
+        if first is None or self.recipe.loop.views > 1 or self.recipe.data.augment == AugmentSpec():
+            return
+        if self.runtime.leads:
             log.warning(
-                "data.augment does nothing here: loop.views = 1 keeps only the plain images of the frozen image "
-                "encoder; set loop.views=4, say, or loop.cache_features=false"
+                "data.augment does nothing here: loop.views = 1 keeps only the plain images of the frozen %s "
+                "encoder; set loop.views=4, say, or loop.cache_features=false",
+                first.name,
             )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -19,8 +19,8 @@ from vlkit.data.stream.stream import Stream
 from vlkit.distributed.runtime import Runtime, share_of, started
 from vlkit.distributed.sharding import check_equal, share
 from vlkit.errors import VlkitError
-from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.folder import save
+from vlkit.models.frozen_parts import FrozenPart
 from vlkit.models.registry import build, module_of
 from vlkit.models.trainable import (
     Report,
@@ -37,17 +37,16 @@ from vlkit.objectives.weighted_sum import WeightedSum, build_objective, needs_of
 from vlkit.spec.objectives import LossSpec
 from vlkit.spec.recipe import Recipe
 from vlkit.spec.training import StageSpec
-from vlkit.training.batches import Batches, PairBatches, stream_plan
+from vlkit.training.batches import Batches, LookedUpBatches, PlannedBatches, stream_plan
 from vlkit.training.checkpoints import Place, Saved, read_checkpoint, restore_model, untouched
 from vlkit.training.frozen import FrozenFeatures
 from vlkit.training.optimizer import build_optimizer, peaks_of
 from vlkit.training.run_folder import Run, begin_run, open_run, recipe_digest, run_folder
 from vlkit.training.steps import StageStart, Steps
 from vlkit.training.switches import compiled, memory_saved
-from vlkit.training.tables import ImageTable, TextTable
 from vlkit.training.trainee import Trainee
 from vlkit.training.watchers import Watchers
-from vlkit.types import FrozenTables, Source, Start, as_module
+from vlkit.types import FrozenTables, Model, Source, Start, as_module
 
 log = logging.getLogger(__name__)
 Show = Callable[[str, Report], None]
@@ -95,14 +94,16 @@ class _Trainer:
         torch.manual_seed(recipe.seed)
         self.data = None if streamed(recipe.data) else _indexed(recipe)
         with runtime.in_turn():  # what has to be fetched is fetched once
-            self.model = cast("DualEncoder", build(recipe.model))
+            self.model: Model = build(recipe.model)
         if self.data is None:
             stream_plan(recipe, ranks=(runtime.ranks.rank, runtime.ranks.size))  # refuses here, before files change
         self.origin = self.settled = snapshot(as_module(self.model))
         self.watchers = Watchers(recipe, runtime)
         if runtime.ranks.rank:
             torch.manual_seed(recipe.seed + runtime.ranks.rank)  # equal weights, dropout of its own
-        self.frozen = None if self.data is None else FrozenFeatures(recipe, runtime, self.model, *self.data)
+        offered = module_of(self.model.spec.kind, "frozen")
+        parts: Sequence[FrozenPart] = () if offered is None else offered.frozen_parts(self.model)
+        self.frozen = None if self.data is None else FrozenFeatures(recipe, runtime, parts, *self.data)
         self.place = Place(0, 0, 0, 0, recipe_digest(recipe))
         self.data_state: dict[str, Any] = {}
 
@@ -113,7 +114,7 @@ class _Trainer:
             if saved.place.recipe != self.place.recipe:
                 raise VlkitError(f"the checkpoints in {self.run.checkpoints} are of another recipe; use --overwrite")
             self.place = saved.place
-            restore_model(self.model, saved, self.origin)
+            restore_model(as_module(self.model), saved, self.origin)
             notes = saved.processes
             self.data_state = notes[min(self.runtime.ranks.rank, len(notes) - 1)]["data"]
         self.runtime.first(self._cut_metrics)
@@ -123,14 +124,13 @@ class _Trainer:
             saved = None
 
     def _stage(self, stage: StageSpec, *, saved: Saved | None) -> None:
-        self.model.to(self.runtime.device)
-        set_trainable(self.model, stage.trainable)
-        self.model.train()
+        module = as_module(self.model).to(self.runtime.device)
+        set_trainable(module, stage.trainable)
+        module.train()
         chosen = stage.objectives or self.recipe.objectives
-        no_tables = self.frozen is None or needs_of(chosen) == {"text"}  # losses between texts look at no image
-        images, texts = (None, None) if self.frozen is None or no_tables else self.frozen.tables()
-        names = None if self.frozen is None else self.frozen.of_texts(texts)
-        context = Context(ranks=self.runtime.ranks, text_features=names)
+        if self.frozen is not None:
+            self.frozen.prepare(needs_of(chosen))
+        context = Context(ranks=self.runtime.ranks, frozen=self.frozen)
         objective = build_objective(
             chosen,
             self.model,
@@ -139,7 +139,7 @@ class _Trainer:
         )
         if saved is None:
             self._start(stage, chosen, self.frozen)
-        before = snapshot(self.model)
+        before = snapshot(as_module(self.model))
         check_equal(before.parameters, self.runtime)
         start = (
             StageStart(before, self._untouched(before)) if saved is None else StageStart(saved.before, saved.untouched)
@@ -150,8 +150,8 @@ class _Trainer:
             stack.enter_context(memory_saved(self.model, wanted=self.recipe.loop.grad_checkpointing))
             trainee = Trainee(self.model, objective, runtime=self.runtime, loop=self.recipe.loop)
             stack.enter_context(compiled(trainee.model, wanted=self.recipe.loop.compile))
-            self._steps(stage, trainee, start=start, saved=saved, batches=self._batches(images, texts, objective))
-        self.settled = snapshot(self.model)
+            self._steps(stage, trainee, start=start, saved=saved, batches=self._batches(objective))
+        self.settled = snapshot(as_module(self.model))
         check_moved(start.before, self.settled, stage.trainable)
 
     def _steps(
@@ -195,21 +195,25 @@ class _Trainer:
             return
         lrs = peaks_of(as_module(self.model), stage, self.recipe.optim)
         title = f"stage {self.place.stage + 1} of {len(self.recipe.stages)}: {stage.name}, {stage.steps} steps"
-        self.show(title, trainable_report(self.model, lrs))
-        norms = training_batch_norms(self.model)
+        self.show(title, trainable_report(as_module(self.model), lrs))
+        norms = training_batch_norms(as_module(self.model))
         if norms and self.runtime.ranks.size > 1:
             log.warning(
                 "%s is a batch norm that trains: each process takes the statistics of its own pairs, so the run is not "
                 "quite that of one process", norms[0],
             )  # fmt: skip
 
-    def _batches(self, images: ImageTable | None, texts: TextTable | None, objective: WeightedSum) -> Batches:
+    def _batches(self, objective: WeightedSum) -> Batches:
         ranks = (self.runtime.ranks.rank, self.runtime.ranks.size)
-        preparer = self.model.preparer(self.recipe.data, needs=objective.needs)
+        tables = {} if self.frozen is None else self.frozen.tables
+        preparer = self.model.preparer(self.recipe.data, needs=objective.needs, tables=tables)
         if self.data is None:
             return Stream(stream_plan(self.recipe, ranks=ranks), preparer=preparer)
         source, sampler, bad = self.data
-        return PairBatches(self.recipe, self.model, preparer, source, sampler, bad, images, texts, ranks)
+        if preparer.reads or self.frozen is None:
+            return PlannedBatches(source, sampler, preparer, ranks, bad, self.recipe.loop.num_workers)
+        unreadable = self.frozen.unreadable
+        return LookedUpBatches(self.frozen.samples, sampler, preparer, ranks, bad, None, unreadable)
 
     def _cut_metrics(self) -> None:
         """Lines written after the checkpoint are written again by the resumed run."""

@@ -26,8 +26,11 @@ from vlkit.evaluation.alignment.layer_embeddings import embed_layers
 from vlkit.evaluation.alignment.outcome import Alignment
 from vlkit.evaluation.alignment.parallel_texts import ParallelTexts, open_texts
 from vlkit.evaluation.alignment.runner import align
+from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.results.results_file import ResultRow, Results
 from vlkit.types import Sample
+
+QUIET = Encoding(text_batch_size=32)
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def result(language: str, acc1: float, *, variant: str = "mine") -> ResultRow:
 
 def test_rows_of_a_language_model_equal_plain_scores(tmp_path: Path, texts: ParallelTexts) -> None:
     text = open_text(str(factory.llama(tmp_path / "llama")))
-    found = align(text, texts, name="llama", quiet=True)
+    found = align(text, texts, name="llama", encoding=QUIET)
     one = embed_layers(text, fakes.LINES["en"], wanted={"weighted": text.layers, "last": text.layers})
     two = embed_layers(text, fakes.LINES["de"], wanted={"weighted": text.layers, "last": text.layers})
     by_layer = {}
@@ -65,39 +68,39 @@ def test_rows_of_a_language_model_equal_plain_scores(tmp_path: Path, texts: Para
 
 def test_a_score_alone_is_the_same_as_among_all(tmp_path: Path, texts: ParallelTexts) -> None:
     text = open_text(str(factory.bert(tmp_path / "bert")))
-    both = align(text, texts, quiet=True).languages[0]
-    ranked = align(text, texts, score="langrank", batch_size=2, quiet=True)
+    both = align(text, texts, encoding=QUIET).languages[0]
+    ranked = align(text, texts, score="langrank", encoding=Encoding(text_batch_size=2))
     assert ranked.languages[0].langrank == pytest.approx(both.langrank, abs=1e-6)
     assert math.isnan(ranked.languages[0].mexa_mean) and {row.pooling for row in ranked.layers} == {"last"}
-    mexa = align(text, texts, score="mexa", languages=["ger"], quiet=True)
+    mexa = align(text, texts, score="mexa", languages=["ger"], encoding=QUIET)
     assert [row.language for row in mexa.languages] == ["de"] and mexa.languages[0].mexa_mean == both.mexa_mean
     assert math.isnan(mexa.languages[0].langrank)
-    last = align(text, texts, pooling="last", quiet=True)
+    last = align(text, texts, pooling="last", encoding=QUIET)
     assert {row.pooling for row in last.layers} == {"last"} and len(last.layers) == 2 * len(text.layers)
     with pytest.raises(UnknownName, match="no score 'best'"):
-        align(text, texts, score="best", quiet=True)  # type: ignore[arg-type]
+        align(text, texts, score="best", encoding=QUIET)  # type: ignore[arg-type]
     with pytest.raises(VlkitError, match="Language Ranker needs the states of all layers"):
-        align(open_text("tiny"), texts, score="langrank", quiet=True)
+        align(open_text("tiny"), texts, score="langrank", encoding=QUIET)
 
 
 def test_blank_and_repeated_lines_and_broken_embeddings_are_counted() -> None:
     lines = {"en": ("a", "b", "b", "c", "d"), "de": ("x", "y", "z", "", "w!")}
     texts = ParallelTexts("made", "en", lines, tuple("12345"))
-    row = align(from_model(BrokenModel()), texts, quiet=True).languages[0]
+    row = align(from_model(BrokenModel()), texts, encoding=QUIET).languages[0]
     assert (row.n, row.n_blank, row.n_repeated, row.n_excluded) == (4, 1, 2, 1)
-    layer = align(from_model(BrokenModel()), texts, quiet=True).layers[0]
+    layer = align(from_model(BrokenModel()), texts, encoding=QUIET).layers[0]
     assert (layer.layer, layer.scores.n) == ("projected", 3)
     broken = ParallelTexts("made", "en", {"en": ("!", "!!", "a"), "de": ("x", "y", "z")}, tuple("123"))
     with pytest.raises(VlkitError, match="1 of 3 pairs have embeddings; need at least two"):
-        align(from_model(BrokenModel()), broken, quiet=True)
+        align(from_model(BrokenModel()), broken, encoding=QUIET)
 
 
 def test_a_blank_line_is_as_if_it_were_not_there(texts: ParallelTexts) -> None:
     text = open_text("tiny")
     blank = {**texts.lines, "de": (*texts.lines["de"][:2], "", *texts.lines["de"][3:])}
     short = {tag: (*lines[:2], *lines[3:]) for tag, lines in texts.lines.items()}
-    one = align(text, replace(texts, lines=blank), languages=["de"], quiet=True)
-    two = align(text, replace(texts, lines=short, keys=texts.keys[1:]), languages=["de"], quiet=True)
+    one = align(text, replace(texts, lines=blank), languages=["de"], encoding=QUIET)
+    two = align(text, replace(texts, lines=short, keys=texts.keys[1:]), languages=["de"], encoding=QUIET)
     assert [row.layer for row in one.layers] == ["last block", "projected"] and one.languages[0].n_blank == 1
     for a, b in zip(one.layers, two.layers, strict=True):
         assert asdict(a.scores) == pytest.approx(asdict(b.scores), abs=1e-6)
@@ -117,20 +120,20 @@ def oracle() -> tuple[OracleModel, ParallelTexts, list[Sample]]:
 
 def test_images_take_the_place_of_the_pivot() -> None:
     model, texts, samples = oracle()
-    found = align(from_model(model), texts, images=samples, quiet=True)
+    found = align(from_model(model), texts, images=samples, encoding=QUIET)
     rows = {row.language: row for row in found.images}
     assert list(rows) == ["en", "de", "fr"] and model.images_seen == 4
     assert (rows["de"].mexa, rows["de"].p1_image_to_text, rows["de"].english_swap) == (1, 1, 1)
     assert (rows["fr"].mexa, rows["fr"].p1_image_to_text, rows["fr"].english_swap) == (0.5, 0.5, 0.5)
     assert found.languages[1].projected_mexa == 0.5 and rows["fr"].n == 4
     with pytest.raises(VlkitError, match="3 images for 4 lines"):
-        align(from_model(model), texts, images=samples[:3], quiet=True)
+        align(from_model(model), texts, images=samples[:3], encoding=QUIET)
 
 
 def test_lines_without_a_text_take_their_image_along() -> None:
     model, texts, samples = oracle()
     lines = {**texts.lines, "fr": ("", *texts.lines["fr"][1:])}
-    found = align(from_model(model), replace(texts, lines=lines), images=samples, quiet=True)
+    found = align(from_model(model), replace(texts, lines=lines), images=samples, encoding=QUIET)
     row = {row.language: row for row in found.images}["fr"]
     # "gris" is now the nearest of no image but black, whose own line is gone
     assert (row.n, row.n_excluded, row.p1_image_to_text) == (3, 1, pytest.approx(2 / 3))
@@ -140,7 +143,7 @@ def test_lines_without_a_text_take_their_image_along() -> None:
 def test_the_swap_asks_for_the_pivot_text_nearest_to_a_text() -> None:
     model, texts, samples = oracle()
     model.colors |= {"noir": 10, "gris": 10}  # two texts that are both black
-    row = align(from_model(model), texts, images=samples, quiet=True).images[-1]
+    row = align(from_model(model), texts, images=samples, encoding=QUIET).images[-1]
     assert (row.language, row.english_swap, row.p1_text_to_image, row.p1_image_to_text) == ("fr", 0.75, 0.75, 0.5)
 
 
@@ -153,7 +156,7 @@ def test_images_are_zero_shot_classes() -> None:
     texts = ParallelTexts("made", "en", {tag: tuple(each) for tag, each in lines.items()}, tuple("123456"))
     task = ZeroShotTask("made", samples, {tag: [(one,) for one in each] for tag, each in lines.items()})
     rows = {row.language: row["acc1"] for row in evaluate_task(model, task)}
-    found = align(from_model(model), texts, images=samples, quiet=True)
+    found = align(from_model(model), texts, images=samples, encoding=QUIET)
     assert {row.language: row.p1_image_to_text for row in found.images} == pytest.approx(rows)
 
 
@@ -177,7 +180,7 @@ def test_images_by_file(tmp_path: Path, texts: ParallelTexts) -> None:
 
 def test_correlation_uses_the_languages_that_both_have(texts: ParallelTexts) -> None:
     lines = {**texts.lines, "it": texts.lines["fr"][::-1], "es": texts.lines["de"][::-1], "sv": texts.lines["de"]}
-    found = align(from_model(CountingModel()), replace(texts, lines=lines), quiet=True)
+    found = align(from_model(CountingModel()), replace(texts, lines=lines), encoding=QUIET)
     accuracy = {row.language: 0.3 + 0.5 * row.projected_centred for row in found.languages}
     rows = [result(tag, value) for tag, value in accuracy.items() if tag != "sv"]
     rows += [result("en", 0.9), result("zh", 0.1), *(result(tag, 0.2, variant="other") for tag in ("de", "fr"))]
@@ -203,7 +206,7 @@ def saved(found: Alignment, folder: Path) -> dict[str, Any]:
 
 
 def test_files_hold_what_was_found(tmp_path: Path, texts: ParallelTexts) -> None:
-    found = align(open_text(str(factory.llama(tmp_path / "llama"))), texts, quiet=True)
+    found = align(open_text(str(factory.llama(tmp_path / "llama"))), texts, encoding=QUIET)
     content = saved(found, tmp_path / "out")
     assert set(content) == {"meta", "languages", "layers", "images", "correlations"}
     assert content["meta"]["data_digest"] == texts.digest and content["meta"]["libraries"]["transformers"]

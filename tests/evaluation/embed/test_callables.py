@@ -15,7 +15,7 @@ import vlkit
 from tests.helpers.evaluate_fakes import CountingModel, picture
 from vlkit.errors import VlkitError
 from vlkit.evaluation.embed.callables import TwoCallables
-from vlkit.evaluation.embed.encoding import Encoding, Work
+from vlkit.evaluation.embed.encoding import Encoding, EncodingCounts
 from vlkit.evaluation.tasks.retrieval_task import RetrievalTask
 from vlkit.evaluation.tasks.task_rows import evaluate_task
 from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
@@ -54,9 +54,9 @@ def test_the_language_reaches_the_function_unless_it_makes_no_difference() -> No
 
 def test_embeddings_are_kept_by_the_name_given(tmp_path: Path) -> None:
     for name, encoded in (("mine-1", 7), ("mine-1", 0), ("mine-2", 7)):
-        work = Work()
-        evaluate_task(_pair(CountingModel(), name=name), TASK, encoding=Encoding(cache=tmp_path, work=work))
-        assert (work.images, work.texts) == (encoded, 3 * encoded)
+        counts = EncodingCounts()
+        evaluate_task(_pair(CountingModel(), name=name), TASK, encoding=Encoding(cache=tmp_path, counts=counts))
+        assert (counts.images, counts.texts) == (encoded, 3 * encoded)
     with pytest.raises(VlkitError, match="give it a name, or leave cache out"):
         evaluate_task(_pair(CountingModel()), TASK, encoding=Encoding(cache=tmp_path))
 

@@ -11,17 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
-import vlkit.evaluation.embed.text_store as text_store
 import vlkit.evaluation.embed.texts as texts_module
 from tests.helpers.evaluate_fakes import CountingModel, picture
 from tests.helpers.ranks import on_ranks
 from vlkit.distributed.collectives import Ranks
 from vlkit.errors import VlkitError
-from vlkit.evaluation.embed.encoding import Encoding, Work
-from vlkit.evaluation.embed.text_store import TextStore, text_keys
+from vlkit.evaluation.embed.encoding import Encoding, EncodingCounts
 from vlkit.evaluation.embed.texts import ClassTexts, class_embeddings, embed_texts, stream_class_embeddings
 from vlkit.evaluation.tasks.task_rows import evaluate_task
 from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
+from vlkit.models.feature_store import FeatureStore, key_of
 from vlkit.types import Sample, TextBatch
 
 
@@ -38,7 +37,7 @@ WANTED = [ClassTexts(tag, names, ("{}", "a {}!", "{}")) for tag, names in NAMES.
 
 
 def _all(model: CountingModel, wanted: Sequence[ClassTexts] = WANTED, **how: object) -> list[Tensor]:
-    return list(stream_class_embeddings(model, wanted, **how))
+    return list(stream_class_embeddings(model, wanted, encoding=Encoding(**how)))
 
 
 def test_the_stream_gives_what_each_language_gives_alone() -> None:
@@ -48,8 +47,8 @@ def test_the_stream_gives_what_each_language_gives_alone() -> None:
 
 
 def test_a_name_of_several_languages_is_encoded_once_where_tokens_do_not_depend_on_the_language() -> None:
-    model, work = Unmarked(), Work()
-    _all(model, work=work)
+    model, work = Unmarked(), EncodingCounts()
+    _all(model, counts=work)
     names = {name for classes in NAMES.values() for one in classes for name in one}
     assert sorted(model.texts_seen) == sorted({*names, *(f"a {name}!" for name in names)})
     assert (work.texts, work.texts_asked) == (len(model.texts_seen), 3 * (4 + 4 + 3))
@@ -91,13 +90,13 @@ def test_few_texts_are_held_at_once_whatever_the_number_of_languages(monkeypatch
 
 
 def test_what_is_kept_is_not_encoded_again(tmp_path: Path) -> None:
-    cold, warm = Work(), Work()
-    first = _all(Unmarked(), cache=tmp_path, work=cold)
-    again = _all(Unmarked(), cache=tmp_path, work=warm)
+    cold, warm = EncodingCounts(), EncodingCounts()
+    first = _all(Unmarked(), cache=tmp_path, counts=cold)
+    again = _all(Unmarked(), cache=tmp_path, counts=warm)
     assert (cold.texts, warm.texts) == (18, 0)
     assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
     more = [one._replace(templates=("{}", "the {}")) for one in WANTED]
-    _all(Unmarked(), more, cache=tmp_path, work=warm)
+    _all(Unmarked(), more, cache=tmp_path, counts=warm)
     assert warm.texts == 9  # the bare names are known
 
 
@@ -138,16 +137,20 @@ def test_a_damaged_file_does_not_hide_what_is_encoded_after_it(tmp_path: Path, m
     path.write_bytes(path.read_bytes()[:-9] + b"!" + path.read_bytes()[-8:])
     monkeypatch.setattr(texts_module, "_FILE", 4)  # other files than before, under other names
     for expected in (18, 0):
-        work = Work()
-        _all(Unmarked(), text_batch_size=2, cache=tmp_path, work=work)
+        work = EncodingCounts()
+        _all(Unmarked(), text_batch_size=2, cache=tmp_path, counts=work)
         assert work.texts == expected
 
 
 def _half_blind(folder: str) -> list[np.ndarray]:
     ranks = Ranks.world()
-    if ranks.rank == 1:
-        text_store._read_rows = lambda path: None  # as where this process does not see the disk
-    return [class_KE.numpy() for class_KE in _all(Unmarked(), text_batch_size=2, cache=Path(folder), ranks=ranks)]
+    find = FeatureStore.find
+    if ranks.rank == 1:  # as where this process does not see the disk
+        FeatureStore.find = lambda self, keys: np.full(len(keys), -1, dtype=np.int64)
+    try:
+        return [class_KE.numpy() for class_KE in _all(Unmarked(), text_batch_size=2, cache=Path(folder), ranks=ranks)]
+    finally:
+        FeatureStore.find = find
 
 
 def test_what_one_process_cannot_read_is_encoded_by_all(tmp_path: Path) -> None:
@@ -173,30 +176,16 @@ def test_a_stopped_stream_goes_on_where_it_was_with_the_same_bits(
     whole = _all(Unmarked(), text_batch_size=2)
     with pytest.raises(KeyboardInterrupt):
         _all(Stops(), text_batch_size=2, cache=tmp_path)
-    work = Work()
-    rest = _all(Unmarked(), text_batch_size=2, cache=tmp_path, work=work)
+    work = EncodingCounts()
+    rest = _all(Unmarked(), text_batch_size=2, cache=tmp_path, counts=work)
     assert work.texts == 2 * 9 - 4  # the two batches that were written
     assert all(torch.equal(one, two) for one, two in zip(whole, rest, strict=True))
 
 
 def test_keys_tell_languages_and_texts_apart() -> None:
-    keys = text_keys([("", "a"), ("a", ""), ("de", "a"), ("", "dea"), ("", "b")])
-    assert len(set(keys.tolist())) == 5
-    assert keys[0] == text_keys([("", "a")])[0]
-
-
-def test_a_store_finds_what_was_added_in_any_order(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    keys, rows = rng.integers(-(2**62), 2**62, 50), torch.randn(50, 3)
-    store = TextStore(tmp_path)
-    assert store.find(keys)[1] is None
-    store.add(keys[:20], rows[:20])
-    store.add(keys[20:40], rows[20:40])
-    for seen in (store, TextStore(tmp_path)):
-        order = rng.permutation(50)
-        known, found = seen.find(keys[order])
-        assert known.tolist() == [place < 40 for place in order.tolist()]
-        assert torch.equal(found[torch.from_numpy(known)], rows[order[known]])
+    keys = [key_of(*pair) for pair in (("", "a"), ("a", ""), ("de", "a"), ("", "dea"), ("", "b"))]
+    assert len(set(keys)) == 5
+    assert keys[0] == key_of("", "a")
 
 
 def test_a_class_without_a_name_and_counts_below_one_are_refused() -> None:
@@ -207,7 +196,7 @@ def test_a_class_without_a_name_and_counts_below_one_are_refused() -> None:
     with pytest.raises(VlkitError, match="workers = 0: must be at least 1"):
         Encoding(workers=0)
     with pytest.raises(VlkitError, match="text_batch_size = 0: must be at least 1"):
-        embed_texts(Unmarked(), ["a"], text_batch_size=0)
+        embed_texts(Unmarked(), ["a"], encoding=Encoding(text_batch_size=0))
 
 
 class Marks(CountingModel):

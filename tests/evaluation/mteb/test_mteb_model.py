@@ -21,11 +21,11 @@ from tests.helpers.mteb_fakes import COUNT, LANGUAGES, NllbModel, caption, keep_
 from vlkit import languages
 from vlkit.errors import DataError, MissingPackage, UnknownName, VlkitError
 from vlkit.evaluation.embed.encode import embed_images
-from vlkit.evaluation.embed.identity import weights_digest
 from vlkit.evaluation.embed.texts import embed_texts
 from vlkit.evaluation.metrics.recall import retrieval
 from vlkit.evaluation.mteb.mteb_model import MtebModel, subset_language
 from vlkit.evaluation.mteb.mteb_run import choose_tasks, evaluate_mteb
+from vlkit.models.digest import weights_digest
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mteb's mock tasks are too small for some of its metrics
 COSINE = {

@@ -10,11 +10,11 @@ from tests.helpers.evaluate_fakes import BrokenModel, CountingModel, OracleModel
 from vlkit.errors import DataError, UnknownName, VlkitError
 from vlkit.evaluation.embed.encode import embed_images, similarity_scale
 from vlkit.evaluation.embed.encoding import Encoding
-from vlkit.evaluation.embed.identity import weights_digest
 from vlkit.evaluation.embed.texts import class_embeddings, embed_texts
 from vlkit.evaluation.tasks.engine import score_task
 from vlkit.evaluation.tasks.task_rows import evaluate_task
 from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask, openmoji_unseen
+from vlkit.models.digest import weights_digest
 
 TEXTS = ["a dog", "猫", "ein sehr langer Name für ein Ding", "كلب", "b", "a dog"]
 
@@ -31,9 +31,9 @@ def task() -> ZeroShotTask:
 
 def test_one_image_at_a_time_equals_all_at_once():
     model, images = CountingModel(), [picture(i) for i in range(7)]
-    whole = embed_images(model, images, batch_size=64)
-    assert torch.allclose(embed_images(model, images, batch_size=1), whole, atol=1e-6)
-    assert torch.allclose(embed_images(model, iter(images), batch_size=3), whole, atol=1e-6)
+    whole = embed_images(model, images, encoding=Encoding(batch_size=64))
+    assert torch.allclose(embed_images(model, images, encoding=Encoding(batch_size=1)), whole, atol=1e-6)
+    assert torch.allclose(embed_images(model, iter(images), encoding=Encoding(batch_size=3)), whole, atol=1e-6)
     assert torch.allclose(whole.norm(dim=1), torch.ones(7))
 
 
@@ -43,7 +43,7 @@ def test_one_text_at_a_time_equals_all_at_once_in_any_order():
     alone = torch.cat([embed_texts(model, [text]) for text in TEXTS])
     assert torch.allclose(whole, alone, atol=1e-6)
     assert torch.equal(embed_texts(model, TEXTS[::-1]), whole.flip(0))
-    assert torch.allclose(embed_texts(model, TEXTS, text_batch_size=2), whole, atol=1e-6)
+    assert torch.allclose(embed_texts(model, TEXTS, encoding=Encoding(text_batch_size=2)), whole, atol=1e-6)
 
 
 def test_equal_texts_are_encoded_once_and_short_ones_first():
@@ -140,7 +140,7 @@ def test_what_is_not_finite_is_named():
     with pytest.raises(
         VlkitError, match=r"the model's embedding of image 2 is not finite \(NaN or infinite\); its weights"
     ):
-        embed_images(model, [plain(9), plain(0)], batch_size=1)
+        embed_images(model, [plain(9), plain(0)], encoding=Encoding(batch_size=1))
     with pytest.raises(VlkitError, match=r"embedding of image b\.png is not finite"):
         embed_images(model, [plain(9), plain(0)], names=["a.png", "b.png"])
     with pytest.raises(VlkitError, match=r"embedding of text 'no!' is not finite"):
@@ -152,7 +152,10 @@ def test_what_is_not_finite_is_named():
     [
         (lambda model: embed_images(model, []), "no images to encode; give at least one"),
         (lambda model: embed_texts(model, []), "no texts to encode; give at least one"),
-        (lambda model: embed_images(model, [plain(1)], batch_size=0), "batch_size = 0: must be at least 1"),
+        (
+            lambda model: embed_images(model, [plain(1)], encoding=Encoding(batch_size=0)),
+            "batch_size = 0: must be at least 1",
+        ),
         (lambda model: class_embeddings(model, [("a",), ()]), "class 1 has no name or no template"),
     ],
 )

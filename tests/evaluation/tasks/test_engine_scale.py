@@ -151,22 +151,24 @@ def test_a_change_of_model_or_images_misses_the_cache(tmp_path: Path, what: str)
     assert model.images_seen == COUNT
 
 
-@pytest.mark.parametrize(("damage", "again"), [("cut", 3), ("flip", 5), ("sums", COUNT), ("meta", COUNT)])
+@pytest.mark.parametrize(("damage", "again"), [("cut", 3), ("flip", 5), ("header", COUNT), ("gone", COUNT)])
 def test_what_was_damaged_is_encoded_again_and_nothing_else(tmp_path: Path, damage: str, again: int) -> None:
-    with image_features(CountingModel(), _task().samples, batch_size=5, cache=tmp_path) as features:
-        whole, folder = features.path.read_bytes(), features.path.parent
-    if damage == "cut":
-        features.path.write_bytes(whole[:-4])  # in the last batch, of three
-    if damage == "flip":
-        features.path.write_bytes(whole[:700] + bytes([whole[700] ^ 1]) + whole[701:])
-    if damage == "sums":
-        (folder / "batches.u64").unlink()
-    if damage == "meta":
-        (folder / "meta.json").write_text("{")
-    model = CountingModel()
-    with image_features(model, _task().samples, batch_size=5, cache=tmp_path) as features:
-        assert features.path.read_bytes() == whole
-    assert model.images_seen == again
+    encoding = Encoding(cache=tmp_path, batch_size=5)
+    with image_features(CountingModel(), _task().samples, encoding=encoding) as features:
+        whole = features[torch.arange(COUNT)]
+    (path,) = tmp_path.rglob("*.safetensors")
+    raw = path.read_bytes()
+    {
+        "cut": lambda: path.write_bytes(raw[:-4]),  # in the last batch, of three
+        "flip": lambda: path.write_bytes(raw[:-700] + bytes([raw[-700] ^ 1]) + raw[-699:]),
+        "header": lambda: path.write_bytes(raw[:9] + b"{" + raw[10:]),
+        "gone": path.unlink,
+    }[damage]()
+    for expected in (again, 0):
+        model = CountingModel()
+        with image_features(model, _task().samples, encoding=encoding) as features:
+            assert torch.equal(features[torch.arange(COUNT)], whole)
+        assert model.images_seen == expected
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -215,8 +217,8 @@ def _shared(folder: str | None, resume: str | None) -> Any:
     model, ranks = CountingModel(), Ranks.world()
     encoding = Encoding(batch_size=3, ranks=ranks, cache=folder and Path(folder))
     rows = evaluate_task(model, _task(), resume=resume and Path(resume), encoding=encoding)
-    with image_features(model, _task().samples, batch_size=3, ranks=ranks) as features:
-        written = features.path.read_bytes()
+    with image_features(model, _task().samples, encoding=Encoding(batch_size=3, ranks=ranks)) as features:
+        written = features[torch.arange(COUNT)].numpy().tobytes()
     return [row.flat() for row in rows], written, model.images_seen, len(model.texts_seen)
 
 

@@ -16,13 +16,13 @@ from vlkit.data.names.imagenet import openai_templates, wordnet_ids
 from vlkit.errors import DataError, UnknownName
 from vlkit.evaluation.compare.parity import differences, published_name, told_languages, with_parity
 from vlkit.evaluation.compare.reference import reference
-from vlkit.evaluation.embed.encoding import Encoding, Work
-from vlkit.evaluation.embed.identity import weights_digest
+from vlkit.evaluation.embed.encoding import Encoding, EncodingCounts
 from vlkit.evaluation.results.results_file import Results
 from vlkit.evaluation.run import evaluate
 from vlkit.evaluation.suite import open_suite
 from vlkit.evaluation.tasks.by_template import template_scores
 from vlkit.evaluation.tasks.task_rows import evaluate_task
+from vlkit.models.digest import weights_digest
 from vlkit.spec.evaluation import SuiteSpec
 
 NAMES = {"en": ["cat", "dog", "bear"], "de": ["Katze", "Hund", "Bär"]}
@@ -90,11 +90,11 @@ def test_each_template_alone_without_encoding_again(task: dict[str, Any], tmp_pa
         assert [float(row[name]) for name in ("acc1", "ci_low", "ci_high")] == pytest.approx(
             [expected["acc1"], expected["ci_low"], expected["ci_high"]], abs=1e-6
         )
-    work = Work()
-    evaluate_task(CountingModel(), custom, encoding=Encoding(cache=tmp_path / "cache", work=work))
-    before = (work.images, work.texts)
-    scores = template_scores(CountingModel(), custom, "deu", encoding=Encoding(cache=tmp_path / "cache", work=work))
-    assert (work.images, work.texts) == before and len(scores) == 2 and scores[0].acc1 >= scores[1].acc1
+    counts = EncodingCounts()
+    evaluate_task(CountingModel(), custom, encoding=Encoding(cache=tmp_path / "cache", counts=counts))
+    before = (counts.images, counts.texts)
+    scores = template_scores(CountingModel(), custom, "deu", encoding=Encoding(cache=tmp_path / "cache", counts=counts))
+    assert (counts.images, counts.texts) == before and len(scores) == 2 and scores[0].acc1 >= scores[1].acc1
 
 
 def test_a_template_without_a_slot_is_refused_before_anything_runs(task: dict[str, Any]) -> None:

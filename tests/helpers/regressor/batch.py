@@ -36,6 +36,7 @@ class BrightnessBatch:
 @dataclass(frozen=True)
 class BrightnessPreparer:
     transform: Callable[[Image], Tensor]
+    reads = True
 
     def row(self, sample: Sample, pick: Pick) -> tuple[Tensor, float]:
         image = read_image(sample, draft_size=None)

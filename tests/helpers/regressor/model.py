@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from PIL.Image import Image
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ class Regressor(nn.Module):
     def parts(self) -> dict[str, nn.Module]:
         return {"encoder": self.encoder, "line": self.line}
 
-    def preparer(self, data: DataSpec, *, needs: Collection[str] | None = None) -> BrightnessPreparer:
+    def preparer(self, data: DataSpec, **more: object) -> BrightnessPreparer:
         return BrightnessPreparer(self.encoder.transform)
 
     def figures(self) -> dict[str, float]:

@@ -17,6 +17,7 @@ from vlkit.errors import DataError, UnknownName, VlkitError
 from vlkit.evaluation.alignment.parallel_texts import EMOJI_NAMES, ParallelTexts
 from vlkit.evaluation.alignment.scores import pair_scores
 from vlkit.evaluation.embed.encode import embed_images
+from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.types import ImageTextModel, Sample
 
 OPENMOJI = "openmoji"
@@ -87,7 +88,7 @@ def _listed(path: Path, texts: ParallelTexts) -> tuple[Sample, ...]:
 
 
 def embed_pivot_images(
-    model: ImageTextModel | None, samples: Sequence[Sample], *, lines: int, batch_size: int = 64, quiet: bool = True
+    model: ImageTextModel | None, samples: Sequence[Sample], *, lines: int, encoding: Encoding | None = None
 ) -> Tensor:
     """L2-normalised image_NE, one for each of the ``lines`` of text.
 
@@ -100,7 +101,7 @@ def embed_pivot_images(
         raise VlkitError("a text model has no images to compare with; give an image-text model, or leave images out")
     images = (sample.image() for sample in samples)
     names = [sample.key for sample in samples]
-    return embed_images(model, images, batch_size=batch_size, names=names, total=len(names), quiet=quiet)
+    return embed_images(model, images, names=names, total=len(names), encoding=encoding)
 
 
 def score_images(

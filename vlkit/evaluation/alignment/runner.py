@@ -24,7 +24,8 @@ from vlkit.evaluation.alignment.outcome import Alignment, LanguageRow, LayerRow
 from vlkit.evaluation.alignment.parallel_texts import ParallelTexts
 from vlkit.evaluation.alignment.pooling import POOLINGS, Pooling
 from vlkit.evaluation.alignment.scores import CSLS_K, PairScores, mean_cosine, pair_scores, pooled, ranker_layers
-from vlkit.evaluation.embed.identity import weights_digest
+from vlkit.evaluation.embed.encoding import Encoding
+from vlkit.models.digest import weights_digest
 from vlkit.progress import Bar, bar
 from vlkit.provenance import provenance
 from vlkit.types import Sample
@@ -42,8 +43,7 @@ def align(
     score: Score = "all",
     pooling: Pooling = "weighted",
     images: Sequence[Sample] = (),
-    batch_size: int = 32,
-    quiet: bool = False,
+    encoding: Encoding | None = None,
 ) -> Alignment:
     """Scores every language against the pivot.
 
@@ -57,24 +57,26 @@ def align(
         score: ``mexa`` with its companions, ``langrank``, or all.
         pooling: How tokens become one embedding for MEXA.
         images: An image for each line, for image-text models: they are compared with the texts as well.
-        batch_size: Texts a forward pass.
-        quiet: Show no progress bar.
+        encoding: Batches, and whether to show progress; None takes 32 texts at a time (all layers are held) and shows
+            it.
 
     Raises:
         UnknownName: A language, score or pooling that is none.
         VlkitError: The model gives nothing that the score needs, or images for a model without an image side.
     """
+    encoding = Encoding(text_batch_size=32, quiet=False) if encoding is None else encoding
     start = time.monotonic()
     plan = _plan(text, score=score, pooling=pooling)
     tags = texts.choose(languages)
-    image_NE = embed_pivot_images(text.model, images, lines=len(texts.keys), quiet=quiet) if images else None
+    image_NE = embed_pivot_images(text.model, images, lines=len(texts.keys), encoding=encoding) if images else None
     rows: list[LanguageRow] = []
     layers: list[LayerRow] = []
     own: dict[str, tuple[Sequence[int], Tensor]] = {}  # the model's own embeddings
-    with _texts_bar(texts, tags, quiet=quiet) as shown:
-        pivot = _LanguageEmbeddings.of(text, texts, texts.pivot, plan=plan, batch_size=batch_size, shown=shown)
+    with _texts_bar(texts, tags, quiet=encoding.quiet) as shown:
+        size = encoding.text_batch_size
+        pivot = _LanguageEmbeddings.of(text, texts, texts.pivot, plan=plan, batch_size=size, shown=shown)
         for tag in tags:
-            side = _LanguageEmbeddings.of(text, texts, tag, plan=plan, batch_size=batch_size, shown=shown)
+            side = _LanguageEmbeddings.of(text, texts, tag, plan=plan, batch_size=size, shown=shown)
             found = list(_layer_rows(pivot, side, plan=plan))
             layers += found
             rows.append(_language_row(text, texts, pivot, side, found=found, plan=plan))

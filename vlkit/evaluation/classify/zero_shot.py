@@ -20,6 +20,7 @@ from vlkit.data.formats.images import open_image
 from vlkit.errors import DataError, VlkitError
 from vlkit.evaluation.classify.label_lists import Labels, read_labels
 from vlkit.evaluation.embed.encode import Embedder, embed_images, similarity_scale
+from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.texts import class_embeddings
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class ZeroShotClassifier:
             list(self.names.values()),
             language=self.language,
             templates=self.templates,
-            text_batch_size=batch_size,
+            encoding=Encoding(text_batch_size=batch_size),
         )
 
     @property
@@ -197,9 +198,9 @@ class ZeroShotClassifier:
         image_NE = embed_images(
             self.model,
             (read_image(image, name=name) for image, name in zip(listed, called, strict=True)),
-            batch_size=self.batch_size if batch_size is None else batch_size,
             # errors put "image" before the name
             names=[name.removeprefix("image ") for name in called],
+            encoding=Encoding(batch_size=self.batch_size if batch_size is None else batch_size),
         )
         score_NK = image_NE @ self.class_KE.T
         return Predictions(

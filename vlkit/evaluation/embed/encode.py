@@ -16,10 +16,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
 
-from vlkit.distributed.collectives import Ranks
 from vlkit.errors import VlkitError
 from vlkit.evaluation.embed.callables import TwoCallables
-from vlkit.evaluation.embed.encoding import at_least_one
+from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.progress import bar
 from vlkit.types import ImageTextModel
 
@@ -99,31 +98,29 @@ def embed_images(
     model: Embedder,
     images: Iterable[Image],
     *,
-    batch_size: int = 64,
     names: Sequence[str] | None = None,
     total: int | None = None,
-    quiet: bool = True,
+    encoding: Encoding | None = None,
 ) -> Tensor:
     """L2-normalised image_NE of RGB images, in their order.
 
     Args:
         model: Embeds one side of each pair.
         images: Read one batch at a time, so that a generator of any length fits into memory.
-        batch_size: Images a forward pass.
         names: What the images are called in error messages; else their number.
         total: Their number for the progress bar, where ``images`` has no length.
-        quiet: Show no progress bar.
+        encoding: Images a forward pass, and whether to show a progress bar.
 
     Raises:
         VlkitError: No image, or an embedding that is not finite (the message names the image).
     """
-    at_least_one("batch_size", batch_size)
+    encoding = Encoding() if encoding is None else encoding
     if total is None and isinstance(images, Sequence):
         total = len(images)
     blocks: list[Tensor] = []
     stream, done = iter(images), 0
-    with bar("images", total=total, unit="images", quiet=quiet) as shown:
-        while prepared := [prepare(model, image) for image in islice(stream, batch_size)]:
+    with bar("images", total=total, unit="images", quiet=encoding.quiet) as shown:
+        while prepared := [prepare(model, image) for image in islice(stream, encoding.batch_size)]:
             count = len(prepared)
             called = range(done + 1, done + 1 + count) if names is None else names[done : done + count]
             blocks.append(encode_prepared(model, prepared, names=[str(name) for name in called]))
@@ -150,22 +147,6 @@ def read_ahead(batches: Iterable[Sequence[T]], read: Callable[[T], Any], *, work
             yield [future.result() for future in waiting.popleft()]
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def together(ranks: Ranks) -> Iterator[None]:
-    """Work that one process may fail at: its error is raised in all of them, so that none waits for it forever."""
-    failed: Exception | None = None
-    try:
-        yield
-    except Exception as error:
-        failed = error
-    said = ranks.gather_objects(None if failed is None else f"{type(failed).__name__}: {failed}")
-    if failed is not None:
-        raise failed
-    for rank, message in enumerate(said):
-        if message is not None:
-            raise VlkitError(f"process {rank} failed: {message}")
 
 
 def similarity_scale(model: Embedder) -> float:

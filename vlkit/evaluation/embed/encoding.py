@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
 
 from vlkit.distributed.collectives import Ranks
 from vlkit.errors import VlkitError
 
 
 @dataclass
-class Work:
+class EncodingCounts:
     """What an evaluation cost: it is counted up as things are encoded, over all processes.
 
     Attributes:
@@ -26,21 +25,9 @@ class Work:
     texts_asked: int = 0
 
 
-class How(TypedDict, total=False):
-    """The keyword arguments that all evaluations share; ``Encoding`` says what they mean and has the defaults."""
-
-    batch_size: int
-    text_batch_size: int
-    workers: int
-    cache: Path | None
-    ranks: Ranks
-    quiet: bool
-    work: Work
-
-
 @dataclass(frozen=True)
 class Encoding:
-    """The keyword arguments that all evaluations share.
+    """How images and texts are encoded, whatever is evaluated.
 
     Attributes:
         batch_size: Images a forward pass.
@@ -49,7 +36,7 @@ class Encoding:
         cache: Folder to keep the embeddings of images and texts in, shared by all processes; None keeps none.
         ranks: Processes that share images, texts and scoring between them, and give the same as one alone, bit for bit.
         quiet: Show no progress bar.
-        work: Is counted up.
+        counts: Are counted up.
     """
 
     batch_size: int = 64
@@ -58,7 +45,7 @@ class Encoding:
     cache: Path | None = None
     ranks: Ranks = field(default_factory=Ranks)
     quiet: bool = True
-    work: Work = field(default_factory=Work)
+    counts: EncodingCounts = field(default_factory=EncodingCounts)
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "text_batch_size", "workers"):

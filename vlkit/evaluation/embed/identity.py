@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from weakref import WeakKeyDictionary
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -15,34 +13,11 @@ from vlkit.errors import VlkitError
 from vlkit.evaluation.embed.callables import TwoCallables
 from vlkit.evaluation.embed.encode import Embedder, marks_language
 from vlkit.files import digest
-from vlkit.models.trainable import tensor_digest
+from vlkit.models.digest import tensor_digest, weights_digest
 from vlkit.types import Sample
 
 UNKNOWN = "not known"
 _PROBES = ("A photo of a polar bear, 1.", "белый медведь", "北极熊")
-
-
-_fixed: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
-
-
-@contextmanager
-def fixed_weights(model: object) -> Iterator[None]:
-    """Inside the block the weights do not change, so that their digest (about 1 s a GB) is computed once."""
-    if not isinstance(model, nn.Module) or model in _fixed:
-        yield
-        return
-    _fixed[model] = weights_digest(model)
-    try:
-        yield
-    finally:
-        del _fixed[model]
-
-
-def weights_digest(model: nn.Module) -> str:
-    """Hex digest (16 digits) of all parameters and buffers, for provenance."""
-    if model in _fixed:
-        return _fixed[model]
-    return digest({name: tensor_digest(tensor) for name, tensor in model.state_dict().items()})
 
 
 def model_digest(model: Embedder) -> str:

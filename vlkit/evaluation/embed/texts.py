@@ -15,14 +15,13 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor
-from typing_extensions import Unpack
 
-from vlkit.distributed.collectives import Ranks
+from vlkit.distributed.collectives import Ranks, shared_errors
 from vlkit.errors import VlkitError
-from vlkit.evaluation.embed.encode import Embedder, encode_texts, marks_language, together
-from vlkit.evaluation.embed.encoding import Encoding, How
+from vlkit.evaluation.embed.encode import Embedder, encode_texts, marks_language
+from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.identity import texts_key
-from vlkit.evaluation.embed.text_store import TextStore, text_keys
+from vlkit.models.feature_store import FeatureStore, Numbers, key_of
 from vlkit.progress import Bar, bar
 
 BARE: tuple[str, ...] = ("{}",)
@@ -39,7 +38,9 @@ class ClassTexts(NamedTuple):
     templates: Sequence[str] = BARE
 
 
-def embed_texts(model: Embedder, texts: Sequence[str], *, language: str | None = None, **how: Unpack[How]) -> Tensor:
+def embed_texts(
+    model: Embedder, texts: Sequence[str], *, language: str | None = None, encoding: Encoding | None = None
+) -> Tensor:
     """L2-normalised text_TE of texts of one language, in their order.
 
     Equal texts are encoded once and texts of like length together, which saves padding; the result is the same. A batch
@@ -49,17 +50,17 @@ def embed_texts(model: Embedder, texts: Sequence[str], *, language: str | None =
         model: Embeds one side of each pair.
         texts: Any, in any order.
         language: BCP 47 tag, for tokenizers that need it.
-        how: See ``Encoding``.
+        encoding: Batches, cache and processes.
 
     Raises:
         VlkitError: No text, or an embedding that is not finite (the message names the text).
     """
     if not texts:
         raise VlkitError("no texts to encode; give at least one")
-    encoding = Encoding(**how)
+    encoding = Encoding() if encoding is None else encoding
     spoken = (language or "") if marks_language(model) else ""
     place = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-    encoding.work.texts_asked += len(texts)
+    encoding.counts.texts_asked += len(texts)
     distinct_TE = _encode(model, [(spoken, text) for text in place], encoding, store=_store(model, encoding))
     return distinct_TE[[place[text] for text in texts]]
 
@@ -70,13 +71,15 @@ def class_embeddings(
     *,
     language: str | None = None,
     templates: Sequence[str] = BARE,
-    **how: Unpack[How],
+    encoding: Encoding | None = None,
 ) -> Tensor:
     """L2-normalised class_KE of one language; see ``stream_class_embeddings``."""
-    return next(stream_class_embeddings(model, [ClassTexts(language, names_per_class, templates)], **how))
+    return next(stream_class_embeddings(model, [ClassTexts(language, names_per_class, templates)], encoding=encoding))
 
 
-def stream_class_embeddings(model: Embedder, wanted: Iterable[ClassTexts], **how: Unpack[How]) -> Iterator[Tensor]:
+def stream_class_embeddings(
+    model: Embedder, wanted: Iterable[ClassTexts], *, encoding: Encoding | None = None
+) -> Iterator[Tensor]:
     """L2-normalised class_KE of one language after another, in their order.
 
     It is the mean of a class's names in all templates (CLIP, arXiv 2103.00020, section 3.1.4). Languages are taken
@@ -86,16 +89,16 @@ def stream_class_embeddings(model: Embedder, wanted: Iterable[ClassTexts], **how
     Args:
         model: Embeds the texts.
         wanted: A template that occurs twice weighs twice.
-        how: See ``Encoding``; with a cache, texts that it has are not encoded.
+        encoding: Batches, cache and processes; with a cache, texts that it has are not encoded.
 
     Raises:
         VlkitError: A class without a name, or an embedding that is not finite (the message names the text).
     """
-    encoding = Encoding(**how)
+    encoding = Encoding() if encoding is None else encoding
     store = _store(model, encoding)
     for window in _windows(wanted):
         plan = _Plan(window, marked=marks_language(model))
-        encoding.work.texts_asked += plan.asked
+        encoding.counts.texts_asked += plan.asked
         text_TE = _encode(model, plan.texts, encoding, store=store)
         for number in range(len(window)):
             yield plan.mean(number, text_TE)
@@ -178,28 +181,29 @@ class _Plan:
         return F.normalize(class_KE, dim=1)
 
 
-def _store(model: Embedder, encoding: Encoding) -> TextStore | None:
+def _store(model: Embedder, encoding: Encoding) -> FeatureStore | None:
     if encoding.cache is None:
         return None
     folder = encoding.cache / f"texts-{texts_key(model)}"
-    names = encoding.ranks.gather_objects(TextStore.names(folder))[0]
-    return TextStore(folder, names, writes=encoding.ranks.rank == 0)
+    names = encoding.ranks.gather_objects(FeatureStore.names(folder))[0]
+    return FeatureStore(folder, names=names, writes=not encoding.follows)
 
 
 def _encode(
-    model: Embedder, texts: Sequence[tuple[str, str]], encoding: Encoding, *, store: TextStore | None
+    model: Embedder, texts: Sequence[tuple[str, str]], encoding: Encoding, *, store: FeatureStore | None
 ) -> Tensor:
     """L2-normalised text_TE of distinct (language, text); those of the store are not encoded."""
     ranks = encoding.ranks
     # the order of the batches is that of the set of texts, whatever order they came in
     order = sorted(range(len(texts)), key=lambda row: (texts[row][0], len(texts[row][1].encode()), texts[row][1]))
-    keys = text_keys(texts) if store is not None else np.zeros(len(texts), np.int64)
+    keys = np.array([key_of(*one) for one in texts] if store is not None else (), dtype=np.int64)
     known_T, text_TE = np.zeros(len(texts), dtype=bool), None
     if store is not None:
-        with together(ranks):
-            known_T, text_TE = store.find(keys)
+        with shared_errors(ranks):
+            place_T = store.find(keys)
+            text_TE = store.read(place_T) if (place_T >= 0).any() else None
         # known is what all processes could read: they must cut the same batches
-        known_T = ranks.all_reduce(torch.from_numpy(known_T).int(), "min").bool().numpy()
+        known_T = ranks.all_reduce(torch.from_numpy(place_T >= 0).int(), "min").bool().numpy()
     missing = [row for row in order if not known_T[row]]
     unsaved: list[int] = []
     quiet = encoding.quiet or encoding.follows or not missing
@@ -211,12 +215,22 @@ def _encode(
             text_TE[rows] = F.normalize(block_TE, dim=1)
             unsaved += rows
             if store is not None and (len(unsaved) >= _FILE or rows[-1] == missing[-1]):
-                with together(ranks):
-                    store.add(keys[unsaved], text_TE[unsaved])
+                _keep(store, keys[unsaved], text_TE[unsaved], ranks)
                 unsaved = []
     if text_TE is None:
         raise VlkitError("no texts to encode; give at least one")
     return text_TE
+
+
+def _keep(store: FeatureStore, keys: Numbers, text_TE: Tensor, ranks: Ranks) -> None:
+    """The first process writes a file, which the others take in."""
+    name: str | None = None
+    with shared_errors(ranks):
+        if ranks.rank == 0:
+            store.add(keys, text_TE)
+            name = store.flush()
+    if (written := ranks.gather_objects(name)[0]) is not None:
+        store.include([written])
 
 
 def _blocks(
@@ -229,7 +243,7 @@ def _blocks(
     for start in range(0, len(batches), ranks.size):
         turn = batches[start : start + ranks.size]
         for batch, block_TE in zip(turn, _turn(model, texts, turn, ranks), strict=False):
-            encoding.work.texts += len(batch)
+            encoding.counts.texts += len(batch)
             shown.advance(len(batch))
             yield batch, block_TE
 
@@ -238,7 +252,7 @@ def _turn(
     model: Embedder, texts: Sequence[tuple[str, str]], turn: Sequence[Sequence[int]], ranks: Ranks
 ) -> list[Tensor]:
     block_TE = torch.zeros(0, 0)
-    with together(ranks):
+    with shared_errors(ranks):
         if ranks.rank < len(turn):
             mine = turn[ranks.rank]
             language = texts[mine[0]][0] or None

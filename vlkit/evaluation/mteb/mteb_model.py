@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from vlkit import languages as language_table
 from vlkit.errors import DataError, MissingPackage, UnknownName, VlkitError
 from vlkit.evaluation.embed.encode import embed_images
-from vlkit.evaluation.embed.identity import weights_digest
+from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.texts import embed_texts
+from vlkit.models.digest import weights_digest
 from vlkit.progress import Bar, bar
 from vlkit.types import ImageTextModel
 
@@ -133,7 +134,7 @@ class MtebModel:
     def _texts(self, texts: Sequence[str], task_metadata: Any, hf_subset: str, *, batch_size: int) -> Tensor:
         language = subset_language(task_metadata, hf_subset)
         try:
-            return embed_texts(self.model, texts, language=language, text_batch_size=batch_size)
+            return embed_texts(self.model, texts, language=language, encoding=Encoding(text_batch_size=batch_size))
         except VlkitError as error:
             if language is not None:
                 raise
@@ -158,7 +159,9 @@ class MtebModel:
         if fresh:
             # plain conversion, as mteb's wrappers do it: transparency is dropped, not laid on white
             rgb = [image.convert("RGB") for image in fresh.values()]
-            block_NE = embed_images(self.model, rgb, batch_size=len(rgb), names=[names[key] for key in fresh])
+            block_NE = embed_images(
+                self.model, rgb, names=[names[key] for key in fresh], encoding=Encoding(batch_size=len(rgb))
+            )
             found |= dict(zip(fresh, block_NE, strict=True))
         self._kept |= found
         while len(self._kept) > self.keep_images:

@@ -11,6 +11,7 @@ from typing import Any
 
 from vlkit import languages as language_table
 from vlkit.errors import DataError, UnknownName, VlkitError
+from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.mteb.mteb_model import MtebModel, require_mteb, subset_language, subset_languages
 from vlkit.parts.assets import hub
 from vlkit.progress import track
@@ -58,8 +59,7 @@ def evaluate_mteb(
     folder: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    batch_size: int = 32,
-    quiet: bool = True,
+    encoding: Encoding | None = None,
 ) -> tuple[MtebRow, ...]:
     """Runs a model on tasks of mteb; mteb reads the data and computes the scores.
 
@@ -74,8 +74,8 @@ def evaluate_mteb(
         folder: For mteb's result files, ``results/MODEL/REVISION/TASK.json``; several models may share it.
         resume: Run only what the folder lacks.
         overwrite: Run all and replace what is in the folder.
-        batch_size: Inputs a forward pass.
-        quiet: Show no progress bar.
+        encoding: Images or texts a forward pass (mteb knows one number: that of texts), and whether to show progress;
+            None takes 32.
 
     Returns:
         One row a task, split and subset.
@@ -87,6 +87,7 @@ def evaluate_mteb(
         VlkitError: A task without texts or images of these languages or with other inputs, a language that no task has,
             or results that are there already.
     """
+    encoding = Encoding(text_batch_size=32) if encoding is None else encoding
     require_mteb()
     chosen = choose_tasks(tasks, languages)
     wrapped = MtebModel(model, name)
@@ -97,14 +98,14 @@ def evaluate_mteb(
     settings = {
         "cache": cache,
         "overwrite_strategy": "always" if overwrite else "only-missing",
-        "encode_kwargs": {"batch_size": batch_size, "show_progress_bar": not quiet},
+        "encode_kwargs": {"batch_size": encoding.text_batch_size, "show_progress_bar": not encoding.quiet},
     }
     rows: list[MtebRow] = []
     with _hub_or_cache() as barred:
         missing = [task for task in chosen if task.metadata.name not in finished]
         if barred:
             _load(missing, barred)
-        for task in track(chosen, "mteb tasks", unit="tasks", quiet=quiet):
+        for task in track(chosen, "mteb tasks", unit="tasks", quiet=encoding.quiet):
             if task in missing:
                 _load([task], barred)
             rows += _run(wrapped, task, settings)

@@ -45,7 +45,7 @@ def template_scores(
         task: Images and the names of their classes.
         language: BCP 47 tag or another code.
         seed: Of the bootstrap.
-        encoding: Batches, caches, processes.
+        encoding: Batches, cache and processes.
 
     Raises:
         UnknownName: Not a language of the task.
@@ -56,9 +56,9 @@ def template_scores(
     counts = Counter(task.templates_of(tag))
     wanted = [ClassTexts(task.spoken(tag), names, (template,)) for template in counts]
     found = []
-    with image_features(model, task.samples, **vars(encoding)) as features:
+    with image_features(model, task.samples, encoding=encoding) as features:
         scorer = Scorer(features, task.targets, ids, ranks=encoding.ranks, device=device_of(model))
-        embedded = stream_class_embeddings(model, wanted, **vars(encoding))
+        embedded = stream_class_embeddings(model, wanted, encoding=encoding)
         for (template, count), class_KE in zip(counts.items(), embedded, strict=True):
             rank_4N, _, _ = scorer.score(ClassEmbeddings(ids, class_KE, first_of_equals(names)), answers=0, scale=1.0)
             hits_N = rank_4N[0] == 1

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vlkit.distributed.collectives import shared_errors
 from vlkit.errors import VlkitError
-from vlkit.evaluation.embed.encode import Embedder, device_of, similarity_scale, together
+from vlkit.evaluation.embed.encode import Embedder, device_of, similarity_scale
 from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.image_features import image_features
 from vlkit.evaluation.embed.texts import ClassTexts, check_languages, stream_class_embeddings
@@ -144,7 +145,7 @@ def iter_scores(
         languages: BCP 47 tags or other codes; None takes all of the task. With English among them, each language is
             compared with English on its own classes.
         answers: How many best answers to keep for each image.
-        encoding: Batches, caches, processes.
+        encoding: Batches, cache and processes.
 
     Raises:
         UnknownName: A language that is none, or that the task has no names in.
@@ -152,18 +153,18 @@ def iter_scores(
     """
     encoding, tags = Encoding() if encoding is None else encoding, task.choose(languages)
     scale, quiet = similarity_scale(model), encoding.quiet or encoding.follows
-    with together(encoding.ranks):
+    with shared_errors(encoding.ranks):
         check_languages(model, tags, spoken=task.tokenizer_languages)
     if "en" in tags:  # the others are compared with it
         tags = ("en", *(tag for tag in tags if tag != "en"))
     english: _English | None = None
     with (
-        image_features(model, task.samples, **vars(encoding)) as features,
+        image_features(model, task.samples, encoding=encoding) as features,
         bar(f"languages of {task.name}", total=len(tags), unit="languages", quiet=quiet) as shown,
     ):
         names = {tag: task.classes(tag) for tag in tags}
         wanted = [ClassTexts(task.spoken(tag), names[tag][1], task.templates_of(tag)) for tag in tags]
-        for tag, class_KE in zip(tags, stream_class_embeddings(model, wanted, **vars(encoding)), strict=True):
+        for tag, class_KE in zip(tags, stream_class_embeddings(model, wanted, encoding=encoding), strict=True):
             ids, listed = names[tag]
             classes = ClassEmbeddings(ids, class_KE, first_of_equals(listed))
             scorer = Scorer(features, task.targets, ids, ranks=encoding.ranks, device=device_of(model))

@@ -6,7 +6,7 @@ N images, M texts of a language, E embedding width.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -14,8 +14,9 @@ import torch
 from vlkit import languages as language_table
 from vlkit.data.sources.combine import Subset
 from vlkit.data.sources.open import open_source
+from vlkit.distributed.collectives import shared_errors
 from vlkit.errors import DataError, UnknownName
-from vlkit.evaluation.embed.encode import Embedder, together
+from vlkit.evaluation.embed.encode import Embedder
 from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.image_features import image_features
 from vlkit.evaluation.embed.texts import check_languages, embed_texts
@@ -121,13 +122,13 @@ class RetrievalTask(PlainTask):
             encoding: Batches, caches, processes.
         """
         encoding = Encoding() if encoding is None else encoding
-        with together(encoding.ranks):
+        with shared_errors(encoding.ranks):
             check_languages(model, languages, spoken=self.tokenizer_languages)
-        with image_features(model, self.samples, **vars(encoding)) as features:
+        with image_features(model, self.samples, encoding=encoding) as features:
             for tag in languages:
                 texts, owners = self.texts(tag)
                 told = self.tokenizer_languages.get(tag, tag)
-                text_ME = embed_texts(model, texts, language=told, **{**vars(encoding), "quiet": True})
+                text_ME = embed_texts(model, texts, language=told, encoding=replace(encoding, quiet=True))
                 owner_M = torch.tensor(owners)
                 images_N = torch.arange(len(features))
                 if self.gallery == "language":

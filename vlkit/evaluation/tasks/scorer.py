@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlkit.distributed.collectives import Ranks
-from vlkit.evaluation.embed.encode import together
+from vlkit.distributed.collectives import Ranks, shared_errors
 from vlkit.evaluation.embed.image_features import ImageFeatures
 from vlkit.evaluation.metrics.ranking import best_places, ranks_of_right
 
@@ -56,7 +55,7 @@ class Scorer:
         count, width = len(self.images_N), min(answers, len(classes.ids))
         rank_4N = torch.zeros(4, count, dtype=torch.int32)
         best_NM, probability_NM = torch.zeros(count, width, dtype=torch.int64), torch.zeros(count, width)
-        with together(self.ranks):
+        with shared_errors(self.ranks):
             # chunks are the same whatever the number of processes: so are the last bits of the scores
             for start in range(self.ranks.rank * _CHUNK, count, self.ranks.size * _CHUNK):
                 chunk = slice(start, start + _CHUNK)

@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from vlkit.evaluation.embed.encode import Embedder, together
+from vlkit.distributed.collectives import shared_errors
+from vlkit.evaluation.embed.encode import Embedder
 from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.identity import features_key
 from vlkit.evaluation.results.results_file import ResultRow, read_row
@@ -52,7 +53,7 @@ def evaluate_task(
     for scored in task.score(model, missing, seed=seed, encoding=encoding) if missing else ():
         row = ResultRow(task.name, variant, scored.language, scored.values, task.measures)
         found[scored.language] = row
-        with together(ranks):
+        with shared_errors(ranks):
             if keep is not None and ranks.rank == 0:
                 keep(scored)
             if store is not None and ranks.rank == 0:

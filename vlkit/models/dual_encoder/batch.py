@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -120,6 +120,11 @@ class PairPreparer:
         draft_size = _draft_size(model, data) if data.jpeg_draft else None
         return cls(model.transform if images else None, model.tokenize, Augment(data.augment), draft_size)
 
+    @property
+    def reads(self) -> bool:
+        """See ``types.Preparer``."""
+        return True
+
     def row(self, sample: Sample, pick: Pick) -> Pair:
         """See ``types.Preparer``."""
         pixels_CHW = None
@@ -143,6 +148,54 @@ class PairPreparer:
             captions=tuple(captions),
             pivots=tuple(pair.pivot for pair in rows),
             sources=tuple(pair.source for pair in rows),
+        )
+
+
+class ImageRows(Protocol):
+    """Features of images, computed before."""
+
+    def of(self, picks: Sequence[Pick]) -> Tensor:
+        """image_BD."""
+
+
+class TextRows(Protocol):
+    """Features of captions, computed before."""
+
+    def look_up(self, texts: Sequence[str], languages: Sequence[str]) -> Tensor:
+        """text_BD."""
+
+
+@dataclass(frozen=True)
+class LookedUpPairs:
+    """Pairs whose images, and captions where ``texts`` is given, are looked up: no image is read."""
+
+    tokenize: Tokenize
+    images: ImageRows
+    texts: TextRows | None
+
+    @property
+    def reads(self) -> bool:
+        """See ``types.Preparer``."""
+        return False
+
+    def row(self, sample: Sample, pick: Pick) -> tuple[Sample, Pick]:
+        """See ``types.Preparer``."""
+        return sample, pick
+
+    def collate(self, rows: Sequence[tuple[Sample, Pick]]) -> PairBatch:
+        """See ``types.Preparer``."""
+        captions = [pick.caption(sample) for sample, pick in rows]
+        languages = tuple(pick.language for _, pick in rows)
+        return PairBatch(
+            pixels_BCHW=None,
+            image_BD=self.images.of([pick for _, pick in rows]),
+            tokens=tokenize_mixed(self.tokenize, captions, languages) if self.texts is None else None,
+            text_BD=None if self.texts is None else self.texts.look_up(captions, languages),
+            languages=languages,
+            concepts=tuple(sample.concept for sample, _ in rows),
+            captions=tuple(captions),
+            pivots=tuple(pick.pivot(sample) for sample, pick in rows),
+            sources=tuple(sample.source for sample, _ in rows),
         )
 
 

@@ -8,7 +8,7 @@ Shapes: B batch, C channels, H height, W width, L text length, D encoder width, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
@@ -17,12 +17,12 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from vlkit.errors import ShapeError, VlkitError
-from vlkit.models.dual_encoder.batch import PairBatch, PairPreparer
+from vlkit.models.dual_encoder.batch import LookedUpPairs, PairBatch, PairPreparer
 from vlkit.models.trainable import adapter_specs, hold_frozen_in_eval
 from vlkit.parts.bridges import build_head
 from vlkit.spec.dataset import DataSpec
 from vlkit.spec.model import DualEncoderSpec
-from vlkit.types import Embeddings, GivesStates, ImageEncoder, TextBatch, TextEncoder, lacking
+from vlkit.types import Embeddings, GivesStates, ImageEncoder, Preparer, TextBatch, TextEncoder, lacking
 
 Side = Literal["image", "text"]
 SIDES: frozenset[Side] = frozenset(("image", "text"))
@@ -114,8 +114,12 @@ class DualEncoder(nn.Module):
         """See ``types.Model``: both encoders, both heads, and the decoder where there is one."""
         return dict(self.named_children())
 
-    def preparer(self, data: DataSpec, *, needs: Collection[str] | None = None) -> PairPreparer:
-        """See ``types.Model``; without need for ``image`` no image is read."""
+    def preparer(
+        self, data: DataSpec, *, needs: Collection[str] | None = None, tables: Mapping[str, Any] | None = None
+    ) -> Preparer:
+        """See ``types.Model``; without need for ``image`` no image is read, with a table of images none at all."""
+        if tables and "image" in tables:
+            return LookedUpPairs(self.tokenize, tables["image"], tables.get("text"))
         return PairPreparer.of(self, data, images=needs is None or "image" in needs)
 
     def figures(self) -> dict[str, float]:

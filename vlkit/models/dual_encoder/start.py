@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any as ImageTable
-from typing import Any as TextTable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,6 +22,25 @@ from vlkit.spec.training import StageSpec, WarmStartSpec
 from vlkit.types import FrozenTables
 
 log = logging.getLogger(__name__)
+
+
+class _Images(Protocol):
+    """The table of the image encoder: features of N samples in V views; ``bad`` are those without."""
+
+    bad: frozenset[int]
+
+    def all_rows(self) -> Tensor:
+        """features_NVD."""
+
+
+class _Texts(Protocol):
+    """The table of the text encoder."""
+
+    def all_rows(self) -> Tensor:
+        """features_TD of all captions."""
+
+    def look_up(self, texts: Sequence[str], languages: Sequence[str]) -> Tensor:
+        """text_BD."""
 
 
 def start(
@@ -52,23 +70,24 @@ def start(
     check_started(model)
 
 
-def fit_means(model: DualEncoder, *, images: ImageTable | None, texts: TextTable | None) -> None:
+def fit_means(model: DualEncoder, *, images: _Images | None, texts: _Texts | None) -> None:
     """Measures the mean feature for the heads that centre, before anything trains.
 
     Raises:
         VlkitError: A head centres and the encoder below it is not frozen, so that its features move.
     """
     sides = (
-        ("image", model.image_head, None if images is None else images.features_NVD[:, 0]),
-        ("text", model.text_head, None if texts is None else texts.features_TD),
+        ("image", model.image_head, None if images is None else lambda: images.all_rows()[:, 0]),
+        ("text", model.text_head, None if texts is None else texts.all_rows),
     )
-    for side, head, features_ND in sides:
+    for side, head, read in sides:
         if isinstance(head, Head) and head.needs_mean:
-            if features_ND is None:
+            if read is None:
                 raise VlkitError(
                     f"model.{side}_head.center = true needs cached features of a frozen {side} encoder in the first "
                     f"stage; set center to false, or freeze model.{side} and set loop.cache_features to true"
                 )
+            features_ND = read()
             head.fit_mean(features_ND[features_ND.abs().amax(dim=1) > 0])
 
 
@@ -122,11 +141,11 @@ def warm_start(model: DualEncoder, spec: WarmStartSpec, *, frozen: FrozenTables,
     log.info("warm start: %d pairs in up to %d languages, %d dimensions", len(image_ND), text_NLT.shape[1], pairs_dim)
 
 
-def _pairs(frozen: FrozenTables, *, images: ImageTable, texts: TextTable) -> tuple[Tensor, Tensor]:
+def _pairs(frozen: FrozenTables, *, images: _Images, texts: _Texts) -> tuple[Tensor, Tensor]:
     """Every readable image with one caption in each language; a missing language repeats another of the image's."""
     image_rows, text_rows = [], []
-    for index, sample in enumerate(frozen.samples):
-        captions = sample.captions
+    for index in range(len(frozen.samples)):
+        captions = frozen.samples[index].captions
         present = [language for language in frozen.languages if language in captions]
         if present and index not in images.bad:
             cycle = [
@@ -135,7 +154,7 @@ def _pairs(frozen: FrozenTables, *, images: ImageTable, texts: TextTable) -> tup
             ]
             text_rows.append(texts.look_up([captions[language][0] for language in cycle], cycle))
             image_rows.append(index)
-    views = images.features_NVD[image_rows]
+    views = images.all_rows()[image_rows]
     return views.flatten(0, 1), torch.stack(text_rows).repeat_interleave(views.shape[1], dim=0)
 
 

@@ -8,7 +8,8 @@ Shapes: K classes, N names, M names of a step, L text length, D encoder width, E
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import cast
 
 import torch
@@ -20,11 +21,14 @@ from vlkit.models.dual_encoder.batch import PairBatch
 from vlkit.models.dual_encoder.classes import KnownClasses
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.nn.heads import Head
-from vlkit.objectives.context import Context, TextFeatures
+from vlkit.objectives.context import Context
 from vlkit.objectives.pairs.pair_term import Term
 from vlkit.spec.objectives import ClassPrototypeObjective
 from vlkit.spec.training import ObjectiveSpec
 from vlkit.types import Embeddings, Loss
+
+TextFeatures = Callable[[Sequence[str]], Tensor]
+"""English texts to the frozen text encoder's features_ND."""
 
 
 class ClassPrototypes(Term):
@@ -46,7 +50,11 @@ class ClassPrototypes(Term):
     @classmethod
     def build(cls, spec: ObjectiveSpec, model: DualEncoder, context: Context) -> ClassPrototypes:
         """See ``Term.build``."""
-        return cls(cast("ClassPrototypeObjective", spec), model, text_features=context.text_features)
+        frozen = context.frozen
+        looked_up = (
+            None if frozen is None or frozen.table("text") is None else partial(frozen.encode, "text", language="en")
+        )
+        return cls(cast("ClassPrototypeObjective", spec), model, text_features=looked_up)
 
     def __init__(
         self, spec: ClassPrototypeObjective, model: DualEncoder, *, text_features: TextFeatures | None
