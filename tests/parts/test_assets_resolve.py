@@ -18,7 +18,7 @@ from huggingface_hub import constants
 
 from tests.helpers import assets_fakes as fakes
 from vlkit.errors import AssetError, UnknownName
-from vlkit.parts.assets import hub, provenance, resolve, table, wheels
+from vlkit.parts.assets import hub, provenance, resolve, weights_table, wheels
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def pip_calls(place: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A table of one asset, and a pip that has its wheel; the calls of pip."""
     calls: list[str] = []
-    monkeypatch.setattr(table, "ASSETS", (fakes.asset(fakes.build_wheel(place / "index")),))
+    monkeypatch.setattr(weights_table, "ASSETS", (fakes.asset(fakes.build_wheel(place / "index")),))
     monkeypatch.setattr(wheels, "run_pip", fakes.fake_pip(place / "index", calls))
     return calls
 
@@ -81,7 +81,7 @@ def test_a_first_run_draws_the_random_numbers_of_those_after_it(
     place: Path, pip_calls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wheel = fakes.build_wheel(place / "index")
-    monkeypatch.setattr(table, "ASSETS", (fakes.asset(wheel, converter="convert_at_random"),))
+    monkeypatch.setattr(weights_table, "ASSETS", (fakes.asset(wheel, converter="convert_at_random"),))
     drawn = []
     for _ in range(2):
         torch.manual_seed(0)
@@ -110,7 +110,7 @@ def test_a_new_converter_makes_the_folder_anew(
     place: Path, pip_calls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolve(fakes.NAME, library="hf")
-    monkeypatch.setattr(table, "ASSETS", (fakes.asset(fakes.build_wheel(place / "index"), version=2),))
+    monkeypatch.setattr(weights_table, "ASSETS", (fakes.asset(fakes.build_wheel(place / "index"), version=2),))
     resolve(fakes.NAME, library="hf")
     resolve(fakes.NAME, library="hf")
     assert len(pip_calls) == 2

@@ -11,8 +11,8 @@ import pytest
 
 from tests.helpers import assets_fakes as fakes
 from vlkit.errors import AssetError, UnknownName
-from vlkit.parts.assets import fetch_wheel, table, wheels
-from vlkit.parts.assets.table import File, Wheel
+from vlkit.parts.assets import fetch_wheel, weights_table, wheels
+from vlkit.parts.assets.weights_table import File, Wheel
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wheel:
     """An entry of the table, its wheel in ``tmp_path/index``, and an empty home."""
     monkeypatch.setenv("VLKIT_HOME", str(tmp_path / "home"))
     built = fakes.build_wheel(tmp_path / "index")
-    monkeypatch.setattr(table, "ASSETS", (fakes.asset(built, name="drawings", library="data", converter=""),))
+    monkeypatch.setattr(weights_table, "ASSETS", (fakes.asset(built, name="drawings", library="data", converter=""),))
     return built
 
 
@@ -190,9 +190,9 @@ def test_unknown_data() -> None:
 
 
 def test_every_entry_of_the_table_is_whole() -> None:
-    for entry in table.ASSETS:
+    for entry in weights_table.ASSETS:
         assert entry.license and entry.source and entry.wheels
         assert entry.library == "data" or (entry.converter and entry.size)
-        assert table.find(entry.name, library=entry.library) is entry
+        assert weights_table.find(entry.name, library=entry.library) is entry
         for one in entry.wheels:
             assert len(one.sha256) == 64 and one.version in one.filename and one.filename.endswith(".whl") and one.size

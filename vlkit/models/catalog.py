@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from vlkit.parts.assets.table import ASSETS
+from vlkit.parts.assets.weights_table import ASSETS
 from vlkit.registry import matches
 from vlkit.spec.describe import doc
 from vlkit.spec.parts import TinyImage, TinyText

@@ -1,1 +1,1 @@
-"""Plain torch modules that know widths, not names."""
+"""Plain torch modules that models are built of; they know widths, neither names nor specs."""

@@ -1,4 +1,6 @@
-"""Bottleneck adapters (Houlsby et al., arXiv 1902.00751, section 2.1; Pfeiffer et al., 2005.00052).
+"""Bottleneck adapters: small perceptrons behind the layers of a model that itself stays as it is.
+
+Sources: Houlsby et al. (arXiv 1902.00751, section 2.1), Pfeiffer et al. (2005.00052).
 
 Shapes: B batch, L length, D width.
 """

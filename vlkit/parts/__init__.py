@@ -1,1 +1,1 @@
-"""Adapters to the outside world: encoders, tokenizers, and where their weights come from."""
+"""The parts that models are made of, from other libraries: encoders, their tokenizers, where their weights are from."""

@@ -1,6 +1,4 @@
-"""What all encoders share when they build: transforms that say all of themselves, first weights that nobody draws in
-vain, the precision that weights are held in, the count of image tokens.
-"""
+"""What all encoders share: how images are prepared, weights are held in few bits, and nothing is drawn in vain."""
 
 from __future__ import annotations
 

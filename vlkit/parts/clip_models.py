@@ -1,4 +1,4 @@
-"""Foreign two-tower models as pairs of our encoders, already in their shared space: no heads are needed."""
+"""Loads CLIP-like models of other libraries as two encoders, already in their shared space: no heads are needed."""
 
 from __future__ import annotations
 

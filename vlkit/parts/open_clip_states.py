@@ -1,5 +1,4 @@
-"""What open_clip's towers tell beside their features: the states before pooling, their widths, the vocabulary; and how
-short texts are encoded without their padding.
+"""What open_clip's towers tell beside their features (states, widths, vocabulary), and short texts without padding.
 
 Shapes: B batch, C channels, H height, W width, h and w rows and columns of tokens, L text length, N image tokens,
 D feature width, T width of the states.

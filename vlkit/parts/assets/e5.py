@@ -83,7 +83,9 @@ def convert(files: Mapping[str, bytes], folder: Path) -> Iterator[int]:
 
 
 @dataclass(frozen=True)
-class _Entry:
+class _Stored:
+    """Where a tensor lies in the file and how it is written."""
+
     dtype: int
     elements: int
     offset: int
@@ -112,7 +114,7 @@ class _Reader:
         return start
 
 
-def read_index(raw: bytes) -> tuple[Header, dict[str, _Entry]]:
+def read_index(raw: bytes) -> tuple[Header, dict[str, _Stored]]:
     """The header and the table of tensors.
 
     Raises:
@@ -137,11 +139,11 @@ def read_index(raw: bytes) -> tuple[Header, dict[str, _Entry]]:
     reader.skip(4 * (pieces + 1) + 4 * pieces + blob, "the tokenizer")
     _, table = reader.take("iI", "the normalisation table's header")
     reader.skip(table, "the normalisation table")
-    entries: dict[str, _Entry] = {}
+    entries: dict[str, _Stored] = {}
     for index in range(reader.take("i", "the number of tensors")[0]):
         (length,) = reader.take("H", f"the name of tensor {index}")
         (name,) = reader.take(f"{length}s", f"the name of tensor {index}")
-        entries[name.decode(errors="replace")] = _Entry(*reader.take("BIQQ", f"the entry of tensor {index}"))
+        entries[name.decode(errors="replace")] = _Stored(*reader.take("BIQQ", f"the entry of tensor {index}"))
     # 1e-12 comes back from 32 bits with a tail of digits; the shortest number with the same bits is meant.
     values: tuple[Any, ...] = (*sizes, float(str(np.float32(eps))), bos, eos, pad)
     return Header(*values), entries
@@ -191,7 +193,7 @@ def _shapes(header: Header) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _check_names(entries: Mapping[str, _Entry], shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _check_names(entries: Mapping[str, _Stored], shapes: Mapping[str, tuple[int, ...]]) -> None:
     missing, extra = sorted(set(shapes) - set(entries)), sorted(set(entries) - set(shapes))
     if missing or extra:
         raise AssetError(
@@ -202,7 +204,7 @@ def _check_names(entries: Mapping[str, _Entry], shapes: Mapping[str, tuple[int, 
             raise AssetError(f"tensor {name!r} of the E5S1 file has {found} elements, shape {shape} takes {expected}")
 
 
-def _tensor(raw: bytes, name: str, entry: _Entry) -> NDArray[np.float32]:
+def _tensor(raw: bytes, name: str, entry: _Stored) -> NDArray[np.float32]:
     size = {0: 4 * entry.elements, 1: entry.elements // _BLOCK * _BLOCK_DTYPE.itemsize}.get(entry.dtype)
     if size is None:
         raise AssetError(

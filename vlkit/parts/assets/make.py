@@ -10,7 +10,7 @@ from pathlib import Path
 from vlkit.errors import AssetError, MissingPackage, VlkitError
 from vlkit.files import atomic_folder, digest, home
 from vlkit.parts.assets import cache, wheels
-from vlkit.parts.assets.table import Asset
+from vlkit.parts.assets.weights_table import Asset
 from vlkit.progress import bar
 from vlkit.version import __version__
 

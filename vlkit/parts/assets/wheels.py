@@ -16,7 +16,7 @@ from pathlib import Path
 from vlkit.errors import AssetError
 from vlkit.files import home, sha256
 from vlkit.parts.assets import cache
-from vlkit.parts.assets.table import File, Wheel, data_asset
+from vlkit.parts.assets.weights_table import File, Wheel, data_asset
 from vlkit.progress import bar
 
 _log = logging.getLogger(__name__)

@@ -38,7 +38,7 @@ _LAST_NORM = {
 
 
 @dataclass
-class _Side:
+class _Tower:
     """One tower: its section of the config, its tensors, and what the whole model has to know of it.
 
     Args:
@@ -100,7 +100,7 @@ def name_text_tower(folder: Path, name: str) -> None:
         (folder / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _image_side(model: DualEncoder) -> _Side:
+def _image_side(model: DualEncoder) -> _Tower:
     encoder, head = model.image, affine(model.image_head, side="image")
     if isinstance(encoder, OpenClipImageEncoder):
         return _open_clip_image(encoder, head)
@@ -112,7 +112,7 @@ def _image_side(model: DualEncoder) -> _Side:
     )
 
 
-def _text_side(model: DualEncoder, folder: Path) -> _Side:
+def _text_side(model: DualEncoder, folder: Path) -> _Tower:
     encoder, head = model.text, affine(model.text_head, side="text")
     if isinstance(encoder, OpenClipTextEncoder):
         return _open_clip_text(encoder, head, folder)
@@ -124,12 +124,12 @@ def _text_side(model: DualEncoder, folder: Path) -> _Side:
     )
 
 
-def _open_clip_image(encoder: OpenClipImageEncoder, head: Affine | None) -> _Side:
+def _open_clip_image(encoder: OpenClipImageEncoder, head: Affine | None) -> _Tower:
     config = copy.deepcopy(encoder.config.model_cfg)
     vision, tower = config["vision_cfg"], encoder.tower
     vision.pop("output_tokens", None)
     native = "timm_model_name" not in vision and isinstance(vision.get("layers", 12), int)
-    side = _Side(vision, dict(tower.state_dict()), quick_gelu=config.get("quick_gelu", False) if native else None)
+    side = _Tower(vision, dict(tower.state_dict()), quick_gelu=config.get("quick_gelu", False) if native else None)
     side.preprocess = encoder.config.preprocess_cfg
     if "multimodal_cfg" in config:
         side.notes.append("the caption decoder of CoCa is no part of the two towers and is left out")
@@ -152,7 +152,7 @@ def _open_clip_image(encoder: OpenClipImageEncoder, head: Affine | None) -> _Sid
     return side
 
 
-def _timm_image(encoder: TimmImageEncoder, head: Affine | None) -> _Side:
+def _timm_image(encoder: TimmImageEncoder, head: Affine | None) -> _Tower:
     model: Any = encoder.model
     pool = model.global_pool if isinstance(model.global_pool, str) else model.global_pool.pool_type
     vision: dict[str, Any] = {
@@ -163,7 +163,7 @@ def _timm_image(encoder: TimmImageEncoder, head: Affine | None) -> _Side:
         "timm_proj": "none" if head is None else "linear",
     }
     state = _trunk(encoder, {} if head is not None else {"num_classes": 0, "global_pool": pool})
-    side = _Side(vision, {f"trunk.{name}": tensor for name, tensor in state.items()})
+    side = _Tower(vision, {f"trunk.{name}": tensor for name, tensor in state.items()})
     if head is not None:
         vision["timm_proj_bias"] = _put(side.state, "head.proj", head)
     side.preprocess, side.notes = _timm_preprocess(encoder)
@@ -208,12 +208,12 @@ def _timm_preprocess(encoder: TimmImageEncoder) -> tuple[dict[str, Any], list[st
     return preprocess, notes
 
 
-def _open_clip_text(encoder: OpenClipTextEncoder, head: Affine | None, folder: Path) -> _Side:
+def _open_clip_text(encoder: OpenClipTextEncoder, head: Affine | None, folder: Path) -> _Tower:
     config = copy.deepcopy(encoder.config.model_cfg)
     text, tower = config["text_cfg"], encoder.tower
     text.pop("output_tokens", None)
     native = "hf_model_name" not in text
-    side = _Side(text, dict(tower.state_dict()), quick_gelu=config.get("quick_gelu", False) if native else None)
+    side = _Tower(text, dict(tower.state_dict()), quick_gelu=config.get("quick_gelu", False) if native else None)
     side.custom = not native or bool(config.get("custom_text", False))
     if encoder.hf_tokenizer is not None:
         text.setdefault("hf_tokenizer_name", encoder.spec.name)
@@ -241,7 +241,7 @@ def _open_clip_text(encoder: OpenClipTextEncoder, head: Affine | None, folder: P
     return side
 
 
-def _hf_text(encoder: HfTextEncoder, head: Affine | None, folder: Path, *, embed_dim: int) -> _Side:
+def _hf_text(encoder: HfTextEncoder, head: Affine | None, folder: Path, *, embed_dim: int) -> _Tower:
     from open_clip.hf_configs import arch_dict
 
     spec, kind = encoder.spec, str(encoder.config.model_type)
@@ -266,7 +266,7 @@ def _hf_text(encoder: HfTextEncoder, head: Affine | None, folder: Path, *, embed
     }  # fmt: skip
     head = head or Affine(torch.eye(embed_dim), None)
     _put(state, "proj", head if head.bias_E is None else _absorb(state, head, config))
-    return _Side(text, state)
+    return _Tower(text, state)
 
 
 def _absorb(state: dict[str, Tensor], head: Affine, config: Any) -> Affine:

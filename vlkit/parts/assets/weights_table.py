@@ -1,4 +1,4 @@
-"""The pretrained parts and data that install from the package registry, where no model hub can be reached.
+"""Lists the pretrained parts and data that install from the package registry, where no model hub can be reached.
 
 Only data files are taken out of these wheels: none of their code is installed, imported or run.
 """
