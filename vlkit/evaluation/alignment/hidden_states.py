@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, NamedTuple, cast
 
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
 
 from vlkit.errors import VlkitError
 from vlkit.parts.building import compact
-from vlkit.types import GivesStates, ImageTextModel, TextBatch
+from vlkit.types import GivesStates, ImageTextModel, Model, TextBatch, TextEncoder, as_module
 
 PROJECTED = "projected"
 LAST = "last block"
@@ -93,13 +93,6 @@ def open_text(name: str, *, device: str = "cpu") -> LayeredText:
     return from_encoder(cast("nn.Module", encoder).to(device))
 
 
-@runtime_checkable
-class _HasTextEncoder(Protocol):
-    """An image-text model whose text encoder can be looked into."""
-
-    text: nn.Module
-
-
 def from_encoder(encoder: nn.Module) -> LayeredText:
     """A text encoder alone (``vlkit.text_encoder``), without an embedding of its own."""
     return _layered(encoder, encoder, run=encoder, model=None)
@@ -107,8 +100,9 @@ def from_encoder(encoder: nn.Module) -> LayeredText:
 
 def from_model(model: ImageTextModel) -> LayeredText:
     """The text side of an image-text model: its embedding, and the layers below as far as its encoder shows them."""
-    module, encoder = cast("nn.Module", model), model.text if isinstance(model, _HasTextEncoder) else None
-    return _layered(module, encoder, run=model.encode_text, model=model)
+    parts = model.parts().values() if isinstance(model, Model) else ()
+    encoder = next((part for part in parts if isinstance(part, TextEncoder)), None)
+    return _layered(as_module(model), encoder, run=model.encode_text, model=model)
 
 
 def _layered(

@@ -1,0 +1,78 @@
+"""The seams: what samples, parts and models must offer to be joined with the others.
+
+A user's own module needs no base class of ours.
+"""
+
+from vlkit.types.model_types import (
+    Batch,
+    Embeddings,
+    FrozenTables,
+    ImageTextModel,
+    Loss,
+    Model,
+    Objective,
+    Piece,
+    Preparer,
+    Start,
+    as_module,
+)
+from vlkit.types.part_types import (
+    Bridge,
+    ClassRows,
+    GivesStates,
+    ImageEncoder,
+    ImageTokenizer,
+    KnowsClasses,
+    KnowsVocabulary,
+    LanguageModel,
+    ResizesImages,
+    SavesConfig,
+    SharesLayers,
+    TextBatch,
+    TextEncoder,
+    Vocabulary,
+    lacking,
+)
+from vlkit.types.sample_types import (
+    Pick,
+    ReducedDecoding,
+    Sample,
+    SampleMeta,
+    Source,
+    Turn,
+)
+
+__all__ = [
+    "Batch",
+    "Bridge",
+    "ClassRows",
+    "Embeddings",
+    "FrozenTables",
+    "GivesStates",
+    "ImageEncoder",
+    "ImageTextModel",
+    "ImageTokenizer",
+    "KnowsClasses",
+    "KnowsVocabulary",
+    "LanguageModel",
+    "Loss",
+    "Model",
+    "Objective",
+    "Pick",
+    "Piece",
+    "Preparer",
+    "ReducedDecoding",
+    "ResizesImages",
+    "Sample",
+    "SampleMeta",
+    "SavesConfig",
+    "SharesLayers",
+    "Source",
+    "Start",
+    "TextBatch",
+    "TextEncoder",
+    "Turn",
+    "Vocabulary",
+    "as_module",
+    "lacking",
+]

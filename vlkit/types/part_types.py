@@ -1,0 +1,235 @@
+"""The seams of parts: what an encoder, a bridge or a language model must offer to be joined with the others.
+
+Shapes: B batch, C channels, H height, W width, L text length, N image tokens, M model tokens, D encoder width, E
+embedding width, T width of token states, V vocabulary, R chosen rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+
+class TextBatch(NamedTuple):
+    """Tokenised texts: ``ids_BL`` int64 and ``mask_BL`` int64 (1 = a real token, 0 = padding)."""
+
+    ids_BL: Tensor
+    mask_BL: Tensor
+
+
+class ClassRows(NamedTuple):
+    """An image classifier's last layer, read as class prototypes in the encoder's feature space.
+
+    ``weight_KD`` and ``bias_K`` float32; ``names`` K tuples of English names, the usual one first.
+    """
+
+    weight_KD: Tensor
+    bias_K: Tensor
+    names: tuple[tuple[str, ...], ...]
+
+
+class Vocabulary(NamedTuple):
+    """Facts of token ids, bool [V] each.
+
+    A word begins at a token of ``starts_V``, and after one of ``ends_V``. ``special_V`` are the marks that a tokenizer
+    adds: start, end, padding, language.
+    """
+
+    starts_V: Tensor
+    ends_V: Tensor
+    special_V: Tensor
+
+
+@runtime_checkable
+class ImageEncoder(Protocol):
+    """Turns images into features: one vector an image, or one a patch.
+
+    ``width`` is D of the pooled feature, ``token_width`` T of a token; ``image_size`` the side in pixels of the square
+    input that it was made for; ``transform`` turns an RGB image into pixels_CHW.
+    """
+
+    width: int
+    token_width: int
+    image_size: int
+    transform: Callable[[Image], Tensor]
+
+    def num_tokens(self, size: int) -> int:
+        """N of ``tokens`` for square images of ``size`` pixels a side."""
+
+    def __call__(self, pixels_BCHW: Tensor) -> Tensor:
+        """Pooled features_BD."""
+
+    def tokens(self, pixels_BCHW: Tensor) -> Tensor:
+        """Spatial features tokens_BNT, before pooling (CLS and other extra tokens left out)."""
+
+    def save_config(self, folder: Path) -> None:
+        """Writes all that is needed to build this encoder again without weights."""
+
+
+@runtime_checkable
+class SavesConfig(Protocol):
+    """A part that needs more than its spec to be built again without weights: configuration, tokenizer files."""
+
+    def save_config(self, folder: Path) -> None:
+        """Writes all of it into a folder."""
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """Turns texts into features.
+
+    ``width`` is D of the pooled feature. Where ``marks_language`` is false the language makes no difference to the
+    tokens, and a text that several languages share is encoded once.
+    """
+
+    width: int
+
+    @property
+    def marks_language(self) -> bool:
+        """Whether the tokenizer puts a mark of the language into its input."""
+
+    def tokenize(self, texts: Sequence[str], *, language: str | None = None) -> TextBatch:
+        """Adds the encoder's own prefix, and its own language token where it has one."""
+
+    def __call__(self, tokens: TextBatch) -> Tensor:
+        """Pooled features_BD; rows do not depend on the padding or on the other rows."""
+
+    def save_config(self, folder: Path) -> None:
+        """Writes configuration and tokenizer files, all that is needed to build this encoder again without weights."""
+
+
+@runtime_checkable
+class GivesStates(Protocol):
+    """What an image or text encoder may offer: the states before pooling beside the feature. Decoders look at them."""
+
+    @property
+    def token_width(self) -> int:
+        """T of the states."""
+
+    def pooled_and_states(self, inputs: Any, /) -> tuple[Tensor, Tensor]:
+        """features_BD and states [B, N or L, T] of pixels or tokens in one pass; states of real tokens stand first."""
+
+
+@runtime_checkable
+class KnowsClasses(Protocol):
+    """What an image encoder may offer: the classifier that it was trained with."""
+
+    def class_rows(self) -> ClassRows | None:
+        """The classifier's last layer; None where these weights have none that is known."""
+
+
+@runtime_checkable
+class KnowsVocabulary(Protocol):
+    """What a text encoder may offer: the tokens it knows."""
+
+    @property
+    def vocab_size(self) -> int:
+        """V, the rows of the token embedding."""
+
+    def vocabulary(self) -> Vocabulary:
+        """What the ids mean."""
+
+
+@runtime_checkable
+class ResizesImages(Protocol):
+    """What an image encoder may offer: how far its transform shrinks, so that large photos are decoded no larger."""
+
+    @property
+    def resized_to(self) -> int:
+        """Side in pixels to which ``transform`` resizes before it crops."""
+
+
+@runtime_checkable
+class SharesLayers(Protocol):
+    """What a text encoder may offer: layers that are one set of weights for images and texts."""
+
+    def join(self, image: ImageEncoder) -> None:
+        """Takes over the image side's, where that has such layers."""
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """Reads embeddings and writes text: decoder-only models (``encodes`` false) and encoder-decoders (true) alike.
+
+    ``width`` is E of the embeddings that it reads, ``vocab_size`` V; ``tokenizer`` is transformers' for this model.
+    """
+
+    width: int
+    vocab_size: int
+    encodes: bool
+    tokenizer: Any
+
+    def embed(self, ids_BL: Tensor) -> Tensor:
+        """embeddings_BLE of token ids, among which a bridge's model tokens are put."""
+
+    def __call__(self, embeddings_BLE: Tensor, mask_BL: Tensor, *, targets: TextBatch | None = None) -> Tensor:
+        """States before the output map.
+
+        Args:
+            embeddings_BLE: What is read: model tokens of images and embeddings of text.
+            mask_BL: 1 for real places, 0 for padding.
+            targets: The text that an encoder-decoder writes; None for a decoder-only model, where it is part of the
+                embeddings.
+
+        Returns:
+            states_BLE of what was read, or of ``targets`` where they are given: state l foretells token l + 1.
+        """
+
+    def logits(self, states_RE: Tensor) -> Tensor:
+        """logits_RV of chosen states; those of the places that no loss looks at are never made."""
+
+    def generate(self, embeddings_BLE: Tensor, mask_BL: Tensor, *, max_tokens: int, beams: int) -> list[str]:
+        """Texts, one a row, that go on from what is read; the likeliest token each time, or a beam search."""
+
+    def save_config(self, folder: Path) -> None:
+        """Writes configuration and tokenizer files, all that is needed to build this model again without weights."""
+
+
+@runtime_checkable
+class Bridge(Protocol):
+    """Maps an image encoder's tokens to tokens that a language model reads; it knows two widths and nothing else.
+
+    ``in_width`` is T of the image tokens, ``out_width`` E of the model tokens.
+    """
+
+    in_width: int
+    out_width: int
+
+    def num_tokens(self, count: int) -> int:
+        """M, the model tokens for ``count`` image tokens."""
+
+    def __call__(self, tokens_BNT: Tensor) -> Tensor:
+        """tokens_BME."""
+
+
+@runtime_checkable
+class ImageTokenizer(Protocol):
+    """Turns images into rows of whole numbers (codes) and codes into images.
+
+    Codes lie in 0..``codebook_size`` - 1; ``grid`` are the rows and columns of an image's codes; ``transform`` turns an
+    RGB image into pixels_CHW.
+    """
+
+    codebook_size: int
+    grid: tuple[int, int]
+    transform: Callable[[Image], Tensor]
+
+    def encode(self, pixels_BCHW: Tensor) -> Tensor:
+        """codes_BN int64, row by row from the top; N = rows * columns."""
+
+    def decode(self, codes_BN: Tensor) -> Tensor:
+        """pixels_BCHW float32 in 0..1."""
+
+    def save_config(self, folder: Path) -> None:
+        """Writes all that is needed to build this tokenizer again without weights."""
+
+
+def lacking(part: object, protocol: type) -> list[str]:
+    """The names that a protocol asks for and a part does not have, in the protocol's order."""
+    wanted = (*protocol.__annotations__, *(name for name in vars(protocol) if not name.startswith("_")))
+    return [name for name in dict.fromkeys(wanted) if not hasattr(part, name)]

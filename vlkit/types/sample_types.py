@@ -1,0 +1,108 @@
+"""What data are before any model sees them: samples, what is picked of them, and collections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from vlkit.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One part of a conversation: who says what; ``language`` is a BCP 47 tag."""
+
+    role: Literal["user", "assistant", "system"]
+    text: str
+    language: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One thing of a data set, with what its reader knows: no, one or several images, captions, a conversation.
+
+    ``images`` decode when called. ``captions`` maps a BCP 47 tag to one or more texts. ``concept`` groups the variants
+    of one thing (skin tones, hair), which stand on the same side of every split; ``source`` names the collection it is
+    from; ``turns`` are in their order.
+    """
+
+    key: str
+    images: tuple[Callable[[], Image], ...]
+    captions: Mapping[str, tuple[str, ...]]
+    concept: str = ""
+    split: str = "train"
+    license: str = ""
+    source: str = ""
+    turns: tuple[Turn, ...] = ()
+
+    @property
+    def image(self) -> Callable[[], Image]:
+        """The first image.
+
+        Raises:
+            DataError: There is none.
+        """
+        if not self.images:
+            raise DataError(
+                f"sample {self.key!r} has no image (a source with texts_only has no images); leave out what needs one"
+            )
+        return self.images[0]
+
+
+@dataclass(frozen=True)
+class SampleMeta:
+    """What is known of a sample without decoding it; ``languages`` are BCP 47 tags, ``counts`` the captions in each."""
+
+    key: str
+    concept: str
+    split: str
+    languages: tuple[str, ...]
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """What of a sample one row of a batch takes: a caption, by language and number, and the seed of its augmentation.
+
+    ``index`` is the sample's number in its source, -1 where samples are streamed.
+    """
+
+    index: int
+    language: str
+    caption_index: int
+    view_seed: int
+
+    def caption(self, sample: Sample) -> str:
+        """The caption that was picked."""
+        texts = sample.captions[self.language]
+        return texts[self.caption_index % len(texts)]
+
+    def pivot(self, sample: Sample) -> str:
+        """An English caption of the same image: its translation where the languages' captions come in step, or ""."""
+        texts = sample.captions.get("en", ())
+        return texts[self.caption_index % len(texts)] if texts else ""
+
+
+@runtime_checkable
+class ReducedDecoding(Protocol):
+    """The image of a sample that can be decoded at a reduced size."""
+
+    def draft(self, size: int | None) -> Image:
+        """The RGB image, its shorter side no shorter than ``size`` pixels (or than it is); None decodes in full."""
+
+
+class Source(Protocol):
+    """A random-access collection of samples: the same index gives the same sample in every process."""
+
+    def __len__(self) -> int:
+        """How many samples."""
+
+    def __getitem__(self, index: int) -> Sample:
+        """One sample; its image is decoded only when called for."""
+
+    def meta(self, index: int) -> SampleMeta:
+        """Key, concept, split and languages of a sample, without reading its image."""
