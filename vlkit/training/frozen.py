@@ -53,10 +53,11 @@ class FrozenFeatures:
         if not self.recipe.loop.cache_features or not wanted:
             return {}
         self._warn_of_augment(wanted)
+        records = self.records
         with self.runtime.in_turn():
             for part in wanted:
                 if part.name not in self._tables:
-                    self._tables[part.name] = self._table(part, self.records)
+                    self._tables[part.name] = self._table(part, records)
         return {part.name: self._tables[part.name] for part in wanted}
 
     @cached_property
