@@ -39,6 +39,7 @@ lint: $(STAMP)-lint ## Check style, types, import layers and sizes
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python tools/check_size.py
+	$(BIN)/python tools/check_seams.py
 
 format: $(STAMP)-lint ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .

@@ -22,8 +22,8 @@ from vlkit.evaluation.tasks.zero_shot_task import openmoji_unseen
 from vlkit.files import write_atomic
 from vlkit.models.digest import fixed_weights
 from vlkit.models.dual_encoder.card import CardFacts, render_card
+from vlkit.models.dual_encoder.frozen import remembering
 from vlkit.models.dual_encoder.model import DualEncoder
-from vlkit.models.feature_cache import remembering
 from vlkit.models.folder import load, save
 from vlkit.parts.assets import ASSETS
 from vlkit.spec.load import dump_yaml, load_recipe

@@ -242,7 +242,7 @@ def test_memory_holds_the_rows_asked_for_and_not_the_data(tmp_path: Path) -> Non
     for start in range(0, count, 500):
         assert reader.read(place[start : start + 500]).shape == (500, width)
         most = max(most, _resident() - before)
-    assert most < count * width * 4 / 3  # a file's checksums are looked at block by block: 16 MB at once here
+    assert most < count * width * 4 / 8
 
 
 def _own_rows(folder: str) -> list[float]:

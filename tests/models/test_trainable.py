@@ -8,7 +8,6 @@ from rich.console import Console
 from torch import nn
 
 from vlkit.errors import UnknownName, VlkitError
-from vlkit.models.digest import tensor_digest
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.trainable import (
     check_moved,
@@ -140,17 +139,6 @@ def test_report_prints_aligned_and_in_colour(model) -> None:
 def test_report_refuses_a_rate_for_no_part(model) -> None:
     with pytest.raises(UnknownName, match=r"no part 'text_haed'; did you mean 'text_head'"):
         trainable_report(model, {"text_haed": 1.0})
-
-
-def test_digests_see_every_bit_type_and_shape() -> None:
-    base = torch.zeros(2, 3)
-    others = [base.clone(), base.half(), base.view(3, 2), base.bfloat16(), torch.zeros(2, 3, dtype=torch.int32)]
-    others[0][1, 2] = -0.0
-    assert len({tensor_digest(tensor) for tensor in [base, *others]}) == 6
-    assert (
-        tensor_digest(base) == tensor_digest(torch.zeros(3, 2).T.contiguous()) == tensor_digest(torch.zeros(4, 3)[::2])
-    )
-    assert tensor_digest(torch.tensor(1.0)) != tensor_digest(torch.tensor(2.0))
 
 
 def test_what_moved_is_checked_both_ways(model) -> None:

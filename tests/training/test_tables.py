@@ -21,11 +21,12 @@ from vlkit.errors import DataError
 from vlkit.models.dual_encoder.build import build
 from vlkit.models.dual_encoder.frozen import frozen_parts
 from vlkit.models.feature_cache import encode_frozen
-from vlkit.models.frozen_parts import FrozenImages, FrozenTexts
+from vlkit.models.frozen_parts import FrozenImages, FrozenPart, FrozenTexts
 from vlkit.parts.image import build_image_encoder
 from vlkit.parts.text import build_text_encoder
 from vlkit.spec.dataset import AugmentSpec
 from vlkit.spec.parts import TinyImage, TinyText
+from vlkit.training import tables
 from vlkit.training.batches import PairBatches
 from vlkit.training.frozen import FrozenFeatures
 from vlkit.training.loop import train
@@ -70,6 +71,28 @@ def test_cached_equals_uncached(source: TableSource) -> None:
     counts = counted(image)
     assert torch.equal(make_table(source, image, views=3).all_rows(), table.all_rows())
     assert counts == []
+
+
+def test_a_table_that_was_interrupted_goes_on_with_the_same_bits(
+    source: TableSource, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tables, "_IMAGES", 4)
+    plain, counts, stop_at = tables._encode, list[int](), 3
+
+    def stopping(part: FrozenPart, inputs: Any) -> torch.Tensor:
+        counts.append(len(inputs))
+        if len(counts) == stop_at:
+            raise KeyboardInterrupt
+        return plain(part, inputs)
+
+    monkeypatch.setattr(tables, "_encode", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        make_table(source, encoder(), views=2)
+    found = make_table(source, encoder(), views=2).all_rows()
+    assert counts == [4, 4, 4, 4, 4, 4]  # two were kept, the third is done again
+    monkeypatch.setenv("VLKIT_HOME", str(tmp_path / "another"))
+    assert torch.equal(make_table(source, encoder(), views=2).all_rows(), found)
+    assert counts == [4] * 11
 
 
 def test_views_differ_and_hang_on_the_seed(source: TableSource) -> None:
@@ -227,14 +250,14 @@ def test_tables_are_by_part_and_only_of_what_is_frozen(source: TableSource, tmp_
         BadSamples(0.0, total=10),
     )  # fmt: skip
     model.requires_grad_(False)
-    tables = features.tables()
-    assert list(tables) == ["image", "text"] == [table.part.name for table in tables.values()]
-    assert features.tables()["image"] is tables["image"]
+    first = features.tables()
+    assert list(first) == ["image", "text"] == [table.part.name for table in first.values()]
+    assert features.tables()["image"] is first["image"]
     model.text.requires_grad_(True)
-    assert dict(features.tables()) == {"image": tables["image"]}
+    assert dict(features.tables()) == {"image": first["image"]}
     model.image.requires_grad_(True)
     model.text.requires_grad_(False)
     assert dict(features.tables()) == {}  # who reads pixels tokenises too
     model.image.requires_grad_(False)
     again = features.tables()
-    assert again["image"] is not tables["image"] and again["text"] is not tables["text"]
+    assert again["image"] is not first["image"] and again["text"] is not first["text"]

@@ -5,16 +5,14 @@ Shapes: N inputs, D encoder width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vlkit.models.digest import part_digest
-from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.feature_store import Blocks, FeatureStore, Numbers, key_of, shared_folder
 from vlkit.types import TextBatch
 
@@ -73,17 +71,3 @@ def content_keys(given: Tensor | TextBatch) -> Numbers:
         pairs = zip(given.ids_BL.cpu(), given.mask_BL.cpu(), strict=True)
         return np.array([key_of(ids_L[mask_L.bool()].numpy().tobytes()) for ids_L, mask_L in pairs], dtype=np.int64)
     return np.array([key_of(pixels_CHW.contiguous().numpy().tobytes()) for pixels_CHW in given.cpu()], dtype=np.int64)
-
-
-@contextmanager
-def remembering(model: DualEncoder) -> Iterator[DualEncoder]:
-    """Inside the block the model's encoders remember: for variants that share frozen encoders."""
-    parts, plain = cast("Any", model), (model.image, model.text)
-    memories = [Remembering(cast("nn.Module", encoder)) for encoder in plain]
-    parts.image, parts.text = memories
-    try:
-        yield model
-    finally:
-        parts.image, parts.text = plain
-        for memory in memories:
-            memory.flush()

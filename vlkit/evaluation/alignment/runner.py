@@ -69,8 +69,7 @@ def align(
     plan = _plan(text, score=score, pooling=pooling)
     tags = texts.choose(languages)
     image_NE = embed_pivot_images(text.model, images, lines=len(texts.keys), encoding=encoding) if images else None
-    rows: list[LanguageRow] = []
-    layers: list[LayerRow] = []
+    rows, layers = list[LanguageRow](), list[LayerRow]()
     own: dict[str, tuple[Sequence[int], Tensor]] = {}  # the model's own embeddings
     with _texts_bar(texts, tags, quiet=encoding.quiet) as shown:
         size = encoding.text_batch_size

@@ -1,12 +1,15 @@
-"""Which parts of a dual encoder can be looked up where they are frozen: the two encoders."""
+"""The encoders of a dual encoder where they are frozen: what can be looked up of them, and a model that remembers."""
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
 
 from torch import nn
 
 from vlkit.models.dual_encoder.model import DualEncoder
+from vlkit.models.feature_cache import Remembering
 from vlkit.models.frozen_parts import FrozenImages, FrozenPart, FrozenTexts
 
 
@@ -19,3 +22,17 @@ def frozen_parts(model: DualEncoder) -> tuple[FrozenPart, ...]:
         FrozenImages("image", cast("nn.Module", model.image), model.image.transform),
         FrozenTexts("text", cast("nn.Module", model.text), model.text.tokenize, beside=("image",)),
     )
+
+
+@contextmanager
+def remembering(model: DualEncoder) -> Iterator[DualEncoder]:
+    """Inside the block the model's encoders remember: for variants that share frozen encoders."""
+    parts, plain = cast("Any", model), (model.image, model.text)
+    memories = [Remembering(cast("nn.Module", encoder)) for encoder in plain]
+    parts.image, parts.text = memories
+    try:
+        yield model
+    finally:
+        parts.image, parts.text = plain
+        for memory in memories:
+            memory.flush()
