@@ -225,6 +225,19 @@ def damage(folder: Path, text: str, replacement: str) -> None:
     path.write_text(old.replace(text, replacement, 1))
 
 
+def test_a_folder_of_an_older_version_is_refused_with_what_to_do(model, tmp_path) -> None:
+    folder = save(model, tmp_path / "m")
+    assert YAML(typ="safe").load((folder / "spec.yaml").read_text())["format"] == 2
+    damage(folder, "format: 2\n", "")
+    damage(folder, f"vlkit: {__version__}", "vlkit: 0.3.0")
+    with pytest.raises(VlkitError) as error:
+        load(folder)
+    assert str(error.value) == (
+        f"{folder} is a model folder of vlkit 0.3.0, which this version cannot read: train or save the model again, or "
+        f"use it with: pip install 'vlkit<0.4'"
+    )
+
+
 def test_a_newer_version_is_named_with_the_fix(model, tmp_path) -> None:
     folder = save(model, tmp_path / "m")
     damage(folder, f"vlkit: {__version__}", "vlkit: 99.1.0")

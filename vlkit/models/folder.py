@@ -30,6 +30,8 @@ from vlkit.types import Model, SavesConfig, as_module
 from vlkit.version import __version__
 
 M = TypeVar("M")
+FORMAT = 2
+"""Of model folders: 2 since vlkit 0.4."""
 _HEADER = "# A model folder of vlkit, for vlkit.load().\n"
 FOREIGN = Registry(
     "kind of model",
@@ -45,6 +47,8 @@ FOREIGN = Registry(
 class _SpecFile(Spec):
     """What spec.yaml holds."""
 
+    format: int
+    """How the folder is laid out."""
     vlkit: str
     """The version that wrote it."""
     model: ModelSpec
@@ -80,7 +84,7 @@ def save(
     if adapters_only:
         file, state = _difference(model)
     else:
-        file, state = _SpecFile(vlkit=__version__, model=model.spec), as_module(model).state_dict()
+        file, state = _SpecFile(format=FORMAT, vlkit=__version__, model=model.spec), as_module(model).state_dict()
     with atomic_folder(target) as scratch:
         write_weights(state, scratch, dtype=dtype)
         for name, part in {} if adapters_only else model.parts().items():
@@ -109,7 +113,7 @@ def _difference(model: Model) -> tuple[_SpecFile, dict[str, torch.Tensor]]:
         path=model.loaded_from,
         adapters={name: one for name, one in adapter_specs(model).items() if name not in adapter_specs(base)},
     )
-    file = _SpecFile(vlkit=__version__, model=spec, base=weights_digest(as_module(base)))
+    file = _SpecFile(format=FORMAT, vlkit=__version__, model=spec, base=weights_digest(as_module(base)))
     known = {base_name(name): tensor for name, tensor in as_module(base).state_dict().items()}
     if add_adapters(base, spec.adapters).spec != model.spec:
         raise VlkitError(
@@ -197,12 +201,16 @@ def read_spec(folder: Path) -> ModelSpec:
 def _read_spec_file(folder: Path) -> _SpecFile:
     path = folder / SPEC
     tree = read_document(path)
-    try:
-        return _SpecFile.model_validate_json(json.dumps(tree.plain()))
-    except ValidationError as error:
+    plain = tree.plain()
+    if isinstance(plain, dict) and "model" in plain and "format" not in plain:
         raise VlkitError(
-            str(SpecError(problems_of(error, tree, _SpecFile))) + _newer(tree.plain().get("vlkit"))
-        ) from error
+            f"{folder} is a model folder of vlkit {plain.get('vlkit', '0.3 or older')}, which this version cannot "
+            f"read: train or save the model again, or use it with: pip install 'vlkit<0.4'"
+        )
+    try:
+        return _SpecFile.model_validate_json(json.dumps(plain))
+    except ValidationError as error:
+        raise VlkitError(str(SpecError(problems_of(error, tree, _SpecFile))) + _newer(plain.get("vlkit"))) from error
 
 
 def _words(expected: type) -> str:

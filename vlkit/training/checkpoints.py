@@ -31,6 +31,8 @@ from vlkit.types import Model, as_module
 
 log = logging.getLogger(__name__)
 _TENSORS, _STATE = "state.safetensors", "state.json"
+FORMAT = 2
+"""Of checkpoints: 2 since vlkit 0.4."""
 _DAMAGE = (ValueError, KeyError, TypeError, SafetensorError)
 
 
@@ -154,6 +156,7 @@ def write_checkpoint(
         except SafetensorError as error:  # an OSError would have been named by atomic_folder
             raise VlkitError(f"cannot write {target}: {error}; free some space and go on with --resume") from error
         state = {
+            "format": FORMAT,
             "place": asdict(place),
             "before": asdict(before),
             "processes": notes,
@@ -193,6 +196,8 @@ def _newest_whole(folder: Path) -> Saved | None:
     for path in found:
         try:
             return _read(path)
+        except VlkitError:
+            raise
         except (OSError, *_DAMAGE) as error:
             log.warning("checkpoint %s is damaged (%s); trying the one before", path, error)
     if found:
@@ -248,6 +253,11 @@ def restore_random(tensors: Mapping[str, Tensor], rank: int) -> None:
 
 def _read(path: Path) -> Saved:
     state = json.loads((path / _STATE).read_text(encoding="utf-8"))
+    if state.get("format") != FORMAT:
+        raise VlkitError(
+            f"{path} is a checkpoint of format {state.get('format', 1)}, and this version of vlkit goes on from format "
+            f"{FORMAT}: start anew with --overwrite, or go on with the version that the run was started with"
+        )
     if sha256(path / _TENSORS) != state["sha256"]:
         raise ValueError("its tensors are not those that were written")
     place, before = Place(**state["place"]), Snapshot(**state["before"])

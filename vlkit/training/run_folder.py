@@ -88,7 +88,7 @@ def recipe_digest(recipe: Recipe) -> str:
 
 
 def _decisive(recipe: Recipe) -> dict[str, Any]:
-    content = recipe.model_dump(mode="json", exclude={"run", "description"})
+    content = recipe.model_dump(mode="json", exclude={"run", "description", "validation"})
     for field in _FREE:
         content["loop"].pop(field)
     return content

@@ -1,0 +1,69 @@
+"""What training measures meanwhile: zero-shot accuracy on the concepts that a recipe keeps back from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from vlkit.data.sources.open import VALIDATION, open_sources
+from vlkit.errors import VlkitError
+from vlkit.evaluation.embed.encode import Embedder
+from vlkit.evaluation.embed.encoding import Encoding
+from vlkit.evaluation.tasks.engine import score_task
+from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
+from vlkit.spec.recipe import Recipe
+from vlkit.spec.training import HeldBackValidation
+from vlkit.types import ImageTextModel, Model, Sample
+
+
+class HeldBack:
+    """Images of the concepts held back, each to be told from all others by name, in each language (``Evaluator``).
+
+    Every image of a concept counts; a concept's names in a language are those of the first of its images that has any.
+
+    Args:
+        recipe: Its ``data.holdout_concepts`` says how many concepts are kept back, ``validation`` in which languages.
+
+    Raises:
+        VlkitError: Nothing is kept back.
+        DataError: No concept has a name in a language asked for.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        if not recipe.data.holdout_concepts:
+            raise VlkitError(
+                "validation.kind = held_back measures on the concepts that data.holdout_concepts keeps back, and that "
+                "is 0; set data.holdout_concepts=100, say, or validation to null"
+            )
+        source = open_sources(recipe.data, split=VALIDATION)
+        samples = [source[index] for index in range(len(source))]
+        spec = cast("HeldBackValidation", recipe.validation)
+        self.task = _task(samples, spec.languages or recipe.data.languages)
+        self.encoding = Encoding(quiet=True)
+
+    def __call__(self, model: Model) -> Mapping[str, Any]:
+        """Top-1 accuracy in 0..1 by language, and their mean.
+
+        Raises:
+            VlkitError: The model does not embed images and texts.
+        """
+        if not isinstance(model, ImageTextModel):
+            raise VlkitError(
+                f"validation.kind = held_back needs a model that embeds images and texts, and a {model.spec.kind} does "
+                f"not; set validation to null"
+            )
+        scores = score_task(cast("Embedder", model), self.task, answers=0, encoding=self.encoding).languages
+        found = {tag: float((one.rank_N == 1).double().mean()) for tag, one in scores.items()}
+        return {"acc1": found, "mean_acc1": sum(found.values()) / len(found)}
+
+
+def _task(samples: list[Sample], languages: tuple[str, ...] | None) -> ZeroShotTask:
+    concepts: dict[str, int] = {}
+    targets = [concepts.setdefault(sample.concept or sample.key, len(concepts)) for sample in samples]
+    names: dict[str, list[tuple[str, ...] | None]] = {}
+    for sample, target in zip(samples, targets, strict=True):
+        for tag, captions in sample.captions.items():
+            listed = names.setdefault(tag, [None] * len(concepts))
+            listed[target] = listed[target] or captions
+    whole = ZeroShotTask("held_back", samples, names, targets)
+    return ZeroShotTask("held_back", samples, {tag: names[tag] for tag in whole.choose(languages)}, targets)
