@@ -90,8 +90,10 @@ def _replace_folder(scratch: Path, target: Path) -> None:
     raise VlkitError(f"cannot replace {target}: other processes keep writing it; run one at a time")
 
 
-def write_atomic(path: Path, content: bytes | str) -> None:
+def write_atomic(path: Path, content: bytes | str, *more: bytes | memoryview) -> None:
     """Writes a file under a temporary name and renames it, so that readers never see half of it.
+
+    ``more`` follows, piece by piece, so that what is large need not be copied into one.
 
     Raises:
         VlkitError: The disk is full or the place cannot be written to.
@@ -102,7 +104,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         handle, scratch = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as stream:
-                stream.write(raw)
+                stream.writelines((raw, *more))
                 stream.flush()
                 os.fsync(stream.fileno())
             Path(scratch).chmod(0o644)

@@ -18,7 +18,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from vlkit.errors import VlkitError
@@ -29,9 +28,9 @@ Numbers: TypeAlias = npt.NDArray[np.int64]
 Blocks: TypeAlias = Iterable[tuple[Sequence[int], Tensor]]
 """Numbers of inputs with their features, block by block."""
 _FLUSH_EVERY = 60.0  # seconds of work that a kill may cost
-_FILE_BYTES = 1 << 26  # that wait for being written: what the store itself holds in memory
+_FILE_BYTES = 1 << 25  # that wait for being written: what the store itself holds in memory
 _ROW = 0xFFFFFFFF  # a place is the row in its file, and the file's number above that
-_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 _HEADER = 1 << 26  # bytes that no header of ours has
 
 
@@ -55,7 +54,7 @@ def shared_folder(key: Mapping[str, Any]) -> Path:
 class FeatureStore:
     """Rows by key, in files that are written whole, never changed, and read where they lie.
 
-    Memory holds 16 bytes a row, the rows asked for, and up to a minute or 64 MiB of rows that are not written yet. To
+    Memory holds 16 bytes a row, the rows asked for, and up to a minute or 32 MiB of rows that are not written yet. To
     add rows costs what they are, however many are there. Each block of rows that was added at once has a checksum,
     which is looked at once before its rows are used: what does not fit is left out, so that it is computed again.
     Several processes may read one folder, and write to it if they write different rows.
@@ -212,9 +211,20 @@ class FeatureStore:
         keys = part.keys()
         path = self.folder / f"{hashlib.blake2b(keys.tobytes(), digest_size=8).hexdigest()}.safetensors"
         blocks = [(len(block), crc32) for (block, _), crc32 in zip(part.blocks, part.sums, strict=True)]
-        rows = torch.cat([rows for _, rows in part.blocks])
-        tensors = {"keys": torch.from_numpy(keys), "rows": rows}
-        write_atomic(path, save(tensors, metadata={"blocks": json.dumps(blocks)}))
+        shape = [len(keys), *part.blocks[0][1].shape[1:]]
+        header = {
+            "__metadata__": {"blocks": json.dumps(blocks)},
+            "keys": {"dtype": "I64", "shape": [len(keys)], "data_offsets": [0, keys.nbytes]},
+            "rows": {
+                "dtype": _NAMES[self.dtype],
+                "shape": shape,
+                "data_offsets": [keys.nbytes, keys.nbytes + part.bytes],
+            },
+        }
+        raw = json.dumps(header).encode()
+        raw += b" " * (-len(raw) % 8)
+        rows = (_bytes(rows) for _, rows in part.blocks)
+        write_atomic(path, len(raw).to_bytes(8, "little") + raw, keys.data.cast("B"), *rows)
         return path
 
     def _leave_out_damaged(self, place_N: Numbers) -> bool:
@@ -270,7 +280,7 @@ class _Unwritten:
 
     def add(self, keys: Numbers, rows: Tensor) -> None:
         self.blocks.append((keys, rows))
-        self.sums.append(_seal(keys, rows.view(torch.uint8).numpy().data))
+        self.sums.append(_seal(keys, _bytes(rows)))
         self._starts.append(self.count + len(keys))
         self.bytes += rows.nbytes
 
@@ -300,7 +310,7 @@ class _File:
         counts, sums = zip(*json.loads(header["__metadata__"]["blocks"]), strict=True)
         self.starts, self.sums = np.cumsum([0, *counts]), list[int](sums)
         self.count, *shape = header["rows"]["shape"]
-        self.dtype, self.shape = _DTYPES[header["rows"]["dtype"]], tuple(shape)
+        self.dtype, self.shape = {name: dtype for dtype, name in _NAMES.items()}[header["rows"]["dtype"]], tuple(shape)
         self._keys_at, self._rows_at = (8 + size + header[name]["data_offsets"][0] for name in ("keys", "rows"))
         self._width = int(np.prod(shape, dtype=np.int64))
         self._checked = np.full(len(self.sums), checked)
@@ -350,6 +360,11 @@ class _File:
         except OSError:  # gone, or not to be read
             return list(range(len(self.sums)))
         return bad
+
+
+def _bytes(rows: Tensor) -> memoryview:
+    plain = rows.reshape(-1).view(torch.uint8).numpy()
+    return plain.data
 
 
 def _seal(keys: npt.NDArray[Any], rows: bytes | memoryview) -> int:
