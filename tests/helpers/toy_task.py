@@ -14,8 +14,8 @@ from vlkit.evaluation.embed.texts import embed_texts
 from vlkit.evaluation.results.measures import Measure, Measures
 from vlkit.evaluation.tasks.task import PlainTask, Scored
 from vlkit.files import digest
-from vlkit.spec.dataset import FolderSource
 from vlkit.spec.evaluation import AnyTask
+from vlkit.spec.sources import FolderSource
 from vlkit.types import Sample
 
 

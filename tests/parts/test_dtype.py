@@ -11,8 +11,8 @@ from torch.nn.functional import cosine_similarity
 
 from tests.helpers import encoder_factory as factory
 from vlkit.adapt.inject import add_adapter
-from vlkit.models.dual_encoder.build import build
 from vlkit.models.folder import load, save
+from vlkit.models.registry import build
 from vlkit.parts.by_name import build_part
 from vlkit.parts.image import IMAGE_ENCODERS, image_encoder
 from vlkit.parts.text import TEXT_ENCODERS, text_encoder

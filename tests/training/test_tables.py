@@ -18,16 +18,16 @@ from vlkit.data.plan.pairs import open_pairs
 from vlkit.data.sources.table import TableSource
 from vlkit.distributed.runtime import Runtime
 from vlkit.errors import DataError
-from vlkit.models.dual_encoder.build import build
 from vlkit.models.dual_encoder.frozen import frozen_parts
 from vlkit.models.feature_cache import encode_frozen
 from vlkit.models.frozen_parts import FrozenImages, FrozenPart, FrozenTexts
+from vlkit.models.registry import build
 from vlkit.parts.image import build_image_encoder
 from vlkit.parts.text import build_text_encoder
 from vlkit.spec.dataset import AugmentSpec
 from vlkit.spec.parts import TinyImage, TinyText
 from vlkit.training import tables
-from vlkit.training.batches import PairBatches
+from vlkit.training.batches import LookedUpBatches, PlannedBatches
 from vlkit.training.frozen import FrozenFeatures
 from vlkit.training.loop import train
 from vlkit.training.tables import ImageTable, TextTable, view_of
@@ -204,7 +204,7 @@ def test_cached_steps_open_no_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         opened.append(self)
         return plain(self, *args, **kwargs)
 
-    def noting(self: PairBatches, start: int, stop: int) -> Iterator[Batch]:
+    def noting(self: LookedUpBatches, start: int, stop: int) -> Iterator[Batch]:
         opened.clear()
         for batch in steps(self, start, stop):
             assert len(batch.captions) == 6 and batch.image_BD is not None and batch.text_BD is not None
@@ -213,13 +213,13 @@ def test_cached_steps_open_no_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             opened.clear()
 
     during: list[Path] = []
-    steps = PairBatches.steps
+    steps, reading = LookedUpBatches.steps, PlannedBatches.steps
     monkeypatch.setattr(Path, "open", counting)
-    monkeypatch.setattr(PairBatches, "steps", noting)
+    monkeypatch.setattr(LookedUpBatches, "steps", noting)
     train(made)
     assert during == []
     uncached = recipe(tmp_path, tmp_path / "run", data=data, loop={"cache_features": False})
-    monkeypatch.setattr(PairBatches, "steps", lambda self, start, stop: opened.clear() or steps(self, start, stop))
+    monkeypatch.setattr(PlannedBatches, "steps", lambda self, start, stop: opened.clear() or reading(self, start, stop))
     train(uncached, overwrite=True)
     assert any(path.suffix == ".tar" for path in opened)  # it would have been seen
 
@@ -249,15 +249,21 @@ def test_tables_are_by_part_and_only_of_what_is_frozen(source: TableSource, tmp_
         made, Runtime(torch.device("cpu")), frozen_parts(model), *open_pairs(made.data, batch_size=6, seed=0),
         BadSamples(0.0, total=10),
     )  # fmt: skip
+
+    def tables(*needs: str) -> dict[str, Any]:
+        features.prepare(needs)
+        return dict(features.tables)
+
     model.requires_grad_(False)
-    first = features.tables()
+    first = tables("image", "text")
     assert list(first) == ["image", "text"] == [table.part.name for table in first.values()]
-    assert features.tables()["image"] is first["image"]
+    assert tables() == first and features.table("image") is first["image"]
+    assert tables("text") == {} and features.table("image") is None  # losses between texts look at no image
     model.text.requires_grad_(True)
-    assert dict(features.tables()) == {"image": first["image"]}
+    assert tables("image", "text") == {"image": first["image"]}
     model.image.requires_grad_(True)
     model.text.requires_grad_(False)
-    assert dict(features.tables()) == {}  # who reads pixels tokenises too
+    assert tables("image", "text") == {}  # who reads pixels tokenises too
     model.image.requires_grad_(False)
-    again = features.tables()
+    again = tables("image", "text")
     assert again["image"] is not first["image"] and again["text"] is not first["text"]
