@@ -1,0 +1,1 @@
+"""Data sets that vlkit builds itself, and shards written again."""
