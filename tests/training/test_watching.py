@@ -41,6 +41,7 @@ def test_held_back_concepts_are_measured_and_nothing_else_changes(table: Path, t
     assert [line["step"] for line in measured] == [2, 4, 6]
     last = measured[-1]["validation"]
     assert set(last["acc1"]) == {"de", "en", "fr"} and 0 <= last["mean_acc1"] <= 1
+    assert run.summary().endswith(f"mean_acc1 {last['mean_acc1']:.3f} on what was held back")
     assert HeldBack(run.recipe())(run.model()) == last  # the finished model is what was measured last
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, cast
 
 from vlkit.data.sources.open import VALIDATION, open_sources
@@ -11,6 +12,7 @@ from vlkit.evaluation.embed.encode import Embedder
 from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.tasks.engine import score_task
 from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
+from vlkit.models.registry import module_of
 from vlkit.spec.recipe import Recipe
 from vlkit.spec.training import HeldBackValidation
 from vlkit.types import ImageTextModel, Model, Sample
@@ -19,7 +21,8 @@ from vlkit.types import ImageTextModel, Model, Sample
 class HeldBack:
     """Images of the concepts held back, each to be told from all others by name, in each language (``Evaluator``).
 
-    Every image of a concept counts; a concept's names in a language are those of the first of its images that has any.
+    What frozen parts give is remembered from one measurement to the next. Every image of a concept counts; a concept's
+    names in a language are those of the first of its images that has any.
 
     Args:
         recipe: Its ``data.holdout_concepts`` says how many concepts are kept back, ``validation`` in which languages.
@@ -52,7 +55,9 @@ class HeldBack:
                 f"validation.kind = held_back needs a model that embeds images and texts, and a {model.spec.kind} does "
                 f"not; set validation to null"
             )
-        scores = score_task(cast("Embedder", model), self.task, answers=0, encoding=self.encoding).languages
+        frozen = module_of(model.spec.kind, "frozen")
+        with nullcontext() if frozen is None else frozen.remembering(model, frozen_only=True):
+            scores = score_task(cast("Embedder", model), self.task, answers=0, encoding=self.encoding).languages
         found = {tag: float((one.rank_N == 1).double().mean()) for tag, one in scores.items()}
         return {"acc1": found, "mean_acc1": sum(found.values()) / len(found)}
 

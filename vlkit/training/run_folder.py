@@ -59,7 +59,7 @@ class Run:
 
     def summary(self) -> str:
         """One line on how training went, "" before anything was logged."""
-        lines = self.metrics()
+        lines = [line for line in self.metrics() if "loss" in line]
         if not lines:
             return ""
         rates = sorted(line["images_per_s"] for line in lines)
@@ -68,6 +68,9 @@ class Run:
         said.append(f"{100 * sum(waits) / len(waits):.0f} % of the time waiting for data")
         if skipped := lines[-1]["skipped_steps"]:
             said.append(f"{skipped} steps skipped")
+        measured = [line["validation"] for line in self.metrics() if "validation" in line]
+        for name, value in measured[-1].items() if measured else ():
+            said += [f"{name} {value:.3f} on what was held back"] if isinstance(value, int | float) else []
         return ", ".join(said)
 
     def metrics(self) -> list[dict[str, Any]]:

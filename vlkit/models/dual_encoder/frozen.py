@@ -25,14 +25,23 @@ def frozen_parts(model: DualEncoder) -> tuple[FrozenPart, ...]:
 
 
 @contextmanager
-def remembering(model: DualEncoder) -> Iterator[DualEncoder]:
-    """Inside the block the model's encoders remember: for variants that share frozen encoders."""
-    parts, plain = cast("Any", model), (model.image, model.text)
-    memories = [Remembering(cast("nn.Module", encoder)) for encoder in plain]
-    parts.image, parts.text = memories
+def remembering(model: DualEncoder, *, frozen_only: bool = False) -> Iterator[DualEncoder]:
+    """Inside the block the model's encoders remember: for variants that share frozen encoders.
+
+    Args:
+        model: Its weights do not change inside the block.
+        frozen_only: An encoder in which something trains does not remember: its features would be of no use later.
+    """
+    parts: Any = model
+    plain = {"image": cast("nn.Module", model.image), "text": cast("nn.Module", model.text)}
+    if frozen_only:
+        plain = {name: one for name, one in plain.items() if not any(p.requires_grad for p in one.parameters())}
+    memories = {name: Remembering(encoder) for name, encoder in plain.items()}
+    for name, memory in memories.items():
+        setattr(parts, name, memory)
     try:
         yield model
     finally:
-        parts.image, parts.text = plain
-        for memory in memories:
+        for name, memory in memories.items():
+            setattr(parts, name, plain[name])
             memory.flush()
