@@ -188,7 +188,8 @@ class _Trainer:
             start(self.model, stage, objectives=objectives, frozen=frozen, first=self.place.step == 0)
         elif stage.warm_start is not None:
             raise VlkitError(f"a model of kind {self.model.spec.kind} has no warm start; set warm_start to null")
-        share(as_module(self.model), changed(self.settled, snapshot(as_module(self.model))), self.runtime)
+        if self.runtime.ranks.size > 1:
+            share(as_module(self.model), changed(self.settled, snapshot(as_module(self.model))), self.runtime)
 
     def _show(self, stage: StageSpec) -> None:
         if not self.runtime.leads:
