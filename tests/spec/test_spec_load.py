@@ -562,3 +562,23 @@ def test_an_override_is_the_same_as_writing_it(
         name,
         tuple(languages),
     )
+
+
+@pytest.mark.parametrize("part", ["image", "text"])
+def test_an_old_key_is_refused_with_its_new_spelling(part: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_recipe("contrastive/tiny", [f"model.{part}_adapter={{kind: lora}}"])
+    (problem,) = caught.value.problems
+    assert problem.startswith(
+        f"command line  model.{part}_adapter = {{kind: lora}}\n  no such key; it is called model.adapters.{part} now."
+    )
+
+
+def test_what_may_be_one_number_or_one_for_each_part_is_told_once() -> None:
+    stage = load_recipe("contrastive/tiny", ["stages.0.lr={text: 1e-4}"]).stages[0]
+    assert stage.lr == {"text": 1e-4}
+    for wrong in ("-1", "{text: 0}", "fast"):
+        with pytest.raises(SpecError) as caught:
+            load_recipe("contrastive/tiny", [f"stages.0.lr={wrong}"])
+        (problem,) = caught.value.problems
+        assert "should be a number > 0 or map of names, each with a number > 0, or null" in problem, problem

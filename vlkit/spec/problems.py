@@ -26,7 +26,8 @@ def problems_of(error: ValidationError, root: Node, spec: type[Spec]) -> list[st
         for fault in faults
         if fault.is_fixed_kind() or not any(fault.keys[: len(keys)] == keys for keys in unknown)
     ]
-    return [fault.describe() for fault in judged if not any(other.is_below(fault) for other in judged)]
+    told = (fault.describe() for fault in judged if not any(other.is_below(fault) for other in judged))
+    return list(dict.fromkeys(told))  # the branches of a plain union tell the same
 
 
 def unfinite(root: Node, keys: tuple[str, ...] = ()) -> Iterator[str]:
@@ -119,7 +120,7 @@ class _Fault:
         takes = [name for name in spec.model_fields if name != "kind"]
         listed = f"{kind_of(spec)} takes: {', '.join(takes) or 'no keys'}"
         if key in spec.renamed:
-            return f"no such key; it is called {spec.renamed[key]} now.  {listed}"
+            return f"no such key; it is called {_dotted([*self.keys[:-1], spec.renamed[key]])} now.  {listed}"
         if close := nearest(key, [*takes, *(["extends"] if len(self.keys) == 1 else [])], count=1):
             return f"no such key; did you mean {close[0]!r}?  {listed}"
         if siblings := [kind for kind, other in self.kinds.items() if key in other.model_fields]:

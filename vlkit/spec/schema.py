@@ -69,8 +69,9 @@ def _shape(annotation: Any, metadata: Sequence[Any]) -> Shape:
         return Shape("one of " + ", ".join(map(str, choices)) if len(choices) > 1 else str(choices[0]), choices=choices)
     if get_origin(annotation) in (tuple, list):
         return _list(get_args(annotation), metadata)
-    if get_origin(annotation) is dict and (values := _shape(get_args(annotation)[1], ())).kinds:
-        return Shape(f"map of names, each with a {values}", values=values)
+    if get_origin(annotation) is dict:
+        values = _shape(get_args(annotation)[1], ())
+        return Shape(f"map of names, each with a {values}", values=values if values.kinds else None)
     if isinstance(annotation, type) and issubclass(annotation, Spec):
         return shape_of_map(annotation)
     return Shape(_WORDS.get(annotation, getattr(annotation, "__name__", str(annotation))) + _range(metadata))
