@@ -29,6 +29,7 @@ from vlkit.spec.load import load_recipe
 from vlkit.spec.model import DualEncoderSpec
 from vlkit.spec.parts import LinearHeadSpec, MultiwayImage, MultiwayText, TinyImage, TinyText
 from vlkit.training.loop import train
+from vlkit.training.switches import memory_saved
 
 DECODER = DecoderSpec(width=16, heads=2, ffn=32, text_layers=1, image_layers=1, patch_size=4)
 TEXTS = ("a red house", "ein Haus", "the sea", "x", "猫と犬", "two small birds")
@@ -290,6 +291,24 @@ def test_micro_batches_give_the_loss_and_the_gradients_of_the_whole_batch(size: 
     assert set(loss.parts) == set(KINDS)
     for whole, pieces in zip(*found, strict=True):
         torch.testing.assert_close(pieces, whole, atol=2e-5, rtol=1e-4)
+
+
+def test_a_decoder_that_trains_can_do_without_its_activations() -> None:
+    of, found = model("multiway").train(), []
+    given = batch(of)
+    with pytest.MonkeyPatch.context() as patch:
+        still(patch)
+        for wanted in (False, True):
+            of.zero_grad()
+            torch.manual_seed(3)
+            with memory_saved(of, wanted=wanted):
+                assert of.decoder.text.stack._recompute is of.decoder.image.stack._recompute is wanted
+                build_objective(ALL, of)(of, given).total.backward()
+            found.append({name: p.grad.clone() for name, p in of.named_parameters() if p.grad is not None})
+    assert any(name.startswith("decoder.image.stack.blocks") for name in found[0])
+    assert found[0].keys() == found[1].keys()
+    for name, grad in found[0].items():
+        assert torch.equal(grad, found[1][name]), name
 
 
 def test_micro_batches_replay_the_masks_they_drew() -> None:
