@@ -43,5 +43,6 @@ class WithBottleneck(nn.Module):
         return self._changed(given)
 
     def _changed(self, h_BLD: Tensor) -> Tensor:
-        place = self.bottleneck[0].weight  # held in more bits than the sub-layer, perhaps
-        return h_BLD + self.bottleneck(h_BLD.to(place.dtype)).to(h_BLD.dtype)
+        place = next(self.bottleneck.parameters())  # held in more bits than the sub-layer, perhaps
+        changed_BLD: Tensor = h_BLD + self.bottleneck(h_BLD.to(place.dtype)).to(h_BLD.dtype)
+        return changed_BLD

@@ -7,14 +7,17 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from vlkit.spec.base import Kinds, Spec
-from vlkit.spec.captioning import CaptioningObjective, MaskedImageObjective, MaskedTextObjective
-from vlkit.spec.distillation import ClipDistillationObjective, TextDistillationObjective
 from vlkit.spec.objectives import (
+    CaptioningObjective,
     ClassPrototypeObjective,
+    ClipDistillationObjective,
     ContrastiveObjective,
     GroupedContrastiveObjective,
     LossSpec,
+    MaskedImageObjective,
+    MaskedTextObjective,
     SigmoidObjective,
+    TextDistillationObjective,
 )
 
 OBJECTIVE_KINDS = Kinds(
