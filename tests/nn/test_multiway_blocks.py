@@ -134,3 +134,24 @@ def test_positions_differ_and_any_width_will_do() -> None:
     for width in (1, 7, 16):
         assert sinusoids(torch.arange(9), width).shape == (9, width)
     assert len(torch.unique(sinusoids(torch.arange(500), 16), dim=0)) == 500
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_recomputed_decoder_blocks_give_the_same_gradients(causal: bool) -> None:
+    decoder = TextDecoder(16, 2, vocab_size=10, hidden=32, layers=2, source_width=8).train()
+    ids_BL, mask_BL = torch.randint(0, 10, (3, 5)), torch.tensor([[1] * 5, [1, 1, 1, 0, 0], [1] * 5])
+    image_BME = torch.randn(3, 4, 8)
+    found, kept = [], []
+    for recompute in (False, True):
+        decoder.stack.set_grad_checkpointing(recompute)
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, sizes=sizes: sizes.append(x.nbytes) or x, lambda x: x):
+            loss = decoder(ids_BL, mask_BL, image_BME, causal=causal).square().sum()
+        decoder.zero_grad()
+        loss.backward()
+        found.append([loss.detach(), *(p.grad.clone() for p in decoder.parameters() if p.grad is not None)])
+        kept.append(sum(sizes))
+    assert len(found[0]) > 20
+    for plain, again in zip(*found, strict=True):
+        assert torch.equal(plain, again)
+    assert kept[1] < kept[0] / 2

@@ -11,8 +11,15 @@ from vlkit.nn.decoders import TextDecoder
 from vlkit.parts.bridges import build_decoder, build_head
 from vlkit.parts.image import build_image_encoder
 from vlkit.parts.text import build_text_encoder
-from vlkit.spec.captioning import DecoderSpec
-from vlkit.spec.parts import IdentityHeadSpec, LinearHeadSpec, MlpHeadSpec, PrototypeHeadSpec, TinyImage, TinyText
+from vlkit.spec.parts import (
+    DecoderSpec,
+    IdentityHeadSpec,
+    LinearHeadSpec,
+    MlpHeadSpec,
+    PrototypeHeadSpec,
+    TinyImage,
+    TinyText,
+)
 
 
 def test_a_spec_of_something_else_is_no_head() -> None:

@@ -19,10 +19,9 @@ from vlkit.models.folder import load, save
 from vlkit.models.registry import build, build_meta
 from vlkit.models.trainable import check_moved, freeze, set_trainable, snapshot, trainable_report
 from vlkit.parts.text import build_text_encoder, text_encoder
-from vlkit.spec.captioning import DecoderSpec
 from vlkit.spec.load import load_recipe
 from vlkit.spec.model import DualEncoderSpec
-from vlkit.spec.parts import LinearHeadSpec, MultiwayImage, MultiwayText, TinyImage, TinyText
+from vlkit.spec.parts import DecoderSpec, LinearHeadSpec, MultiwayImage, MultiwayText, TinyImage, TinyText
 from vlkit.types import TextBatch
 
 SHAPE: dict[str, Any] = {"width": 32, "heads": 2, "ffn": 48, "layers": 1, "vl_layers": 2}

@@ -26,10 +26,11 @@ class LoraAttention(MultiheadAttention):  # type: ignore[misc]
             return base(query_BLD, *inputs, **options)
         (name,) = self.active_adapters
         out = base.out_proj
-        weights = {
+        sums = {
             "in_proj_weight": base.in_proj_weight + self.get_delta_weight(name),
             "out_proj.base_layer.weight": out.get_base_layer().weight + out.get_delta_weight(name),
         }
+        weights = {name: weight.to(base.in_proj_weight.dtype) for name, weight in sums.items()}
         return functional_call(base, weights, (query_BLD, *inputs), options)
 
     def fold(self) -> nn.MultiheadAttention:

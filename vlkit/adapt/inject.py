@@ -20,6 +20,8 @@ _NAME = "default"  # peft's own name of a sole adapter
 def add_adapter(module: nn.Module, spec: AdapterSpec) -> nn.Module:
     """Adds an adapter to ``module`` and freezes all else in it; its outputs stay the same, to the bit, until it trains.
 
+    The adapter's weights are float32, in a module that is held in 16 bits too.
+
     Args:
         module: An encoder or a language model; changed in place. ``module.adapter`` is the spec afterwards.
         spec: Which adapter, and where.
@@ -43,6 +45,9 @@ def add_adapter(module: nn.Module, spec: AdapterSpec) -> nn.Module:
     else:
         for name, layer in last_of_blocks(layers).items():
             _replace(module, name, _after(layer, spec))
+    for parameter in module.parameters():
+        if parameter.requires_grad:  # what trains is float32, also where the module is held in less
+            parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
     module.train(module.training)  # new layers start in training mode
     module.adapter = spec  # type: ignore[assignment]
     return module

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SCALE, ADAPTER = "scale", "_adapter"
+_TRAINED_BYTES = 4  # of a weight that trains
 
 
 def part_names(model: nn.Module) -> tuple[str, ...]:
@@ -107,12 +108,13 @@ def set_trainable(model: nn.Module, parts: Iterable[str]) -> None:
 
     Raises:
         UnknownName: There is no such part; nothing was changed.
-        VlkitError: A part has no parameters, or none are named; nothing was changed.
+        VlkitError: A part has no parameters or holds them in 16 bits, or none are named; nothing was changed.
     """
     parts = tuple(parts)
     if not parts:
         raise VlkitError(f"no part is named, so nothing would train; there are: {', '.join(part_names(model))}")
     chosen = _collect(model, parts, needs_parameters=True)
+    _refuse_short_weights(model, parts)
     _set(model.parameters(), trains=False)
     _set(chosen, trains=True)
     _settle(model)
@@ -142,6 +144,18 @@ def _collect(model: nn.Module, parts: Iterable[str], *, needs_parameters: bool =
             raise VlkitError(f"part {part!r} has no parameters, so it cannot train; leave it out")
         found += parameters
     return found
+
+
+def _refuse_short_weights(model: nn.Module, parts: Iterable[str]) -> None:
+    for part in parts:
+        for dtype in {parameter.dtype for parameter in part_parameters(model, part)}:
+            if dtype.is_floating_point and dtype.itemsize < _TRAINED_BYTES:
+                short = str(dtype).removeprefix("torch.")
+                raise VlkitError(
+                    f"part {part!r} is to train and holds its weights in {short}, where most steps of an optimizer are "
+                    f"rounded away: set dtype: float32 in its spec (loop.precision: bf16 computes in fewer bits all "
+                    f"the same), or leave it frozen and train an adapter in it, which has float32 weights"
+                )
 
 
 def _set(parameters: Iterable[nn.Parameter], *, trains: bool) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 
 class WithBottleneck(nn.Module):
@@ -39,5 +39,10 @@ class WithBottleneck(nn.Module):
         """What the sub-layer gives, changed by the bottleneck."""
         given = self.base_layer(*inputs, **options)
         if isinstance(given, tuple):
-            return (given[0] + self.bottleneck(given[0]), *given[1:])
-        return given + self.bottleneck(given)
+            return (self._changed(given[0]), *given[1:])
+        return self._changed(given)
+
+    def _changed(self, h_BLD: Tensor) -> Tensor:
+        place = next(self.bottleneck.parameters())  # held in more bits than the sub-layer, perhaps
+        changed_BLD: Tensor = h_BLD + self.bottleneck(h_BLD.to(place.dtype)).to(h_BLD.dtype)
+        return changed_BLD

@@ -18,7 +18,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own short name
 from torch import Tensor, nn
 
 from vlkit.errors import ShapeError
-from vlkit.nn.multiway import INIT_STD, Attention, Perceptron, init_weights
+from vlkit.nn.multiway import INIT_STD, Attention, Perceptron, Recomputing, init_weights
 
 _VARIANCE_FLOOR = 1e-6  # of a patch of one colour
 
@@ -43,7 +43,7 @@ class DecoderBlock(nn.Module):
         return result_BND
 
 
-class _Stack(nn.Module):
+class _Stack(Recomputing):
     """Blocks between a LayerNorm of what is looked at and one of the result."""
 
     def __init__(self, width: int, heads: int, *, hidden: int, layers: int, source_width: int) -> None:
@@ -65,7 +65,7 @@ class _Stack(nn.Module):
         """See ``DecoderBlock``."""
         source_BME = self.source_norm(source_BME)
         for block in self.blocks:
-            x_BND = block(x_BND, source_BME, keep_BN=keep_BN, keep_BM=keep_BM, causal=causal)
+            x_BND = self.run(block, x_BND, source_BME, keep_BN=keep_BN, keep_BM=keep_BM, causal=causal)
         normed_BND: Tensor = self.norm(x_BND)
         return normed_BND
 

@@ -8,6 +8,7 @@ Shapes: B batch, N tokens, D width, M tokens looked at, C their width, F hidden 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own short name
@@ -100,8 +101,26 @@ class SubLayerNormBlock(nn.Module):
         return result_BND
 
 
-class BlockStack(nn.Module):
-    """Blocks one after the other, kept whole or recomputed in the backward pass.
+class Recomputing(nn.Module):
+    """What runs blocks one after the other, and keeps all of their activations or their inputs alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._recompute = False
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Keeps each block's input only and runs the block again in the backward pass."""
+        self._recompute = enable
+
+    def run(self, block: nn.Module, *inputs: Tensor | None, **options: Any) -> Tensor:
+        """What a block gives."""
+        again = self._recompute and torch.is_grad_enabled()
+        out: Tensor = checkpoint(block, *inputs, use_reentrant=False, **options) if again else block(*inputs, **options)
+        return out
+
+
+class BlockStack(Recomputing):
+    """Blocks one after the other.
 
     Args:
         width: D.
@@ -114,7 +133,6 @@ class BlockStack(nn.Module):
 
     def __init__(self, width: int, heads: int, *, hidden: int, depths: range, total: int, drop_path: float) -> None:
         super().__init__()
-        self._recompute = False
         self.blocks = nn.ModuleList(
             SubLayerNormBlock(
                 width, heads, hidden=hidden, depth=depth, drop_path=drop_path * (depth - 1) / max(1, total - 1)
@@ -122,17 +140,10 @@ class BlockStack(nn.Module):
             for depth in depths
         )
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Keeps each block's input only and runs the block again in the backward pass."""
-        self._recompute = enable
-
     def forward(self, x_BND: Tensor, keep_BN: Tensor | None = None) -> Tensor:
         """Tokens to tokens; keys where ``keep_BN`` is false are not looked at."""
         for block in self.blocks:
-            if self._recompute and torch.is_grad_enabled():
-                x_BND = checkpoint(block, x_BND, keep_BN, use_reentrant=False)
-            else:
-                x_BND = block(x_BND, keep_BN)
+            x_BND = self.run(block, x_BND, keep_BN)
         return x_BND
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
-
-from torch import Tensor
 
 from vlkit.errors import VlkitError
 from vlkit.objectives.context import Context
-from vlkit.objectives.pairs.pair_losses import PairLosses
+from vlkit.objectives.pairs.pair_losses import PairLosses, weighted
 from vlkit.objectives.pairs.pair_term import Term
 from vlkit.registry import Registry
 from vlkit.spec.training import ObjectiveSpec
@@ -22,11 +20,11 @@ OBJECTIVES = Registry(
         "grouped_contrastive": "vlkit.objectives.pairs.contrastive.terms:GroupedContrastive",
         "sigmoid": "vlkit.objectives.pairs.contrastive.terms:Sigmoid",
         "class_prototypes": "vlkit.objectives.pairs.class_prototypes:ClassPrototypes",
-        "captioning": "vlkit.objectives.pairs.captioning.text_terms:Captioning",
-        "masked_text": "vlkit.objectives.pairs.captioning.text_terms:MaskedText",
-        "masked_image": "vlkit.objectives.pairs.captioning.patches:MaskedImage",
-        "text_distillation": "vlkit.objectives.pairs.distillation.text_distillation:TextDistillation",
-        "clip_distillation": "vlkit.objectives.pairs.distillation.clip:ClipDistillation",
+        "captioning": "vlkit.objectives.pairs.captioning.decoder_terms:Captioning",
+        "masked_text": "vlkit.objectives.pairs.captioning.decoder_terms:MaskedText",
+        "masked_image": "vlkit.objectives.pairs.captioning.decoder_terms:MaskedImage",
+        "text_distillation": "vlkit.objectives.pairs.distillation:TextDistillation",
+        "clip_distillation": "vlkit.objectives.pairs.distillation:ClipDistillation",
     },
 )
 """Kind to a class with ``needs`` and ``build(spec, model, context)``: an ``Objective``, or a ``Term`` over pairs."""
@@ -55,12 +53,7 @@ class WeightedSum:
         chosen = self.members
         if isinstance(batch, _Share):
             chosen, batch = self.members[batch.member : batch.member + 1], batch.batch
-        losses = [(weight, member(model, batch)) for weight, member in chosen]
-        parts: dict[str, Tensor] = {}
-        for _, loss in losses:
-            parts |= loss.parts
-        weighted = [weight * loss.total for weight, loss in losses]
-        return Loss(sum(weighted[1:], start=weighted[0]), parts)
+        return weighted((weight, member(model, batch)) for weight, member in chosen)
 
     def pieces(self, batch: Any, size: int) -> list[Piece]:
         """See ``types.Objective``; each member's pieces, one member after the other."""
@@ -101,9 +94,7 @@ def build_objective(
     members: list[tuple[float, Objective[Any, Any]]] = []
     terms: list[tuple[float, Term]] = []
     for spec in chosen:
-        home = OBJECTIVES.get_object(spec.kind)
-        build: Callable[..., Any] = home.build
-        built = build(spec, model, context or Context())
+        built = OBJECTIVES.get_object(spec.kind).build(spec, model, context or Context())
         if not isinstance(built, Term):
             members.append((spec.weight, built))
             continue

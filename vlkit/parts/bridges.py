@@ -5,8 +5,7 @@ from __future__ import annotations
 from vlkit.errors import UnknownName, VlkitError
 from vlkit.nn import heads
 from vlkit.nn.decoders import Decoder, PatchDecoder, TextDecoder
-from vlkit.spec.captioning import DecoderSpec
-from vlkit.spec.parts import HeadSpec
+from vlkit.spec.parts import DecoderSpec, HeadSpec
 from vlkit.types import GivesStates, ImageEncoder, KnowsVocabulary, TextEncoder, lacking
 
 _HEADS: dict[str, type[heads.Head]] = {

@@ -8,8 +8,7 @@ from pydantic import Field
 
 from vlkit.spec.adapt import AdapterSpec
 from vlkit.spec.base import Kinds, Spec
-from vlkit.spec.captioning import DecoderSpec
-from vlkit.spec.parts import HeadSpec, ImageEncoderSpec, MlpHeadSpec, TextEncoderSpec
+from vlkit.spec.parts import DecoderSpec, HeadSpec, ImageEncoderSpec, MlpHeadSpec, TextEncoderSpec
 
 
 class BaseModelSpec(Spec):

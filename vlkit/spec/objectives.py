@@ -73,3 +73,65 @@ class ClassPrototypeObjective(LossSpec):
     """Classes whose names are shown in one step; each is told apart from all classes."""
     temperature: float = Field(default=0.05, gt=0)
     """Cosines are divided by this before the softmax."""
+
+
+class CaptioningObjective(LossSpec):
+    """Captioning: each token of a text from those before it and the image (CoCa, arXiv 2205.01917, section 3.2)."""
+
+    kind: Literal["captioning"] = "captioning"
+    weight: float = Field(default=2.0, ge=0.0)
+    """Factor of this loss in the total."""
+    slice_size: int = Field(default=1024, ge=1)
+    """Tokens whose logits over the vocabulary exist at a time."""
+
+
+class MaskedTextObjective(LossSpec):
+    """Cross-modal masked language modelling: hidden words of a text from the others and the image (CMLM)."""
+
+    kind: Literal["masked_text"] = "masked_text"
+    mask_share: float = Field(default=0.5, gt=0, le=1)
+    """Share of a text's words that is hidden, one word at least."""
+    slice_size: int = Field(default=1024, ge=1)
+    """Tokens whose logits over the vocabulary exist at a time."""
+
+
+class MaskedImageObjective(LossSpec):
+    """Cross-modal masked image modelling: hidden patches of an image from the others and the text (CMIM)."""
+
+    kind: Literal["masked_image"] = "masked_image"
+    mask_share: float = Field(default=80 / 196, gt=0, le=1)
+    """Share of an image's patches that is hidden, one patch at least."""
+    masking: Literal["random", "attentive"] = "random"
+    """attentive hides the patches that are most like the text in the shared space (SyCoCa, arXiv 2401.02137)."""
+
+
+class TextDistillationObjective(LossSpec):
+    """Multilingual-CLIP's loss: a caption in any language is to be where a teacher has the English one (2205.13401).
+
+    Pairs without an English caption of the same image are left out. Images are not looked at.
+    """
+
+    kind: Literal["text_distillation"] = "text_distillation"
+    teacher: str | None = None
+    """What `vlkit.load` takes; null takes the model that the run goes on from (`model.kind: saved`), as it was then."""
+    loss: Literal["mse", "cosine", "contrastive"] = "mse"
+    """mse: mean squared difference of the embeddings before they are normalised (M-CLIP, AltCLIP). cosine: 1 - cosine.
+    contrastive: the own English caption is to be told from all others of the batch."""
+    temperature: float = Field(default=0.05, gt=0)
+    """Of the contrastive loss: cosines are divided by it."""
+    remember: bool = True
+    """Keep what the teacher gave for a text in the cache, so that each is encoded once in all; 4 bytes a value."""
+
+
+class ClipDistillationObjective(LossSpec):
+    """A teacher's similarities of images and texts as targets for the model's own (CLIP-KD, arXiv 2307.12732, CRD).
+
+    Cross entropy between the softmax of the teacher's scaled similarities over the batch and the model's, averaged over
+    both directions.
+    """
+
+    kind: Literal["clip_distillation"] = "clip_distillation"
+    teacher: str
+    """What `vlkit.load` takes; it has to prepare images in the same way as the model."""
+    teacher_text: Literal["caption", "english"] = "caption"
+    """What the teacher reads: the caption itself, or the English caption of the same image (for English teachers)."""

@@ -1,4 +1,4 @@
-"""Specs of the parts: image encoders, text encoders, heads."""
+"""Specs of the parts: image encoders, text encoders, heads, decoders."""
 
 from __future__ import annotations
 
@@ -229,3 +229,20 @@ class PrototypeHeadSpec(Spec):
 
 
 HeadSpec = Annotated[IdentityHeadSpec | LinearHeadSpec | MlpHeadSpec | PrototypeHeadSpec, Field(discriminator="kind")]
+
+
+class DecoderSpec(Spec):
+    """Small transformers beside a dual encoder, for training only: one reads text by images, one images by text."""
+
+    width: int = Field(default=512, ge=8)
+    """Width of both."""
+    heads: int = Field(default=8, ge=1)
+    """Attention heads; a divisor of width."""
+    ffn: int = Field(default=2048, ge=1)
+    """Hidden width of the perceptrons."""
+    text_layers: int = Field(default=3, ge=0)
+    """Layers of the text decoder (`captioning`, `masked_text`); 0 for none."""
+    image_layers: int = Field(default=0, ge=0)
+    """Layers of the patch decoder (`masked_image`); 0 for none."""
+    patch_size: int = Field(default=16, ge=2)
+    """Side in pixels of the patches that the patch decoder fills in; a divisor of the image size."""

@@ -7,14 +7,17 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from vlkit.spec.base import Kinds, Spec
-from vlkit.spec.captioning import CaptioningObjective, MaskedImageObjective, MaskedTextObjective
-from vlkit.spec.distillation import ClipDistillationObjective, TextDistillationObjective
 from vlkit.spec.objectives import (
+    CaptioningObjective,
     ClassPrototypeObjective,
+    ClipDistillationObjective,
     ContrastiveObjective,
     GroupedContrastiveObjective,
     LossSpec,
+    MaskedImageObjective,
+    MaskedTextObjective,
     SigmoidObjective,
+    TextDistillationObjective,
 )
 
 OBJECTIVE_KINDS = Kinds(
@@ -125,7 +128,7 @@ class LoopSpec(Spec):
     """How several processes (torchrun) train one model: ddp with a whole copy each, fsdp with a piece each of
     weights and optimizer state. auto is ddp."""
     grad_checkpointing: bool = False
-    """Encoders that train keep no activations inside their blocks and compute them again: less memory, more time."""
+    """Parts that train keep no activations inside their blocks and compute them again: less memory, more time."""
     compile: bool = False
     """Compile the blocks of the encoders with torch.compile: a minute at the start, faster steps."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -18,17 +18,17 @@ from vlkit.errors import ShapeError, VlkitError
 from vlkit.models.dual_encoder.batch import PairBatch
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.registry import build
-from vlkit.objectives.pairs.captioning import patches
-from vlkit.objectives.pairs.captioning import text_terms as text
+from vlkit.objectives.pairs.captioning import decoder_terms
 from vlkit.objectives.pairs.captioning.masks import hide_patches, hide_words, on_grid, words
 from vlkit.objectives.pairs.captioning.sliced import sliced_cross_entropy
 from vlkit.objectives.weighted_sum import build_objective
 from vlkit.parts.vocabulary import byte_vocabulary
-from vlkit.spec.captioning import CaptioningObjective, DecoderSpec, MaskedImageObjective, MaskedTextObjective
 from vlkit.spec.load import load_recipe
 from vlkit.spec.model import DualEncoderSpec
-from vlkit.spec.parts import LinearHeadSpec, MultiwayImage, MultiwayText, TinyImage, TinyText
+from vlkit.spec.objectives import CaptioningObjective, MaskedImageObjective, MaskedTextObjective
+from vlkit.spec.parts import DecoderSpec, LinearHeadSpec, MultiwayImage, MultiwayText, TinyImage, TinyText
 from vlkit.training.loop import train
+from vlkit.training.switches import memory_saved
 
 DECODER = DecoderSpec(width=16, heads=2, ffn=32, text_layers=1, image_layers=1, patch_size=4)
 TEXTS = ("a red house", "ein Haus", "the sea", "x", "猫と犬", "two small birds")
@@ -179,7 +179,7 @@ def test_attentive_masking_hides_what_is_most_like_the_text() -> None:
 
     spec = MaskedImageObjective(masking="attentive")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(patches, "hide_patches", spy)
+        patch.setattr(decoder_terms, "hide_patches", spy)
         per_pair(of, given, spec)
     encoded = of.encode(given, states=True)
     place = functional.normalize(of.image_head(encoded.image_BND), dim=-1)  # 2 x 2 tokens over 4 x 4 patches
@@ -210,7 +210,7 @@ def test_masked_text_is_the_mean_over_hidden_tokens_by_hand() -> None:
     given = batch(of)
     hidden: list[Tensor] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text, "hide_words", lambda *args: hidden.append(hide_words(*args)) or hidden[0])
+        patch.setattr(decoder_terms, "hide_words", lambda *args: hidden.append(hide_words(*args)) or hidden[0])
         found_B = per_pair(of, given, MaskedTextObjective())
     (ids_BL, mask_BL), decoder = given.tokens, of.decoder.text
     seen_BL = torch.where(hidden[0], decoder.mask, ids_BL)
@@ -226,7 +226,7 @@ def test_masked_image_is_the_mean_squared_error_of_hidden_patches_by_hand() -> N
     given = batch(of)
     hidden: list[Tensor] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(patches, "hide_patches", lambda *a, **k: hidden.append(hide_patches(*a, **k)) or hidden[0])
+        patch.setattr(decoder_terms, "hide_patches", lambda *a, **k: hidden.append(hide_patches(*a, **k)) or hidden[0])
         found_B = per_pair(of, given, MaskedImageObjective())
     encoded, decoder = of.encode(given, states=True), of.decoder.image
     cut = decoder.patches(given.pixels_BCHW)
@@ -271,8 +271,8 @@ def test_a_pair_does_not_depend_on_the_pairs_beside_it(kind: str) -> None:
 
 def still(patch: pytest.MonkeyPatch) -> None:
     """Masks that hang on the pair itself and not on chance."""
-    patch.setattr(text, "hide_words", lambda words_BL, share: words_BL % 2 == 0)
-    patch.setattr(patches, "hide_patches", lambda size, *a, **k: torch.tensor([[1, 5, 6]]).repeat(size, 1))
+    patch.setattr(decoder_terms, "hide_words", lambda words_BL, share: words_BL % 2 == 0)
+    patch.setattr(decoder_terms, "hide_patches", lambda size, *a, **k: torch.tensor([[1, 5, 6]]).repeat(size, 1))
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
@@ -292,6 +292,24 @@ def test_micro_batches_give_the_loss_and_the_gradients_of_the_whole_batch(size: 
         torch.testing.assert_close(pieces, whole, atol=2e-5, rtol=1e-4)
 
 
+def test_a_decoder_that_trains_can_do_without_its_activations() -> None:
+    of, found = model("multiway").train(), []
+    given = batch(of)
+    with pytest.MonkeyPatch.context() as patch:
+        still(patch)
+        for wanted in (False, True):
+            of.zero_grad()
+            torch.manual_seed(3)
+            with memory_saved(of, wanted=wanted):
+                assert of.decoder.text.stack._recompute is of.decoder.image.stack._recompute is wanted
+                build_objective(ALL, of)(of, given).total.backward()
+            found.append({name: p.grad.clone() for name, p in of.named_parameters() if p.grad is not None})
+    assert any(name.startswith("decoder.image.stack.blocks") for name in found[0])
+    assert found[0].keys() == found[1].keys()
+    for name, grad in found[0].items():
+        assert torch.equal(grad, found[1][name]), name
+
+
 def test_micro_batches_replay_the_masks_they_drew() -> None:
     of, drawn = model().train(), []
     given = batch(of)
@@ -301,7 +319,7 @@ def test_micro_batches_replay_the_masks_they_drew() -> None:
         return drawn[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text, "hide_words", spy)
+        patch.setattr(decoder_terms, "hide_words", spy)
         build_objective([MaskedTextObjective()], of, micro_batch=3)(of, given).total.backward()
     assert len(drawn) == 4 and {tuple(map(tuple, x.tolist())) for x in drawn[:2]} == {
         tuple(map(tuple, x.tolist())) for x in drawn[2:]

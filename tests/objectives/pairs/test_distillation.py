@@ -18,12 +18,10 @@ from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.folder import load, save
 from vlkit.models.registry import build
 from vlkit.objectives.context import Context
-from vlkit.objectives.pairs.distillation.clip import ClipDistillation
-from vlkit.objectives.pairs.distillation.text_distillation import TextDistillation
+from vlkit.objectives.pairs.distillation import ClipDistillation, TextDistillation
 from vlkit.objectives.weighted_sum import build_objective
-from vlkit.spec.distillation import ClipDistillationObjective, TextDistillationObjective
 from vlkit.spec.model import DualEncoderSpec, SavedSpec
-from vlkit.spec.objectives import ContrastiveObjective
+from vlkit.spec.objectives import ClipDistillationObjective, ContrastiveObjective, TextDistillationObjective
 from vlkit.spec.parts import LinearHeadSpec, TinyImage, TinyText
 
 ENGLISH = ("a dog", "a cat", "", "two birds", "a very long tree", "a fish", "", "an owl")

@@ -24,7 +24,6 @@ from vlkit.nn.heads import Head
 from vlkit.objectives.context import Context
 from vlkit.objectives.pairs.pair_term import Term
 from vlkit.spec.objectives import ClassPrototypeObjective
-from vlkit.spec.training import ObjectiveSpec
 from vlkit.types import Embeddings, Loss
 
 TextFeatures = Callable[[Sequence[str]], Tensor]
@@ -48,13 +47,13 @@ class ClassPrototypes(Term):
     needs = frozenset()
 
     @classmethod
-    def build(cls, spec: ObjectiveSpec, model: DualEncoder, context: Context) -> ClassPrototypes:
+    def build(cls, spec: ClassPrototypeObjective, model: DualEncoder, context: Context) -> ClassPrototypes:
         """See ``Term.build``."""
         frozen = context.frozen
         looked_up = (
             None if frozen is None or frozen.table("text") is None else partial(frozen.encode, "text", language="en")
         )
-        return cls(cast("ClassPrototypeObjective", spec), model, text_features=looked_up)
+        return cls(spec, model, text_features=looked_up)
 
     def __init__(
         self, spec: ClassPrototypeObjective, model: DualEncoder, *, text_features: TextFeatures | None

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vlkit.errors import VlkitError
 from vlkit.models.dual_encoder.batch import PairBatch
 from vlkit.models.dual_encoder.model import SIDES, DualEncoder, Side
-from vlkit.objectives.pairs.micro_batches import refuse_batch_norm, split_batch
+from vlkit.models.trainable import training_batch_norms
 from vlkit.objectives.pairs.pair_term import Term
 from vlkit.types import Embeddings, Loss, Piece
 
@@ -38,15 +39,10 @@ class PairLosses:
     def __call__(self, model: DualEncoder, batch: PairBatch) -> Loss:
         """See ``types.Objective``; input is moved to the model a micro-batch at a time."""
         embeddings, per_pair, batch = self._encode(model, batch)
-        losses = [
+        return weighted(
             (weight, term.loss(model, batch, embeddings, per_pair.get(number, {})))
             for number, (weight, term) in enumerate(self.terms)
-        ]
-        parts: dict[str, Tensor] = {}
-        for _, loss in losses:
-            parts |= loss.parts
-        weighted = [weight * loss.total for weight, loss in losses]
-        return Loss(sum(weighted[1:], start=weighted[0]), parts)
+        )
 
     def pieces(self, batch: PairBatch, size: int) -> list[Piece]:
         """The whole batch: a loss over pairs sees all of them at once, and micro-batches lie below it."""
@@ -78,3 +74,38 @@ class PairLosses:
         encoded = model.encode(chunk, states=any(term.states for _, term in self.terms), sides=self.needs)
         figures = {number: term.per_pair(model, chunk, encoded) for number, (_, term) in enumerate(self.terms)}
         return encoded.image_BE, encoded.text_BE, figures
+
+
+def weighted(losses: Iterable[tuple[float, Loss]]) -> Loss:
+    """The sum of losses by their weights, with the figures of all of them."""
+    totals, parts = [], dict[str, Tensor]()
+    for weight, loss in losses:
+        totals.append(weight * loss.total)
+        parts |= loss.parts
+    return Loss(sum(totals[1:], start=totals[0]), parts)
+
+
+def split_batch(batch: PairBatch, size: int) -> tuple[PairBatch, list[PairBatch]]:
+    """The batch sorted by the length of its texts, and its micro-batches of ``size`` pairs, each padded to its longest.
+
+    A loss over pairs does not depend on their order, and short texts beside short ones save the padding.
+    """
+    if batch.tokens is not None:
+        order_B = batch.tokens.mask_BL.sum(dim=1).argsort(stable=True)
+        batch = batch.rows(order_B)
+    count = len(batch)
+    pieces = [torch.arange(start, min(start + size, count)) for start in range(0, count, size)]
+    return batch, [batch.rows(rows).trimmed() for rows in pieces]
+
+
+def refuse_batch_norm(model: nn.Module) -> None:
+    """Refuses what a micro-batch would change: batch statistics that are taken of the rows at hand.
+
+    Raises:
+        VlkitError: A batch norm trains.
+    """
+    for name in training_batch_norms(model):
+        raise VlkitError(
+            f"loop.micro_batch: {name} is a batch norm in training, whose statistics would be those of the "
+            f"micro-batch, taken twice; freeze that part or leave loop.micro_batch out"
+        )

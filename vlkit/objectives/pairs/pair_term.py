@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -12,9 +12,6 @@ from vlkit.models.dual_encoder.batch import PairBatch
 from vlkit.models.dual_encoder.model import SIDES, DualEncoder, Encoded, Side
 from vlkit.objectives.context import Context
 from vlkit.types import Embeddings, Loss
-
-if TYPE_CHECKING:
-    from vlkit.spec.training import ObjectiveSpec
 
 
 class Term:
@@ -31,7 +28,7 @@ class Term:
     states: ClassVar[bool] = False
 
     @classmethod
-    def build(cls, spec: ObjectiveSpec, model: DualEncoder, context: Context) -> Term:
+    def build(cls, spec: Any, model: DualEncoder, context: Context) -> Term:
         """The term of a spec.
 
         Raises:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -22,13 +22,7 @@ from vlkit.objectives.pairs.contrastive.exchange import PairLoss
 from vlkit.objectives.pairs.contrastive.sigmoid import sigmoid_contrastive
 from vlkit.objectives.pairs.contrastive.softmax import softmax_contrastive
 from vlkit.objectives.pairs.pair_term import Term, needed
-from vlkit.spec.objectives import (
-    ContrastiveObjective,
-    GroupedContrastiveObjective,
-    PairObjective,
-    SigmoidObjective,
-)
-from vlkit.spec.training import ObjectiveSpec
+from vlkit.spec.objectives import ContrastiveObjective, GroupedContrastiveObjective, PairObjective
 from vlkit.types import Embeddings, Loss
 
 _PROCESSES_OF_A_NODE = "LOCAL_WORLD_SIZE"
@@ -46,9 +40,9 @@ class PairTerm(Term):
         self.spec, self.ranks = spec, ranks or Ranks()
 
     @classmethod
-    def build(cls, spec: ObjectiveSpec, model: DualEncoder, context: Context) -> PairTerm:
+    def build(cls, spec: PairObjective, model: DualEncoder, context: Context) -> PairTerm:
         """See ``Term.build``."""
-        return cls(cast("PairObjective", spec), ranks=context.ranks)
+        return cls(spec, ranks=context.ranks)
 
     def pair_loss(self, embeddings: Embeddings, ids_B: Tensor | None) -> PairLoss:
         """The loss of the pairs of all processes of the group."""
@@ -92,14 +86,13 @@ class GroupedContrastive(Contrastive):
     name = "grouped_contrastive"
 
     @classmethod
-    def build(cls, spec: ObjectiveSpec, model: DualEncoder, context: Context) -> GroupedContrastive:
+    def build(cls, spec: Any, model: DualEncoder, context: Context) -> GroupedContrastive:
         """See ``Term.build``; every process makes the groups, once.
 
         Raises:
             VlkitError: Groups of this size do not divide the processes, or nobody says how many make a node.
         """
-        wanted = cast("GroupedContrastiveObjective", spec)
-        return cls(wanted, ranks=context.ranks.groups_of(_group_size(wanted, context.ranks)))
+        return cls(spec, ranks=context.ranks.groups_of(_group_size(spec, context.ranks)))
 
     def loss(
         self, model: DualEncoder, batch: PairBatch, embeddings: Embeddings | None, per_pair: Mapping[str, Tensor]
@@ -116,7 +109,7 @@ class Sigmoid(PairTerm):
     name: ClassVar[str] = "sigmoid"
 
     @classmethod
-    def build(cls, spec: ObjectiveSpec, model: DualEncoder, context: Context) -> PairTerm:
+    def build(cls, spec: PairObjective, model: DualEncoder, context: Context) -> PairTerm:
         """See ``Term.build``.
 
         Raises:
@@ -131,7 +124,7 @@ class Sigmoid(PairTerm):
 
     def pair_loss(self, embeddings: Embeddings, ids_B: Tensor | None) -> PairLoss:
         """See ``sigmoid_contrastive``."""
-        spec = cast("SigmoidObjective", self.spec)
+        spec = self.spec
         return sigmoid_contrastive(
             embeddings,
             ranks=self.ranks,

@@ -1,1 +1,0 @@
-"""Losses that let a model learn from another one."""
