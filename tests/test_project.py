@@ -73,6 +73,20 @@ def test_what_a_page_names_of_the_package_exists(page: Path) -> None:
     assert [(name, path) for name, path in placed if name not in _names_in(ROOT / path)] == []
 
 
+def _headings(page: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in found}
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_into_pages_lead_to_a_heading(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", page.read_text(encoding="utf-8"))
+    homes = [((page.parent / target).resolve() if target else page, anchor) for target, anchor in links]
+    assert [anchor for home, anchor in homes if home.suffix == ".md" and anchor not in _headings(home)] == []
+
+
 def test_pages_name_enough_for_the_test_above_to_see() -> None:
     for page, least in (("CONTRIBUTING.md", 10), ("docs/architecture.md", 40)):
         assert len(set(re.findall(rf"`({_PATH})`", (ROOT / page).read_text(encoding="utf-8")))) > least
