@@ -33,7 +33,7 @@ quickstart: $(STAMP)-run ## Real parts, real data: train, evaluate and report, i
 test: $(STAMP)-test ## Run the tests
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
-lint: $(STAMP)-lint ## Check style, types, import layers and sizes
+lint: $(STAMP)-lint ## Check style, types, import layers, sizes and seams
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -33,11 +33,65 @@ def test_contributing_names_real_make_targets(target: str) -> None:
     assert f"make {target}" in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
-def test_paths_named_in_contributing_exist() -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`((?:vlkit|tests|recipes|data|tools)/[\w./]+)`", text))
-    assert len(named) > 10
+_PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "eval/README.md", "data/README.md")]
+_PAGES += sorted((ROOT / "docs").rglob("*.md"))
+_PATH = r"(?:vlkit|tests|recipes|data|eval|docs|tools)/[\w./-]+"
+
+
+def _names_in(path: Path) -> set[str]:
+    """All that a module defines or brings in, at any depth."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.alias):
+            names.add(node.asname or node.name)
+    return names
+
+
+def _exists(dotted: str) -> bool:
+    """Whether ``vlkit.x.y`` is a module, or a name in one; nothing is imported."""
+    place, rest = ROOT, dotted.split(".")
+    while rest and (place / rest[0]).is_dir():
+        place, rest = place / rest[0], rest[1:]
+    if rest and (place / f"{rest[0]}.py").is_file():
+        return set(rest[1:]) <= _names_in(place / f"{rest[0]}.py")
+    return set(rest) <= _names_in(place / "__init__.py")
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_what_a_page_names_of_the_package_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(rf"`({_PATH})`", text))
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+    dotted = set(re.findall(r"(?<![\w.:/])vlkit(?:\.[A-Za-z]\w*)+", text))
+    assert [name for name in sorted(dotted) if not _exists(name)] == []
+    # "`build` (`vlkit/models/registry.py`)" and "`build` of `vlkit/models/registry.py`"
+    placed = re.findall(r"`(\w+)(?:\([^`]*\))?`\s+(?:of\s+|\()`(vlkit/[\w/]+\.py)`", text)
+    assert [(name, path) for name, path in placed if name not in _names_in(ROOT / path)] == []
+
+
+def _headings(page: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in found}
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_into_pages_lead_to_a_heading(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", page.read_text(encoding="utf-8"))
+    homes = [((page.parent / target).resolve() if target else page, anchor) for target, anchor in links]
+    assert [anchor for home, anchor in homes if home.suffix == ".md" and anchor not in _headings(home)] == []
+
+
+def test_pages_name_enough_for_the_test_above_to_see() -> None:
+    for page, least in (("CONTRIBUTING.md", 10), ("docs/architecture.md", 40)):
+        assert len(set(re.findall(rf"`({_PATH})`", (ROOT / page).read_text(encoding="utf-8")))) > least
+    assert _exists("vlkit.models.registry.build") and _exists("vlkit.types.Sample") and _exists("vlkit.load")
+    assert not any(map(_exists, ("vlkit.train.loop", "vlkit.models.registry.built", "vlkit.loaded")))
 
 
 # imported beside the package that brings them along, whose interface they are a part of

@@ -22,7 +22,7 @@ def tensors_of(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor that may lie in pieces in all processes; every process calls it."""
+    """Puts a tensor together that may lie in pieces in all processes; every process calls it."""
     if not is_piece(tensor):
         return tensor.detach()
     full: Tensor = tensor.full_tensor()  # type: ignore[attr-defined]

@@ -175,7 +175,7 @@ B_contra = TypeVar("B_contra", contravariant=True)
 
 
 class Objective(Protocol[M_contra, B_contra]):
-    """Owns the loss; the training loop knows nothing of what is trained (law 7).
+    """The loss of a run, computed from its model and a batch; the training loop knows nothing else of it.
 
     ``needs`` names the parts of the model whose input it looks at.
     """
@@ -187,7 +187,7 @@ class Objective(Protocol[M_contra, B_contra]):
     def __call__(self, model: M_contra, batch: B_contra) -> Loss:
         """The loss of one batch or piece, which lies on the CPU: what is needed is moved to the model here.
 
-        Its gradient is that of the global mean loss after the mean over processes (law 20).
+        After the mean over processes its gradient is that of the global mean loss.
         """
 
     def pieces(self, batch: B_contra, size: int) -> Sequence[Piece]:

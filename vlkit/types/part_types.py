@@ -34,7 +34,7 @@ class ClassRows(NamedTuple):
 
 
 class Vocabulary(NamedTuple):
-    """Facts of token ids, bool [V] each.
+    """Which token ids begin or end a word, and which are marks; bool [V] each.
 
     A word begins at a token of ``starts_V``, and after one of ``ends_V``. ``special_V`` are the marks that a tokenizer
     adds: start, end, padding, language.
