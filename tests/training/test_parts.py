@@ -59,6 +59,16 @@ def test_rates_and_decay_are_by_part() -> None:
             build_optimizer(model, optim, peaks=peaks_of(model, wrong, optim), stage=wrong)
 
 
+@pytest.mark.parametrize("wrong", [{"trainable": ["nose"]}, {"lr": {"nose": 0.1}}, {"weight_decay": {"nose": 0.1}}])
+def test_a_part_that_is_not_there_is_told_before_anything_is_written(
+    table: Path, tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    stages = ({"name": "a", "trainable": HEADS, "steps": 2}, {"name": "b", "trainable": HEADS, "steps": 2, **wrong})
+    with pytest.raises(UnknownName, match=r"^no part 'nose'"):
+        train(recipe(table, tmp_path / "run", *stages))
+    assert not (tmp_path / "run").exists()
+
+
 def test_one_rate_for_all_is_as_no_rate_by_part(table: Path, tmp_path: Path) -> None:
     stage = {"name": "h", "trainable": HEADS, "steps": 6}
     one = train(recipe(table, tmp_path / "one", {**stage, "lr": 3e-3}))
@@ -104,7 +114,7 @@ def test_the_model_of_a_run_is_the_average_and_resumes_exactly(table: Path, tmp_
 
 
 HEAVY = """
-import resource, sys
+import sys
 from pathlib import Path
 import torch
 from torch import nn
@@ -123,10 +133,15 @@ TinyTextEncoder.build = classmethod(heavy)
 loop.save = lambda model, path: None  # the finished model holds all of it
 marks, fit = [], loop._Trainer.fit
 
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(line.split()[1] for line in lines if line.startswith("VmHWM"))
+
 def watched(self, *, resume):
-    marks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew: a child takes over that of its parent
+    marks.append(peak())
     fit(self, resume=resume)
-    marks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    marks.append(peak())
 
 loop._Trainer.fit = watched
 stages = [{{"name": name, "trainable": HEADS, "steps": 3}} for name in "ab"]

@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers.train_factory import ALL, TIMES, drawings, figures, recipe
 from vlkit.data.sources.open import open_sources
-from vlkit.errors import VlkitError
+from vlkit.errors import UnknownName, VlkitError
 from vlkit.evaluation.held_back import HeldBack
 from vlkit.models.trainable import snapshot
 from vlkit.spec.recipe import Recipe
@@ -95,3 +95,6 @@ def test_a_tracker_that_is_not_there_is_named_with_the_fix(
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(VlkitError, match=r"run.trackers = wandb needs a package .* pip install 'vlkit\[wandb\]'"):
         train(watched(table, tmp_path / "run", run={"trackers": ["wandb"]}))
+    with pytest.raises(UnknownName, match=r"no tracker 'wanbd'; did you mean 'wandb'\?"):
+        train(watched(table, tmp_path / "run", run={"trackers": ["wanbd"]}))
+    assert not (tmp_path / "run").exists()  # nothing was written

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from vlkit.spec.base import Spec
@@ -20,8 +18,8 @@ class RunSpec(Spec):
     """The run folder; null takes runs/NAME."""
     name: str = "run"
     """Name of the run and of its model in results."""
-    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
-    """Where figures go beside metrics.jsonl; each needs the extra of its name."""
+    trackers: tuple[str, ...] = ()
+    """Where figures go beside metrics.jsonl: tensorboard, wandb, trackio; each needs the extra of its name."""
 
 
 class Recipe(Spec):

@@ -40,7 +40,7 @@ from vlkit.spec.training import StageSpec
 from vlkit.training.batches import Batches, LookedUpBatches, PlannedBatches, stream_plan
 from vlkit.training.checkpoints import Place, Saved, read_checkpoint, restore_model, untouched
 from vlkit.training.frozen import FrozenFeatures
-from vlkit.training.optimizer import build_optimizer, peaks_of
+from vlkit.training.optimizer import build_optimizer, check_stages, peaks_of
 from vlkit.training.run_folder import Run, begin_run, open_run, recipe_digest, run_folder
 from vlkit.training.steps import StageStart, Steps
 from vlkit.training.switches import compiled, memory_saved
@@ -97,6 +97,7 @@ class _Trainer:
             self.model: Model = build(recipe.model)
         if self.data is None:
             stream_plan(recipe, ranks=(runtime.ranks.rank, runtime.ranks.size))  # refuses here, before files change
+        check_stages(as_module(self.model), recipe.stages, recipe.optim)
         self.origin = self.settled = snapshot(as_module(self.model))
         self.watchers = Watchers(recipe, runtime)
         if runtime.ranks.rank:

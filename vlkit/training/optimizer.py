@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
 
 from vlkit.errors import UnknownName
-from vlkit.models.trainable import part_names, part_of
+from vlkit.models.trainable import part_names, part_of, part_parameters
 from vlkit.spec.training import OptimSpec, StageSpec
 
 
@@ -20,6 +20,19 @@ def peaks_of(model: nn.Module, stage: StageSpec, optim: OptimSpec) -> dict[str, 
         UnknownName: The stage names a part that the model has not.
     """
     return _by_part(model, stage.lr, optim.lr, key="lr")
+
+
+def check_stages(model: nn.Module, stages: Sequence[StageSpec], optim: OptimSpec) -> None:
+    """Checks all that stages say of parts, before anything is computed or written.
+
+    Raises:
+        UnknownName: A stage names a part that the model has not.
+    """
+    for number, stage in enumerate(stages):
+        for part in stage.trainable:
+            part_parameters(model, part)
+        _by_part(model, stage.lr, optim.lr, key=f"{number}.lr")
+        _by_part(model, stage.weight_decay, optim.weight_decay, key=f"{number}.weight_decay")
 
 
 def build_optimizer(

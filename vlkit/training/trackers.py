@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vlkit.errors import VlkitError
+from vlkit.files import digest
 from vlkit.registry import Registry
 
 TRACKERS = Registry(
@@ -34,7 +35,16 @@ class TensorBoard:
     """Event files below the run folder, for ``tensorboard --logdir``."""
 
     def __init__(self, kind: str, folder: Path, name: str, recipe: Mapping[str, Any]) -> None:
-        self._writer: Any = _library("torch.utils.tensorboard", kind).SummaryWriter(str(folder / kind))
+        self._writer: Any = self.require(kind).SummaryWriter(str(folder / kind))
+
+    @staticmethod
+    def require(kind: str) -> Any:
+        """Its library.
+
+        Raises:
+            VlkitError: It is not installed.
+        """
+        return _library("torch.utils.tensorboard", kind)
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         """See ``Tracker``."""
@@ -47,12 +57,17 @@ class TensorBoard:
 
 
 class RemoteTracker:
-    """A library with wandb's interface; a resumed run goes on in the entry of its name."""
+    """A library with wandb's interface; a resumed run goes on in the same entry: wandb by an id of name and folder."""
 
     def __init__(self, kind: str, folder: Path, name: str, recipe: Mapping[str, Any]) -> None:
-        self._library = _library(kind, kind)
-        places = {"dir": str(folder)} if kind == "wandb" else {}
-        self._library.init(project="vlkit", name=name, config=dict(recipe), resume="allow", **places)
+        self._library = self.require(kind)
+        own = {"dir": str(folder), "id": digest([name, str(folder.resolve())])} if kind == "wandb" else {}
+        self._library.init(project="vlkit", name=name, config=dict(recipe), resume="allow", **own)
+
+    @staticmethod
+    def require(kind: str) -> Any:
+        """See ``TensorBoard.require``."""
+        return _library(kind, kind)
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         """See ``Tracker``."""

@@ -12,7 +12,7 @@ from vlkit.distributed.runtime import Runtime
 from vlkit.registry import Registry
 from vlkit.spec.recipe import Recipe
 from vlkit.training.run_folder import Run
-from vlkit.training.trackers import Tracker, open_trackers
+from vlkit.training.trackers import TRACKERS, Tracker, open_trackers
 from vlkit.types import Model, as_module
 
 EVALUATORS = Registry("validation", {"held_back": "vlkit.evaluation.held_back:HeldBack"})
@@ -34,13 +34,15 @@ class Watchers:
         runtime: The processes.
 
     Raises:
-        UnknownName: There is no such validation.
+        UnknownName: There is no such validation or tracker.
         VlkitError: What is to be measured cannot be, or a tracker is not installed.
     """
 
     def __init__(self, recipe: Recipe, runtime: Runtime) -> None:
         self.recipe, self.trackers = recipe, list[Tracker]()
         self.evaluator: Evaluator | None = None
+        for kind in recipe.run.trackers:
+            TRACKERS.get_object(kind).require(kind)
         if recipe.validation is not None:
             with runtime.in_turn():
                 self.evaluator = EVALUATORS.get_object(recipe.validation.kind)(recipe)
