@@ -10,8 +10,7 @@ from pathlib import Path
 from vlkit.data.sources.open import open_sources
 from vlkit.evaluation.report.gallery import make_gallery
 from vlkit.evaluation.report.markdown import results_markdown
-from vlkit.evaluation.report.page import Credit, write_report
-from vlkit.evaluation.report.pages import CLASSES, MARKDOWN
+from vlkit.evaluation.report.page import CLASSES, MARKDOWN, Credit, write_report
 from vlkit.evaluation.results.class_scores import ClassTable, language_classes
 from vlkit.evaluation.results.results_file import Results
 from vlkit.evaluation.run import evaluate

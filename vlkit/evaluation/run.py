@@ -17,7 +17,7 @@ from vlkit.distributed.collectives import Ranks, shared_errors
 from vlkit.evaluation.embed.encode import Embedder
 from vlkit.evaluation.embed.encoding import Encoding, EncodingCounts
 from vlkit.evaluation.embed.identity import UNKNOWN, model_digest
-from vlkit.evaluation.report.pages import write_pages
+from vlkit.evaluation.report.page import write_pages
 from vlkit.evaluation.results.answers import write_answers
 from vlkit.evaluation.results.results_file import ResultRow, Results, csv_text
 from vlkit.evaluation.suite import Suite, claim, open_suite, read_suite

@@ -5,8 +5,6 @@ N images of a language, C classes, L languages, R bootstrap replicates.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -21,9 +19,8 @@ from vlkit.evaluation.metrics.intervals import Interval, bootstrap_mean, paired_
 from vlkit.evaluation.report.breakdown import Breakdown, by_tier_and_script
 from vlkit.evaluation.report.markdown import markdown_table, percent
 from vlkit.evaluation.results.answers import Answers
-from vlkit.evaluation.results.results_file import ResultRow, Value
+from vlkit.evaluation.results.results_file import ResultRow, Value, csv_text
 
-_DIGITS = 6
 _REPLICATES = 1000
 
 
@@ -101,14 +98,9 @@ class Comparison:
 
     def csv(self) -> str:
         """The rows as CSV, shares rounded to 6 digits, empty where not known."""
-        stream = io.StringIO()
-        names = [one.name for one in fields(LanguagePair)]
-        writer = csv.DictWriter(stream, fieldnames=["model", "other_model", *names], lineterminator="\n")
-        writer.writeheader()
-        for row in self.rows:
-            values = {name: _rounded(value) for name, value in asdict(row).items()}
-            writer.writerow({"model": self.one, "other_model": self.other, **values})
-        return stream.getvalue()
+        names = {"model": self.one, "other_model": self.other}
+        return csv_text([*names, *(one.name for one in fields(LanguagePair))],
+                        [{**names, **asdict(row)} for row in self.rows])  # fmt: skip
 
     def cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Headers and rows of a table for readers: percent, differences in points."""
@@ -162,10 +154,10 @@ class Comparison:
         """Names of the tasks, in the order of the rows."""
         return tuple(dict.fromkeys(row.task for row in self.rows))
 
-    def by_kind(self, task: str, *, seed: int = 0) -> list[Breakdown]:
+    def by_kind(self, task: str) -> list[Breakdown]:
         """Mean differences by resource tier and script, languages resampled; English is in none."""
         values = {row.language: row.difference for row in self.rows if row.task == task}
-        return [one for one in by_tier_and_script(values, seed=seed) if one.groups]
+        return [one for one in by_tier_and_script(values) if one.groups]
 
 
 def compare(
@@ -324,9 +316,3 @@ def _tasks(side: ModelScores) -> str:
 
 def _span(low: float, high: float) -> str:
     return "" if math.isnan(low) else f"{100 * low:+.1f} to {100 * high:+.1f}"
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else round(value, _DIGITS)
-    return value

@@ -5,8 +5,6 @@ N images, P pairs of a class and a wrong answer to it.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +14,8 @@ from statistics import fmean
 import numpy as np
 
 from vlkit.evaluation.results.answers import Answers, read_answers
+from vlkit.evaluation.results.results_file import csv_text
 
-_DIGITS = 6
 COLUMNS = ("task", "variant", "language", "class", "title", "n_images", "acc1", "mean_reciprocal_rank", "most_often",
            "most_often_title", "most_often_share")  # fmt: skip
 
@@ -91,18 +89,13 @@ class ClassTable:
 
     def csv(self) -> str:
         """One line for each class and language, header first; no name of a class but the titles."""
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for tag, found in self.by_language.items():
-            for score in found.values():
-                facts = (score.class_id, score.title, score.n_images)
-                figures = (round(score.accuracy, _DIGITS), round(score.reciprocal_rank, _DIGITS))
-                other: tuple[object, ...] = ("", "", "")
-                if score.confused_with is not None:
-                    other = (score.confused_with, score.confused_title, round(score.confused_share, _DIGITS))
-                writer.writerow((self.task, self.variant, tag, *facts, *figures, *other))
-        return stream.getvalue()
+        rows = [
+            (self.task, self.variant, tag, one.class_id, one.title, one.n_images, one.accuracy, one.reciprocal_rank,
+             one.confused_with, one.confused_title, one.confused_share)
+            for tag, found in self.by_language.items()
+            for one in found.values()
+        ]  # fmt: skip
+        return csv_text(COLUMNS, [dict(zip(COLUMNS, row, strict=True)) for row in rows])
 
 
 def language_classes(answers: Answers, language: str, *, titles: Sequence[str] = ()) -> dict[int, ClassScore]:
