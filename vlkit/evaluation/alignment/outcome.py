@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vlkit.evaluation.alignment.image_pivot import ImageScores
-from vlkit.evaluation.alignment.pooling import Pooling
+from vlkit.evaluation.alignment.layer_embeddings import Pooling
 from vlkit.evaluation.alignment.scores import PairScores
 from vlkit.evaluation.results.results_file import csv_text, plain
 from vlkit.files import write_atomic

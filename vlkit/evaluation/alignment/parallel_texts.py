@@ -11,6 +11,7 @@ from vlkit.data.formats.tables import read_lines
 from vlkit.data.names.label_set import raise_all
 from vlkit.data.sources.captions.collect import some
 from vlkit.errors import DataError, UnknownName
+from vlkit.evaluation.tasks.task import choose_languages
 from vlkit.files import digest
 
 EMOJI_NAMES = "emoji-names"
@@ -38,11 +39,6 @@ class ParallelTexts:
         """Hex digest of all texts, for provenance."""
         return digest([self.name, self.pivot, list(self.keys), self.lines])
 
-    @property
-    def others(self) -> tuple[str, ...]:
-        """The languages without the pivot."""
-        return tuple(tag for tag in self.lines if tag != self.pivot)
-
     def rows(self, language: str) -> list[int]:
         """Numbers of the lines that have a text both in the language and in the pivot."""
         sides = zip(self.lines[self.pivot], self.lines[language], strict=True)
@@ -55,14 +51,8 @@ class ParallelTexts:
             UnknownName: Not a language, or one that has no texts here.
             DataError: Only the pivot was asked for, or there is no other language.
         """
-        if languages is None:
-            tags = self.others
-        else:
-            tags = tuple(dict.fromkeys(language_table.normalize(code) for code in languages))
-            for tag in tags:
-                if tag not in self.lines:
-                    raise UnknownName(f"language of {self.name}", tag, allowed=self.lines)
-            tags = tuple(tag for tag in tags if tag != self.pivot)
+        chosen = choose_languages(languages, self.lines, of=self.name)
+        tags = tuple(tag for tag in chosen if tag != self.pivot)
         if not tags:
             raise DataError(f"{self.name}: no language beside the pivot {self.pivot!r}; there is nothing to compare")
         return tags

@@ -102,17 +102,6 @@ def pair_scores(pivot_ND: npt.ArrayLike, other_ND: npt.ArrayLike, *, csls_k: int
     )
 
 
-def mean_cosine(pivot_ND: npt.ArrayLike, other_ND: npt.ArrayLike) -> tuple[float, float]:
-    """Mean cosine of the pairs, plain and centred (see ``PairScores``); pairs not finite are left out.
-
-    Raises:
-        VlkitError: See ``pair_scores``.
-    """
-    pivot_ND, other_ND, _ = _kept(pivot_ND, other_ND)
-    unit_ND, unit_other_ND = _unit(pivot_ND), _unit(other_ND)
-    return float(np.einsum("nd,nd->n", unit_ND, unit_other_ND).mean()), _centred(unit_ND, unit_other_ND)
-
-
 def ranker_layers(depth: int) -> tuple[int, ...]:
     """The layers whose mean cosine is the score of Language Ranker (Li et al. 2025, arXiv 2404.11553), each once.
 
