@@ -49,23 +49,20 @@ def embed_layers(
     batch_size: int = 32,
     shown: Bar | None = None,
 ) -> LayerEmbeddings:
-    """Embeddings of texts of one language, in their order.
+    """Embeddings of texts of one language, in their order, by the poolings ``wanted`` of the layers of these names.
 
-    Equal texts are run once, and texts of like length together.
-
-    Args:
-        text: Which model.
-        texts: In any order; none of them blank.
-        wanted: For each pooling the names of the layers it is wanted of.
-        language: BCP 47 tag, for tokenizers that need it.
-        batch_size: Texts a forward pass.
-        shown: Is told of each text that is done.
+    Equal texts are run once, and texts of like length together; none may be blank. ``shown`` is told of each text.
 
     Raises:
         UnknownName: A layer that the model does not give.
         VlkitError: No texts.
     """
-    _check(text, texts, wanted, batch_size=batch_size)
+    at_least_one("batch_size", batch_size)
+    if not texts:
+        raise VlkitError("no texts to embed; give at least one")
+    for name in {name for names in wanted.values() for name in names}:
+        if name not in text.layers:
+            raise UnknownName("layer", name, allowed=text.layers, hint=text.note)
     length_of = _lengths(text, texts)
     order = sorted(length_of, key=lambda one: (length_of[one], one))
     blocks: dict[tuple[Pooling, str], list[Tensor]] = {
@@ -98,17 +95,6 @@ def embed_layers(
     )
 
 
-def _check(
-    text: LayeredText, texts: Sequence[str], wanted: Mapping[Pooling, Sequence[str]], *, batch_size: int
-) -> None:
-    at_least_one("batch_size", batch_size)
-    if not texts:
-        raise VlkitError("no texts to embed; give at least one")
-    for name in {name for names in wanted.values() for name in names}:
-        if name not in text.layers:
-            raise UnknownName("layer", name, allowed=text.layers, hint=text.note)
-
-
 def _lengths(text: LayeredText, texts: Sequence[str]) -> dict[str, int]:
     """Tokens of each text; bytes where they cannot be counted."""
     distinct = list(dict.fromkeys(texts))
@@ -117,15 +103,10 @@ def _lengths(text: LayeredText, texts: Sequence[str]) -> dict[str, int]:
 
 
 def pool_tokens(states_BLD: Tensor, mask_BL: Tensor, *, pooling: Pooling) -> Tensor:
-    """embedding_BD in float32, wherever the padding is; NaN for a text without tokens.
+    """embedding_BD of one layer in float32, wherever the padding (0 in mask_BL) is; NaN for a text without tokens.
 
     ``weighted`` gives the t-th real token the weight t, counted from 1 (SGPT, Muennighoff 2022, arXiv 2202.08904,
     equation 2; the default of MEXA); ``last`` takes the last real token; ``mean`` weighs all alike.
-
-    Args:
-        states_BLD: Of one layer.
-        mask_BL: 1 for a real token, 0 for padding.
-        pooling: Which.
 
     Raises:
         UnknownName: No such pooling.

@@ -95,16 +95,7 @@ def open_texts(name: str, *, pivot: str = "en", languages: Sequence[str] | None 
 
 
 def read_folder(folder: Path, *, pivot: str = "en", languages: Sequence[str] | None = None) -> ParallelTexts:
-    """One file a language, named by its code: FLORES's ``devtest/deu_Latn.devtest``, or ``de.txt``.
-
-    Args:
-        folder: With the files, or with FLORES's folders ``devtest`` and ``dev`` (the first that is there is read).
-        pivot: BCP 47 tag or other code.
-        languages: Read these (and the pivot) alone; None takes all files.
-
-    Raises:
-        UnknownName, DataError: See ``open_texts``.
-    """
+    """One file a language, named by its code: ``de.txt``, or FLORES's ``devtest/deu_Latn.devtest`` (else ``dev/``)."""
     if not folder.is_dir():
         raise DataError(
             f"no folder of texts {folder}; give {EMOJI_NAMES}, a folder of LANGUAGE.txt files, FLORES's folder, or "
@@ -169,9 +160,9 @@ def _read(files: Mapping[str, Path], name: str, *, pivot: str, languages: Sequen
 
 
 def emoji_texts(*, pivot: str = "en", languages: Sequence[str] | None = None) -> ParallelTexts:
-    """Names of the 300 concepts of OpenMoji that the quickstart keeps for testing, in 14 languages, by hex code.
+    """Names (Unicode CLDR) of the 300 concepts of OpenMoji that the quickstart keeps for testing, by hex code.
 
-    They are the first names of the images of the task ``openmoji-unseen``, from Unicode CLDR.
+    They are the first names of the images of the task ``openmoji-unseen``, in 14 languages.
 
     Raises:
         MissingPackage: emoji is not installed.

@@ -106,10 +106,7 @@ def ranker_layers(depth: int) -> tuple[int, ...]:
     """The layers whose mean cosine is the score of Language Ranker (Li et al. 2025, arXiv 2404.11553), each once.
 
     They are 5, 10, 15, 20 and 25 for models of 28 to 32 layers, which the paper measured. For other depths, the same
-    parts of 32: ``depth * 5 / 32`` and so on, rounded (halves up), at least layer 1.
-
-    Args:
-        depth: Transformer layers; layer 0 is the token embedding.
+    parts of 32: ``depth * 5 / 32`` and so on, rounded (halves up), at least layer 1; layer 0 is the token embedding.
     """
     if depth < 1:
         raise VlkitError(f"depth = {depth}: a model needs at least one layer")

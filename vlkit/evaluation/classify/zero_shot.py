@@ -89,14 +89,8 @@ class Predictions:
         from rich.text import Text
 
         table = Table(box=None, pad_edge=False)
-        for column, justify in (
-            ("image", "left"),
-            ("label", "left"),
-            ("probability", "right"),
-            ("", "left"),
-            ("cosine", "right"),
-        ):
-            table.add_column(column, justify="right" if justify == "right" else "left")
+        for column in ("image", "label", "probability", "", "cosine"):
+            table.add_column(column, justify="right" if column in ("probability", "cosine") else "left")
         for number, (image, answers) in enumerate(zip(self.images, self.top(k), strict=True)):
             if number:
                 table.add_row()

@@ -9,11 +9,11 @@ from pathlib import Path
 from statistics import fmean
 
 from vlkit.errors import DataError, VlkitError
-from vlkit.evaluation.compare.model_scores import PREFIX, RESULTS, is_released
+from vlkit.evaluation.compare.model_scores import PREFIX, is_released
 from vlkit.evaluation.compare.reference import read_babel_scores, reference
 from vlkit.evaluation.metrics.correlation import Correlation, Estimate, correlate
 from vlkit.evaluation.report.breakdown import is_english
-from vlkit.evaluation.results.results_file import Results
+from vlkit.evaluation.results.results_file import RESULTS, Results
 
 _FEWEST = 3  # points that a correlation needs
 _REPLICATES = 500
@@ -100,14 +100,8 @@ def correlate_tables(
 
     Each correlation is given with English and without; with ``given`` also with that held fixed. Points of all models
     resample languages, since one language's points stand or fall together; where each table has a single model, the two
-    are correlated whatever they are called.
-
-    Args:
-        one: The first table.
-        other: The second.
-        given: ``log-classes`` holds the logarithm of the number of classes fixed; empty for nothing.
-        replicates: Resamples of the intervals; 0 for none.
-        seed: The same seed gives the same intervals.
+    are correlated whatever they are called. ``given`` is ``log-classes``, which holds the logarithm of the number of
+    classes fixed, or empty; with ``replicates`` of 0 there are no intervals.
 
     Raises:
         DataError: Fewer than three points in common, or ``given`` and neither table says how many classes there are.

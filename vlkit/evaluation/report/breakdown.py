@@ -63,12 +63,9 @@ def script_name(code: str) -> str:
 def means_of(
     values: Mapping[str, float], kind: Callable[[str], str], *, order: Iterable[str] = ()
 ) -> tuple[GroupMean, ...]:
-    """Unweighted means over languages of one kind; English is left out.
+    """Unweighted means over languages of one kind (BCP 47 tag to the name of its group); English is left out.
 
-    Args:
-        values: By BCP 47 tag.
-        kind: Tag to the name of its group.
-        order: Names of groups that come first; the others follow by size.
+    Groups of the names in ``order`` come first, the others follow by size.
     """
     groups: dict[str, dict[str, float]] = {}
     for tag, value in values.items():

@@ -99,15 +99,7 @@ def write_pages(
     """Writes ``report.html`` (``report-TASK.html`` where there are several), ``results.md``, ``results-classes.csv``.
 
     Scores of classes come from the answers in the folder, so that a run that was stopped and gone on with has them all.
-
-    Args:
-        folder: Of an evaluation of one model.
-        results: What was found.
-        intro: A sentence or two for the head of each page.
-        titles: By task what its classes may be called.
-
-    Returns:
-        The pages.
+    ``titles`` are by task what its classes may be called, ``intro`` is for the head of each page; gives the pages.
 
     Raises:
         DataError: A file of answers is damaged.

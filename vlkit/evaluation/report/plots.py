@@ -47,11 +47,7 @@ def difference_dots(comparison: Comparison) -> Figure:
 
 
 def training_curves(metrics: Mapping[str, str | Path], *, ink: str = INK) -> Figure:
-    """Loss and learning rate by step, one line a variant.
-
-    Args:
-        metrics: Variant name to its ``metrics.jsonl``, with ``step``, ``loss`` and ``lr`` on each line that counts.
-        ink: Colour of text and lines.
+    """Loss and learning rate by step, one line a variant, from its ``metrics.jsonl`` (``step``, ``loss``, ``lr``).
 
     Raises:
         DataError: A file is missing, not JSON lines, or holds no loss.

@@ -49,14 +49,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class ClassTable:
-    """All classes of a task, by language.
-
-    Attributes:
-        task: Its name.
-        variant: The model.
-        by_language: BCP 47 tag to its classes by number.
-        titles: What files may call the classes; empty where nothing may be written.
-    """
+    """All classes of a task: by BCP 47 tag, then by number; ``titles`` is empty where nothing may be written."""
 
     task: str
     variant: str
@@ -72,10 +65,11 @@ class ClassTable:
         Raises:
             DataError: A file of answers is damaged.
         """
-        found = {}
-        for tag in languages:
-            if (answers := read_answers(folder, task, tag)) is not None:
-                found[tag] = language_classes(answers, tag, titles=titles)
+        found = {
+            tag: language_classes(answers, tag, titles=titles)
+            for tag in languages
+            if (answers := read_answers(folder, task, tag)) is not None
+        }
         return cls(task, variant, found, titles) if found else None
 
     def overall(self) -> list[ClassScore]:
@@ -99,13 +93,7 @@ class ClassTable:
 
 
 def language_classes(answers: Answers, language: str, *, titles: Sequence[str] = ()) -> dict[int, ClassScore]:
-    """Each class of one language that has images, by its number.
-
-    Args:
-        answers: Of that language.
-        language: BCP 47.
-        titles: By class; may be empty.
-    """
+    """Each class of one language that has images, by its number; ``titles`` (by class) may be empty."""
     ids_K, place_N = np.unique(answers.class_N, return_inverse=True)
     count_K = np.bincount(place_N)
     right_K = np.bincount(place_N, weights=answers.rank_N == 1) / count_K

@@ -100,16 +100,7 @@ class RetrievalTask(PlainTask):
     def score(
         self, model: Embedder, languages: Sequence[str], *, seed: int = 0, encoding: Encoding | None = None
     ) -> Iterator[Scored]:
-        """One row a language; each image is encoded once whatever their number, each caption once.
-
-        The details are of ``metrics.recall.Retrieval``.
-
-        Args:
-            model: Any image-text model, or a pair of functions.
-            languages: BCP 47 tags of the task.
-            seed: Of the bootstrap.
-            encoding: Batches, caches, processes.
-        """
+        """One row a language, a ``metrics.recall.Retrieval`` as detail; each image and caption is encoded once."""
         encoding = Encoding() if encoding is None else encoding
         with shared_errors(encoding.ranks):
             check_languages(model, languages, spoken=self.tokenizer_languages)
