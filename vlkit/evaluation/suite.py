@@ -32,13 +32,7 @@ _WRITTEN = (
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite whose files have been read.
-
-    Attributes:
-        spec: What was asked for.
-        tasks: Its tasks, in their order.
-        languages: BCP 47 tags of each task.
-    """
+    """A suite whose files have been read: what was asked for, its tasks in order, and the BCP 47 tags of each task."""
 
     spec: SuiteSpec
     tasks: tuple[Task, ...]

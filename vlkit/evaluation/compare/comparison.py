@@ -73,23 +73,17 @@ class MeanDifference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models by language, the greatest lead of the first at the top.
-
-    Attributes:
-        one: Name of the first model.
-        other: Name of the second.
-        rows: One a task and language.
-        means: One a task.
-        notes: What could not be compared, and why.
-        provenance: For each model what its file says of its making.
-    """
+    """Two models by task and language, the greatest lead of the first at the top."""
 
     one: str
     other: str
     rows: tuple[LanguagePair, ...]
     means: tuple[MeanDifference, ...]
+    """One a task."""
     notes: tuple[str, ...] = ()
+    """What could not be compared, and why."""
     provenance: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    """For each model what its file says of its making."""
 
     def ahead(self, task: str) -> tuple[int, int, int]:
         """In how many languages the first is ahead, the second is, and how many have an interval at all."""
@@ -114,7 +108,7 @@ class Comparison:
                 percent(row.one),
                 percent(row.other),
                 f"{100 * row.difference:+.1f}",
-                _span(row.low, row.high),
+                signed_span(row.low, row.high),
                 f"{row.p_value:.3f}" if row.paired else "",
                 *((percent(row.one_english), percent(row.other_english)) if english else ()),
             )
@@ -123,16 +117,16 @@ class Comparison:
 
     def summary(self) -> list[str]:
         """For each task the mean difference, and in how many languages which model is ahead."""
-        return [self._summary(mean) for mean in self.means]
-
-    def _summary(self, mean: MeanDifference) -> str:
-        said = f"{mean.task}: mean difference of {mean.languages} languages {100 * mean.value:+.1f} points"
-        if not math.isnan(mean.low):
-            said += f" ({100 * mean.low:+.1f} to {100 * mean.high:+.1f}, {mean.resampled} resampled)"
-        one, other, known = self.ahead(mean.task)
-        if known:
-            said += f"; by the intervals, {self.one} is ahead in {one}, {self.other} in {other} of {known}"
-        return said
+        lines = []
+        for mean in self.means:
+            said = f"{mean.task}: mean difference of {mean.languages} languages {100 * mean.value:+.1f} points"
+            if span := signed_span(mean.low, mean.high):
+                said += f" ({span}, {mean.resampled} resampled)"
+            one, other, known = self.ahead(mean.task)
+            if known:
+                said += f"; by the intervals, {self.one} is ahead in {one}, {self.other} in {other} of {known}"
+            lines.append(said)
+        return lines
 
     def markdown(self) -> str:
         """The table, the summary, and mean differences by resource tier and script, as Markdown."""
@@ -142,7 +136,12 @@ class Comparison:
         for task in self.tasks:
             for one in self.by_kind(task):
                 said = [
-                    (group.group, str(len(group.languages)), f"{100 * group.mean:+.1f}", _span(group.low, group.high))
+                    (
+                        group.group,
+                        str(len(group.languages)),
+                        f"{100 * group.mean:+.1f}",
+                        signed_span(group.low, group.high),
+                    )
                     for group in one.groups
                 ]
                 lines += ["", f"{task}: mean difference by {one.title}", ""]
@@ -314,5 +313,6 @@ def _tasks(side: ModelScores) -> str:
     return ", ".join(side.results.tasks) or "none"
 
 
-def _span(low: float, high: float) -> str:
+def signed_span(low: float, high: float) -> str:
+    """An interval in points with signs; empty where it is not known."""
     return "" if math.isnan(low) else f"{100 * low:+.1f} to {100 * high:+.1f}"

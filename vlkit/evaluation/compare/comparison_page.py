@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vlkit import languages as language_table
-from vlkit.evaluation.compare.comparison import Comparison, LanguagePair
+from vlkit.evaluation.compare.comparison import Comparison, LanguagePair, signed_span
 from vlkit.evaluation.report.breakdown import few_groups
 from vlkit.evaluation.report.charts import BarRow, Cell, Point, bars, nice_ceiling, scatter, signed, strips
 from vlkit.evaluation.report.markdown import percent
@@ -66,7 +66,10 @@ def _task(number: int, task: str, comparison: Comparison) -> dict[str, Any]:
             for one in comparison.by_kind(task)
             if len(one.groups) > 1
         ],
-        "lines": [_line(row) for row in rows],
+        "lines": [
+            {"language": language_table.get(row.language), "row": row, "interval": signed_span(row.low, row.high)}
+            for row in rows
+        ],
         "english": any(row.one_english == row.one_english for row in rows),
         "paired": any(row.paired for row in rows),
     }
@@ -123,9 +126,3 @@ def _ends(row: LanguagePair) -> tuple[float, float]:
 
 def _at(value: float, limit: float) -> float:
     return 50 + 50 * max(-1.0, min(1.0, value / limit))
-
-
-def _line(row: LanguagePair) -> dict[str, Any]:
-    language = language_table.get(row.language)
-    interval = f"{100 * row.low:+.1f} to {100 * row.high:+.1f}" if row.paired else ""
-    return {"language": language, "row": row, "interval": interval, "difference": f"{100 * row.difference:+.1f}"}

@@ -25,16 +25,11 @@ _ENGLISH = "openai_en"  # a prompt of the released files: names in English templ
 
 @dataclass(frozen=True)
 class ModelScores:
-    """Scores of one model.
-
-    Attributes:
-        results: Its rows, and perhaps those of other models.
-        folder: Where they are, with the answers; None for published scores.
-        variant: The model that is looked at.
-    """
+    """Scores of one model, ``variant``, among results that may hold others."""
 
     results: Results
     folder: Path | None
+    """Where they are, with the answers; None for published scores."""
     variant: str
 
     def rows(self) -> dict[tuple[str, str], ResultRow]:

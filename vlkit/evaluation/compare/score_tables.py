@@ -22,14 +22,7 @@ LOG_CLASSES = "log-classes"
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Scores of models in languages.
-
-    Attributes:
-        name: Where they are from.
-        metric: What they measure.
-        scores: By model and BCP 47 tag, shares in 0..1.
-        num_classes: Classes that each language names, where that is known.
-    """
+    """Scores (shares in 0..1) by model and BCP 47 tag; numbers of classes by tag, where they are known."""
 
     name: str
     metric: str
@@ -44,14 +37,10 @@ class ScoreTable:
 
 @dataclass(frozen=True)
 class Finding:
-    """One correlation of two tables.
+    """One correlation of two tables, with English or without; ``given`` is what was held fixed, empty for nothing.
 
-    Attributes:
-        points: What the points are: ``all`` (models and languages), ``models`` (means over languages) or the name of a
-            model (over languages).
-        english: Whether English is among the languages.
-        given: What was held fixed; empty for nothing.
-        correlation: The coefficients with their intervals.
+    ``points`` says what the points are: ``all`` (models and languages), ``models`` (means over languages) or the name
+    of a model (over languages).
     """
 
     points: str
@@ -181,20 +170,12 @@ def _selections(points: Sequence[_Point]) -> Iterator[tuple[str, list[_Point]]]:
     if len(models) > 1:
         yield "all", list(points)
         by_model = {model: {point.language: point for point in points if point.model == model} for model in models}
-        shared = set.intersection(*(set(found) for found in by_model.values()))
-        if shared:
-            yield (
-                "models",
-                [
-                    _Point(
-                        model,
-                        "",
-                        fmean(found[tag].one for tag in sorted(shared)),
-                        fmean(found[tag].other for tag in sorted(shared)),
-                    )
-                    for model, found in by_model.items()
-                ],
-            )
+        if shared := sorted(set.intersection(*(set(found) for found in by_model.values()))):
+            means = []
+            for model, found in by_model.items():
+                same = [found[tag] for tag in shared]
+                means.append(_Point(model, "", fmean(one.one for one in same), fmean(one.other for one in same)))
+            yield "models", means
     for model in models:
         yield model, [point for point in points if point.model == model]
 

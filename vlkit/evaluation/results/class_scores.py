@@ -22,29 +22,22 @@ COLUMNS = ("task", "variant", "language", "class", "title", "n_images", "acc1", 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class: in one language, or the unweighted mean over the languages that name it.
-
-    Attributes:
-        class_id: Its number.
-        title: What it may be called; empty where nothing may be written, or nothing is known.
-        languages: BCP 47 tags of the languages.
-        n_images: Images in one language, the most where they differ.
-        accuracy: Top-1 accuracy.
-        reciprocal_rank: Mean of 1 / rank of the right class: which of two classes that are always missed is nearer.
-        confused_with: The most frequent wrong answer; None where answers were not kept, or none is wrong.
-        confused_title: What that class may be called.
-        confused_share: Which share of all answers it is; over languages, counted where it is the most frequent one.
-    """
+    """One class: in one language, or the unweighted mean over the languages (BCP 47) that name it."""
 
     class_id: int
     title: str
+    """What it may be called; empty where nothing may be written, or nothing is known."""
     languages: tuple[str, ...]
     n_images: int
+    """In one language, the most where they differ."""
     accuracy: float
     reciprocal_rank: float
+    """Mean of 1 / rank of the right class: which of two classes that are always missed is nearer."""
     confused_with: int | None = None
+    """The most frequent wrong answer; None where answers were not kept, or none is wrong."""
     confused_title: str = ""
     confused_share: float = math.nan
+    """Its share of all answers; over languages, counted where it is the most frequent one."""
 
 
 @dataclass(frozen=True)
