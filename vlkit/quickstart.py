@@ -10,8 +10,7 @@ from pathlib import Path
 from vlkit.data.sources.open import open_sources
 from vlkit.evaluation.report.gallery import make_gallery
 from vlkit.evaluation.report.markdown import results_markdown
-from vlkit.evaluation.report.page import Credit, write_report
-from vlkit.evaluation.report.pages import CLASSES, MARKDOWN
+from vlkit.evaluation.report.page import CLASSES, MARKDOWN, Credit, write_report
 from vlkit.evaluation.results.class_scores import ClassTable, language_classes
 from vlkit.evaluation.results.results_file import Results
 from vlkit.evaluation.run import evaluate
@@ -57,12 +56,7 @@ def quickstart(folder: Path, *, show: Show | None = None, say: Callable[[str], N
 
     Writes ``model/`` (the multilingual one), ``metrics.jsonl``, ``results.json``, ``results.csv``, ``results.md``,
     ``results-classes.csv`` and ``report.html`` into ``folder``, and the run of the English-only variant into a folder
-    in it.
-
-    Args:
-        folder: Where to.
-        show: Takes the table of what trains at the start of each stage.
-        say: Takes a line at the start of each part of the job.
+    in it. ``show`` takes the table of what trains at the start of each stage, ``say`` a line at the start of each part.
 
     Raises:
         VlkitError: A part or the data cannot be had, or the place cannot be written to.

@@ -17,9 +17,9 @@ from vlkit.distributed.collectives import Ranks, shared_errors
 from vlkit.evaluation.embed.encode import Embedder
 from vlkit.evaluation.embed.encoding import Encoding, EncodingCounts
 from vlkit.evaluation.embed.identity import UNKNOWN, model_digest
-from vlkit.evaluation.report.pages import write_pages
+from vlkit.evaluation.report.page import write_pages
 from vlkit.evaluation.results.answers import write_answers
-from vlkit.evaluation.results.results_file import ResultRow, Results, csv_text
+from vlkit.evaluation.results.results_file import RESULTS, ResultRow, Results, csv_text
 from vlkit.evaluation.suite import Suite, claim, open_suite, read_suite
 from vlkit.evaluation.tasks.task import Scored, Task
 from vlkit.evaluation.tasks.task_rows import evaluate_task
@@ -27,8 +27,6 @@ from vlkit.files import digest, write_atomic
 from vlkit.models.digest import fixed_weights
 from vlkit.provenance import provenance
 from vlkit.spec.evaluation import SuiteSpec
-
-RESULTS = "results.json"
 
 
 def evaluate(

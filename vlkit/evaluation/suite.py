@@ -9,11 +9,20 @@ from pathlib import Path
 
 from vlkit.errors import VlkitError
 from vlkit.evaluation.tasks.task import Task
-from vlkit.evaluation.tasks.task_kinds import open_tasks
 from vlkit.files import write_atomic
+from vlkit.registry import Registry
 from vlkit.spec.evaluation import SuiteSpec
 from vlkit.spec.load import dump_yaml, find_suite, resolve_spec
 
+TASKS = Registry(
+    "kind of task",
+    {
+        "retrieval": "vlkit.evaluation.tasks.retrieval_task:open_retrieval",
+        "zero_shot": "vlkit.evaluation.tasks.open_zero_shot:open_zero_shot",
+    },
+)
+"""Kind of a task to what opens it: a function of its spec and the languages asked for (None for all) that finds images
+and texts, reads no image, and gives one task or several."""
 SETTINGS = "evaluation.yaml"
 _WRITTEN = (
     "rows", "answers", "clip_benchmark", "results*.json", "results*.csv", "results.md", "templates.csv", "report*.html",
@@ -23,13 +32,7 @@ _WRITTEN = (
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite whose files have been read.
-
-    Attributes:
-        spec: What was asked for.
-        tasks: Its tasks, in their order.
-        languages: BCP 47 tags of each task.
-    """
+    """A suite whose files have been read: what was asked for, its tasks in order, and the BCP 47 tags of each task."""
 
     spec: SuiteSpec
     tasks: tuple[Task, ...]
@@ -61,7 +64,7 @@ def open_suite(suite: SuiteSpec) -> Suite:
     languages: list[tuple[str, ...]] = []
     for one in suite.tasks:
         wanted = suite.languages if one.languages is None else one.languages
-        opened = open_tasks(one, wanted)
+        opened: Sequence[Task] = TASKS.get_object(getattr(one, "kind", ""))(one, wanted)
         tasks += opened
         languages += [task.choose(wanted) for task in opened]
     names = [task.name for task in tasks]

@@ -14,8 +14,7 @@ from tests.helpers.evaluate_fakes import CountingModel
 from vlkit.errors import UnknownName, VlkitError
 from vlkit.evaluation.alignment.fertility import fertility
 from vlkit.evaluation.alignment.hidden_states import LAST, LayeredText, from_encoder, from_model, open_text
-from vlkit.evaluation.alignment.layer_embeddings import embed_layers
-from vlkit.evaluation.alignment.pooling import POOLINGS, Pooling, pool_tokens
+from vlkit.evaluation.alignment.layer_embeddings import POOLINGS, Pooling, embed_layers, pool_tokens
 from vlkit.types import TextBatch
 
 TEXTS = ["a cat", "a big dog runs over the mountain", "dog", "a cat", "the small cat"]

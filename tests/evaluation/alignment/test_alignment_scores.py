@@ -12,7 +12,7 @@ import pytest
 from tests.helpers.alignment_fakes import plain_scores
 from vlkit.errors import VlkitError
 from vlkit.evaluation.alignment import scores
-from vlkit.evaluation.alignment.scores import mean_cosine, pair_scores, pooled, ranker_layers
+from vlkit.evaluation.alignment.scores import pair_scores, pooled, ranker_layers
 
 # cosines of unit vectors of the axes with these rows are the rows themselves, but for their lengths
 FIVE = np.array(
@@ -96,24 +96,23 @@ def test_pairs_that_are_not_finite_or_zero_are_left_out_and_counted() -> None:
     pivot[0, 2], other[1], pivot[2, 0] = np.nan, 0, np.inf
     found = pair_scores(pivot, other)
     assert found.n_excluded == 3 and asdict(found) == pytest.approx({**asdict(kept), "n_excluded": 3})
-    assert mean_cosine(pivot, other) == pytest.approx((kept.cosine, kept.centred_cosine))
 
 
 def test_a_shared_direction_lifts_the_cosine_and_not_the_centred_one() -> None:
     random = np.random.default_rng(5)
     pivot, other = random.normal(size=(50, 8)), random.normal(size=(50, 8))
     shared = np.full(8, 30.0)
-    plain, centred = mean_cosine(pivot + shared, other + shared)
-    assert plain > 0.99 and abs(centred) < 0.2
-    assert abs(pair_scores(pivot + shared, other + shared).margin) < 0.01
+    found = pair_scores(pivot + shared, other + shared)
+    assert found.cosine > 0.99 and abs(found.centred_cosine) < 0.2
+    assert abs(found.margin) < 0.01
 
 
 def test_a_few_huge_rows_do_not_decide_the_centred_cosine() -> None:
     random = np.random.default_rng(6)
     pivot, other = random.normal(size=(60, 16)), random.normal(size=(60, 16))
     pivot[:5], other[:3] = 1000 + pivot[:5], 1000 + other[:3]
-    assert mean_cosine(pivot[5:], other[5:])[1] == pytest.approx(0, abs=0.15)
-    assert mean_cosine(pivot, other)[1] == pytest.approx(0, abs=0.25)
+    assert pair_scores(pivot[5:], other[5:]).centred_cosine == pytest.approx(0, abs=0.15)
+    assert pair_scores(pivot, other).centred_cosine == pytest.approx(0, abs=0.25)
 
 
 @pytest.mark.parametrize(
@@ -145,9 +144,8 @@ def test_pooling_over_layers() -> None:
     ],
 )
 def test_what_does_not_fit_is_refused(pivot: np.ndarray, other: np.ndarray, message: str) -> None:
-    for score in (pair_scores, mean_cosine):
-        with pytest.raises(VlkitError, match=re.escape(message)):
-            score(pivot, other)
+    with pytest.raises(VlkitError, match=re.escape(message)):
+        pair_scores(pivot, other)
     with pytest.raises(VlkitError, match="csls_k = 0"):
         pair_scores(np.eye(3), np.eye(3), csls_k=0)
     with pytest.raises(VlkitError, match="depth = 0"):

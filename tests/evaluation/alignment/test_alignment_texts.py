@@ -36,7 +36,7 @@ def test_a_folder_of_txt_files_flores_and_named_files_are_one(tmp_path: Path) ->
 def test_pivot_languages_and_a_limit_can_be_chosen(tmp_path: Path) -> None:
     folder = str(write_lines(tmp_path))
     found = open_texts(folder, pivot="german", languages=["fra"])
-    assert (found.pivot, found.others, found.choose(None)) == ("de", ("fr",), ("fr",))
+    assert (found.pivot, found.choose(None)) == ("de", ("fr",))
     assert found.choose(["fr", "French", "de"]) == ("fr",)
     shorter = found.first(2)
     assert shorter.lines["fr"] == tuple(LINES["fr"][:2]) and shorter.keys == ("1", "2") and found.first(None) == found
@@ -119,6 +119,6 @@ def test_emoji_names_are_the_classes_of_the_zero_shot_task() -> None:
     assert found.keys == tuple(sample.key for sample in task.samples) and len(found.keys) == 300
     for tag, lines in found.lines.items():
         assert lines == tuple(names[0] for names in task.names[tag] if names)
-    assert set(found.lines) == set(task.names) and len(found.others) == 13
+    assert set(found.lines) == set(task.names) and len(found.choose(None)) == 13
     with pytest.raises(UnknownName, match="no language of the emoji names 'sw'"):
         open_texts("emoji-names", languages=["sw"])

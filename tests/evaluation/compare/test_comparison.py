@@ -16,7 +16,7 @@ from vlkit.errors import DataError, UnknownName, VlkitError
 from vlkit.evaluation.compare.reference import read_babel_scores, reference, references
 from vlkit.evaluation.metrics.correlation import correlate
 from vlkit.evaluation.metrics.intervals import bootstrap_mean, paired_comparison, subset_accuracy
-from vlkit.evaluation.report.groups import group_means, group_of
+from vlkit.evaluation.report.breakdown import group_means, group_of
 from vlkit.evaluation.results.results_file import ResultRow
 
 

@@ -16,9 +16,8 @@ from vlkit import languages as language_table
 from vlkit.evaluation.compare.comparison import compare
 from vlkit.evaluation.compare.comparison_page import write_comparison
 from vlkit.evaluation.compare.reference import reference
-from vlkit.evaluation.report.breakdown import Breakdown, breakdowns, by_tier_and_script, few_groups, means_of
+from vlkit.evaluation.report.breakdown import Breakdown, GroupMean, breakdowns, by_tier_and_script, few_groups, means_of
 from vlkit.evaluation.report.charts import BarRow, Cell, Point, bars, nice_ceiling, scatter, strips
-from vlkit.evaluation.report.groups import GroupMean
 from vlkit.evaluation.report.markdown import markdown_table, results_markdown
 from vlkit.evaluation.report.page import write_report
 from vlkit.evaluation.results.class_scores import ClassScore, ClassTable

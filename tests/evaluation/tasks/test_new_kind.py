@@ -21,7 +21,7 @@ from vlkit.evaluation.results.clip_benchmark import clip_benchmark_rows
 from vlkit.evaluation.results.results_file import Results
 from vlkit.evaluation.results.terminal_table import task_table
 from vlkit.evaluation.run import evaluate
-from vlkit.evaluation.tasks.task_kinds import TASKS
+from vlkit.evaluation.suite import TASKS
 from vlkit.spec.evaluation import TASK_KINDS, SuiteSpec
 
 

@@ -10,7 +10,7 @@ def register() -> None:
     """Registers the kind, its objective and its task, each by one line."""
     from tests.helpers.regressor.spec import BrightnessObjective, RegressorSpec
     from tests.helpers.regressor.task import BrightnessTaskSpec
-    from vlkit.evaluation.tasks.task_kinds import TASKS
+    from vlkit.evaluation.suite import TASKS
     from vlkit.models.registry import KINDS
     from vlkit.objectives.weighted_sum import OBJECTIVES
     from vlkit.spec.evaluation import TASK_KINDS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from vlkit.errors import DataError
 from vlkit.evaluation.alignment.outcome import Alignment, CorrelationRow, score_names
@@ -13,16 +13,11 @@ from vlkit.evaluation.results.results_file import Results
 _IMAGE_SCORES = ("mexa", "p1_image_to_text", "p1_text_to_image", "english_swap")
 
 
-def correlate_with(alignment: Alignment, results: Results, *, seed: int = 0) -> tuple[CorrelationRow, ...]:
+def correlate_with(alignment: Alignment, results: Results) -> tuple[CorrelationRow, ...]:
     """Each alignment score that has three values or more over languages, with zero-shot top-1 of each variant and task.
 
     Only languages that both have are used. MEXA's prediction of a task score (pooled MEXA times the score in English)
     is the same number for every language but for a factor, and so correlates as MEXA does.
-
-    Args:
-        alignment: Of one model.
-        results: Of the same model or others.
-        seed: Of the bootstrap.
 
     Raises:
         DataError: Fewer than three languages in common.
@@ -38,7 +33,8 @@ def correlate_with(alignment: Alignment, results: Results, *, seed: int = 0) -> 
                 tags = [tag for tag, value in by_language.items() if tag in accuracy and math.isfinite(value)]
                 most = max(most, len(tags))
                 if len({by_language[tag] for tag in tags}) >= 3:  # two values are two groups, no line
-                    found.append(_row(name, variant, task, [(by_language[tag], accuracy[tag]) for tag in tags], seed))
+                    one = correlate([by_language[tag] for tag in tags], [accuracy[tag] for tag in tags])
+                    found.append(CorrelationRow(name, variant, task, one.n, *one.pearson, *one.spearman, *one.kendall))
     if most < 3:
         theirs, ours = ", ".join(results.languages) or "none", ", ".join(row.language for row in alignment.languages)
         raise DataError(
@@ -61,8 +57,3 @@ def _scores(alignment: Alignment) -> dict[str, dict[str, float]]:
             row.language: getattr(row, name) for row in alignment.images if not skipped.get(row.language, False)
         }
     return scores
-
-
-def _row(name: str, variant: str, task: str, points: Sequence[tuple[float, float]], seed: int) -> CorrelationRow:
-    found = correlate([x for x, _ in points], [y for _, y in points], seed=seed)
-    return CorrelationRow(name, variant, task, found.n, *found.pearson, *found.spearman, *found.kendall)

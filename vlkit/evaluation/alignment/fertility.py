@@ -29,13 +29,7 @@ class Fertility:
 
 
 def fertility(text: LayeredText, texts: Sequence[str], *, language: str) -> Fertility:
-    """Counts over all texts together, so that long ones weigh more.
-
-    Args:
-        text: Whose tokenizer.
-        texts: Of one language.
-        language: BCP 47 tag.
-    """
+    """Counts over all texts of a language together, so that long ones weigh more."""
     if text.pieces is None or not texts:
         return Fertility(math.nan, math.nan, math.nan)
     rows = text.pieces(list(texts))

@@ -27,13 +27,8 @@ _BARS = {
 }
 
 
-def alignment_figure(alignment: Alignment, *, ink: str = INK) -> Figure:
-    """Scores by layer where there are several layers, and by language, best language first.
-
-    Args:
-        alignment: Of one model.
-        ink: Colour of text and lines.
-    """
+def alignment_figure(alignment: Alignment) -> Figure:
+    """Scores by layer where there are several layers, and by language, best language first."""
     from matplotlib.figure import Figure
 
     score = "cosine" if all(math.isnan(row.mexa_mean) for row in alignment.languages) else "mexa"
@@ -44,12 +39,12 @@ def alignment_figure(alignment: Alignment, *, ink: str = INK) -> Figure:
     figure = Figure(figsize=(11 if several else 6.5, height), layout="constrained")
     if several:
         left, right = figure.subplots(1, 2)
-        _draw_curves(left, {tag: curves[tag] for tag in ranked if tag in curves}, score=score, ink=ink)
-        _chance_line(left, alignment, score=score, ink=ink)
-        _legend(left, ink=ink)
+        _draw_curves(left, {tag: curves[tag] for tag in ranked if tag in curves}, score=score)
+        _chance_line(left, alignment, score=score)
+        _legend(left)
     else:
         right = figure.subplots(1, 1)
-    _draw_bars(right, {row.language: row for row in alignment.languages}, ranked, ink=ink)
+    _draw_bars(right, {row.language: row for row in alignment.languages}, ranked)
     return figure
 
 
@@ -70,7 +65,7 @@ def _ranked(rows: tuple[LanguageRow, ...]) -> list[str]:
     return [row.language for row in sorted(rows, key=lambda row: (-value(row), row.language))]
 
 
-def _draw_curves(axes: Axes, curves: dict[str, dict[str, float]], *, score: str, ink: str) -> None:
+def _draw_curves(axes: Axes, curves: dict[str, dict[str, float]], *, score: str) -> None:
     names = list(next(iter(curves.values())))
     places = [int(name) if name.isdecimal() else number for number, name in enumerate(names)]
     if len(curves) <= _NAMED:
@@ -85,7 +80,7 @@ def _draw_curves(axes: Axes, curves: dict[str, dict[str, float]], *, score: str,
             )
     else:
         values = np.array([list(curve.values()) for curve in curves.values()])
-        axes.plot(places, values.T, color=ink, linewidth=0.5, alpha=0.3)
+        axes.plot(places, values.T, color=INK, linewidth=0.5, alpha=0.3)
         low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
         axes.fill_between(places, low, high, color=COLORS[0], alpha=0.25, linewidth=0, label="middle half")
         axes.plot(places, middle, color=COLORS[0], linewidth=2, label=f"median of {len(curves)} languages")
@@ -93,25 +88,25 @@ def _draw_curves(axes: Axes, curves: dict[str, dict[str, float]], *, score: str,
     axes.set_ylabel({"mexa": "MEXA", "cosine": "mean cosine of the last tokens"}[score])
     if score == "mexa":
         axes.set_ylim(bottom=0)
-    dress(axes, ink=ink)
+    dress(axes, ink=INK)
 
 
-def _chance_line(axes: Axes, alignment: Alignment, *, score: str, ink: str) -> None:
+def _chance_line(axes: Axes, alignment: Alignment, *, score: str) -> None:
     if score != "mexa":
         return
     chances = [row.mexa_chance for row in alignment.languages if not math.isnan(row.mexa_chance)]
-    axes.axhline(float(np.mean(chances)), color=ink, linestyle="dotted", linewidth=1, label="chance")
+    axes.axhline(float(np.mean(chances)), color=INK, linestyle="dotted", linewidth=1, label="chance")
 
 
-def _legend(axes: Axes, *, ink: str) -> None:
+def _legend(axes: Axes) -> None:
     count = len(axes.get_legend_handles_labels()[1])
     columns = 2 if count > 8 else 1
-    axes.legend(frameon=False, labelcolor=ink, fontsize=8, ncols=columns, loc="upper left", handlelength=2.4)
+    axes.legend(frameon=False, labelcolor=INK, fontsize=8, ncols=columns, loc="upper left", handlelength=2.4)
     low, high = axes.get_ylim()
     axes.set_ylim(low, low + (high - low) / (1 - 0.05 * -(-count // columns)))  # room for its rows above the curves
 
 
-def _draw_bars(axes: Axes, rows: dict[str, LanguageRow], ranked: list[str], *, ink: str) -> None:
+def _draw_bars(axes: Axes, rows: dict[str, LanguageRow], ranked: list[str]) -> None:
     shown = [name for name in _BARS if any(not math.isnan(getattr(row, name)) for row in rows.values())]
     if any(name.startswith(("mexa", "projected")) for name in shown):
         shown = [name for name in shown if not name.startswith("langrank")]  # cosines are on another scale
@@ -124,5 +119,5 @@ def _draw_bars(axes: Axes, rows: dict[str, LanguageRow], ranked: list[str], *, i
     axes.set_yticks(range(len(ranked)), [f"{language_table.get(tag).name} ({tag})" for tag in ranked])
     axes.set_ylim(len(ranked) - 0.4, -0.6)
     axes.set_xlabel("score")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=1, frameon=False, labelcolor=ink, fontsize=8)
-    dress(axes, ink=ink)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=1, frameon=False, labelcolor=INK, fontsize=8)
+    dress(axes, ink=INK)

@@ -63,11 +63,7 @@ class LayeredText:
 
 
 def open_text(name: str, *, device: str = "cpu") -> LayeredText:
-    """Loads a language model or encoder of transformers, or a whole image-text model, by name or folder.
-
-    Args:
-        name: ``hf:ID`` or a folder of transformers; or what ``vlkit.load`` takes.
-        device: Where to compute.
+    """Loads a language model or encoder of transformers (``hf:ID`` or a folder), or what ``vlkit.load`` takes.
 
     Raises:
         UnknownName: Nothing of this name.
@@ -177,10 +173,7 @@ def _hidden_states(inner: nn.Module) -> Iterator[list[tuple[Tensor, ...]]]:
     def take(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         caught.append(tuple(output.hidden_states))
 
-    hooks = (
-        inner.register_forward_pre_hook(ask, with_kwargs=True),
-        inner.register_forward_hook(take),
-    )
+    hooks = (inner.register_forward_pre_hook(ask, with_kwargs=True), inner.register_forward_hook(take))
     try:
         yield caught
     finally:

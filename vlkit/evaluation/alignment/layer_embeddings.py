@@ -1,6 +1,6 @@
 """Texts to one embedding a layer, with the states of one batch in memory at a time.
 
-N texts, B batch, D width of a layer, E embedding width.
+N texts, B batch, L tokens with padding, D width of a layer, E embedding width.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
@@ -16,11 +16,13 @@ from torch import Tensor
 
 from vlkit.errors import UnknownName, VlkitError
 from vlkit.evaluation.alignment.hidden_states import LayeredText
-from vlkit.evaluation.alignment.pooling import Pooling, pool_tokens
 from vlkit.evaluation.embed.encode import evaluating
 from vlkit.evaluation.embed.encoding import at_least_one
 from vlkit.progress import Bar
 from vlkit.types import ImageTextModel, TextBatch
+
+Pooling = Literal["weighted", "last", "mean"]
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 
 @dataclass(frozen=True)
@@ -47,23 +49,20 @@ def embed_layers(
     batch_size: int = 32,
     shown: Bar | None = None,
 ) -> LayerEmbeddings:
-    """Embeddings of texts of one language, in their order.
+    """Embeddings of texts of one language, in their order, by the poolings ``wanted`` of the layers of these names.
 
-    Equal texts are run once, and texts of like length together.
-
-    Args:
-        text: Which model.
-        texts: In any order; none of them blank.
-        wanted: For each pooling the names of the layers it is wanted of.
-        language: BCP 47 tag, for tokenizers that need it.
-        batch_size: Texts a forward pass.
-        shown: Is told of each text that is done.
+    Equal texts are run once, and texts of like length together; none may be blank. ``shown`` is told of each text.
 
     Raises:
         UnknownName: A layer that the model does not give.
         VlkitError: No texts.
     """
-    _check(text, texts, wanted, batch_size=batch_size)
+    at_least_one("batch_size", batch_size)
+    if not texts:
+        raise VlkitError("no texts to embed; give at least one")
+    for name in {name for names in wanted.values() for name in names}:
+        if name not in text.layers:
+            raise UnknownName("layer", name, allowed=text.layers, hint=text.note)
     length_of = _lengths(text, texts)
     order = sorted(length_of, key=lambda one: (length_of[one], one))
     blocks: dict[tuple[Pooling, str], list[Tensor]] = {
@@ -96,19 +95,32 @@ def embed_layers(
     )
 
 
-def _check(
-    text: LayeredText, texts: Sequence[str], wanted: Mapping[Pooling, Sequence[str]], *, batch_size: int
-) -> None:
-    at_least_one("batch_size", batch_size)
-    if not texts:
-        raise VlkitError("no texts to embed; give at least one")
-    for name in {name for names in wanted.values() for name in names}:
-        if name not in text.layers:
-            raise UnknownName("layer", name, allowed=text.layers, hint=text.note)
-
-
 def _lengths(text: LayeredText, texts: Sequence[str]) -> dict[str, int]:
     """Tokens of each text; bytes where they cannot be counted."""
     distinct = list(dict.fromkeys(texts))
     rows = text.pieces(distinct) if text.pieces else [one.encode() for one in distinct]
     return dict(zip(distinct, map(len, rows), strict=True))
+
+
+def pool_tokens(states_BLD: Tensor, mask_BL: Tensor, *, pooling: Pooling) -> Tensor:
+    """embedding_BD of one layer in float32, wherever the padding (0 in mask_BL) is; NaN for a text without tokens.
+
+    ``weighted`` gives the t-th real token the weight t, counted from 1 (SGPT, Muennighoff 2022, arXiv 2202.08904,
+    equation 2; the default of MEXA); ``last`` takes the last real token; ``mean`` weighs all alike.
+
+    Raises:
+        UnknownName: No such pooling.
+    """
+    if pooling not in POOLINGS:
+        raise UnknownName("pooling", pooling, allowed=POOLINGS)
+    real_BL = mask_BL > 0
+    place_BL = real_BL.cumsum(dim=1) * real_BL  # the mask is counted, so that padding on the left moves nothing
+    if pooling == "weighted":
+        weight_BL = place_BL.float()
+    elif pooling == "mean":
+        weight_BL = real_BL.float()
+    else:
+        weight_BL = ((place_BL == place_BL.max(dim=1, keepdim=True).values) & real_BL).float()
+    # padding may hold anything, NaN too, which a weight of zero would let through
+    states_BLD = torch.where(real_BL[:, :, None], states_BLD.float(), 0.0)
+    return torch.einsum("bl,bld->bd", weight_BL, states_BLD) / weight_BL.sum(dim=1, keepdim=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vlkit.evaluation.alignment.image_pivot import ImageScores
-from vlkit.evaluation.alignment.pooling import Pooling
+from vlkit.evaluation.alignment.layer_embeddings import Pooling
 from vlkit.evaluation.alignment.scores import PairScores
 from vlkit.evaluation.results.results_file import csv_text, plain
 from vlkit.files import write_atomic
@@ -103,14 +103,9 @@ class CorrelationRow:
 
 @dataclass(frozen=True)
 class Alignment:
-    """Scores of one model.
+    """Scores of one model with their provenance: tables of a row a language, only in ``images`` with the pivot.
 
-    Attributes:
-        meta: See ``results.provenance``.
-        languages: One row a language, without the pivot.
-        layers: One row a language and layer.
-        images: One row a language, with the pivot; empty without images.
-        correlations: With zero-shot scores; empty without.
+    ``images`` is empty without images, ``correlations`` without zero-shot scores.
     """
 
     meta: Mapping[str, Any]

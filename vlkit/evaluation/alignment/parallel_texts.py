@@ -11,6 +11,7 @@ from vlkit.data.formats.tables import read_lines
 from vlkit.data.names.label_set import raise_all
 from vlkit.data.sources.captions.collect import some
 from vlkit.errors import DataError, UnknownName
+from vlkit.evaluation.tasks.task import choose_languages
 from vlkit.files import digest
 
 EMOJI_NAMES = "emoji-names"
@@ -38,11 +39,6 @@ class ParallelTexts:
         """Hex digest of all texts, for provenance."""
         return digest([self.name, self.pivot, list(self.keys), self.lines])
 
-    @property
-    def others(self) -> tuple[str, ...]:
-        """The languages without the pivot."""
-        return tuple(tag for tag in self.lines if tag != self.pivot)
-
     def rows(self, language: str) -> list[int]:
         """Numbers of the lines that have a text both in the language and in the pivot."""
         sides = zip(self.lines[self.pivot], self.lines[language], strict=True)
@@ -55,14 +51,8 @@ class ParallelTexts:
             UnknownName: Not a language, or one that has no texts here.
             DataError: Only the pivot was asked for, or there is no other language.
         """
-        if languages is None:
-            tags = self.others
-        else:
-            tags = tuple(dict.fromkeys(language_table.normalize(code) for code in languages))
-            for tag in tags:
-                if tag not in self.lines:
-                    raise UnknownName(f"language of {self.name}", tag, allowed=self.lines)
-            tags = tuple(tag for tag in tags if tag != self.pivot)
+        chosen = choose_languages(languages, self.lines, of=self.name)
+        tags = tuple(tag for tag in chosen if tag != self.pivot)
         if not tags:
             raise DataError(f"{self.name}: no language beside the pivot {self.pivot!r}; there is nothing to compare")
         return tags
@@ -105,16 +95,7 @@ def open_texts(name: str, *, pivot: str = "en", languages: Sequence[str] | None 
 
 
 def read_folder(folder: Path, *, pivot: str = "en", languages: Sequence[str] | None = None) -> ParallelTexts:
-    """One file a language, named by its code: FLORES's ``devtest/deu_Latn.devtest``, or ``de.txt``.
-
-    Args:
-        folder: With the files, or with FLORES's folders ``devtest`` and ``dev`` (the first that is there is read).
-        pivot: BCP 47 tag or other code.
-        languages: Read these (and the pivot) alone; None takes all files.
-
-    Raises:
-        UnknownName, DataError: See ``open_texts``.
-    """
+    """One file a language, named by its code: ``de.txt``, or FLORES's ``devtest/deu_Latn.devtest`` (else ``dev/``)."""
     if not folder.is_dir():
         raise DataError(
             f"no folder of texts {folder}; give {EMOJI_NAMES}, a folder of LANGUAGE.txt files, FLORES's folder, or "
@@ -179,9 +160,9 @@ def _read(files: Mapping[str, Path], name: str, *, pivot: str, languages: Sequen
 
 
 def emoji_texts(*, pivot: str = "en", languages: Sequence[str] | None = None) -> ParallelTexts:
-    """Names of the 300 concepts of OpenMoji that the quickstart keeps for testing, in 14 languages, by hex code.
+    """Names (Unicode CLDR) of the 300 concepts of OpenMoji that the quickstart keeps for testing, by hex code.
 
-    They are the first names of the images of the task ``openmoji-unseen``, from Unicode CLDR.
+    They are the first names of the images of the task ``openmoji-unseen``, in 14 languages.
 
     Raises:
         MissingPackage: emoji is not installed.

@@ -9,7 +9,6 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -19,11 +18,10 @@ from vlkit.errors import UnknownName, VlkitError
 from vlkit.evaluation.alignment.fertility import fertility
 from vlkit.evaluation.alignment.hidden_states import PROJECTED, LayeredText
 from vlkit.evaluation.alignment.image_pivot import ImageScores, embed_pivot_images, score_images
-from vlkit.evaluation.alignment.layer_embeddings import LayerEmbeddings, embed_layers
+from vlkit.evaluation.alignment.layer_embeddings import POOLINGS, LayerEmbeddings, Pooling, embed_layers
 from vlkit.evaluation.alignment.outcome import Alignment, LanguageRow, LayerRow
 from vlkit.evaluation.alignment.parallel_texts import ParallelTexts
-from vlkit.evaluation.alignment.pooling import POOLINGS, Pooling
-from vlkit.evaluation.alignment.scores import CSLS_K, PairScores, mean_cosine, pair_scores, pooled, ranker_layers
+from vlkit.evaluation.alignment.scores import CSLS_K, PairScores, pair_scores, pooled, ranker_layers
 from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.models.digest import weights_digest
 from vlkit.progress import Bar, bar
@@ -57,8 +55,7 @@ def align(
         score: ``mexa`` with its companions, ``langrank``, or all.
         pooling: How tokens become one embedding for MEXA.
         images: An image for each line, for image-text models: they are compared with the texts as well.
-        encoding: Batches, and whether to show progress; None takes 32 texts at a time (all layers are held) and shows
-            it.
+        encoding: Batches and progress; None takes 32 texts at a time (all layers are held) and shows progress.
 
     Raises:
         UnknownName: A language, score or pooling that is none.
@@ -71,7 +68,8 @@ def align(
     image_NE = embed_pivot_images(text.model, images, lines=len(texts.keys), encoding=encoding) if images else None
     rows, layers = list[LanguageRow](), list[LayerRow]()
     own: dict[str, tuple[Sequence[int], Tensor]] = {}  # the model's own embeddings
-    with _texts_bar(texts, tags, quiet=encoding.quiet) as shown:
+    total = sum(len(texts.rows(tag)) for tag in (texts.pivot, *tags))
+    with bar(f"texts of {len(tags)} languages", total=total, unit="texts", quiet=encoding.quiet) as shown:
         size = encoding.text_batch_size
         pivot = _LanguageEmbeddings.of(text, texts, texts.pivot, plan=plan, batch_size=size, shown=shown)
         for tag in tags:
@@ -203,7 +201,7 @@ def _language_row(
         n_cut=pivot.embeddings.n_cut + other.embeddings.n_cut,
         n_excluded=max((row.scores.n_excluded for row in found), default=0),
         **_mexa(found, plan),
-        **_langrank(pivot, other, own, plan),
+        **_langrank(found, plan),
         **asdict(fertility(text, other.texts, language=other.language)),
     )
 
@@ -223,21 +221,11 @@ def _mexa(found: Sequence[LayerRow], plan: _WantedLayers) -> dict[str, Any]:
     return scores
 
 
-def _langrank(
-    pivot: _LanguageEmbeddings, other: _LanguageEmbeddings, own: Sequence[int], plan: _WantedLayers
-) -> dict[str, Any]:
-    if not plan.ranked:
+def _langrank(found: Sequence[LayerRow], plan: _WantedLayers) -> dict[str, Any]:
+    sides = [row.scores for row in found if row.pooling == "last" and row.layer in plan.ranked]
+    if not sides:
         return {}
-    sides = [
-        (pivot.embeddings.layers["last", name][own].numpy(), other.embeddings.layers["last", name].numpy())
-        for name in plan.ranked
-    ]
-    plain, centred = zip(*(mean_cosine(*side) for side in sides), strict=True)
-    return {"langrank": math.fsum(plain) / len(plain), "langrank_centred": math.fsum(centred) / len(centred)}
-
-
-@contextmanager
-def _texts_bar(texts: ParallelTexts, tags: Sequence[str], *, quiet: bool) -> Iterator[Bar]:
-    total = sum(len(texts.rows(tag)) for tag in (texts.pivot, *tags))
-    with bar(f"texts of {len(tags)} languages", total=total, unit="texts", quiet=quiet) as shown:
-        yield shown
+    return {
+        "langrank": math.fsum(one.cosine for one in sides) / len(sides),
+        "langrank_centred": math.fsum(one.centred_cosine for one in sides) / len(sides),
+    }

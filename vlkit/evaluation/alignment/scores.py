@@ -102,25 +102,11 @@ def pair_scores(pivot_ND: npt.ArrayLike, other_ND: npt.ArrayLike, *, csls_k: int
     )
 
 
-def mean_cosine(pivot_ND: npt.ArrayLike, other_ND: npt.ArrayLike) -> tuple[float, float]:
-    """Mean cosine of the pairs, plain and centred (see ``PairScores``); pairs not finite are left out.
-
-    Raises:
-        VlkitError: See ``pair_scores``.
-    """
-    pivot_ND, other_ND, _ = _kept(pivot_ND, other_ND)
-    unit_ND, unit_other_ND = _unit(pivot_ND), _unit(other_ND)
-    return float(np.einsum("nd,nd->n", unit_ND, unit_other_ND).mean()), _centred(unit_ND, unit_other_ND)
-
-
 def ranker_layers(depth: int) -> tuple[int, ...]:
     """The layers whose mean cosine is the score of Language Ranker (Li et al. 2025, arXiv 2404.11553), each once.
 
     They are 5, 10, 15, 20 and 25 for models of 28 to 32 layers, which the paper measured. For other depths, the same
-    parts of 32: ``depth * 5 / 32`` and so on, rounded (halves up), at least layer 1.
-
-    Args:
-        depth: Transformer layers; layer 0 is the token embedding.
+    parts of 32: ``depth * 5 / 32`` and so on, rounded (halves up), at least layer 1; layer 0 is the token embedding.
     """
     if depth < 1:
         raise VlkitError(f"depth = {depth}: a model needs at least one layer")

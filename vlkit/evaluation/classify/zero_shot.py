@@ -41,19 +41,15 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Answers for several images.
-
-    Attributes:
-        labels: The K labels, in the order given to the classifier.
-        images: What the N images are called: their paths, or "image 1" and so on.
-        scores: Cosines, scores_NK.
-        probabilities: Softmax of the scores times the model's scale, probabilities_NK.
-    """
+    """Answers for N images, of K labels in the order given to the classifier."""
 
     labels: tuple[str, ...]
     images: tuple[str, ...]
+    """What they are called: their paths, or "image 1" and so on."""
     scores: Tensor
+    """Cosines_NK."""
     probabilities: Tensor
+    """Softmax_NK of the cosines times the model's scale."""
 
     @classmethod
     def join(cls, parts: Sequence[Predictions]) -> Predictions:
@@ -89,14 +85,8 @@ class Predictions:
         from rich.text import Text
 
         table = Table(box=None, pad_edge=False)
-        for column, justify in (
-            ("image", "left"),
-            ("label", "left"),
-            ("probability", "right"),
-            ("", "left"),
-            ("cosine", "right"),
-        ):
-            table.add_column(column, justify="right" if justify == "right" else "left")
+        for column in ("image", "label", "probability", "", "cosine"):
+            table.add_column(column, justify="right" if column in ("probability", "cosine") else "left")
         for number, (image, answers) in enumerate(zip(self.images, self.top(k), strict=True)):
             if number:
                 table.add_row()

@@ -5,8 +5,6 @@ N images of a language, C classes, L languages, R bootstrap replicates.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -21,9 +19,8 @@ from vlkit.evaluation.metrics.intervals import Interval, bootstrap_mean, paired_
 from vlkit.evaluation.report.breakdown import Breakdown, by_tier_and_script
 from vlkit.evaluation.report.markdown import markdown_table, percent
 from vlkit.evaluation.results.answers import Answers
-from vlkit.evaluation.results.results_file import ResultRow, Value
+from vlkit.evaluation.results.results_file import ResultRow, Value, csv_text
 
-_DIGITS = 6
 _REPLICATES = 1000
 
 
@@ -76,23 +73,17 @@ class MeanDifference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models by language, the greatest lead of the first at the top.
-
-    Attributes:
-        one: Name of the first model.
-        other: Name of the second.
-        rows: One a task and language.
-        means: One a task.
-        notes: What could not be compared, and why.
-        provenance: For each model what its file says of its making.
-    """
+    """Two models by task and language, the greatest lead of the first at the top."""
 
     one: str
     other: str
     rows: tuple[LanguagePair, ...]
     means: tuple[MeanDifference, ...]
+    """One a task."""
     notes: tuple[str, ...] = ()
+    """What could not be compared, and why."""
     provenance: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    """For each model what its file says of its making."""
 
     def ahead(self, task: str) -> tuple[int, int, int]:
         """In how many languages the first is ahead, the second is, and how many have an interval at all."""
@@ -101,14 +92,9 @@ class Comparison:
 
     def csv(self) -> str:
         """The rows as CSV, shares rounded to 6 digits, empty where not known."""
-        stream = io.StringIO()
-        names = [one.name for one in fields(LanguagePair)]
-        writer = csv.DictWriter(stream, fieldnames=["model", "other_model", *names], lineterminator="\n")
-        writer.writeheader()
-        for row in self.rows:
-            values = {name: _rounded(value) for name, value in asdict(row).items()}
-            writer.writerow({"model": self.one, "other_model": self.other, **values})
-        return stream.getvalue()
+        names = {"model": self.one, "other_model": self.other}
+        return csv_text([*names, *(one.name for one in fields(LanguagePair))],
+                        [{**names, **asdict(row)} for row in self.rows])  # fmt: skip
 
     def cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Headers and rows of a table for readers: percent, differences in points."""
@@ -122,7 +108,7 @@ class Comparison:
                 percent(row.one),
                 percent(row.other),
                 f"{100 * row.difference:+.1f}",
-                _span(row.low, row.high),
+                signed_span(row.low, row.high),
                 f"{row.p_value:.3f}" if row.paired else "",
                 *((percent(row.one_english), percent(row.other_english)) if english else ()),
             )
@@ -131,16 +117,16 @@ class Comparison:
 
     def summary(self) -> list[str]:
         """For each task the mean difference, and in how many languages which model is ahead."""
-        return [self._summary(mean) for mean in self.means]
-
-    def _summary(self, mean: MeanDifference) -> str:
-        said = f"{mean.task}: mean difference of {mean.languages} languages {100 * mean.value:+.1f} points"
-        if not math.isnan(mean.low):
-            said += f" ({100 * mean.low:+.1f} to {100 * mean.high:+.1f}, {mean.resampled} resampled)"
-        one, other, known = self.ahead(mean.task)
-        if known:
-            said += f"; by the intervals, {self.one} is ahead in {one}, {self.other} in {other} of {known}"
-        return said
+        lines = []
+        for mean in self.means:
+            said = f"{mean.task}: mean difference of {mean.languages} languages {100 * mean.value:+.1f} points"
+            if span := signed_span(mean.low, mean.high):
+                said += f" ({span}, {mean.resampled} resampled)"
+            one, other, known = self.ahead(mean.task)
+            if known:
+                said += f"; by the intervals, {self.one} is ahead in {one}, {self.other} in {other} of {known}"
+            lines.append(said)
+        return lines
 
     def markdown(self) -> str:
         """The table, the summary, and mean differences by resource tier and script, as Markdown."""
@@ -150,7 +136,12 @@ class Comparison:
         for task in self.tasks:
             for one in self.by_kind(task):
                 said = [
-                    (group.group, str(len(group.languages)), f"{100 * group.mean:+.1f}", _span(group.low, group.high))
+                    (
+                        group.group,
+                        str(len(group.languages)),
+                        f"{100 * group.mean:+.1f}",
+                        signed_span(group.low, group.high),
+                    )
                     for group in one.groups
                 ]
                 lines += ["", f"{task}: mean difference by {one.title}", ""]
@@ -162,10 +153,10 @@ class Comparison:
         """Names of the tasks, in the order of the rows."""
         return tuple(dict.fromkeys(row.task for row in self.rows))
 
-    def by_kind(self, task: str, *, seed: int = 0) -> list[Breakdown]:
+    def by_kind(self, task: str) -> list[Breakdown]:
         """Mean differences by resource tier and script, languages resampled; English is in none."""
         values = {row.language: row.difference for row in self.rows if row.task == task}
-        return [one for one in by_tier_and_script(values, seed=seed) if one.groups]
+        return [one for one in by_tier_and_script(values) if one.groups]
 
 
 def compare(
@@ -322,11 +313,6 @@ def _tasks(side: ModelScores) -> str:
     return ", ".join(side.results.tasks) or "none"
 
 
-def _span(low: float, high: float) -> str:
+def signed_span(low: float, high: float) -> str:
+    """An interval in points with signs; empty where it is not known."""
     return "" if math.isnan(low) else f"{100 * low:+.1f} to {100 * high:+.1f}"
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else round(value, _DIGITS)
-    return value

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vlkit import languages as language_table
-from vlkit.evaluation.compare.comparison import Comparison, LanguagePair
+from vlkit.evaluation.compare.comparison import Comparison, LanguagePair, signed_span
 from vlkit.evaluation.report.breakdown import few_groups
 from vlkit.evaluation.report.charts import BarRow, Cell, Point, bars, nice_ceiling, scatter, signed, strips
 from vlkit.evaluation.report.markdown import percent
@@ -22,13 +22,8 @@ _METRICS = {
 }
 
 
-def write_comparison(path: str | Path, comparison: Comparison, *, title: str = "") -> Path:
+def write_comparison(path: str | Path, comparison: Comparison) -> Path:
     """Writes a self-contained HTML page that runs no script; everything that is given is escaped.
-
-    Args:
-        path: The file to write.
-        comparison: Of two models.
-        title: Heading of the page; by default the names of the two.
 
     Raises:
         VlkitError: The place cannot be written to.
@@ -40,7 +35,7 @@ def write_comparison(path: str | Path, comparison: Comparison, *, title: str = "
         if key in ("published", "models", "seed", "date", "vlkit", "data digest", "precision", "parameters", "prompts")
     ]
     page = environment().get_template("comparison.html.j2").render(
-        title=title or f"{comparison.one} against {comparison.other}",
+        title=f"{comparison.one} against {comparison.other}",
         intro="",
         one=comparison.one,
         other=comparison.other,
@@ -55,25 +50,26 @@ def write_comparison(path: str | Path, comparison: Comparison, *, title: str = "
 def _task(number: int, task: str, comparison: Comparison) -> dict[str, Any]:
     rows = [row for row in comparison.rows if row.task == task]
     mean = next(mean for mean in comparison.means if mean.task == task)
-    ahead = comparison.ahead(task)
     limit = nice_ceiling(max(max(abs(row.difference), *_ends(row)) for row in rows))
     values = {row.language: row.difference for row in rows}
-    groups = [
-        strips([(task, few_groups(one, values), values)], low=-limit, high=limit)
-        for one in comparison.by_kind(task)
-        if len(one.groups) > 1
-    ]
     return {
         "name": task,
         "metric": _METRICS.get(rows[0].metric, rows[0].metric),
         "mean": mean,
-        "ahead": ahead,
+        "ahead": comparison.ahead(task),
         "first": sum(row.difference > 0 for row in rows),
         "second": sum(row.difference < 0 for row in rows),
         "plot": _plot(rows, comparison),
         "differences": _differences(number, rows, limit),
-        "groups": groups,
-        "lines": [_line(row) for row in rows],
+        "groups": [
+            strips([(task, few_groups(one, values), values)], low=-limit, high=limit)
+            for one in comparison.by_kind(task)
+            if len(one.groups) > 1
+        ],
+        "lines": [
+            {"language": language_table.get(row.language), "row": row, "interval": signed_span(row.low, row.high)}
+            for row in rows
+        ],
         "english": any(row.one_english == row.one_english for row in rows),
         "paired": any(row.paired for row in rows),
     }
@@ -115,11 +111,8 @@ def _differences(number: int, rows: Sequence[LanguagePair], limit: float) -> dic
         low, high = _ends(row)
         line["places"]["value"] = order[row.language]
         line["row"] = row
-        line["left"], line["low"], line["span"] = (
-            _at(row.difference, limit),
-            _at(-low, limit),
-            _at(high, limit) - _at(-low, limit),
-        )
+        line["left"], line["low"] = _at(row.difference, limit), _at(-low, limit)
+        line["span"] = _at(high, limit) - line["low"]
         line["series"] = 0 if row.difference >= 0 else 1
     chart["rows"].sort(key=lambda line: line["places"]["value"])
     chart["ticks"] = [{"at": 25.0 * part, "label": signed(limit * (part - 2) / 2)} for part in range(5)]
@@ -133,9 +126,3 @@ def _ends(row: LanguagePair) -> tuple[float, float]:
 
 def _at(value: float, limit: float) -> float:
     return 50 + 50 * max(-1.0, min(1.0, value / limit))
-
-
-def _line(row: LanguagePair) -> dict[str, Any]:
-    language = language_table.get(row.language)
-    interval = f"{100 * row.low:+.1f} to {100 * row.high:+.1f}" if row.paired else ""
-    return {"language": language, "row": row, "interval": interval, "difference": f"{100 * row.difference:+.1f}"}

@@ -13,11 +13,10 @@ from vlkit.errors import DataError, UnknownName, VlkitError
 from vlkit.evaluation.compare.reference import BabelScore, read_babel_scores, reference
 from vlkit.evaluation.metrics.intervals import chance, chance_corrected
 from vlkit.evaluation.results.answers import Answers, read_answers
-from vlkit.evaluation.results.results_file import ResultRow, Results, Value
+from vlkit.evaluation.results.results_file import RESULTS, ResultRow, Results, Value
 from vlkit.evaluation.tasks.retrieval_task import MEASURES as RETRIEVAL
 from vlkit.evaluation.tasks.zero_shot_task import MEASURES as ZERO_SHOT
 
-RESULTS = "results.json"
 PREFIX = "reference:"
 RECALL = "image_retrieval_recall@1"  # what the published table of retrieval gives
 _BARE = "label"  # a prompt: the bare name
@@ -26,16 +25,11 @@ _ENGLISH = "openai_en"  # a prompt of the released files: names in English templ
 
 @dataclass(frozen=True)
 class ModelScores:
-    """Scores of one model.
-
-    Attributes:
-        results: Its rows, and perhaps those of other models.
-        folder: Where they are, with the answers; None for published scores.
-        variant: The model that is looked at.
-    """
+    """Scores of one model, ``variant``, among results that may hold others."""
 
     results: Results
     folder: Path | None
+    """Where they are, with the answers; None for published scores."""
     variant: str
 
     def rows(self) -> dict[tuple[str, str], ResultRow]:
@@ -112,12 +106,8 @@ def align(one: ModelScores, other: ModelScores, *, task: str | None = None) -> t
     """Gives published scores the name that the other side has for the task, so that both have it in common.
 
     Of the prompts of a released file, the bare names are taken where the other side has bare names; else the translated
-    templates where there are some, and the bare names in the other languages, as in the published tables.
-
-    Args:
-        one: The first.
-        other: The second.
-        task: The task of one's own that is compared; needed where there are several of a kind.
+    templates where there are some, and the bare names in the other languages, as in the published tables. ``task`` is
+    the one of one's own that is compared; it is needed where there are several of a kind.
 
     Raises:
         UnknownName: No such task.

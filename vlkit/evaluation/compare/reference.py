@@ -17,23 +17,18 @@ _SYSTEMS: dict[str, language_table.System] = {"babel_imagenet": "babelnet", "xm3
 
 @dataclass(frozen=True)
 class Reference:
-    """A table of published scores.
-
-    Attributes:
-        name: Of the benchmark.
-        metric: What was measured.
-        models: Short name to where the weights are.
-        scores: By BCP 47 tag and short name of the model, shares in 0..1 (published to 0.001).
-        num_classes: Classes by the benchmark's own language code, where it has classes.
-        codes: BCP 47 tag to the benchmark's own code.
-    """
+    """A table of published scores of a benchmark."""
 
     name: str
     metric: str
     models: Mapping[str, str]
+    """Short name to where the weights are."""
     scores: Mapping[str, Mapping[str, float]]
+    """By BCP 47 tag and short name of the model, shares in 0..1 (published to 0.001)."""
     num_classes: Mapping[str, int]
+    """By the benchmark's own language code, where it has classes."""
     codes: Mapping[str, str]
+    """BCP 47 tag to the benchmark's own code."""
 
     def of(self, model: str) -> dict[str, float]:
         """One model's scores by BCP 47 tag.

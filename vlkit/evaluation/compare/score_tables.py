@@ -9,11 +9,11 @@ from pathlib import Path
 from statistics import fmean
 
 from vlkit.errors import DataError, VlkitError
-from vlkit.evaluation.compare.model_scores import PREFIX, RESULTS, is_released
+from vlkit.evaluation.compare.model_scores import PREFIX, is_released
 from vlkit.evaluation.compare.reference import read_babel_scores, reference
 from vlkit.evaluation.metrics.correlation import Correlation, Estimate, correlate
 from vlkit.evaluation.report.breakdown import is_english
-from vlkit.evaluation.results.results_file import Results
+from vlkit.evaluation.results.results_file import RESULTS, Results
 
 _FEWEST = 3  # points that a correlation needs
 _REPLICATES = 500
@@ -22,14 +22,7 @@ LOG_CLASSES = "log-classes"
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Scores of models in languages.
-
-    Attributes:
-        name: Where they are from.
-        metric: What they measure.
-        scores: By model and BCP 47 tag, shares in 0..1.
-        num_classes: Classes that each language names, where that is known.
-    """
+    """Scores (shares in 0..1) by model and BCP 47 tag; numbers of classes by tag, where they are known."""
 
     name: str
     metric: str
@@ -44,14 +37,10 @@ class ScoreTable:
 
 @dataclass(frozen=True)
 class Finding:
-    """One correlation of two tables.
+    """One correlation of two tables, with English or without; ``given`` is what was held fixed, empty for nothing.
 
-    Attributes:
-        points: What the points are: ``all`` (models and languages), ``models`` (means over languages) or the name of a
-            model (over languages).
-        english: Whether English is among the languages.
-        given: What was held fixed; empty for nothing.
-        correlation: The coefficients with their intervals.
+    ``points`` says what the points are: ``all`` (models and languages), ``models`` (means over languages) or the name
+    of a model (over languages).
     """
 
     points: str
@@ -100,14 +89,8 @@ def correlate_tables(
 
     Each correlation is given with English and without; with ``given`` also with that held fixed. Points of all models
     resample languages, since one language's points stand or fall together; where each table has a single model, the two
-    are correlated whatever they are called.
-
-    Args:
-        one: The first table.
-        other: The second.
-        given: ``log-classes`` holds the logarithm of the number of classes fixed; empty for nothing.
-        replicates: Resamples of the intervals; 0 for none.
-        seed: The same seed gives the same intervals.
+    are correlated whatever they are called. ``given`` is ``log-classes``, which holds the logarithm of the number of
+    classes fixed, or empty; with ``replicates`` of 0 there are no intervals.
 
     Raises:
         DataError: Fewer than three points in common, or ``given`` and neither table says how many classes there are.
@@ -187,20 +170,12 @@ def _selections(points: Sequence[_Point]) -> Iterator[tuple[str, list[_Point]]]:
     if len(models) > 1:
         yield "all", list(points)
         by_model = {model: {point.language: point for point in points if point.model == model} for model in models}
-        shared = set.intersection(*(set(found) for found in by_model.values()))
-        if shared:
-            yield (
-                "models",
-                [
-                    _Point(
-                        model,
-                        "",
-                        fmean(found[tag].one for tag in sorted(shared)),
-                        fmean(found[tag].other for tag in sorted(shared)),
-                    )
-                    for model, found in by_model.items()
-                ],
-            )
+        if shared := sorted(set.intersection(*(set(found) for found in by_model.values()))):
+            means = []
+            for model, found in by_model.items():
+                same = [found[tag] for tag in shared]
+                means.append(_Point(model, "", fmean(one.one for one in same), fmean(one.other for one in same)))
+            yield "models", means
     for model in models:
         yield model, [point for point in points if point.model == model]
 

@@ -104,12 +104,8 @@ def embed_images(
 ) -> Tensor:
     """L2-normalised image_NE of RGB images, in their order.
 
-    Args:
-        model: Embeds one side of each pair.
-        images: Read one batch at a time, so that a generator of any length fits into memory.
-        names: What the images are called in error messages; else their number.
-        total: Their number for the progress bar, where ``images`` has no length.
-        encoding: Images a forward pass, and whether to show a progress bar.
+    They are read one batch at a time, so that a generator of any length fits into memory; ``total`` is then their
+    number for the progress bar. ``names`` is what error messages call them, in place of their numbers.
 
     Raises:
         VlkitError: No image, or an embedding that is not finite (the message names the image).

@@ -47,15 +47,10 @@ class ImageFeatures:
 def image_features(
     model: Embedder, samples: Sequence[Sample], *, encoding: Encoding | None = None
 ) -> Iterator[ImageFeatures]:
-    """The embeddings of all images, computed where they are not known yet.
+    """The embeddings of all images, computed where they are not known yet; without a cache only inside the block.
 
     A run that was stopped goes on where it was, but for the batches of the last minute if it was killed; batches that
     were damaged on disk are computed again. One process or several fill the same folder.
-
-    Args:
-        model: Embeds one side of each pair.
-        samples: The images.
-        encoding: Batches, cache and processes. Without a cache, embeddings are kept only inside the block.
 
     Raises:
         VlkitError: No image, an embedding that is not finite, or a folder that not all processes see.

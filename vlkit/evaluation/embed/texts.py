@@ -41,16 +41,10 @@ class ClassTexts(NamedTuple):
 def embed_texts(
     model: Embedder, texts: Sequence[str], *, language: str | None = None, encoding: Encoding | None = None
 ) -> Tensor:
-    """L2-normalised text_TE of texts of one language, in their order.
+    """L2-normalised text_TE of texts of one language (BCP 47, for tokenizers that need it), in their order.
 
     Equal texts are encoded once and texts of like length together, which saves padding; the result is the same. A batch
     never mixes languages where tokenizers have to be told which it is.
-
-    Args:
-        model: Embeds one side of each pair.
-        texts: Any, in any order.
-        language: BCP 47 tag, for tokenizers that need it.
-        encoding: Batches, cache and processes.
 
     Raises:
         VlkitError: No text, or an embedding that is not finite (the message names the text).
@@ -84,12 +78,8 @@ def stream_class_embeddings(
 
     It is the mean of a class's names in all templates (CLIP, arXiv 2103.00020, section 3.1.4). Languages are taken
     together until they have some 65,000 texts, so that memory does not grow with their number. Of these, equal texts
-    are encoded once, those of several languages too where the tokenizer is not told the language.
-
-    Args:
-        model: Embeds the texts.
-        wanted: A template that occurs twice weighs twice.
-        encoding: Batches, cache and processes; with a cache, texts that it has are not encoded.
+    are encoded once, those of several languages too where the tokenizer is not told the language; texts in the cache
+    are not. A template that occurs twice weighs twice.
 
     Raises:
         VlkitError: A class without a name, or an embedding that is not finite (the message names the text).
@@ -107,10 +97,7 @@ def stream_class_embeddings(
 def check_languages(model: Embedder, languages: Iterable[str], *, spoken: Mapping[str, str]) -> None:
     """Refuses languages that the tokenizer has no mark for, all at once and before anything is encoded.
 
-    Args:
-        model: Any.
-        languages: BCP 47 tags.
-        spoken: What tokenizers are told in place of a tag.
+    ``spoken`` is what tokenizers are told in place of a tag.
 
     Raises:
         VlkitError: There are such languages.

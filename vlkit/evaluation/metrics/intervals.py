@@ -39,19 +39,13 @@ def chance_corrected(accuracy: float, num_classes: int) -> float:
     return (accuracy - guess) / (1.0 - guess) if num_classes > 1 else math.nan
 
 
-def wilson_interval(hits: int, count: int, *, level: float = 0.95) -> Interval:
-    """Wilson score interval of a proportion; never empty, not even at 0 or ``count`` hits.
-
-    Args:
-        hits: How many were right, 0..count.
-        count: How many there were, at least one.
-        level: Share of intervals that hold the true proportion.
-    """
+def wilson_interval(hits: int, count: int) -> Interval:
+    """95 % Wilson score interval of a proportion; never empty, not even at 0 or ``count`` hits."""
     from scipy.stats import binomtest
 
     if not 0 <= hits <= count or count < 1:
         raise VlkitError(f"hits = {hits}, count = {count}: need 0 <= hits <= count and at least one trial")
-    low, high = binomtest(hits, count).proportion_ci(level, method="wilson")
+    low, high = binomtest(hits, count).proportion_ci(0.95, method="wilson")
     return Interval(float(low), float(high))
 
 
@@ -113,13 +107,7 @@ def paired_comparison(
     """Two models on the same images by a paired class-cluster bootstrap: classes are resampled, then images inside.
 
     The p-value is twice the smaller share of replicates on either side of zero, ``(1 + count) / (1 + R)``, at most 1.
-
-    Args:
-        hits: N values, true where the one model was right.
-        others: The same for the other model.
-        classes: N class ids, any integers.
-        seed: The same seed gives the same result, bit for bit.
-        replicates: Resamples R.
+    Arguments are those of ``bootstrap_interval``, with the hits of both models.
     """
     hits_N, others_N, classes_N = np.asarray(hits, dtype=bool), np.asarray(others, dtype=bool), np.asarray(classes)
     if hits_N.ndim != 1 or not hits_N.shape == others_N.shape == classes_N.shape or hits_N.size == 0:

@@ -20,7 +20,7 @@ from vlkit.evaluation.embed.encode import embed_images
 from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.texts import embed_texts
 from vlkit.models.digest import weights_digest
-from vlkit.progress import Bar, bar
+from vlkit.progress import bar
 from vlkit.types import ImageTextModel
 
 if TYPE_CHECKING:
@@ -80,15 +80,10 @@ class MtebModel:
         prompt_type: Any = None,
         **kwargs: Any,
     ) -> Tensor:
-        """Embeddings_NE of all inputs, in their order, float32 on the CPU.
+        """Embeddings_NE of all inputs, in their order, float32 on the CPU; queries and documents are embedded alike.
 
-        Args:
-            inputs: Batches with lists under ``text``, ``image`` or both (mteb's data loader).
-            task_metadata: The task's; says which language the subset is in.
-            hf_split: Part of the protocol; not used.
-            hf_subset: The task's subset.
-            prompt_type: Part of the protocol; queries and documents are embedded alike.
-            kwargs: ``batch_size`` of texts, ``show_progress_bar``; others are not used.
+        Inputs are batches with lists under ``text``, ``image`` or both (mteb's data loader). The task's metadata say
+        which language a subset is in. Of ``kwargs``, ``batch_size`` (of texts) and ``show_progress_bar`` count.
 
         Raises:
             DataError: Inputs with neither text nor image, or an image that is no PIL image.
@@ -107,7 +102,7 @@ class MtebModel:
                 texts += batch.get("text", ())
                 if "image" in batch:
                     blocks.append(self._images(batch["image"], place, done=sum(map(len, blocks))))
-                _advance(shown, batch)
+                shown.advance(len(batch["image"] if "image" in batch else batch["text"]))
         if not blocks:
             return self._texts(texts, task_metadata, hf_subset, batch_size=int(kwargs.get("batch_size", 32)))
         image_NE = torch.cat(blocks)
@@ -211,10 +206,6 @@ def _pixels_digest(image: Image) -> bytes:
     content = hashlib.blake2b(repr((image.mode, image.size, image.getpalette())).encode(), digest_size=16)
     content.update(image.tobytes())
     return content.digest()
-
-
-def _advance(shown: Bar, batch: Mapping[str, Any]) -> None:
-    shown.advance(len(batch["image"] if "image" in batch else batch["text"]))
 
 
 def _meta(model: ImageTextModel, name: str, languages: Sequence[str] | None) -> Any:

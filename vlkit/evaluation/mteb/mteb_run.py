@@ -143,7 +143,9 @@ def choose_tasks(tasks: Sequence[Any], languages: Iterable[str] | None = None) -
                     f"task {task.metadata.name} has inputs of {', '.join(task.metadata.modalities)}; an image-text "
                     f"model takes text and images alone"
                 )
-            subsets = _subsets(task, wanted)
+            subsets = [
+                one for one in task.hf_subsets if wanted is None or subset_languages(task.metadata, one) <= wanted
+            ]
             if subsets:
                 task = copy.copy(task)
                 task.hf_subsets = subsets
@@ -179,12 +181,6 @@ def _find(given: Any) -> tuple[list[Any], bool]:
         every = mteb.get_tasks(modalities=["image"], exclude_superseded=False)
         names = [task.metadata.name for task in every] + [benchmark.name for benchmark in mteb.get_benchmarks()]
         raise UnknownName("mteb task or benchmark", given, allowed=names) from None
-
-
-def _subsets(task: Any, wanted: set[str] | None) -> list[str]:
-    if wanted is None:
-        return list(task.hf_subsets)
-    return [subset for subset in task.hf_subsets if subset_languages(task.metadata, subset) <= wanted]
 
 
 def _listed(tags: Iterable[str] | None) -> str:

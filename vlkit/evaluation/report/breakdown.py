@@ -8,11 +8,18 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from vlkit import languages as language_table
+from vlkit.errors import UnknownName
 from vlkit.evaluation.metrics.intervals import bootstrap_mean
-from vlkit.evaluation.report.groups import DEFINITIONS, GroupMean, group_means
 from vlkit.evaluation.results.results_file import ResultRow
 
 TIERS = ("high", "mid", "low")
+# by how many classes a language names, as Babel-ImageNet reports them: v1 has the 92 languages of its first version, v2
+# the 100 of the second, all the 297; the highest number of a group and its name, of which the first that holds counts
+DEFINITIONS: Mapping[str, tuple[tuple[int, str], ...]] = {
+    "v1": ((333, "low"), (666, "mid"), (1000, "high")),
+    "v2": ((100, "very-low"), (333, "low"), (666, "mid"), (1000, "high")),
+    "all": ((33, "super-low"), (111, "very-low"), (333, "low"), (666, "mid"), (1000, "high")),
+}
 _MANY = 7  # groups of one language from which a chart shows them together
 _SCRIPTS: Mapping[str, str] = {
     "Arab": "Arabic", "Armn": "Armenian", "Beng": "Bengali", "Cans": "Canadian syllabics", "Cher": "Cherokee",
@@ -25,13 +32,19 @@ _SCRIPTS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Breakdown:
-    """One way to sort languages into groups.
+class GroupMean:
+    """Unweighted mean over the languages of a group; the 95 % interval resamples languages, NaN for a single one."""
 
-    Attributes:
-        title: What they are grouped by.
-        groups: Those that have languages, each with its unweighted mean; English is in none.
-    """
+    group: str
+    languages: tuple[str, ...]
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """One way to sort languages, ``title`` says by what, into the groups that have any; English is in none."""
 
     title: str
     groups: tuple[GroupMean, ...]
@@ -48,25 +61,48 @@ def script_name(code: str) -> str:
 
 
 def means_of(
-    values: Mapping[str, float], kind: Callable[[str], str], *, order: Iterable[str] = (), seed: int = 0
+    values: Mapping[str, float], kind: Callable[[str], str], *, order: Iterable[str] = ()
 ) -> tuple[GroupMean, ...]:
-    """Unweighted means over languages of one kind; English is left out.
+    """Unweighted means over languages of one kind (BCP 47 tag to the name of its group); English is left out.
 
-    Args:
-        values: By BCP 47 tag.
-        kind: Tag to the name of its group.
-        order: Names of groups that come first; the others follow by size.
-        seed: Of the bootstrap of languages; a single language has no interval (NaN).
+    Groups of the names in ``order`` come first, the others follow by size.
     """
-    groups: dict[str, list[str]] = {}
-    for tag in values:
+    groups: dict[str, dict[str, float]] = {}
+    for tag, value in values.items():
         if not is_english(tag):
-            groups.setdefault(kind(tag), []).append(tag)
+            groups.setdefault(kind(tag), {})[tag] = value
     first = list(order)
     names = sorted(
         groups, key=lambda name: (first.index(name) if name in first else len(first), -len(groups[name]), name)
     )
-    return tuple(_mean(name, groups[name], values, seed) for name in names)
+    return tuple(_group(name, groups[name], fmean(groups[name].values())) for name in names)
+
+
+def group_of(num_classes: int, *, definition: str = "v2") -> str:
+    """The group of a language that names ``num_classes`` classes.
+
+    Raises:
+        UnknownName: No such definition.
+    """
+    if definition not in DEFINITIONS:
+        raise UnknownName("definition of language groups", definition, allowed=DEFINITIONS)
+    limits = DEFINITIONS[definition]
+    return next((name for limit, name in limits if num_classes <= limit), limits[-1][1])
+
+
+def group_means(rows: Iterable[ResultRow], *, definition: str = "v2") -> list[GroupMean]:
+    """The headline of one model on one task by number of classes: groups that have languages, fewest classes first.
+
+    ``mean`` over all languages comes last; English is in none.
+    """
+    by_group: dict[str, dict[str, float]] = {name: {} for _, name in DEFINITIONS.get(definition, ())}
+    foreign: dict[str, float] = {}
+    for row in rows:
+        if not is_english(row.language):
+            foreign[row.language] = row.headline.value
+            by_group[group_of(int(row["num_classes"]), definition=definition)][row.language] = row.headline.value
+    by_group["mean"] = foreign
+    return [_group(name, each, sum(each.values()) / len(each)) for name, each in by_group.items() if each]
 
 
 def tier_of(tag: str) -> str:
@@ -79,48 +115,36 @@ def script_of(tag: str) -> str:
     return script_name(language_table.get(tag).script)
 
 
-def by_tier_and_script(values: Mapping[str, float], *, seed: int = 0) -> list[Breakdown]:
+def by_tier_and_script(values: Mapping[str, float]) -> list[Breakdown]:
     """Both breakdowns of any figure that languages have."""
     return [
-        Breakdown("resource tier", means_of(values, tier_of, order=TIERS, seed=seed)),
-        Breakdown("script", means_of(values, script_of, seed=seed)),
+        Breakdown("resource tier", means_of(values, tier_of, order=TIERS)),
+        Breakdown("script", means_of(values, script_of)),
     ]
 
 
-def few_groups(one: Breakdown, values: Mapping[str, float], *, seed: int = 0) -> Breakdown:
-    """Groups of a single language put into one, where there are many; for charts.
-
-    Args:
-        one: Some groups.
-        values: What their means are of, by BCP 47 tag.
-        seed: Of the bootstrap.
-    """
+def few_groups(one: Breakdown, values: Mapping[str, float]) -> Breakdown:
+    """Groups of a single language put into one, where there are many, for charts; ``values`` is what means are of."""
     single = [group for group in one.groups if len(group.languages) == 1]
     if len(single) < _MANY:
         return one
-    tags = [tag for group in single for tag in group.languages]
-    rest = _mean("others, one each", tags, values, seed)
+    others = {tag: values[tag] for group in single for tag in group.languages}
+    rest = _group("others, one each", others, fmean(others.values()))
     return Breakdown(one.title, (*(group for group in one.groups if group not in single), rest))
 
 
-def breakdowns(rows: Iterable[ResultRow], *, seed: int = 0) -> list[Breakdown]:
-    """The headline by resource tier and script and, where languages name different numbers of classes, by that number.
-
-    Args:
-        rows: Of one model on one task.
-        seed: Of the bootstrap of languages.
-    """
+def breakdowns(rows: Iterable[ResultRow]) -> list[Breakdown]:
+    """The headline of one model on one task by tier, script and, where they differ, by number of classes."""
     rows = list(rows)
-    found = by_tier_and_script({row.language: row.headline.value for row in rows}, seed=seed)
+    found = by_tier_and_script({row.language: row.headline.value for row in rows})
     if len({row["num_classes"] for row in rows if not is_english(row.language)}) > 1:
         for name, limits in DEFINITIONS.items():
             said = ", ".join(f"{group} <= {limit}" for limit, group in limits)
-            groups = group_means(rows, definition=name, seed=seed)
+            groups = group_means(rows, definition=name)
             found.append(Breakdown(f"number of classes, definition {name} ({said})", tuple(groups)))
     return [one for one in found if one.groups]
 
 
-def _mean(name: str, tags: list[str], values: Mapping[str, float], seed: int) -> GroupMean:
-    found = [values[tag] for tag in tags]
-    low, high = bootstrap_mean(found, seed=seed) if len(found) > 1 else (math.nan, math.nan)
-    return GroupMean(name, tuple(tags), fmean(found), low, high)
+def _group(name: str, values: Mapping[str, float], mean: float) -> GroupMean:
+    low, high = bootstrap_mean(list(values.values())) if len(values) > 1 else (math.nan, math.nan)
+    return GroupMean(name, tuple(values), mean, low, high)

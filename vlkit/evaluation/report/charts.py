@@ -7,6 +7,7 @@ is run.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -57,14 +58,7 @@ class Point:
 
 
 def bars(key: str, series: Sequence[str], rows: Sequence[BarRow], *, unit: str = "") -> dict[str, Any]:
-    """Bars of each language; the best language stands first.
-
-    Args:
-        key: Unique in the page.
-        series: What the bars of a row are of.
-        rows: One a language.
-        unit: What the axis says.
-    """
+    """Bars of each language, the best one first; ``key`` is unique in the page, ``unit`` is what the axis says."""
     found = [cell for row in rows for cell in row.cells if cell]
     top = nice_ceiling(max(_highest(cell) for cell in found))
     best = {row.tag: max(cell.value for cell in row.cells if cell) for row in rows}
@@ -109,12 +103,9 @@ def bars(key: str, series: Sequence[str], rows: Sequence[BarRow], *, unit: str =
 def strips(
     parts: Sequence[tuple[str, Breakdown, Mapping[str, float]]], *, low: float = 0.0, high: float | None = None
 ) -> dict[str, Any]:
-    """A row of dots for each group of languages, with the group's mean and its interval.
+    """A row of dots for each group of languages, with the group's mean and its interval, from ``low`` to ``high``.
 
-    Args:
-        parts: For each series its name, its groups, and the values of its languages by BCP 47 tag.
-        low: Left end.
-        high: Right end; by default a round number above all values.
+    ``parts`` are for each series its name, its groups, and the values of its languages by BCP 47 tag.
     """
     top = high if high is not None else nice_ceiling(max(value for _, _, values in parts for value in values.values()))
     names = dict.fromkeys(group.group for _, one, _ in parts for group in one.groups)
@@ -148,12 +139,10 @@ def strips(
                 }
             )
         rows.append({"name": name, "count": count, "series": series})
-    ticks = (
-        percent_ticks(top)
-        if low == 0
-        else [{"at": _place(at, low, top), "label": signed(at)} for at in (low, 0.0, top)]
-    )
-    zero = _place(0.0, low, top) if low < 0 else None
+    ticks, zero = percent_ticks(top), None
+    if low < 0:
+        ticks = [{"at": _place(at, low, top), "label": signed(at)} for at in (low, 0.0, top)]
+        zero = _place(0.0, low, top)
     return {"title": parts[0][1].title, "rows": rows, "ticks": ticks, "zero": zero}
 
 
@@ -282,9 +271,7 @@ def _gap(row: BarRow) -> float:
 def _common_scripts(languages: Mapping[str, Language]) -> dict[str, str]:
     """Names of the most frequent scripts; the rest are ``other``."""
     named = {tag: script_of(tag) for tag in languages}
-    counts: dict[str, int] = {}
-    for name in named.values():
-        counts[name] = counts.get(name, 0) + 1
+    counts = Counter(named.values())
     common = sorted(counts, key=lambda name: (-counts[name], name))
     kept = set(common) if len(common) <= _SCRIPTS else set(common[: _SCRIPTS - 1])
     return {tag: name if name in kept else "other" for tag, name in named.items()}

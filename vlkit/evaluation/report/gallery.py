@@ -45,12 +45,7 @@ def make_gallery(
 ) -> list[GalleryItem]:
     """A fair gallery: the first half are right in the most languages, the others are drawn at random from the rest.
 
-    Args:
-        scores: Of one model (``engine.score_task``).
-        count: Images in all.
-        k: Answers a language, at most 5.
-        size: Longer side of the images in pixels.
-        seed: Of the draw.
+    Each of ``count`` images, of ``size`` pixels on the longer side, has the best ``k`` answers (at most 5) a language.
 
     Raises:
         VlkitError: count or k below 1, or k above 5.

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing else, in light and dark, on a desk and on a phone."""
+"""What an evaluation writes to be looked at: a page a task (one HTML file that needs nothing else), and Markdown."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from typing import Any
 from vlkit import languages as language_table
 from vlkit.errors import UnknownName
 from vlkit.evaluation.report.gallery import GalleryItem, default_languages
+from vlkit.evaluation.report.markdown import results_markdown
 from vlkit.evaluation.report.plots import COLORS, render, training_curves
 from vlkit.evaluation.report.views import task_view
 from vlkit.evaluation.results.class_scores import ClassTable
 from vlkit.evaluation.results.results_file import Results
 from vlkit.files import write_atomic
 
+MARKDOWN, CLASSES = "results.md", "results-classes.csv"
 _WORST = 20
 _INK = "#010203"  # a colour that nothing else has; it becomes the colour of the surrounding text
 
@@ -89,6 +91,43 @@ def write_report(
     )  # fmt: skip
     write_atomic(Path(path), page)
     return Path(path)
+
+
+def write_pages(
+    folder: Path, results: Results, *, intro: str = "", titles: Mapping[str, Sequence[str]] | None = None
+) -> list[Path]:
+    """Writes ``report.html`` (``report-TASK.html`` where there are several), ``results.md``, ``results-classes.csv``.
+
+    Scores of classes come from the answers in the folder, so that a run that was stopped and gone on with has them all.
+    ``titles`` are by task what its classes may be called, ``intro`` is for the head of each page; gives the pages.
+
+    Raises:
+        DataError: A file of answers is damaged.
+        VlkitError: The place cannot be written to.
+    """
+    classes = {task: found for task in results.tasks if (found := _class_table(folder, results, task, titles or {}))}
+    if classes:
+        tables = [table.csv() for table in classes.values()]
+        write_atomic(folder / CLASSES, tables[0] + "".join(text.split("\n", 1)[1] for text in tables[1:]))
+    write_atomic(folder / MARKDOWN, results_markdown(results, classes=classes.values()))
+    names = results.tasks
+    return [
+        write_report(
+            folder / ("report.html" if len(names) == 1 else f"report-{name}.html"),
+            results=results.only(name),
+            classes=classes.get(name),
+            title=name,
+            intro=intro,
+        )
+        for name in names
+    ]
+
+
+def _class_table(folder: Path, results: Results, task: str, titles: Mapping[str, Sequence[str]]) -> ClassTable | None:
+    if len(results.variants) != 1:
+        return None  # answers are of one model
+    rows = results.of(results.variants[0], task=task)
+    return ClassTable.read(folder, task, rows, variant=results.variants[0], titles=titles.get(task, ()))
 
 
 def environment() -> Any:

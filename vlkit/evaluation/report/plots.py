@@ -24,19 +24,14 @@ INK = "#5f6670"
 _MANY = 60  # languages from which rows are thin
 
 
-def difference_dots(comparison: Comparison, *, ink: str = INK) -> Figure:
-    """By how many points the first model is ahead in each language, with 95 % intervals where there are any.
-
-    Args:
-        comparison: Of one task or several; languages stand in its order.
-        ink: Colour of text and lines.
-    """
+def difference_dots(comparison: Comparison) -> Figure:
+    """By how many points the first model is ahead in each language, with 95 % intervals where there are any."""
     from matplotlib.figure import Figure
 
     rows, several = comparison.rows, len({row.task for row in comparison.rows}) > 1
     figure = Figure(figsize=(7, 1.2 + (0.28 if len(rows) <= _MANY else 0.16) * len(rows)), layout="constrained")
     axes = figure.add_subplot()
-    axes.axvline(0, color=ink, linewidth=1)
+    axes.axvline(0, color=INK, linewidth=1)
     for place, row in enumerate(rows):
         color = COLORS[0 if row.difference >= 0 else 1]
         if row.paired:
@@ -47,16 +42,12 @@ def difference_dots(comparison: Comparison, *, ink: str = INK) -> Figure:
     axes.set_yticks(range(len(rows)), names, fontsize="medium" if len(rows) <= _MANY else "x-small")
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel(f"{comparison.one} less {comparison.other}, in points (lines: 95 % interval)")
-    dress(axes, ink=ink)
+    dress(axes, ink=INK)
     return figure
 
 
 def training_curves(metrics: Mapping[str, str | Path], *, ink: str = INK) -> Figure:
-    """Loss and learning rate by step, one line a variant.
-
-    Args:
-        metrics: Variant name to its ``metrics.jsonl``, with ``step``, ``loss`` and ``lr`` on each line that counts.
-        ink: Colour of text and lines.
+    """Loss and learning rate by step, one line a variant, from its ``metrics.jsonl`` (``step``, ``loss``, ``lr``).
 
     Raises:
         DataError: A file is missing, not JSON lines, or holds no loss.
@@ -111,20 +102,15 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     return found
 
 
-def render(figure: Figure, *, kind: Literal["svg", "png"] = "svg", dpi: int = 160) -> bytes:
+def render(figure: Figure, *, kind: Literal["svg", "png"] = "svg") -> bytes:
     """The file of a figure on a transparent ground; equal figures give equal bytes."""
     import matplotlib as mpl
 
     stream = io.BytesIO()
     # text stays text: small files, and the reader's own fonts
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "vlkit"}):
-        figure.savefig(
-            stream,
-            format=kind,
-            dpi=dpi,
-            transparent=True,
-            metadata={"Date": None} if kind == "svg" else {"Software": None},
-        )
+        said = {"Date": None} if kind == "svg" else {"Software": None}
+        figure.savefig(stream, format=kind, dpi=160, transparent=True, metadata=said)
     return stream.getvalue()
 
 

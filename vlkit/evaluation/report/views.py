@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
 from vlkit import languages as language_table
@@ -190,14 +189,16 @@ def _table(rows: Rows, order: Sequence[str], means: Mapping[str, Mean]) -> dict[
             }
         )
     over = [
-        [percent(means[variant]["acc1"]), "", percent(means[variant]["acc5"]), _mean_of(rows[variant]), *blank[4:]]
+        [
+            percent(means[variant]["acc1"]),
+            "",
+            percent(means[variant]["acc5"]),
+            percent(means[variant]["chance_corrected"]),
+            *blank[4:],
+        ]
         for variant in rows
     ]
     return {"columns": columns, "lines": lines, "means": over}
-
-
-def _mean_of(rows: Mapping[str, ResultRow]) -> str:
-    return percent(fmean(row["chance_corrected"] for row in rows.values()))
 
 
 def _column(row: ResultRow, name: str) -> str:

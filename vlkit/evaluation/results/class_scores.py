@@ -5,8 +5,6 @@ N images, P pairs of a class and a wrong answer to it.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,49 +14,35 @@ from statistics import fmean
 import numpy as np
 
 from vlkit.evaluation.results.answers import Answers, read_answers
+from vlkit.evaluation.results.results_file import csv_text
 
-_DIGITS = 6
 COLUMNS = ("task", "variant", "language", "class", "title", "n_images", "acc1", "mean_reciprocal_rank", "most_often",
            "most_often_title", "most_often_share")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class: in one language, or the unweighted mean over the languages that name it.
-
-    Attributes:
-        class_id: Its number.
-        title: What it may be called; empty where nothing may be written, or nothing is known.
-        languages: BCP 47 tags of the languages.
-        n_images: Images in one language, the most where they differ.
-        accuracy: Top-1 accuracy.
-        reciprocal_rank: Mean of 1 / rank of the right class: which of two classes that are always missed is nearer.
-        confused_with: The most frequent wrong answer; None where answers were not kept, or none is wrong.
-        confused_title: What that class may be called.
-        confused_share: Which share of all answers it is; over languages, counted where it is the most frequent one.
-    """
+    """One class: in one language, or the unweighted mean over the languages (BCP 47) that name it."""
 
     class_id: int
     title: str
+    """What it may be called; empty where nothing may be written, or nothing is known."""
     languages: tuple[str, ...]
     n_images: int
+    """In one language, the most where they differ."""
     accuracy: float
     reciprocal_rank: float
+    """Mean of 1 / rank of the right class: which of two classes that are always missed is nearer."""
     confused_with: int | None = None
+    """The most frequent wrong answer; None where answers were not kept, or none is wrong."""
     confused_title: str = ""
     confused_share: float = math.nan
+    """Its share of all answers; over languages, counted where it is the most frequent one."""
 
 
 @dataclass(frozen=True)
 class ClassTable:
-    """All classes of a task, by language.
-
-    Attributes:
-        task: Its name.
-        variant: The model.
-        by_language: BCP 47 tag to its classes by number.
-        titles: What files may call the classes; empty where nothing may be written.
-    """
+    """All classes of a task: by BCP 47 tag, then by number; ``titles`` is empty where nothing may be written."""
 
     task: str
     variant: str
@@ -74,10 +58,11 @@ class ClassTable:
         Raises:
             DataError: A file of answers is damaged.
         """
-        found = {}
-        for tag in languages:
-            if (answers := read_answers(folder, task, tag)) is not None:
-                found[tag] = language_classes(answers, tag, titles=titles)
+        found = {
+            tag: language_classes(answers, tag, titles=titles)
+            for tag in languages
+            if (answers := read_answers(folder, task, tag)) is not None
+        }
         return cls(task, variant, found, titles) if found else None
 
     def overall(self) -> list[ClassScore]:
@@ -91,28 +76,17 @@ class ClassTable:
 
     def csv(self) -> str:
         """One line for each class and language, header first; no name of a class but the titles."""
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for tag, found in self.by_language.items():
-            for score in found.values():
-                facts = (score.class_id, score.title, score.n_images)
-                figures = (round(score.accuracy, _DIGITS), round(score.reciprocal_rank, _DIGITS))
-                other: tuple[object, ...] = ("", "", "")
-                if score.confused_with is not None:
-                    other = (score.confused_with, score.confused_title, round(score.confused_share, _DIGITS))
-                writer.writerow((self.task, self.variant, tag, *facts, *figures, *other))
-        return stream.getvalue()
+        rows = [
+            (self.task, self.variant, tag, one.class_id, one.title, one.n_images, one.accuracy, one.reciprocal_rank,
+             one.confused_with, one.confused_title, one.confused_share)
+            for tag, found in self.by_language.items()
+            for one in found.values()
+        ]  # fmt: skip
+        return csv_text(COLUMNS, [dict(zip(COLUMNS, row, strict=True)) for row in rows])
 
 
 def language_classes(answers: Answers, language: str, *, titles: Sequence[str] = ()) -> dict[int, ClassScore]:
-    """Each class of one language that has images, by its number.
-
-    Args:
-        answers: Of that language.
-        language: BCP 47.
-        titles: By class; may be empty.
-    """
+    """Each class of one language that has images, by its number; ``titles`` (by class) may be empty."""
     ids_K, place_N = np.unique(answers.class_N, return_inverse=True)
     count_K = np.bincount(place_N)
     right_K = np.bincount(place_N, weights=answers.rank_N == 1) / count_K

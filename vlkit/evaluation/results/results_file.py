@@ -16,6 +16,7 @@ from vlkit.errors import DataError, UnknownName, VlkitError
 from vlkit.evaluation.results.measures import Measures, Metric
 from vlkit.files import write_atomic
 
+RESULTS = "results.json"
 FORMAT = 1  # of the file; results of vlkit 0.3 have none
 _DIGITS = 6
 Value: TypeAlias = str | float

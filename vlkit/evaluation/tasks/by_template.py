@@ -40,13 +40,6 @@ def template_scores(
 
     After an evaluation with the same cache no image and no text is encoded.
 
-    Args:
-        model: Any image-text model, or a pair of functions.
-        task: Images and the names of their classes.
-        language: BCP 47 tag or another code.
-        seed: Of the bootstrap.
-        encoding: Batches, cache and processes.
-
     Raises:
         UnknownName: Not a language of the task.
     """

@@ -29,11 +29,6 @@ class NamesClasses(Protocol):
 def comparable_tasks(task: ZeroShotTask, languages: Sequence[str], wanted: ComparableSpec) -> list[ZeroShotTask]:
     """The task, set to give the accuracy among fewer classes, and the task on shared classes where that is wanted.
 
-    Args:
-        task: Images and the names of their classes.
-        languages: BCP 47 tags of it that are evaluated.
-        wanted: What is to be comparable.
-
     Raises:
         DataError: The languages share fewer than two classes that have images.
     """
@@ -65,11 +60,7 @@ def shared_classes(task: ZeroShotTask, languages: Sequence[str]) -> ZeroShotTask
 
 
 def check_class_names(tasks: Iterable[object], *, own_use: bool = False) -> list[NamesClasses]:
-    """The tasks with named classes, all of whose names may be written.
-
-    Args:
-        tasks: Of a suite.
-        own_use: Whoever runs this keeps names whose license forbids copies to themselves.
+    """The tasks with named classes, all of whose names may be written; to a private file with ``own_use``.
 
     Raises:
         DataError: The license of some names forbids copies, and ``own_use`` was not said.
@@ -87,13 +78,7 @@ def check_class_names(tasks: Iterable[object], *, own_use: bool = False) -> list
 def write_class_names(folder: Path, tasks: Iterable[object], *, own_use: bool = False) -> tuple[Path, tuple[str, ...]]:
     """Writes ``classnames.json``: for each task origin and license, and by language the names of each class.
 
-    Args:
-        folder: Of an evaluation.
-        tasks: Of its suite; those without class names are left out.
-        own_use: See ``check_class_names``.
-
-    Returns:
-        The file, and the origins and licenses of the names in it.
+    Tasks without class names are left out. Gives the file, and the origins and licenses of the names in it.
 
     Raises:
         DataError: The license of some names forbids copies, and ``own_use`` was not said.

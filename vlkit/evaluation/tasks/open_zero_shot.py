@@ -18,11 +18,7 @@ from vlkit.spec.sources import BuiltSource, FolderImages
 
 
 def open_zero_shot(task: spec.ZeroShotSpec, languages: Iterable[str] | None) -> list[ZeroShotTask]:
-    """The task, and the one on classes that all languages share where that is wanted.
-
-    Args:
-        task: What was asked for.
-        languages: BCP 47 tags or other codes; None takes all of the task.
+    """The task, and the one on classes that all languages (None for all it has) share where that is wanted.
 
     Raises:
         DataError: Files that are missing or wrong, or languages that share fewer than two classes.

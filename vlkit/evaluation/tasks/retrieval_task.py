@@ -11,7 +11,6 @@ from typing import ClassVar, Literal
 
 import torch
 
-from vlkit import languages as language_table
 from vlkit.data.sources.combine import Subset
 from vlkit.data.sources.open import open_source
 from vlkit.distributed.collectives import shared_errors
@@ -24,7 +23,7 @@ from vlkit.evaluation.metrics.intervals import bootstrap_interval
 from vlkit.evaluation.metrics.recall import KS, Retrieval, retrieval
 from vlkit.evaluation.results.measures import Measure, Measures
 from vlkit.evaluation.results.results_file import Value
-from vlkit.evaluation.tasks.task import PlainTask, Scored
+from vlkit.evaluation.tasks.task import PlainTask, Scored, choose_languages
 from vlkit.files import digest
 from vlkit.spec.evaluation import RetrievalSpec
 from vlkit.types import Sample
@@ -95,32 +94,13 @@ class RetrievalTask(PlainTask):
         return digest([self.name, self.captions, self.gallery, images, sorted(self.tokenizer_languages.items())])
 
     def choose(self, languages: Iterable[str] | None) -> tuple[str, ...]:
-        """Tags of the languages asked for; all of the task for None.
-
-        Raises:
-            UnknownName: Not a language, or one without captions.
-        """
-        if languages is None:
-            return self.languages
-        tags = tuple(dict.fromkeys(language_table.normalize(code) for code in languages))
-        for tag in tags:
-            if tag not in self.languages:
-                raise UnknownName(f"language of task {self.name}", tag, allowed=self.languages)
-        return tags
+        """See ``Task.choose``; a language needs captions."""
+        return choose_languages(languages, self.languages, of=f"task {self.name}")
 
     def score(
         self, model: Embedder, languages: Sequence[str], *, seed: int = 0, encoding: Encoding | None = None
     ) -> Iterator[Scored]:
-        """One row a language; each image is encoded once whatever their number, each caption once.
-
-        The details are of ``metrics.recall.Retrieval``.
-
-        Args:
-            model: Any image-text model, or a pair of functions.
-            languages: BCP 47 tags of the task.
-            seed: Of the bootstrap.
-            encoding: Batches, caches, processes.
-        """
+        """One row a language, a ``metrics.recall.Retrieval`` as detail; each image and caption is encoded once."""
         encoding = Encoding() if encoding is None else encoding
         with shared_errors(encoding.ranks):
             check_languages(model, languages, spoken=self.tokenizer_languages)

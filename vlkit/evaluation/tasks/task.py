@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from vlkit import languages as language_table
+from vlkit.errors import UnknownName
 from vlkit.evaluation.results.answers import Answers
 from vlkit.evaluation.results.measures import Measures
 from vlkit.evaluation.results.results_file import Value
@@ -90,6 +92,18 @@ class Task(Protocol):
         self, model: Embedder, languages: Sequence[str], *, seed: int = 0, encoding: Encoding | None = None
     ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """More tables for the folder of the evaluation, file name to rows."""
+
+
+def choose_languages(wanted: Iterable[str] | None, had: Iterable[str], *, of: str) -> tuple[str, ...]:
+    """``Task.choose`` among the languages that a task (``of``) has: tags, each once; all of them for None."""
+    known = tuple(had)
+    if wanted is None:
+        return known
+    tags = tuple(dict.fromkeys(map(language_table.normalize, wanted)))
+    for tag in tags:
+        if tag not in known:
+            raise UnknownName(f"language of {of}", tag, allowed=known)
+    return tags
 
 
 class PlainTask:

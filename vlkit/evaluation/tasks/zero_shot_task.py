@@ -7,17 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from vlkit import languages as language_table
 from vlkit import prompts
 from vlkit.data.names.imagenet import openai_templates
 from vlkit.data.names.label_set import count_ambiguous
-from vlkit.errors import DataError, UnknownName
+from vlkit.errors import DataError
 from vlkit.evaluation.embed.encode import Embedder
 from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.results.measures import Measure, Measures
 from vlkit.evaluation.tasks.by_template import template_scores
 from vlkit.evaluation.tasks.engine import iter_scores
-from vlkit.evaluation.tasks.task import Scored
+from vlkit.evaluation.tasks.task import Scored, choose_languages
 from vlkit.files import digest
 from vlkit.types import Sample, Source
 
@@ -154,18 +153,8 @@ class ZeroShotTask:
         return tuple(names[0] if names else "" for names in self.names["en"])
 
     def choose(self, languages: Iterable[str] | None) -> tuple[str, ...]:
-        """Tags of the languages asked for, in that order and each once; all of the task for None.
-
-        Raises:
-            UnknownName: Not a language, or one that the task has no names in.
-        """
-        if languages is None:
-            return tuple(self.names)
-        tags = tuple(dict.fromkeys(language_table.normalize(code) for code in languages))
-        for tag in tags:
-            if tag not in self.names:
-                raise UnknownName(f"language of task {self.name}", tag, allowed=self.names)
-        return tags
+        """See ``Task.choose``; a language needs names."""
+        return choose_languages(languages, self.names, of=f"task {self.name}")
 
     def compared_with(self, languages: Sequence[str]) -> str:
         """English: each language is compared with it on its own classes, where it is among them."""
@@ -197,24 +186,21 @@ class ZeroShotTask:
         return count_ambiguous(names for names in self.names[language] if names)
 
 
-def openmoji_unseen(source: Source, languages: Iterable[str] | None = None) -> ZeroShotTask:
+def openmoji_unseen(source: Source) -> ZeroShotTask:
     """Held-out concepts of OpenMoji: the samples whose split is ``test``; see ``captioned_task``."""
-    return captioned_task("openmoji-unseen", source, languages)
+    return captioned_task("openmoji-unseen", source)
 
 
-def captioned_task(
-    name: str, source: Source, languages: Iterable[str] | None = None, *, split: str | None = "test"
-) -> ZeroShotTask:
-    """Samples that are a class of their own each, named by their captions.
+def captioned_task(name: str, source: Source, *, split: str | None = "test") -> ZeroShotTask:
+    """Samples that are a class of their own each, named by their captions in all languages that occur.
 
     Args:
         name: Names the task in results.
         source: Any source; a sample's captions are the names of its class.
-        languages: BCP 47 tags or other codes; None takes all that occur in the captions.
         split: Take the samples of this split alone; None takes all.
 
     Raises:
-        DataError: No sample is of that split, two are of one concept, or one of the languages is in no caption.
+        DataError: No sample is of that split, or two are of one concept.
     """
     every = (source[index] for index in range(len(source)))
     samples = [sample for sample in every if split is None or sample.split == split]
@@ -224,14 +210,6 @@ def captioned_task(
     if count > 1:
         kind = "samples" if split is None else f"{split} samples"
         raise DataError(f"{count} {kind} are of one concept, {concept!r}; a class needs an image of its own")
-    found = dict.fromkeys(tag for sample in samples for tag in sorted(sample.captions))
-    tags = (
-        tuple(found)
-        if languages is None
-        else tuple(dict.fromkeys(language_table.normalize(code) for code in languages))
-    )
-    for tag in tags:
-        if tag not in found:
-            raise DataError(f"no sample has a caption in {tag!r}; the data has: {', '.join(sorted(found))}")
+    tags = dict.fromkeys(tag for sample in samples for tag in sorted(sample.captions))
     names = {tag: [sample.captions.get(tag) or None for sample in samples] for tag in tags}
     return ZeroShotTask(name, samples, names)
