@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -87,3 +87,8 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     if 0 < len(names) <= 12:
         return "there are: " + ", ".join(names)
     return ""
+
+
+def first_three(names: Sequence[str]) -> str:
+    """The first three names, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

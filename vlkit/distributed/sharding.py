@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from vlkit.distributed.runtime import Runtime
-from vlkit.errors import VlkitError
+from vlkit.errors import VlkitError, first_three
 
 
 def tensors_of(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -55,9 +55,8 @@ def check_equal(digests: Mapping[str, str], runtime: Runtime) -> None:
     for rank, other in enumerate(others, start=1):
         differ = [name for name in {**first, **other} if first.get(name) != other.get(name)]
         if differ:
-            more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
             raise VlkitError(
-                f"ranks 0 and {rank} start from different weights ({', '.join(differ[:3])}{more}); every machine needs "
+                f"ranks 0 and {rank} start from different weights ({first_three(differ)}); every machine needs "
                 f"the same recipe, weights and versions of vlkit and torch"
             )
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from torch import nn
 
 from vlkit.adapt.inject import adapter_of
-from vlkit.errors import UnknownName, VlkitError
+from vlkit.errors import UnknownName, VlkitError, first_three
 from vlkit.models.digest import tensor_digest
 from vlkit.spec.adapt import AdapterSpec
 from vlkit.types import Model
@@ -278,7 +278,7 @@ def check_moved(before: Snapshot, after: Snapshot, expected: Collection[str]) ->
         *(before.buffers.keys() ^ after.buffers.keys()),
     ]:
         raise VlkitError(
-            f"the model itself changed between the two snapshots: {_some(sorted(missing))} is in only one of them"
+            f"the model itself changed between the two snapshots: {first_three(sorted(missing))} is in only one of them"
         )
     moved = [name for name, digest in before.parameters.items() if after.parameters[name] != digest]
     stirred = [name for name, digest in before.buffers.items() if after.buffers[name] != digest]
@@ -287,10 +287,12 @@ def check_moved(before: Snapshot, after: Snapshot, expected: Collection[str]) ->
     problems = []
     if still:
         problems.append(
-            f"{_some(still)} should have trained and did not move (is it in the loss, and its learning rate above 0?)"
+            f"{first_three(still)} should have trained and did not move (is it in the loss, and its learning rate above 0?)"
         )
     if stray:
-        problems.append(f"{_some(stray)} moved and should not have (only {', '.join(expected) or 'nothing'} trains)")
+        problems.append(
+            f"{first_three(stray)} moved and should not have (only {', '.join(expected) or 'nothing'} trains)"
+        )
     if problems:
         raise VlkitError("; ".join(problems))
 
@@ -305,11 +307,6 @@ def _belongs(name: str, part: str) -> bool:
 
 def _in_adapter(name: str) -> bool:
     return any(step.startswith("lora_") or step == "bottleneck" for step in name.split("."))
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:3])
-    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
 
 def training_batch_norms(model: nn.Module) -> list[str]:

@@ -37,8 +37,7 @@ def load_open_clip(name_or_folder: str) -> tuple[OpenClipImageEncoder, OpenClipT
     model: Any = load_whole(name)
     image = OpenClipImageEncoder.from_whole(model, name, spec=OpenClipImage(name=name_or_folder))
     text = OpenClipTextEncoder.from_whole(model, name, spec=OpenClipText(name=name_or_folder))
-    bias = None if model.logit_bias is None else float(model.logit_bias.detach())
-    return image.eval(), text.eval(), ScaleBias(math.exp(float(model.logit_scale.detach())), bias)
+    return image.eval(), text.eval(), _scale_bias(model)
 
 
 def load_hf_clip(folder_or_id: str) -> tuple[HfImageEncoder, HfTextEncoder, ScaleBias]:

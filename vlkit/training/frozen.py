@@ -14,7 +14,7 @@ from vlkit.data.plan.sampling import PairSampler
 from vlkit.data.sources.records import Records
 from vlkit.distributed.runtime import Runtime
 from vlkit.errors import VlkitError
-from vlkit.models.frozen_parts import FrozenImages, FrozenPart
+from vlkit.models.feature_cache import FrozenImages, FrozenPart
 from vlkit.spec.dataset import AugmentSpec
 from vlkit.spec.recipe import Recipe
 from vlkit.training.tables import ImageTable, Table, TextMemory, TextTable

@@ -18,9 +18,8 @@ from vlkit.data.formats.images import LazyImage
 from vlkit.errors import DataError
 from vlkit.models.augment import Augment, read_image
 from vlkit.models.digest import part_digest
-from vlkit.models.feature_cache import content_keys, encode_frozen
+from vlkit.models.feature_cache import FrozenImages, FrozenPart, FrozenTexts, content_keys, encode_frozen
 from vlkit.models.feature_store import Blocks, FeatureStore, Numbers, key_of, shared_folder
-from vlkit.models.frozen_parts import FrozenImages, FrozenPart, FrozenTexts
 from vlkit.progress import bar
 from vlkit.spec.dataset import AugmentSpec
 from vlkit.types import Pick, Sample, Source, TextBatch
