@@ -50,28 +50,10 @@ _HOMES = {
 }
 
 __all__ = [
-    "DualEncoder",
-    "LoRA",
-    "VlkitError",
-    "ZeroShotClassifier",
-    "__version__",
-    "add_lora",
-    "build",
-    "evaluate",
-    "export",
-    "freeze",
-    "image_encoder",
-    "list_models",
-    "list_parts",
-    "load",
-    "load_recipe",
-    "merge",
-    "save",
-    "text_encoder",
-    "train",
-    "trainable_report",
-    "unfreeze",
-]
+    "DualEncoder", "LoRA", "VlkitError", "ZeroShotClassifier", "__version__", "add_lora", "build", "evaluate",
+    "export", "freeze", "image_encoder", "list_models", "list_parts", "load", "load_recipe", "merge", "save",
+    "text_encoder", "train", "trainable_report", "unfreeze",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -59,10 +59,7 @@ def quickstart(folder: Path, *, show: Show | None = None, say: Callable[[str], N
     ``results-classes.csv`` and ``report.html`` into ``folder``, and the run of the English-only variant into a folder
     in it.
 
-    Args:
-        folder: Where to.
-        show: Takes the table of what trains at the start of each stage.
-        say: Takes a line at the start of each part of the job.
+    ``show`` takes the table of what trains at the start of each stage, ``say`` a line at the start of each part.
 
     Raises:
         VlkitError: A part or the data cannot be had, or the place cannot be written to.

@@ -22,9 +22,7 @@ def add_adapter(module: nn.Module, spec: AdapterSpec) -> nn.Module:
 
     The adapter's weights are float32, in a module that is held in 16 bits too.
 
-    Args:
-        module: An encoder or a language model; changed in place. ``module.adapter`` is the spec afterwards.
-        spec: Which adapter, and where.
+    Changes the module in place; ``module.adapter`` is the spec afterwards.
 
     Returns:
         The module itself.

@@ -95,10 +95,8 @@ def without_weights(home: nn.Module) -> nn.Module:
 def cut(step: nn.Module, blocks: Iterable[nn.Module], runtime: Runtime) -> None:
     """Cuts what trains into pieces, block by block (FSDP2); the rest is scalars or frozen, and whole everywhere.
 
-    Args:
-        step: All that a step runs; its parameters may be on the meta device.
-        blocks: Modules inside it that are gathered one after the other for a forward pass.
-        runtime: The processes.
+    ``step`` is all that a step runs, perhaps on the meta device; ``blocks`` inside it are gathered one after the other
+    for a forward pass.
 
     Raises:
         VlkitError: This version of torch has no FSDP2.

@@ -180,10 +180,8 @@ class FeatureStore:
     def fill(self, keys: Numbers, compute: Callable[[list[int]], Blocks]) -> Numbers:
         """The places of N rows, after those that were not known are computed.
 
-        Args:
-            keys: Of the inputs.
-            compute: Given the numbers of the inputs that are not known yet, yields their features in blocks. What it
-                yielded is kept even if it fails later. Inputs that it leaves out are at -1 and not remembered.
+        ``compute``, given the numbers of the inputs that are not known yet, yields their features in blocks. What it
+        yielded is kept even if it fails later. Inputs that it leaves out are at -1 and not remembered.
 
         Raises:
             VlkitError: Features that are not finite, no row at all, or a disk that is full.

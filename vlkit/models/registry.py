@@ -47,10 +47,8 @@ def _needed(kind: str, name: str) -> Any:
 def build(spec: BaseModelSpec, *, saved: Path | None = None) -> Model:
     """The model that ``spec`` describes.
 
-    Args:
-        spec: What to build: the spec of any kind of model.
-        saved: A model folder; parts are built from the configuration in it, with weights unset until a state dict is
-            loaded, and nothing is downloaded.
+    ``saved`` is a model folder: parts are built from the configuration in it, with weights unset until a state dict is
+    loaded, and nothing is downloaded.
 
     Raises:
         UnknownName: There is no such kind of model.

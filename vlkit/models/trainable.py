@@ -219,9 +219,8 @@ _HEADER = ("part", "parameters", "trainable", "dtype", "lr")
 def trainable_report(model: nn.Module, lrs: Mapping[str, float] | None = None) -> Report:
     """The table of what trains.
 
-    Args:
-        model: Any module; its direct children are the parts.
-        lrs: Peak learning rate by part name, shown where something of the part trains.
+    Parts are the direct children of any module; ``lrs`` are peak learning rates by part name, shown where something of
+    the part trains.
 
     Raises:
         UnknownName: ``lrs`` names a part that does not exist.
@@ -287,7 +286,8 @@ def check_moved(before: Snapshot, after: Snapshot, expected: Collection[str]) ->
     problems = []
     if still:
         problems.append(
-            f"{first_three(still)} should have trained and did not move (is it in the loss, and its learning rate above 0?)"
+            f"{first_three(still)} should have trained and did not move (is it in the loss, and its learning rate "
+            f"above 0?)"
         )
     if stray:
         problems.append(

@@ -23,11 +23,6 @@ class Head(nn.Module):
 
     With ``center`` the features, whose mean may hide all differences (e5: every cosine is above 0.8), are moved to zero
     mean and scaled to length sqrt(D), so that their entries have unit variance whatever D is.
-
-    Args:
-        in_width: D.
-        out_width: E.
-        center: Subtract the mean that ``fit_mean`` measures.
     """
 
     kind: ClassVar[str]

@@ -171,11 +171,8 @@ def build_part(kinds: Registry, spec: EncoderSpec, *, saved: Path | None, empty:
 def spec_by_name(name: str, *, kinds: Registry, named: Mapping[str, type[_S]], **options: Any) -> _S:
     """The spec that ``KIND:NAME`` stands for; ``tiny`` stands alone.
 
-    Args:
-        name: As users write it.
-        kinds: All kinds of such parts.
-        named: The specs of those that have names.
-        options: Values of the spec; None and what such a spec does not have are left out.
+    ``named`` are the specs of the kinds that have names; of ``options``, None and what such a spec does not have are
+    left out.
 
     Raises:
         UnknownName: There is no such kind.

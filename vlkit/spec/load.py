@@ -28,10 +28,8 @@ _EXACT = 2**53  # beyond it, a float stands for several integers
 class Resolved(Generic[S]):
     """A validated spec with the origin of every value.
 
-    Args:
-        spec: The spec itself.
-        origins: From the dotted key of every value to ``default``, ``file:line`` or ``command line``.
-        path: The file it was read from.
+    ``origins`` goes from the dotted key of every value to ``default``, ``file:line`` or ``command line``; ``path`` is
+    the file it was read from.
     """
 
     spec: S

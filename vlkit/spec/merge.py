@@ -37,10 +37,8 @@ def _kind_changes(base: dict[str, Node], kind: Node | None) -> bool:
 def fill(node: Node, shape: Shape | None, *, default: Any = None) -> Node:
     """``node`` with every missing key that has a default, so that each value of a recipe has an origin.
 
-    Args:
-        node: What is written.
-        shape: What may be written there; None leaves the node as it is.
-        default: The field's own default: a spec fills in its `kind` where the map does not say it.
+    ``shape`` None leaves the node as it is. ``default`` is the field's own: a spec fills in its `kind` where the map
+    does not say it.
     """
     if shape is None:
         return node

@@ -94,10 +94,8 @@ def scalar(text: str) -> Scalar:
 def parse(text: str, *, source: str, numbered: bool = True) -> Node | None:
     """Reads one YAML document; None when it holds nothing but comments.
 
-    Args:
-        text: The document.
-        source: What its values are said to come from: a file's name, or ``"command line"``.
-        numbered: Add the line (``source:3``).
+    ``source`` is what its values are said to come from, a file's name or ``command line``; ``numbered`` adds the line
+    (``source:3``).
 
     Raises:
         SpecError: It is no YAML, writes a key twice, or uses tags.

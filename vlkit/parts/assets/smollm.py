@@ -15,9 +15,7 @@ from vlkit.parts.hf_common import quiet
 def convert(files: Mapping[str, bytes], folder: Path) -> Iterator[int]:
     """Writes the folder (float32) and yields the percentage done.
 
-    Args:
-        files: ``weights``, a GGUF file.
-        folder: Where to write.
+    ``files`` has ``weights``, a GGUF file.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 

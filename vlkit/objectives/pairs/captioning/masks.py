@@ -16,13 +16,7 @@ from vlkit.types import Vocabulary
 
 
 def words(ids_BL: Tensor, mask_BL: Tensor, vocabulary: Vocabulary) -> Tensor:
-    """The number of the word that each token is of, from 0; -1 for padding and special tokens.
-
-    Args:
-        ids_BL: Token ids, the real ones first.
-        mask_BL: 1 for real tokens.
-        vocabulary: On the device of the ids.
-    """
+    """The number of the word that each token is of, from 0; -1 for padding and special tokens."""
     text_BL = (mask_BL > 0) & ~vocabulary.special_V[ids_BL]
     starts_BL, ends_BL = vocabulary.starts_V[ids_BL], vocabulary.ends_V[ids_BL]
     after_BL = F.pad(ends_BL[:, :-1] | ~text_BL[:, :-1], (1, 0), value=True)

@@ -54,14 +54,8 @@ def sigmoid_contrastive(
     Every process gets a part of the loss: the mean over processes is the loss, and so are gradients (law 20). Every
     process of the group must call it, with as many pairs.
 
-    Args:
-        embeddings: Of this process's pairs; rows of length 1; a bias is needed.
-        ranks: The processes that share negatives; None is this one alone.
-        exchange: ``gather`` brings the texts of all processes here; ``ring`` passes them on one block at a time, and
-            memory does not grow with the number of processes.
-        tile: Edge of the tiles of logits.
-        duplicates: Other pairs with the same id are negatives, or do not count (``ignore``), or are ``positives``.
-        ids: int64 ids_b, for ``ignore`` and ``positives``.
+    Arguments are those of ``softmax_contrastive``; ``ignore`` leaves other pairs of the same id out, ``positives``
+    counts them as such.
 
     Raises:
         VlkitError: No bias, unequal batches, or arguments that do not go together.
