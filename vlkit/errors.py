@@ -25,11 +25,7 @@ def _restore(kind: type[VlkitError], args: tuple[Any, ...], state: dict[str, Any
 class UnknownName(VlkitError):  # noqa: N818 - reads as a sentence where it is raised and caught
     """A name that is in no table; the message offers the nearest ones.
 
-    Args:
-        kind: What the name should have been, e.g. ``"model"``.
-        name: What was given.
-        allowed: The names that exist.
-        hint: A last sentence that says where to look, e.g. ``"See vlkit.list_models()."``.
+    ``hint`` is a last sentence that says where to look, e.g. ``See vlkit.list_models().``.
     """
 
     def __init__(self, kind: str, name: str, *, allowed: Iterable[str], hint: str = "") -> None:

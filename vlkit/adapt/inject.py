@@ -54,10 +54,6 @@ def add_adapter(module: nn.Module, spec: AdapterSpec) -> nn.Module:
 def add_lora(module: nn.Module, lora: LoRA) -> nn.Module:
     """Adds low-rank updates to the linear layers of ``module``, in place; see ``add_adapter``.
 
-    Args:
-        module: One part of a model: ``model.text``, ``model.image``.
-        lora: Rank, scale and targets.
-
     Raises:
         VlkitError: It has an adapter already, or the targets mean no layer of it.
     """

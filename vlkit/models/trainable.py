@@ -164,7 +164,7 @@ def _set(parameters: Iterable[nn.Parameter], *, trains: bool) -> None:
 
 
 @dataclass(frozen=True)
-class Row:
+class PartRow:
     """One part: how many parameters it has, how many of them train, in which precision, at which peak learning rate."""
 
     part: str
@@ -178,7 +178,7 @@ class Row:
 class Report:
     """What trains, part by part; prints as a table. A parameter shared by two parts counts once in the totals."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[PartRow, ...]
     parameters: int
     trainable: int
 
@@ -236,7 +236,7 @@ def trainable_report(model: nn.Module, lrs: Mapping[str, float] | None = None) -
         trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
         dtypes = sorted({str(parameter.dtype).removeprefix("torch.") for parameter in parameters})
         count = sum(parameter.numel() for parameter in parameters)
-        rows.append(Row(name, count, trainable, "+".join(dtypes) or "-", lrs.get(name) if trainable else None))
+        rows.append(PartRow(name, count, trainable, "+".join(dtypes) or "-", lrs.get(name) if trainable else None))
     everything = list(model.parameters())
     trains = sum(parameter.numel() for parameter in everything if parameter.requires_grad)
     return Report(tuple(rows), sum(parameter.numel() for parameter in everything), trains)

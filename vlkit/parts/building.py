@@ -34,9 +34,8 @@ BUILD_ERRORS: tuple[type[Exception], ...] = (*LOAD_ERRORS, AssertionError)
 class ImageTransform:
     """A library's own preprocessing of one image, deterministic; its ``repr`` says all of it and serves as a cache key.
 
-    Args:
-        steps: RGB image to float32 pixels_CHW.
-        settings: Everything that decides the result: library, sizes, crop, interpolation, mean, std.
+    ``steps`` makes float32 pixels_CHW of an RGB image; ``settings`` are all that decides the result: library, sizes,
+    crop, interpolation, mean, std.
     """
 
     def __init__(self, steps: Callable[[Image], Tensor], settings: Mapping[str, Any]) -> None:

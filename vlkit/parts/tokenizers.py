@@ -243,13 +243,9 @@ def _language_tokens(entry: languages.Language, tokenizer: Any) -> Iterable[tupl
 class HfTokenizer:
     """A transformers tokenizer with the rules of one text encoder.
 
-    Args:
-        tokenizer: From ``load_tokenizer``.
-        where: The model, for messages.
-        max_length: Longest input in tokens, special tokens included; longer texts are cut before their end token.
-        prefix: Put before every text.
-        end_token: Every row must hold the end-of-text token; it is added where the tokenizer adds none.
-        fixed_length: Pad every batch to ``max_length`` (SigLIP, whose text model attends to padding).
+    ``max_length`` is the longest input in tokens, special ones included; longer texts are cut before their end token.
+    ``prefix`` is put before every text. With ``end_token`` every row holds the end-of-text token, added where the
+    tokenizer adds none; ``fixed_length`` pads every batch to ``max_length`` (SigLIP).
     """
 
     def __init__(

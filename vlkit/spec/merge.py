@@ -194,12 +194,7 @@ def _from_command_line(children: dict[str, Node]) -> dict[str, Node]:
 
 def _no_item(override: Override, depth: int, count: int) -> str:
     name = ".".join(override.keys[:depth])
-    there = (
-        "is an empty list"
-        if count == 0
-        else "has one item: 0"
-        if count == 1
-        else f"has {count} items: 0 to {count - 1}"
-    )
+    few = ("is an empty list", "has one item: 0")
+    there = few[count] if count < len(few) else f"has {count} items: 0 to {count - 1}"
     text = f"no item {override.keys[depth]!r}; {name} {there}. Or give the whole list: {name}=[...]"
     return problem(COMMAND_LINE, text, key=override.key, value=override.node.plain())

@@ -29,14 +29,8 @@ class FrozenFeatures:
 
     Satisfies ``types.FrozenTables``.
 
-    Attributes:
-        recipe: The run.
-        runtime: Its processes.
-        parts: What can be looked up of the model.
-        source: The samples.
-        sampler: Which of their languages are wanted.
-        bad: Takes the samples that cannot be read.
-        tables: By part name what is looked up in this stage.
+    ``parts`` are what can be looked up of the model, ``tables`` by part name what is in this stage; ``bad`` takes the
+    samples that cannot be read.
     """
 
     recipe: Recipe

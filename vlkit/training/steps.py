@@ -65,9 +65,6 @@ class Steps:
     """The steps of one stage.
 
     ``start`` is the model at the start of the stage, and what training leaves alone; ``place`` where the run stands.
-
-    Attributes:
-        place: Where the run stands.
     """
 
     def __init__(

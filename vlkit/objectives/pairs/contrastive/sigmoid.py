@@ -69,10 +69,10 @@ def sigmoid_contrastive(
     plan = Plan(ranks or Ranks(), exchange, tile, duplicates, wire_dtype(image_BE, text_BE))
     check_arguments(image_BE, text_BE, ids, plan=plan)
     grads = torch.is_grad_enabled() and any(x.requires_grad for x in (image_BE, text_BE, scale, bias))
-    return PairLoss(*_Sigmoid.apply(image_BE, text_BE, scale, bias, ids, plan, grads))
+    return PairLoss(*_SigmoidLoss.apply(image_BE, text_BE, scale, bias, ids, plan, grads))
 
 
-class _Sigmoid(torch.autograd.Function):
+class _SigmoidLoss(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
