@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from vlkit.evaluation.run import evaluate
     from vlkit.models.catalog import list_models, list_parts
     from vlkit.models.dual_encoder.model import DualEncoder
-    from vlkit.models.exports import export
     from vlkit.models.folder import load, save
-    from vlkit.models.registry import build
+    from vlkit.models.registry import build, export
     from vlkit.models.trainable import freeze, trainable_report, unfreeze
     from vlkit.parts.image import image_encoder
     from vlkit.parts.text import text_encoder
@@ -35,7 +34,7 @@ _HOMES = {
     "add_lora": "vlkit.adapt.inject",
     "build": "vlkit.models.registry",
     "evaluate": "vlkit.evaluation.run",
-    "export": "vlkit.models.exports",
+    "export": "vlkit.models.registry",
     "freeze": "vlkit.models.trainable",
     "image_encoder": "vlkit.parts.image",
     "list_models": "vlkit.models.catalog",
@@ -51,28 +50,10 @@ _HOMES = {
 }
 
 __all__ = [
-    "DualEncoder",
-    "LoRA",
-    "VlkitError",
-    "ZeroShotClassifier",
-    "__version__",
-    "add_lora",
-    "build",
-    "evaluate",
-    "export",
-    "freeze",
-    "image_encoder",
-    "list_models",
-    "list_parts",
-    "load",
-    "load_recipe",
-    "merge",
-    "save",
-    "text_encoder",
-    "train",
-    "trainable_report",
-    "unfreeze",
-]
+    "DualEncoder", "LoRA", "VlkitError", "ZeroShotClassifier", "__version__", "add_lora", "build", "evaluate",
+    "export", "freeze", "image_encoder", "list_models", "list_parts", "load", "load_recipe", "merge", "save",
+    "text_encoder", "train", "trainable_report", "unfreeze",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -25,11 +25,7 @@ def _restore(kind: type[VlkitError], args: tuple[Any, ...], state: dict[str, Any
 class UnknownName(VlkitError):  # noqa: N818 - reads as a sentence where it is raised and caught
     """A name that is in no table; the message offers the nearest ones.
 
-    Args:
-        kind: What the name should have been, e.g. ``"model"``.
-        name: What was given.
-        allowed: The names that exist.
-        hint: A last sentence that says where to look, e.g. ``"See vlkit.list_models()."``.
+    ``hint`` is a last sentence that says where to look, e.g. ``See vlkit.list_models().``.
     """
 
     def __init__(self, kind: str, name: str, *, allowed: Iterable[str], hint: str = "") -> None:
@@ -87,3 +83,8 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     if 0 < len(names) <= 12:
         return "there are: " + ", ".join(names)
     return ""
+
+
+def first_three(names: Sequence[str]) -> str:
+    """The first three names, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

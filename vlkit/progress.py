@@ -86,11 +86,8 @@ class _Rich:
 def bar(description: str, *, total: int | None, unit: str = "items", quiet: bool = False) -> Iterator[Bar]:
     """A progress display for one job, on standard error.
 
-    Args:
-        description: What is done, e.g. ``"image features"``.
-        total: How many units in all; None when unknown.
-        unit: What is counted ("images", "steps"); "bytes" are shown in MB, and "%" has no rate.
-        quiet: Show nothing.
+    ``total`` is None when unknown; ``unit`` is what is counted ("images", "steps"): "bytes" are shown in MB, and "%"
+    has no rate.
     """
     if quiet:
         yield _Quiet()

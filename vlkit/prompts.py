@@ -17,9 +17,6 @@ def templates(language: str) -> tuple[str, ...]:
 
     A language without a table of its own gets ``("{}",)``; ``has_templates`` tells which.
 
-    Args:
-        language: Anything that ``vlkit.languages.get`` takes.
-
     Raises:
         UnknownName: No such language.
     """

@@ -37,14 +37,8 @@ def provenance(
 ) -> dict[str, Any]:
     """What a results file must say about its making.
 
-    Args:
-        models: Variant name to digest of its weights (``identity.model_digest``).
-        seed: Of the run and of the bootstrap.
-        languages: BCP 47 tags evaluated.
-        prompts: What stood for a class, for all or by task.
-        data_digest: Of the evaluation data (``Task.digest``).
-        seconds: Wall time of the evaluation, or of the whole run.
-        more: Anything else that JSON can hold.
+    ``models`` goes from variant to digest of its weights; ``seed`` is that of the run and of the bootstrap; ``prompts``
+    are what stood for a class, for all or by task; ``data_digest`` is ``Task.digest``; ``seconds`` wall time.
     """
     return {
         "vlkit": __version__,

@@ -13,10 +13,7 @@ from vlkit.errors import UnknownName
 class Registry(Mapping[str, str]):
     """A table from name to ``"module:attribute"``.
 
-    Args:
-        kind: What is in the table, for error messages ("image encoder").
-        entries: The table itself.
-        hint: Where a user finds the allowed names.
+    ``kind`` is what is in it, for error messages ("image encoder"); ``hint`` says where a user finds the allowed names.
     """
 
     def __init__(self, kind: str, entries: Mapping[str, str], *, hint: str = "") -> None:

@@ -19,7 +19,7 @@ from vlkit.distributed.sharding import check_equal
 from vlkit.errors import VlkitError
 from vlkit.models.digest import tensor_digest
 from vlkit.models.dual_encoder.batch import PairBatch
-from vlkit.models.frozen_parts import FrozenImages
+from vlkit.models.feature_cache import FrozenImages
 from vlkit.models.registry import build
 from vlkit.models.trainable import snapshot
 from vlkit.spec.recipe import Recipe

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vlkit.errors import UnknownName
-from vlkit.spec.describe import Row, explain, summary
+from vlkit.spec.describe import KeyRow, explain, summary
 from vlkit.spec.load import resolve
 from vlkit.spec.recipe import Recipe
 from vlkit.spec.schema import leaves, shape_of_map
@@ -13,7 +13,7 @@ from vlkit.spec.schema import leaves, shape_of_map
 
 def test_keys_of_a_map() -> None:
     rows = {row.key: row for row in explain("optim")}
-    assert rows["optim.lr"] == Row("optim.lr", "number > 0", "0.001", "Peak learning rate.")
+    assert rows["optim.lr"] == KeyRow("optim.lr", "number > 0", "0.001", "Peak learning rate.")
     assert rows["optim.schedule"].type == "one of cosine, constant"
     assert rows["optim.betas"].type == "list of 2 numbers"
     assert rows["optim.clip_norm"].type == "number > 0, or null"
@@ -39,7 +39,7 @@ def test_a_map_that_varies_gives_its_kinds() -> None:
 def test_the_keys_of_one_kind() -> None:
     rows = {row.key: row for row in explain("model.image.timm")}
     assert rows["model.image.timm.image_size"].type == "int >= 16 and <= 4096, or null"
-    assert rows["model.image.timm.pretrained"] == Row(
+    assert rows["model.image.timm.pretrained"] == KeyRow(
         "model.image.timm.pretrained", "true or false", "true", "Load the weights; false starts from random ones."
     )
     assert summary("model.image.timm") == "An image encoder of timm."

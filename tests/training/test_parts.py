@@ -162,6 +162,7 @@ def grown(table: Path, folder: Path, ballast: int) -> int:
     return after - before
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_large_frozen_part_is_neither_copied_nor_kept(table: Path, tmp_path: Path) -> None:
     """The text encoder has 50 million frozen parameters more (200 MB), over two stages and six checkpoints."""
     more = grown(table, tmp_path / "run", BIG) - grown(table, tmp_path / "small", 1)

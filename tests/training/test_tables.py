@@ -19,8 +19,7 @@ from vlkit.data.sources.table import TableSource
 from vlkit.distributed.runtime import Runtime
 from vlkit.errors import DataError
 from vlkit.models.dual_encoder.frozen import frozen_parts
-from vlkit.models.feature_cache import encode_frozen
-from vlkit.models.frozen_parts import FrozenImages, FrozenPart, FrozenTexts
+from vlkit.models.feature_cache import FrozenImages, FrozenPart, FrozenTexts, encode_frozen
 from vlkit.models.registry import build
 from vlkit.parts.image import build_image_encoder
 from vlkit.parts.text import build_text_encoder

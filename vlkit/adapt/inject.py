@@ -22,9 +22,7 @@ def add_adapter(module: nn.Module, spec: AdapterSpec) -> nn.Module:
 
     The adapter's weights are float32, in a module that is held in 16 bits too.
 
-    Args:
-        module: An encoder or a language model; changed in place. ``module.adapter`` is the spec afterwards.
-        spec: Which adapter, and where.
+    Changes the module in place; ``module.adapter`` is the spec afterwards.
 
     Returns:
         The module itself.
@@ -55,10 +53,6 @@ def add_adapter(module: nn.Module, spec: AdapterSpec) -> nn.Module:
 
 def add_lora(module: nn.Module, lora: LoRA) -> nn.Module:
     """Adds low-rank updates to the linear layers of ``module``, in place; see ``add_adapter``.
-
-    Args:
-        module: One part of a model: ``model.text``, ``model.image``.
-        lora: Rank, scale and targets.
 
     Raises:
         VlkitError: It has an adapter already, or the targets mean no layer of it.

@@ -20,9 +20,7 @@ def find_layers(module: nn.Module, targets: str | Sequence[str]) -> dict[str, nn
 
     Torch's own ``nn.MultiheadAttention`` counts as one layer.
 
-    Args:
-        module: An encoder.
-        targets: ``attention``, ``mlp``, ``all``, or names and ends of names.
+    ``targets`` are ``attention``, ``mlp``, ``all``, or names and ends of names.
 
     Raises:
         VlkitError: A target means no layer; the message lists those that there are.

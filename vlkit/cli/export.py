@@ -27,8 +27,8 @@ def export(
     ),
 ) -> None:
     """Write a model for another library, load it there and compare."""
-    from vlkit.models.exports import export as write
     from vlkit.models.folder import load
+    from vlkit.models.registry import export as write
 
     exported = write(load(model), folder, format=format, overwrite=overwrite, repo=repo or None)
     rows = [(_WHAT[name], f"{value:.1e}") for name, value in exported.differences._asdict().items()]

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from vlkit.distributed.runtime import Runtime
-from vlkit.errors import VlkitError
+from vlkit.errors import VlkitError, first_three
 
 
 def tensors_of(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -55,9 +55,8 @@ def check_equal(digests: Mapping[str, str], runtime: Runtime) -> None:
     for rank, other in enumerate(others, start=1):
         differ = [name for name in {**first, **other} if first.get(name) != other.get(name)]
         if differ:
-            more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
             raise VlkitError(
-                f"ranks 0 and {rank} start from different weights ({', '.join(differ[:3])}{more}); every machine needs "
+                f"ranks 0 and {rank} start from different weights ({first_three(differ)}); every machine needs "
                 f"the same recipe, weights and versions of vlkit and torch"
             )
 
@@ -94,10 +93,8 @@ def without_weights(home: nn.Module) -> nn.Module:
 def cut(step: nn.Module, blocks: Iterable[nn.Module], runtime: Runtime) -> None:
     """Cuts what trains into pieces, block by block (FSDP2); the rest is scalars or frozen, and whole everywhere.
 
-    Args:
-        step: All that a step runs; its parameters may be on the meta device.
-        blocks: Modules inside it that are gathered one after the other for a forward pass.
-        runtime: The processes.
+    ``step`` is all that a step runs, perhaps on the meta device; ``blocks`` inside it are gathered one after the other
+    for a forward pass.
 
     Raises:
         VlkitError: This version of torch has no FSDP2.

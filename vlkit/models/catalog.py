@@ -31,11 +31,8 @@ class ModelCard:
 class PartCard:
     """What is known of a part before it is loaded.
 
-    Args:
-        name: As ``image_encoder`` and ``text_encoder`` take it: ``"timm:tf_efficientnet_lite0.in1k"``.
-        kind: What sort of part.
-        license: SPDX identifier of the weights; ``"none"`` where there are none.
-        about: Whose work it is.
+    ``name`` is as ``image_encoder`` and ``text_encoder`` take it, ``license`` an SPDX identifier (``none`` where there
+    are no weights), ``about`` whose work it is.
     """
 
     name: str

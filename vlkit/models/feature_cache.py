@@ -1,12 +1,13 @@
-"""Frozen encoders that remember: nothing is computed again for the same weights, input and settings.
+"""Frozen parts and encoders that remember: nothing is computed again for the same weights, input and settings.
 
-Shapes: N inputs, D encoder width.
+Shapes: N inputs, B batch, M tokens, D encoder width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 from vlkit.models.digest import part_digest
 from vlkit.models.feature_store import Blocks, FeatureStore, Numbers, key_of, shared_folder
 from vlkit.types import TextBatch
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class Remembering(nn.Module):
@@ -48,6 +52,55 @@ class Remembering(nn.Module):
     def flush(self) -> None:
         """Writes what is not on disk yet."""
         self._store.flush()
+
+
+class TokenizesOne(Protocol):
+    """Texts of one language to tokens."""
+
+    def __call__(self, texts: Sequence[str], *, language: str | None = None) -> TextBatch:
+        """``language`` is BCP 47."""
+
+
+@dataclass(frozen=True)
+class BaseFrozen:
+    """What a model's folder says of a part whose outputs can be computed once where it is frozen, and looked up then.
+
+    Attributes:
+        name: In the parts of its model.
+        module: The part; its weights and spec are part of what the rows are known by.
+        encode: Input to rows, pooled [B, D] or a grid [B, M, D]; None calls the part itself.
+        dtype: Of the rows as they are kept.
+        settings: What else decides the rows, as JSON can hold it.
+        beside: Parts that have to be looked up as well, or this one is not.
+    """
+
+    name: str
+    module: nn.Module
+    _: KW_ONLY
+    encode: Callable[[Any], Tensor] | None = None
+    dtype: torch.dtype = torch.float32
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FrozenImages(BaseFrozen):
+    """A part that takes images: its rows are those of each image of the data, plain and in augmented views.
+
+    ``transform`` makes pixels_CHW of an RGB image; it is known by its ``repr``.
+    """
+
+    transform: Callable[[Image], Tensor]
+
+
+@dataclass(frozen=True)
+class FrozenTexts(BaseFrozen):
+    """A part that takes texts: its rows are those of each caption in each language; ``tokenize`` is the part's own."""
+
+    tokenize: TokenizesOne
+
+
+FrozenPart: TypeAlias = FrozenImages | FrozenTexts
 
 
 @torch.no_grad()

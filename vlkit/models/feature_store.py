@@ -79,7 +79,7 @@ class FeatureStore:
     ) -> None:
         self.folder, self.dtype, self.writes = folder, dtype, writes
         self.shape: tuple[int, ...] | None = None
-        self._parts: list[_File | _Unwritten] = []
+        self._parts: list[_RowFile | _Unwritten] = []
         self._names: set[str] = set()
         self._key_N, self._place_N = np.zeros(0, np.int64), np.zeros(0, np.int64)  # sorted by key
         self._new: dict[int, int] = {}  # key -> place of what is not written yet
@@ -100,7 +100,7 @@ class FeatureStore:
                 continue
             path = self.folder / name
             try:
-                file = _File(path)
+                file = _RowFile(path)
                 if file.dtype != self.dtype or file.shape != (self.shape or file.shape):
                     raise ValueError(f"its rows are {file.dtype} of shape {list(file.shape)}")
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -160,7 +160,7 @@ class FeatureStore:
         if self._unwritten is None:
             return None
         number, keys, path = self._unwritten.number, self._unwritten.keys(), self._write(self._unwritten)
-        self._parts[number] = _File(path, checked=True)
+        self._parts[number] = _RowFile(path, checked=True)
         self._names.add(path.name)
         first = number << 32
         at_N = np.argsort(keys, kind="stable")
@@ -180,10 +180,8 @@ class FeatureStore:
     def fill(self, keys: Numbers, compute: Callable[[list[int]], Blocks]) -> Numbers:
         """The places of N rows, after those that were not known are computed.
 
-        Args:
-            keys: Of the inputs.
-            compute: Given the numbers of the inputs that are not known yet, yields their features in blocks. What it
-                yielded is kept even if it fails later. Inputs that it leaves out are at -1 and not remembered.
+        ``compute``, given the numbers of the inputs that are not known yet, yields their features in blocks. What it
+        yielded is kept even if it fails later. Inputs that it leaves out are at -1 and not remembered.
 
         Raises:
             VlkitError: Features that are not finite, no row at all, or a disk that is full.
@@ -233,13 +231,13 @@ class FeatureStore:
         left_out = False
         for number in np.unique(part_N[place_N >= 0]).tolist():
             file = self._parts[number]
-            if isinstance(file, _File) and (bad := file.damaged(place_N[part_N == number] & _ROW)):
+            if isinstance(file, _RowFile) and (bad := file.damaged(place_N[part_N == number] & _ROW)):
                 self._warn(file.path, "its checksum does not fit")
                 self._leave_out(number, file, bad)
                 left_out = True
         return left_out
 
-    def _leave_out(self, number: int, file: _File, bad: Sequence[int]) -> None:
+    def _leave_out(self, number: int, file: _RowFile, bad: Sequence[int]) -> None:
         gone_N = self._place_N >> 32 == number
         if self.writes:  # what is good of it goes on in a file of its own
             bad = file.damaged(np.arange(file.count))
@@ -297,7 +295,7 @@ class _Unwritten:
         return found
 
 
-class _File:
+class _RowFile:
     """A safetensors file of ``keys`` and ``rows`` that is read where it lies, block by block checked before its use."""
 
     def __init__(self, path: Path, *, checked: bool = False) -> None:

@@ -1,9 +1,10 @@
-"""The kinds of models: where each one's folder is, and how any of them is built."""
+"""The kinds of models: where each one's folder is, and how any of them is built and exported."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,8 @@ def _needed(kind: str, name: str) -> Any:
 def build(spec: BaseModelSpec, *, saved: Path | None = None) -> Model:
     """The model that ``spec`` describes.
 
-    Args:
-        spec: What to build: the spec of any kind of model.
-        saved: A model folder; parts are built from the configuration in it, with weights unset until a state dict is
-            loaded, and nothing is downloaded.
+    ``saved`` is a model folder: parts are built from the configuration in it, with weights unset until a state dict is
+    loaded, and nothing is downloaded.
 
     Raises:
         UnknownName: There is no such kind of model.
@@ -96,3 +95,34 @@ def add_adapters(model: Model, adapters: Mapping[str, AdapterSpec]) -> Model:
         if name in adapters:
             add_adapter(part, adapters[name])
     return model
+
+
+def export(
+    model: Model,
+    folder: str | PathLike[str],
+    *,
+    format: str,
+    overwrite: bool = False,
+    repo: str | None = None,
+) -> Any:
+    """Writes a model for another library, after that library has loaded it and given the same results.
+
+    Args:
+        model: It is not changed; LoRA adapters are merged into what is written.
+        folder: A new place or an empty folder.
+        format: What the model's kind offers: ``open_clip`` or ``transformers`` for a dual encoder.
+        overwrite: Replace an older model in the folder.
+        repo: Where the folder will be on the hub, for formats that name it in their files.
+
+    Returns:
+        What the kind says of it: ``folder``, ``differences`` and ``notes``.
+
+    Raises:
+        UnknownName: The kind of model has no such format.
+        VlkitError: The kind of model cannot be exported, the folder is taken, or results differ.
+    """
+    kind = model.spec.kind
+    formats = module_of(kind, "export.formats")
+    if formats is None:
+        raise VlkitError(f"a model of kind {kind} cannot be exported; save it with vlkit.save")
+    return formats.export(model, folder, format=format, overwrite=overwrite, repo=repo)

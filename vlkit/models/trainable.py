@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from torch import nn
 
 from vlkit.adapt.inject import adapter_of
-from vlkit.errors import UnknownName, VlkitError
+from vlkit.errors import UnknownName, VlkitError, first_three
 from vlkit.models.digest import tensor_digest
 from vlkit.spec.adapt import AdapterSpec
 from vlkit.types import Model
@@ -164,7 +164,7 @@ def _set(parameters: Iterable[nn.Parameter], *, trains: bool) -> None:
 
 
 @dataclass(frozen=True)
-class Row:
+class PartRow:
     """One part: how many parameters it has, how many of them train, in which precision, at which peak learning rate."""
 
     part: str
@@ -178,7 +178,7 @@ class Row:
 class Report:
     """What trains, part by part; prints as a table. A parameter shared by two parts counts once in the totals."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[PartRow, ...]
     parameters: int
     trainable: int
 
@@ -219,9 +219,8 @@ _HEADER = ("part", "parameters", "trainable", "dtype", "lr")
 def trainable_report(model: nn.Module, lrs: Mapping[str, float] | None = None) -> Report:
     """The table of what trains.
 
-    Args:
-        model: Any module; its direct children are the parts.
-        lrs: Peak learning rate by part name, shown where something of the part trains.
+    Parts are the direct children of any module; ``lrs`` are peak learning rates by part name, shown where something of
+    the part trains.
 
     Raises:
         UnknownName: ``lrs`` names a part that does not exist.
@@ -237,7 +236,7 @@ def trainable_report(model: nn.Module, lrs: Mapping[str, float] | None = None) -
         trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
         dtypes = sorted({str(parameter.dtype).removeprefix("torch.") for parameter in parameters})
         count = sum(parameter.numel() for parameter in parameters)
-        rows.append(Row(name, count, trainable, "+".join(dtypes) or "-", lrs.get(name) if trainable else None))
+        rows.append(PartRow(name, count, trainable, "+".join(dtypes) or "-", lrs.get(name) if trainable else None))
     everything = list(model.parameters())
     trains = sum(parameter.numel() for parameter in everything if parameter.requires_grad)
     return Report(tuple(rows), sum(parameter.numel() for parameter in everything), trains)
@@ -278,7 +277,7 @@ def check_moved(before: Snapshot, after: Snapshot, expected: Collection[str]) ->
         *(before.buffers.keys() ^ after.buffers.keys()),
     ]:
         raise VlkitError(
-            f"the model itself changed between the two snapshots: {_some(sorted(missing))} is in only one of them"
+            f"the model itself changed between the two snapshots: {first_three(sorted(missing))} is in only one of them"
         )
     moved = [name for name, digest in before.parameters.items() if after.parameters[name] != digest]
     stirred = [name for name, digest in before.buffers.items() if after.buffers[name] != digest]
@@ -287,10 +286,13 @@ def check_moved(before: Snapshot, after: Snapshot, expected: Collection[str]) ->
     problems = []
     if still:
         problems.append(
-            f"{_some(still)} should have trained and did not move (is it in the loss, and its learning rate above 0?)"
+            f"{first_three(still)} should have trained and did not move (is it in the loss, and its learning rate "
+            f"above 0?)"
         )
     if stray:
-        problems.append(f"{_some(stray)} moved and should not have (only {', '.join(expected) or 'nothing'} trains)")
+        problems.append(
+            f"{first_three(stray)} moved and should not have (only {', '.join(expected) or 'nothing'} trains)"
+        )
     if problems:
         raise VlkitError("; ".join(problems))
 
@@ -305,11 +307,6 @@ def _belongs(name: str, part: str) -> bool:
 
 def _in_adapter(name: str) -> bool:
     return any(step.startswith("lora_") or step == "bottleneck" for step in name.split("."))
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:3])
-    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
 
 def training_batch_norms(model: nn.Module) -> list[str]:

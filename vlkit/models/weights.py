@@ -93,11 +93,8 @@ def assign_weights(
     Shared parameters stay shared. Buffers that are computed and not saved (rotary frequencies, position ids) keep their
     values and their type.
 
-    Args:
-        model: Its other state (training mode, what is frozen) stays.
-        state: Exactly the model's names and shapes.
-        dtype: Cast floating-point tensors to this type (scalars keep theirs); None takes them as they are.
-        where: The file or folder, for messages.
+    ``state`` has exactly the model's names and shapes; ``dtype`` casts floating-point tensors (scalars keep theirs);
+    ``where`` is the file or folder, for messages.
 
     Raises:
         VlkitError: Names or shapes differ.

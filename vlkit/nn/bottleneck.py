@@ -15,10 +15,7 @@ from torch import Tensor, nn
 class WithBottleneck(nn.Module):
     """A sub-layer whose output h becomes h + up(gelu(down(h))); the sub-layer alone, to the bit, as long as up is zero.
 
-    Args:
-        base_layer: Gives h_BLD, or a tuple whose first entry that is.
-        width: D.
-        bottleneck: Width of the bottleneck.
+    ``base_layer`` gives h_BLD, or a tuple whose first entry that is; ``width`` is D, ``bottleneck`` the width between.
     """
 
     def __init__(self, base_layer: nn.Module, width: int, *, bottleneck: int) -> None:

@@ -73,11 +73,8 @@ class _Stack(Recomputing):
 class TextDecoder(nn.Module):
     """Token ids and an image's states to states, whose product with ``output_map`` gives logits.
 
-    Args:
-        width: D.
-        heads: Attention heads.
-        vocab_size: V of the text encoder; two rows are added to it, a start and a mask.
-        stack: ``hidden`` width of the perceptrons, ``layers``, ``source_width`` E of the image encoder's states.
+    ``vocab_size`` is V of the text encoder; two rows are added to it, a start and a mask. ``stack``: ``hidden`` width
+    of the perceptrons, ``layers``, ``source_width`` E of the image encoder's states.
     """
 
     def __init__(self, width: int, heads: int, *, vocab_size: int, **stack: int) -> None:
@@ -111,11 +108,7 @@ class TextDecoder(nn.Module):
 class PatchDecoder(nn.Module):
     """The visible patches of an image and a text's states to the values of the hidden patches.
 
-    Args:
-        width: D.
-        heads: Attention heads.
-        patch_size: Side of a patch in pixels.
-        stack: ``hidden`` width of the perceptrons, ``layers``, ``source_width`` E of the text encoder's states.
+    ``stack``: ``hidden`` width of the perceptrons, ``layers``, ``source_width`` E of the text encoder's states.
     """
 
     def __init__(self, width: int, heads: int, *, patch_size: int, **stack: int) -> None:

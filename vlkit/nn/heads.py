@@ -23,11 +23,6 @@ class Head(nn.Module):
 
     With ``center`` the features, whose mean may hide all differences (e5: every cosine is above 0.8), are moved to zero
     mean and scaled to length sqrt(D), so that their entries have unit variance whatever D is.
-
-    Args:
-        in_width: D.
-        out_width: E.
-        center: Subtract the mean that ``fit_mean`` measures.
     """
 
     kind: ClassVar[str]
@@ -188,14 +183,8 @@ class PrototypeHead(MlpHead):
     1312.5650, section 3): long where the classifier is sure, short where it is not, so that it leads for images like
     those it was made for and stays out of the way of others.
 
-    Args:
-        in_width: D.
-        out_width: E, of which the classes take the last ``known_dim`` values.
-        known_dim: Width of V.
-        num_classes: K.
-        gain: Length of the second part for a surely recognised class; that of the first is 1.
-        temperature: Divides the classifier's logits.
-        mlp: ``hidden``, ``dropout`` and ``center`` of ``MlpHead``.
+    The classes take the last ``known_dim`` of the E values; ``gain`` is the length of the second part for a surely
+    recognised class, where that of the first is 1. ``mlp``: ``hidden``, ``dropout`` and ``center`` of ``MlpHead``.
     """
 
     kind = "prototype"

@@ -23,10 +23,7 @@ INIT_STD = 0.02
 class Attention(nn.Module):
     """Multi-head attention with a LayerNorm before the output map (sub-LN).
 
-    Args:
-        width: D of the tokens that look.
-        heads: Attention heads.
-        source_width: C of the tokens that are looked at; None for D.
+    D is the width of the tokens that look, ``source_width`` C that of those that are looked at; None for D.
     """
 
     def __init__(self, width: int, heads: int, *, source_width: int | None = None) -> None:
@@ -72,13 +69,8 @@ class Perceptron(nn.Module):
 class SubLayerNormBlock(nn.Module):
     """A pre-norm transformer block with a second LayerNorm inside each of its two branches.
 
-    Args:
-        width: D.
-        heads: Attention heads.
-        hidden: F.
-        depth: The block's place in the whole encoder, from 1: the branches' last maps start smaller the deeper it is,
-            by 1 / sqrt(2 * depth).
-        drop_path: Share of rows for which a branch is left out in training.
+    ``depth`` is the block's place in the whole encoder, from 1: the branches' last maps start smaller the deeper it is,
+    by 1 / sqrt(2 * depth). ``drop_path`` is the share of rows for which a branch is left out in training.
     """
 
     def __init__(self, width: int, heads: int, *, hidden: int, depth: int, drop_path: float) -> None:
@@ -122,13 +114,8 @@ class Recomputing(nn.Module):
 class BlockStack(Recomputing):
     """Blocks one after the other.
 
-    Args:
-        width: D.
-        heads: Attention heads.
-        hidden: F.
-        depths: Places of the blocks in the whole encoder, from 1.
-        total: Blocks of the whole encoder, over which ``drop_path`` grows.
-        drop_path: That of the last block of the encoder; it grows linearly from 0 at the first.
+    ``depths`` are the blocks' places in the whole encoder, from 1, of ``total`` blocks. ``drop_path`` is that of its
+    last block; it grows linearly from 0 at the first.
     """
 
     def __init__(self, width: int, heads: int, *, hidden: int, depths: range, total: int, drop_path: float) -> None:

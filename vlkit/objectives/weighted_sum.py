@@ -80,11 +80,7 @@ def build_objective(
 ) -> WeightedSum:
     """The weighted sum of the objectives of a recipe; all losses over pairs share one pass through the encoders.
 
-    Args:
-        chosen: Their specs.
-        model: What is trained.
-        context: The processes that share a batch, and features of frozen parts.
-        micro_batch: Pairs that the encoders take at a time; None takes all of a batch.
+    ``micro_batch`` is how many pairs the encoders take at a time; None takes all of a batch.
 
     Raises:
         VlkitError: The model lacks what an objective needs.

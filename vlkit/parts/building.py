@@ -1,4 +1,4 @@
-"""What all encoders share: how images are prepared, weights are held in few bits, and nothing is drawn in vain."""
+"""What all encoders share: names for specs, how images are prepared, weights in few bits, nothing drawn in vain."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from PIL.Image import Image, Resampling
@@ -15,8 +16,11 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from vlkit.errors import VlkitError
+from vlkit.errors import UnknownName, VlkitError
+from vlkit.registry import Registry
 from vlkit.spec.parts import EncoderSpec
+
+_S = TypeVar("_S", bound=EncoderSpec)
 
 # what libraries raise on missing, damaged, foreign or unsafe weights files
 LOAD_ERRORS: tuple[type[Exception], ...] = (
@@ -30,9 +34,8 @@ BUILD_ERRORS: tuple[type[Exception], ...] = (*LOAD_ERRORS, AssertionError)
 class ImageTransform:
     """A library's own preprocessing of one image, deterministic; its ``repr`` says all of it and serves as a cache key.
 
-    Args:
-        steps: RGB image to float32 pixels_CHW.
-        settings: Everything that decides the result: library, sizes, crop, interpolation, mean, std.
+    ``steps`` makes float32 pixels_CHW of an RGB image; ``settings`` are all that decides the result: library, sizes,
+    crop, interpolation, mean, std.
     """
 
     def __init__(self, steps: Callable[[Image], Tensor], settings: Mapping[str, Any]) -> None:
@@ -155,3 +158,36 @@ def compact(ids_BL: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor]:
     """Moves the real tokens of every row to its front: left, right and inner padding all give the same input."""
     order_BL = mask_BL.argsort(dim=1, descending=True, stable=True)
     return ids_BL.gather(1, order_BL), mask_BL.gather(1, order_BL)
+
+
+def build_part(kinds: Registry, spec: EncoderSpec, *, saved: Path | None, empty: bool) -> Any:
+    """The part of a spec in eval mode, its weights in the precision that the spec asks for."""
+    part = kinds.get_object(spec.kind).build(spec, saved=saved, empty=empty)
+    hold(part, spec)
+    return part.eval()
+
+
+def spec_by_name(name: str, *, kinds: Registry, named: Mapping[str, type[_S]], **options: Any) -> _S:
+    """The spec that ``KIND:NAME`` stands for; ``tiny`` stands alone.
+
+    ``named`` are the specs of the kinds that have names; of ``options``, None and what such a spec does not have are
+    left out.
+
+    Raises:
+        UnknownName: There is no such kind.
+        VlkitError: The name after the colon is missing, or the kind has no names.
+    """
+    what = kinds.kind
+    kind, colon, rest = name.partition(":")
+    if kind not in kinds:
+        raise UnknownName(what, name if not colon else kind, allowed=kinds, hint=kinds.hint)
+    if kind == "tiny":
+        if rest:
+            raise VlkitError(f"{what} {name!r}: tiny takes no name; write 'tiny'")
+    elif not rest:
+        raise VlkitError(f"{what} {name!r} lacks a name after the colon. {kinds.hint}")
+    if kind not in named:
+        raise VlkitError(f"a {kind} encoder has no weights to name; build it from its spec (vlkit.spec.parts)")
+    fields = named[kind].model_fields
+    values = {key: value for key, value in options.items() if value is not None and key in fields}
+    return named[kind](**values if kind == "tiny" else {"name": rest, **values})

@@ -25,9 +25,7 @@ class ScaleBias(NamedTuple):
 def load_open_clip(name_or_folder: str) -> tuple[OpenClipImageEncoder, OpenClipTextEncoder, ScaleBias]:
     """Loads an open_clip model once and returns its two towers.
 
-    Args:
-        name_or_folder: ``MODEL/TAG``, ``MODEL/FILE`` (a local weights file), ``hf-hub:ORG/NAME``, or a folder in hub
-            layout.
+    The name is ``MODEL/TAG``, ``MODEL/FILE`` (a local weights file), ``hf-hub:ORG/NAME``, or a folder in hub layout.
 
     Raises:
         UnknownName: There is no such model or tag.
@@ -37,16 +35,13 @@ def load_open_clip(name_or_folder: str) -> tuple[OpenClipImageEncoder, OpenClipT
     model: Any = load_whole(name)
     image = OpenClipImageEncoder.from_whole(model, name, spec=OpenClipImage(name=name_or_folder))
     text = OpenClipTextEncoder.from_whole(model, name, spec=OpenClipText(name=name_or_folder))
-    bias = None if model.logit_bias is None else float(model.logit_bias.detach())
-    return image.eval(), text.eval(), ScaleBias(math.exp(float(model.logit_scale.detach())), bias)
+    return image.eval(), text.eval(), _scale_bias(model)
 
 
 def load_hf_clip(folder_or_id: str) -> tuple[HfImageEncoder, HfTextEncoder, ScaleBias]:
     """Loads a two-tower model of transformers once and returns its two sides.
 
-    Args:
-        folder_or_id: Hub id or folder in hub layout of a CLIP, SigLIP, Chinese-CLIP, AltCLIP or VisionTextDualEncoder
-            model.
+    By the hub id or folder of a CLIP, SigLIP, Chinese-CLIP, AltCLIP or VisionTextDualEncoder model.
 
     Raises:
         AssetError: The files cannot be had or read.

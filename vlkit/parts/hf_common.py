@@ -52,13 +52,8 @@ def load_model(
 ) -> tuple[nn.Module, bool]:
     """Builds ``AutoModel`` in the precision of its spec, with the folder's weights or without.
 
-    Args:
-        folder: In hub layout.
-        config: From ``read_config``.
-        spec: Says whether to load the weights or to draw random ones, and the precision.
-        pooler: Keep a pooling layer on top, where the architecture has one and the weights hold it.
-        saved: The folder, where it is that of a saved model: the weights are left unset (see ``weightless``).
-        empty: Build on the meta device.
+    ``pooler`` keeps a pooling layer on top, where the architecture has one and the weights hold it; ``saved`` and
+    ``empty`` leave the weights unset, or on the meta device (see ``weightless``).
 
     Returns:
         The model, and whether a pooling layer was left out because the weights lack it.

@@ -25,11 +25,7 @@ class HfImageEncoder(nn.Module):
     With pooling ``auto`` the image side of a two-tower model (CLIP, SigLIP, VisionTextDualEncoder, ...) ends in the
     model's own shared space, exactly as the library's ``get_image_features``.
 
-    Args:
-        model: The vision model, or a two-tower model of which the image side is kept.
-        config: The config of the whole model as it was read.
-        processor: The model's image processor.
-        spec: What it was built from.
+    ``config`` is that of the whole model as it was read; of a two-tower model the image side is kept.
 
     ``options`` are what the library's forward needs for images of another size than the model was made for.
     """

@@ -41,11 +41,8 @@ class HfTextEncoder(nn.Module):
     With pooling ``auto`` the text side of a two-tower model (CLIP, SigLIP, VisionTextDualEncoder, ...) ends in the
     model's own shared space, exactly as the library's ``get_text_features``; all others get an explicit pooling.
 
-    Args:
-        model: The text model, or a two-tower model of which the text side is kept.
-        config: The config of the whole model as it was read.
-        tokenizer: The transformers tokenizer of the same folder.
-        spec: What it was built from, pooling and prefix resolved.
+    ``config`` is that of the whole model as it was read; of a two-tower model the text side is kept. Pooling and prefix
+    of ``spec`` are resolved.
     """
 
     def __init__(self, model: nn.Module, config: Any, *, tokenizer: Any, spec: HfText) -> None:

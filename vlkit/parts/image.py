@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vlkit.parts.by_name import build_part, spec_by_name
+from vlkit.parts.building import build_part, spec_by_name
 from vlkit.registry import Registry
 from vlkit.spec.parts import Dtype, HfImage, ImageEncoderSpec, OpenClipImage, TimmImage, TinyImage
 from vlkit.types import ImageEncoder

@@ -110,9 +110,7 @@ class MultiwayImageEncoder(MultiwayEncoder):
 class MultiwayTextEncoder(MultiwayEncoder):
     """Tokens, of which the first one's last state is the feature.
 
-    Args:
-        spec: What to build.
-        tokenizer: None for bytes, and where nothing is tokenized (shapes alone).
+    ``tokenizer`` is None for bytes, and where nothing is tokenized (shapes alone).
     """
 
     spec: MultiwayText

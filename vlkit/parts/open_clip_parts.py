@@ -218,14 +218,7 @@ class OpenClipImageEncoder(nn.Module):
 
 
 class OpenClipTextEncoder(nn.Module):
-    """The text tower with the tokenizer open_clip names for it; features as of ``encode_text(normalize=False)``.
-
-    Args:
-        tower: ``.text`` of a model built with separate towers.
-        config: Of the model.
-        tokenizer: From ``open_clip.get_tokenizer`` for the same model.
-        spec: What it was built from.
-    """
+    """The text tower with the tokenizer open_clip names for it; features as of ``encode_text(normalize=False)``."""
 
     def __init__(self, tower: nn.Module, config: OpenClipConfig, *, tokenizer: Any, spec: OpenClipText) -> None:
         super().__init__()

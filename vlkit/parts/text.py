@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vlkit.parts.by_name import build_part, spec_by_name
+from vlkit.parts.building import build_part, spec_by_name
 from vlkit.registry import Registry
 from vlkit.spec.parts import Dtype, HfText, OpenClipText, TextEncoderSpec, TinyText
 from vlkit.types import TextEncoder
@@ -25,10 +25,7 @@ _NAMED: dict[str, type[HfText | OpenClipText | TinyText]] = {"hf": HfText, "open
 def build_text_encoder(spec: TextEncoderSpec, *, saved: Path | None = None, empty: bool = False) -> TextEncoder:
     """Builds the encoder a spec describes, with its own tokenizer, in eval mode.
 
-    Args:
-        spec: What to build.
-        saved: The folder its ``save_config`` wrote: no download, and weights stay unset until a state dict is loaded.
-        empty: No weights at all: parameters on the meta device, to count and to show them.
+    Arguments are those of ``build_image_encoder``.
 
     Returns:
         A torch module. Its ``spec`` is resolved: pooling and prefix as found in the model's files, where the given spec

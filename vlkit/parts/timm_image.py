@@ -25,10 +25,7 @@ _CONFIG = "config.json"
 class TimmImageEncoder(nn.Module):
     """A timm model: pooled features before the classifier, which stays where the weights have one.
 
-    Args:
-        model: As ``timm.create_model`` returns it.
-        spec: What it was built from.
-        arguments: Extra arguments of its architecture, for ``save_config``.
+    ``arguments`` are extra ones of its architecture, for ``save_config``.
     """
 
     def __init__(self, model: nn.Module, spec: TimmImage, *, arguments: dict[str, Any]) -> None:

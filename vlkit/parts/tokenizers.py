@@ -124,10 +124,7 @@ def _plain_settings(folder: Path) -> dict[str, Any]:
 def check_vocabulary(size: int, *, rows: int, where: str) -> None:
     """Refuses a tokenizer that belongs to another model.
 
-    Args:
-        size: Highest token id plus one.
-        rows: Rows of the model's token embedding.
-        where: The model, for the message.
+    ``size`` is the highest token id plus one, ``rows`` those of the model's token embedding.
 
     Raises:
         VlkitError: Ids beyond the embedding, or an embedding so much larger that the tokenizer cannot be its own.
@@ -169,10 +166,7 @@ def check_padding(tokenizer: Any, model: nn.Module, *, where: str) -> None:
 def check_end_token(tokenizer: Any, *, reads: int | None, where: str) -> None:
     """The tokenizer must end its texts with the token at which the model reads their feature.
 
-    Args:
-        tokenizer: A transformers tokenizer.
-        reads: Id of that token; None for models that read at the highest id of a text (the first CLIP).
-        where: The model, for the message.
+    ``reads`` is its id; None for models that read at the highest id of a text (the first CLIP).
 
     Raises:
         VlkitError: It ends them with another token, or with one that is not the highest: the model would read the
@@ -212,10 +206,7 @@ def marks_language(tokenizer: Any) -> bool:
 def set_language(tokenizer: Any, language: str | None, *, where: str) -> None:
     """Tells an NLLB-type tokenizer the language of the next texts; others are left alone.
 
-    Args:
-        tokenizer: A transformers tokenizer.
-        language: BCP 47 tag or any code that ``languages.get`` knows.
-        where: The model, for the message.
+    The language is a BCP 47 tag or any code that ``languages.get`` knows.
 
     Raises:
         VlkitError: No language was given, or the tokenizer has no token for it. It never falls back to English.
@@ -252,13 +243,9 @@ def _language_tokens(entry: languages.Language, tokenizer: Any) -> Iterable[tupl
 class HfTokenizer:
     """A transformers tokenizer with the rules of one text encoder.
 
-    Args:
-        tokenizer: From ``load_tokenizer``.
-        where: The model, for messages.
-        max_length: Longest input in tokens, special tokens included; longer texts are cut before their end token.
-        prefix: Put before every text.
-        end_token: Every row must hold the end-of-text token; it is added where the tokenizer adds none.
-        fixed_length: Pad every batch to ``max_length`` (SigLIP, whose text model attends to padding).
+    ``max_length`` is the longest input in tokens, special ones included; longer texts are cut before their end token.
+    ``prefix`` is put before every text. With ``end_token`` every row holds the end-of-text token, added where the
+    tokenizer adds none; ``fixed_length`` pads every batch to ``max_length`` (SigLIP).
     """
 
     def __init__(

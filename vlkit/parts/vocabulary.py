@@ -35,10 +35,7 @@ def marked_vocabulary(tokens: Sequence[str | None], *, special: Sequence[int], r
     Known are ``##`` inside words (WordPiece), a leading U+2581 (SentencePiece) or U+0120 (byte-level BPE), and a
     trailing ``</w>`` (CLIP's BPE). Where there are no such marks each token is a word of its own.
 
-    Args:
-        tokens: The token of each id; None for ids without one.
-        special: Ids of special tokens.
-        rows: V; ids beyond the tokens count as special.
+    ``tokens`` has None for ids without one; ids beyond the tokens count as special.
     """
     starts, ends = [True] * rows, [False] * rows
     inside = any(token and token.startswith("##") for token in tokens)

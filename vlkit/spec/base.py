@@ -29,9 +29,7 @@ class Spec(BaseModel):
 class Kinds:
     """A family of specs told apart by `kind`, open to further ones: the annotation of a field that takes any of them.
 
-    Args:
-        specs: Each with a `kind` of its own as that field's default.
-        usual: The kind of a map that does not say it; "" where it must.
+    Each spec has a `kind` of its own as that field's default; ``usual`` is the kind of a map that does not say it.
     """
 
     def __init__(self, *specs: type[Spec], usual: str = "") -> None:

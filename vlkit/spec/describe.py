@@ -17,7 +17,7 @@ from vlkit.spec.yaml12 import flow
 
 
 @dataclass(frozen=True)
-class Row:
+class KeyRow:
     """One key: ``default`` is empty where a map's keys have their own, ``required`` where there is none."""
 
     key: str
@@ -27,7 +27,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Spot:
     """Where a dotted key leads: a shape, or a field with its owner where the key names a value."""
 
     key: str
@@ -35,7 +35,7 @@ class _Place:
     field: FieldInfo | None = None
 
 
-def explain(path: str = "", *, spec: type[Spec] = Recipe) -> tuple[Row, ...]:
+def explain(path: str = "", *, spec: type[Spec] = Recipe) -> tuple[KeyRow, ...]:
     """The keys below a dotted key.
 
     Args:
@@ -47,7 +47,7 @@ def explain(path: str = "", *, spec: type[Spec] = Recipe) -> tuple[Row, ...]:
     Raises:
         UnknownName: There is no such key.
     """
-    places = [_Place("", shape_of_map(spec))]
+    places = [_Spot("", shape_of_map(spec))]
     walked = ""
     for part in path.split(".") if path else []:
         found = [below for place in places for below in _step(place, part)]
@@ -64,7 +64,7 @@ def summary(path: str = "", *, spec: type[Spec] = Recipe) -> str:
     Raises:
         UnknownName: There is no such key.
     """
-    places = [_Place("", shape_of_map(spec))]
+    places = [_Spot("", shape_of_map(spec))]
     for part in path.split(".") if path else []:
         places = [below for place in places for below in _step(place, part)]
     shapes = [place.shape.item or place.shape for place in places]
@@ -81,49 +81,49 @@ def _names(shape: Shape) -> list[str]:
     return [*shape.kinds, *(shape.spec.model_fields if shape.spec else [])]
 
 
-def _step(place: _Place, part: str) -> list[_Place]:
+def _step(place: _Spot, part: str) -> list[_Spot]:
     shape = place.shape
     key = f"{place.key}.{part}" if place.key else part
     if shape.item is not None:
         if part.isdecimal():
-            return [_Place(key, shape.item)]
-        return _step(_Place(f"{place.key}.0", shape.item), part)
+            return [_Spot(key, shape.item)]
+        return _step(_Spot(f"{place.key}.0", shape.item), part)
     if shape.values is not None:
-        return [_Place(key, shape.values)]
+        return [_Spot(key, shape.values)]
     if part in shape.kinds:
-        return [_Place(key, shape_of_map(shape.kinds[part]))]
+        return [_Spot(key, shape_of_map(shape.kinds[part]))]
     if shape.usual_kind and part in shape.kinds[shape.usual_kind].model_fields:
-        return _step(_Place(place.key, shape_of_map(shape.kinds[shape.usual_kind])), part)
+        return _step(_Spot(place.key, shape_of_map(shape.kinds[shape.usual_kind])), part)
     if shape.kinds:
         return [below for kind in shape.kinds for below in _step(_step(place, kind)[0], part)]
     if shape.spec is None or part not in shape.spec.model_fields:
         return []
     field = shape.spec.model_fields[part]
-    return [_Place(key, shape_of_field(field), field)]
+    return [_Spot(key, shape_of_field(field), field)]
 
 
-def _rows(place: _Place) -> list[Row]:
+def _rows(place: _Spot) -> list[KeyRow]:
     shape, key = place.shape, place.key
     if shape.item is not None and (shape.item.spec or shape.item.kinds):
-        return _rows(_Place(f"{key}.0", shape.item))
+        return _rows(_Spot(f"{key}.0", shape.item))
     if shape.values is not None:
-        return _rows(_Place(f"{key}.NAME", shape.values))
+        return _rows(_Spot(f"{key}.NAME", shape.values))
     if shape.kinds:
         default = place.field.default if place.field is not None else None
         chosen = kind_of(type(default)) if isinstance(default, Spec) else shape.usual_kind
         return [
-            Row(f"{key}.{kind}", "kind", "default" if kind == chosen else "", doc(spec))
+            KeyRow(f"{key}.{kind}", "kind", "default" if kind == chosen else "", doc(spec))
             for kind, spec in shape.kinds.items()
         ]
     if shape.spec is not None:
         prefix = key + "." if key else ""
         return [_row(prefix + name, field) for name, field in shape.spec.model_fields.items()]
-    return [_row(key, place.field)] if place.field is not None else [Row(key, str(shape), "", "")]
+    return [_row(key, place.field)] if place.field is not None else [KeyRow(key, str(shape), "", "")]
 
 
-def _row(key: str, field: FieldInfo) -> Row:
+def _row(key: str, field: FieldInfo) -> KeyRow:
     default = "required" if field.is_required() else _shown(field.default)
-    return Row(key, str(shape_of_field(field)), default, " ".join((field.description or "").split()))
+    return KeyRow(key, str(shape_of_field(field)), default, " ".join((field.description or "").split()))
 
 
 def _shown(default: Any) -> str:

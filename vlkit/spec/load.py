@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from vlkit.errors import SpecError, UnknownName, VlkitError, did_you_mean
 from vlkit.files import packaged
 from vlkit.spec.base import Spec
-from vlkit.spec.merge import DEFAULT, apply_override, fill, merge, parse_overrides
+from vlkit.spec.merge import COMMAND_LINE, DEFAULT, apply_override, fill, merge, parse_overrides
 from vlkit.spec.problems import problems_of, unfinite
 from vlkit.spec.recipe import Recipe
 from vlkit.spec.schema import shape_of_map
@@ -28,10 +28,8 @@ _EXACT = 2**53  # beyond it, a float stands for several integers
 class Resolved(Generic[S]):
     """A validated spec with the origin of every value.
 
-    Args:
-        spec: The spec itself.
-        origins: From the dotted key of every value to ``default``, ``file:line`` or ``command line``.
-        path: The file it was read from.
+    ``origins`` goes from the dotted key of every value to ``default``, ``file:line`` or ``command line``; ``path`` is
+    the file it was read from.
     """
 
     spec: S
@@ -87,11 +85,8 @@ def resolve_spec(spec_type: type[S], path: Path, overrides: Sequence[str] = ()) 
     read, problems = parse_overrides(overrides)
     for override in read:
         if override.keys[0] == "extends":
-            problems.append(
-                problem(
-                    "command line", "extends can only be written in a file", key="extends", value=override.node.plain()
-                )
-            )
+            text, value = "extends can only be written in a file", override.node.plain()
+            problems.append(problem(COMMAND_LINE, text, key="extends", value=value))
             continue
         try:
             root = apply_override(fill(root, shape), override)
@@ -107,17 +102,12 @@ def _validated(spec_type: type[S], root: Node, problems: list[str], path: Path) 
         # JSON mode is the strict one that still takes lists for tuples: true is no number and "5" no int.
         spec = spec_type.model_validate_json(json.dumps(_whole(root.plain())), strict=True)
     except ValidationError as error:
-        problems += [
-            entry for entry in problems_of(error, root, spec_type) if entry.partition("\n")[0] not in _heads(problems)
-        ]
+        heads = {entry.partition("\n")[0] for entry in problems}
+        problems += [entry for entry in problems_of(error, root, spec_type) if entry.partition("\n")[0] not in heads]
     if problems or spec is None:
         raise SpecError(problems)
     rows = block_lines(spec.model_dump(mode="json"))
     return Resolved(spec, {key: _origin(root, key) for _, key in rows if key}, path)
-
-
-def _heads(problems: list[str]) -> set[str]:
-    return {entry.partition("\n")[0] for entry in problems}
 
 
 def _whole(value: Any) -> Any:
@@ -139,15 +129,8 @@ def _origin(root: Node, key: str) -> str:
         else:
             return DEFAULT
     items = node.value if isinstance(node.value, list) else []
-    return (
-        ", ".join(dict.fromkeys([node.where, *(item.where for item in items)]))
-        if _mixed(node.where, items)
-        else node.where
-    )
-
-
-def _mixed(where: str, items: list[Node]) -> bool:
-    return any(item.where != where and item.where == "command line" for item in items)
+    mixed = any(item.where != node.where and item.where == COMMAND_LINE for item in items)
+    return ", ".join(dict.fromkeys([node.where, *(item.where for item in items)])) if mixed else node.where
 
 
 def _family(path: Path, children: tuple[Path, ...]) -> Iterator[Node]:

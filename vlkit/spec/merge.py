@@ -37,10 +37,8 @@ def _kind_changes(base: dict[str, Node], kind: Node | None) -> bool:
 def fill(node: Node, shape: Shape | None, *, default: Any = None) -> Node:
     """``node`` with every missing key that has a default, so that each value of a recipe has an origin.
 
-    Args:
-        node: What is written.
-        shape: What may be written there; None leaves the node as it is.
-        default: The field's own default: a spec fills in its `kind` where the map does not say it.
+    ``shape`` None leaves the node as it is. ``default`` is the field's own: a spec fills in its `kind` where the map
+    does not say it.
     """
     if shape is None:
         return node
@@ -196,12 +194,7 @@ def _from_command_line(children: dict[str, Node]) -> dict[str, Node]:
 
 def _no_item(override: Override, depth: int, count: int) -> str:
     name = ".".join(override.keys[:depth])
-    there = (
-        "is an empty list"
-        if count == 0
-        else "has one item: 0"
-        if count == 1
-        else f"has {count} items: 0 to {count - 1}"
-    )
+    few = ("is an empty list", "has one item: 0")
+    there = few[count] if count < len(few) else f"has {count} items: 0 to {count - 1}"
     text = f"no item {override.keys[depth]!r}; {name} {there}. Or give the whole list: {name}=[...]"
     return problem(COMMAND_LINE, text, key=override.key, value=override.node.plain())

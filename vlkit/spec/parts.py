@@ -20,32 +20,39 @@ class EncoderSpec(Spec):
     that stays frozen."""
 
 
-class TimmImage(EncoderSpec):
+class LibrarySpec(EncoderSpec):
+    """What the specs of encoders of other libraries share."""
+
+    name: str
+    pretrained: bool = True
+    """Load the weights; false starts from random ones."""
+
+
+class LibraryImage(LibrarySpec):
+    """What those of image encoders share."""
+
+    image_size: int | None = Field(default=None, ge=16, le=4096)
+    """Side of the square input in pixels; null takes the model's own."""
+
+
+class TimmImage(LibraryImage):
     """An image encoder of timm."""
 
     kind: Literal["timm"] = "timm"
     name: str
     """Architecture and tag as timm writes them (`vit_base_patch16_siglip_224.webli`), or a folder in hub layout."""
-    image_size: int | None = Field(default=None, ge=16, le=4096)
-    """Side of the square input in pixels; null takes the weights' own."""
-    pretrained: bool = True
-    """Load the weights; false starts from random ones."""
 
 
-class OpenClipImage(EncoderSpec):
+class OpenClipImage(LibraryImage):
     """The image tower of an open_clip model."""
 
     kind: Literal["open_clip"] = "open_clip"
     name: str
     """`MODEL/TAG` as `open_clip.list_pretrained()` lists them, `MODEL` alone with pretrained=false, or a folder in hub
     layout."""
-    image_size: int | None = Field(default=None, ge=16, le=4096)
-    """Side of the square input in pixels; null takes the model's own."""
-    pretrained: bool = True
-    """Load the weights; false starts from random ones."""
 
 
-class HfImage(EncoderSpec):
+class HfImage(LibraryImage):
     """A vision model of transformers (ViT, DINOv2, SigLIP, CLIP, ...)."""
 
     kind: Literal["hf"] = "hf"
@@ -53,10 +60,6 @@ class HfImage(EncoderSpec):
     """Hub id or a folder in hub layout."""
     pooling: Literal["auto", "cls", "mean"] = "auto"
     """How tokens become one feature; auto takes the model's own pooled output, else the mean."""
-    image_size: int | None = Field(default=None, ge=16, le=4096)
-    """Side of the square input in pixels; null takes the processor's own."""
-    pretrained: bool = True
-    """Load the weights; false starts from random ones."""
 
 
 class TinyImage(EncoderSpec):
@@ -73,13 +76,9 @@ class TinyImage(EncoderSpec):
     """Transformer blocks."""
 
 
-class MultiwayImage(EncoderSpec):
-    """The image side of a multiway (modality-expert) encoder with sub-LN blocks (BEiT-3, M2-Encoder).
+class MultiwaySpec(EncoderSpec):
+    """What both sides of a multiway encoder share."""
 
-    With a text side of kind `multiway` the last `vl_layers` are one set of weights for both sides.
-    """
-
-    kind: Literal["multiway"] = "multiway"
     width: int = Field(default=768, ge=8)
     """Width of the features."""
     heads: int = Field(default=12, ge=1)
@@ -89,15 +88,24 @@ class MultiwayImage(EncoderSpec):
     layers: int = Field(default=9, ge=0)
     """Layers of this modality alone."""
     vl_layers: int = Field(default=3, ge=0)
-    """Layers after them that both modalities go through."""
+    """Layers after them that both modalities go through; between two `multiway` sides they are one set of weights."""
+    drop_path: float = Field(default=0.1, ge=0.0, lt=1.0)
+    """Share of rows for which a branch of the last layer is left out in training; it grows linearly from 0."""
+
+
+class MultiwayImage(MultiwaySpec):
+    """The image side of a multiway (modality-expert) encoder with sub-LN blocks (BEiT-3, M2-Encoder).
+
+    With a text side of kind `multiway` the last `vl_layers` are one set of weights for both sides.
+    """
+
+    kind: Literal["multiway"] = "multiway"
     vl_experts: Literal[1, 2] = 1
     """2 also holds the second expert of those layers, which released weights have and embedding never runs."""
     image_size: int = Field(default=224, ge=8, le=4096)
     """Side of the square input in pixels; a multiple of patch_size."""
     patch_size: int = Field(default=16, ge=2)
     """Side of a patch in pixels."""
-    drop_path: float = Field(default=0.1, ge=0.0, lt=1.0)
-    """Share of rows for which a branch of the last layer is left out in training; it grows linearly from 0."""
 
 
 ImageEncoderSpec = Annotated[
@@ -105,7 +113,7 @@ ImageEncoderSpec = Annotated[
 ]
 
 
-class HfText(EncoderSpec):
+class HfText(LibrarySpec):
     """A text encoder or causal language model of transformers."""
 
     kind: Literal["hf"] = "hf"
@@ -120,18 +128,14 @@ class HfText(EncoderSpec):
     """Hidden states whose pooled features are concatenated; 0 is the embedding layer, -1 the last block."""
     max_length: int = Field(default=64, ge=2)
     """Longest input in tokens; longer texts are cut."""
-    pretrained: bool = True
-    """Load the weights; false starts from random ones."""
 
 
-class OpenClipText(EncoderSpec):
+class OpenClipText(LibrarySpec):
     """The text tower of an open_clip model with its own tokenizer."""
 
     kind: Literal["open_clip"] = "open_clip"
     name: str
     """`MODEL/TAG`, `MODEL` alone with pretrained=false, or a hub-layout folder."""
-    pretrained: bool = True
-    """Load the weights; false starts from random ones."""
 
 
 class TinyText(EncoderSpec):
@@ -146,20 +150,10 @@ class TinyText(EncoderSpec):
     """Longest input in bytes."""
 
 
-class MultiwayText(EncoderSpec):
+class MultiwayText(MultiwaySpec):
     """The text side of a multiway (modality-expert) encoder with sub-LN blocks (BEiT-3, M2-Encoder)."""
 
     kind: Literal["multiway"] = "multiway"
-    width: int = Field(default=768, ge=8)
-    """Width of the features."""
-    heads: int = Field(default=12, ge=1)
-    """Attention heads; a divisor of width."""
-    ffn: int = Field(default=3072, ge=1)
-    """Hidden width of the perceptrons."""
-    layers: int = Field(default=9, ge=0)
-    """Layers of this modality alone."""
-    vl_layers: int = Field(default=3, ge=0)
-    """Layers after them that both modalities go through; beside a `multiway` image side they are that one's."""
     tokenizer: str | None = None
     """Folder with a transformers tokenizer, or its hub id; null reads UTF-8 bytes."""
     vocab: int = Field(default=259, ge=259)
@@ -168,8 +162,6 @@ class MultiwayText(EncoderSpec):
     """Longest input in tokens, marks of start and end included; longer texts are cut."""
     normalize: bool = True
     """Lower-case texts and make curly double quotes straight first, as M2-Encoder does."""
-    drop_path: float = Field(default=0.1, ge=0.0, lt=1.0)
-    """Share of rows for which a branch of the last layer is left out in training; it grows linearly from 0."""
 
 
 TextEncoderSpec = Annotated[HfText | OpenClipText | MultiwayText | TinyText, Field(discriminator="kind")]
@@ -181,17 +173,23 @@ class IdentityHeadSpec(Spec):
     kind: Literal["identity"] = "identity"
 
 
-class LinearHeadSpec(Spec):
+class CenteringSpec(Spec):
+    """What the specs of heads that can centre share."""
+
+    kind: str
+    center: bool = False
+    """Subtract the mean feature of the training data first; it is measured once and saved with the model."""
+
+
+class LinearHeadSpec(CenteringSpec):
     """One linear map into the shared space."""
 
     kind: Literal["linear"] = "linear"
     bias: bool = False
     """Add a bias."""
-    center: bool = False
-    """Subtract the mean feature of the training data first; it is measured once and saved with the model."""
 
 
-class MlpHeadSpec(Spec):
+class MlpHeadSpec(CenteringSpec):
     """A residual two-layer perceptron beside a linear map."""
 
     kind: Literal["mlp"] = "mlp"
@@ -199,8 +197,6 @@ class MlpHeadSpec(Spec):
     """Width of the hidden layer."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of hidden units silenced in training."""
-    center: bool = False
-    """Subtract the mean feature of the training data first; it is measured once and saved with the model."""
 
 
 class PrototypeHeadSpec(Spec):

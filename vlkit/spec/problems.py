@@ -22,9 +22,7 @@ def problems_of(error: ValidationError, root: Node, spec: type[Spec]) -> list[st
     faults = [_Fault(details, root, spec) for details in error.errors(include_url=False)]
     unknown = [fault.keys[:-1] for fault in faults if fault.is_fixed_kind()]
     judged = [
-        fault
-        for fault in faults
-        if fault.is_fixed_kind() or not any(fault.keys[: len(keys)] == keys for keys in unknown)
+        one for one in faults if one.is_fixed_kind() or not any(one.keys[: len(keys)] == keys for keys in unknown)
     ]
     told = (fault.describe() for fault in judged if not any(other.is_below(fault) for other in judged))
     return list(dict.fromkeys(told))  # the branches of a plain union tell the same
@@ -148,11 +146,8 @@ class _Fault:
             return f"; did you mean {' or '.join(map(repr, close))}?"
         wanted = shape.words.partition(" ")[0]
         if wanted == "text" and isinstance(value, int | float) and not isinstance(value, bool):
-            return (
-                f"; in quotes it is one: '\"{value}\"'"
-                if self.where == "command line"
-                else f'; in quotes it is one: "{value}"'
-            )
+            quotes = "'\"{}\"'" if self.where == "command line" else '"{}"'
+            return f"; in quotes it is one: {quotes.format(value)}"
         if wanted in ("int", "number", "true") and isinstance(value, str):
             if value.lower() in ("yes", "no", "on", "off") and wanted == "true":
                 return f"; {value} is a text"

@@ -125,10 +125,8 @@ def kind_of(spec: type[Spec]) -> str:
 def step(shape: Shape | None, key: str, *, kind: str | None = None) -> Shape | None:
     """The shape one key further down; None where there is no such key.
 
-    Args:
-        shape: Where to start.
-        key: A key of a map or an index into a list.
-        kind: The kind of a map that varies by kind; without it, nothing is found below such a map but ``kind`` itself.
+    ``key`` is one of a map or an index into a list. Without ``kind``, nothing is found below a map that varies by kind
+    but ``kind`` itself.
     """
     if shape is None:
         return None

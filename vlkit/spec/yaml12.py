@@ -94,10 +94,8 @@ def scalar(text: str) -> Scalar:
 def parse(text: str, *, source: str, numbered: bool = True) -> Node | None:
     """Reads one YAML document; None when it holds nothing but comments.
 
-    Args:
-        text: The document.
-        source: What its values are said to come from: a file's name, or ``"command line"``.
-        numbered: Add the line (``source:3``).
+    ``source`` is what its values are said to come from, a file's name or ``command line``; ``numbered`` adds the line
+    (``source:3``).
 
     Raises:
         SpecError: It is no YAML, writes a key twice, or uses tags.
@@ -165,7 +163,7 @@ class _Builder:
                 raise SpecError(
                     [
                         problem(
-                            where, f"the alias *{event.anchor} comes before its anchor is complete", key=_dotted(path)
+                            where, f"the alias *{event.anchor} comes before its anchor is complete", key=".".join(path)
                         )
                     ]
                 )
@@ -176,7 +174,7 @@ class _Builder:
             raise SpecError([problem(where, f"more than {_MAX_DEPTH} levels deep")])
         if event.tag is not None:
             self.problems.append(
-                problem(where, f"tags ({event.tag}) are not allowed; write the plain value", key=_dotted(path))
+                problem(where, f"tags ({event.tag}) are not allowed; write the plain value", key=".".join(path))
             )
         if isinstance(event, events.MappingStartEvent):
             built = Node(self.mapping(stream, path), where)
@@ -185,7 +183,7 @@ class _Builder:
         else:
             built = Node(event.value if event.style else scalar(event.value), where)
             if isinstance(built.value, str) and not _encodable(built.value):
-                self.problems.append(problem(where, "half of a surrogate pair is no text", key=_dotted(path)))
+                self.problems.append(problem(where, "half of a surrogate pair is no text", key=".".join(path)))
         if event.anchor:
             self.anchors[event.anchor] = built
         return built
@@ -200,11 +198,11 @@ class _Builder:
         while not isinstance(key := next(stream), events.MappingEndEvent):
             where = self.at(key.start_mark.line)
             if not isinstance(key, events.ScalarEvent):
-                raise SpecError([problem(where, "a key is a word, not a list, a map or an alias", key=_dotted(path))])
+                raise SpecError([problem(where, "a key is a word, not a list, a map or an alias", key=".".join(path))])
             name = str(key.value)
             if name in children:
                 text = f"this key is already written at {children[name].where}; keep one of them"
-                self.problems.append(problem(where, text, key=_dotted((*path, name))))
+                self.problems.append(problem(where, text, key=".".join((*path, name))))
             children[name] = self.node(next(stream), stream, path=(*path, name), where=where)
         return children
 
@@ -213,10 +211,6 @@ class _Builder:
         while not isinstance(item := next(stream), events.SequenceEndEvent):
             children.append(self.node(item, stream, path=(*path, str(len(children))), where=None))
         return children
-
-
-def _dotted(path: tuple[str, ...]) -> str:
-    return ".".join(path)
 
 
 def _encodable(text: str) -> bool:

@@ -15,10 +15,6 @@ class WeightAverage:
     """A copy of what trains in a model, moved a little towards it after each step; pieces of a weight stay pieces.
 
     In step t (from 0) the decay is min(``decay``, (1 + t) / (10 + t)), so that a short run forgets where it began.
-
-    Args:
-        model: What the optimizer moves.
-        decay: Share of the old average that is kept in a step, in [0, 1).
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

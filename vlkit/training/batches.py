@@ -36,13 +36,8 @@ class Batches(Protocol):
 class PlannedBatches:
     """The batches of steps, each a pure function of the recipe and the step, read by worker processes.
 
-    Args:
-        source: The samples.
-        sampler: Which of them a step sees.
-        preparer: What becomes of them.
-        ranks: This process's rank and the number of processes: each takes every so many rows of a batch.
-        bad: Counts unreadable samples.
-        readers: Worker processes; 0 reads here.
+    ``ranks`` are this process's rank and the number of processes: each takes every so many rows of a batch. ``readers``
+    are worker processes; 0 reads here.
     """
 
     source: Source
@@ -75,11 +70,7 @@ class PlannedBatches:
 
 @dataclass
 class LookedUpBatches(PlannedBatches):
-    """The same where the preparer looks rows up: nothing is read, and samples without a row are passed over.
-
-    Args:
-        unreadable: Numbers of those samples.
-    """
+    """The same where the preparer looks rows up: nothing is read, and samples without a row are passed over."""
 
     unreadable: frozenset[int] = frozenset()
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from vlkit.distributed.runtime import Runtime
 from vlkit.distributed.sharding import like, tensors_of, whole
-from vlkit.errors import VlkitError
+from vlkit.errors import VlkitError, first_three
 from vlkit.files import atomic_folder, sha256
 from vlkit.models.trainable import Snapshot, part_of
 from vlkit.training.average import WeightAverage
@@ -75,10 +75,7 @@ class Saved(NamedTuple):
 def untouched(origin: Snapshot, before: Snapshot, trained: Collection[str]) -> dict[str, str]:
     """Digests of the parameters and buffers that training leaves as the model was built, by name.
 
-    Args:
-        origin: The model as it was built.
-        before: The model at the start of the stage.
-        trained: Reported parts in which something trains in this stage or did in an earlier one.
+    ``trained`` are the reported parts in which something trains in this stage or did in an earlier one.
     """
     built = {**origin.parameters, **origin.buffers}
     now = {**before.parameters, **before.buffers}
@@ -95,11 +92,7 @@ def changing_tensors(
 ) -> dict[str, Tensor]:
     """Copies on the CPU of what training changes; every process calls it, and only rank 0 gets them.
 
-    Args:
-        trainee: The model, brought up to date (``settle``).
-        optimizer: Its optimiser.
-        left_out: Names of the tensors that are still as the model was built.
-        average: The average of the weights, where one is kept.
+    The model was brought up to date (``settle``); ``left_out`` names the tensors that are still as it was built.
     """
     tensors: dict[str, Tensor] = {}
     own = tensors_of(as_module(trainee.home))
@@ -133,14 +126,8 @@ def write_checkpoint(
 ) -> Path:
     """Writes ``folder/step-N`` whole or not at all, then deletes all but the ``keep`` newest.
 
-    Args:
-        folder: Where checkpoints lie.
-        tensors: What ``changing_tensors`` gave.
-        place: Where the run stands.
-        before: The model at the start of the stage.
-        processes: Notes of each process, which JSON can hold, and under ``random`` its ``random_state``.
-        untouched: Digests of the weights that are not in ``tensors``.
-        keep: How many checkpoints to leave.
+    ``before`` is the model at the start of the stage; ``processes`` are notes of each process, which JSON can hold, and
+    under ``random`` its ``random_state``; ``untouched`` the digests of the weights that are not in ``tensors``.
 
     Raises:
         VlkitError: The disk is full; older checkpoints are untouched.
@@ -210,19 +197,15 @@ def _newest_whole(folder: Path) -> Saved | None:
 def restore_model(model: nn.Module, saved: Saved, origin: Snapshot) -> None:
     """Puts the checkpoint's parameters and buffers into a model that was built anew.
 
-    Args:
-        model: As the recipe builds it.
-        saved: The checkpoint.
-        origin: The model's digests.
+    ``origin`` are the digests of the model as the recipe builds it.
 
     Raises:
         VlkitError: The checkpoint is of another model, or what it does not hold is no longer what it was.
     """
     own, built = dict(tensors_of(model)), {**origin.parameters, **origin.buffers}
     if others := [name for name, digest in saved.untouched.items() if built.get(name) != digest]:
-        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         raise VlkitError(
-            f"cannot go on from {saved.path}: of the frozen weights, {', '.join(others[:3])}{more} are not those that "
+            f"cannot go on from {saved.path}: of the frozen weights, {first_three(others)} are not those that "
             f"the run was started with; bring back the same files and versions of the libraries, or start anew with "
             f"--overwrite"
         )

@@ -14,7 +14,7 @@ from vlkit.data.plan.sampling import PairSampler
 from vlkit.data.sources.records import Records
 from vlkit.distributed.runtime import Runtime
 from vlkit.errors import VlkitError
-from vlkit.models.frozen_parts import FrozenImages, FrozenPart
+from vlkit.models.feature_cache import FrozenImages, FrozenPart
 from vlkit.spec.dataset import AugmentSpec
 from vlkit.spec.recipe import Recipe
 from vlkit.training.tables import ImageTable, Table, TextMemory, TextTable
@@ -29,14 +29,8 @@ class FrozenFeatures:
 
     Satisfies ``types.FrozenTables``.
 
-    Attributes:
-        recipe: The run.
-        runtime: Its processes.
-        parts: What can be looked up of the model.
-        source: The samples.
-        sampler: Which of their languages are wanted.
-        bad: Takes the samples that cannot be read.
-        tables: By part name what is looked up in this stage.
+    ``parts`` are what can be looked up of the model, ``tables`` by part name what is in this stage; ``bad`` takes the
+    samples that cannot be read.
     """
 
     recipe: Recipe

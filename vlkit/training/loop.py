@@ -19,8 +19,8 @@ from vlkit.data.stream.stream import Stream
 from vlkit.distributed.runtime import Runtime, share_of, started
 from vlkit.distributed.sharding import check_equal, share
 from vlkit.errors import VlkitError
+from vlkit.models.feature_cache import FrozenPart
 from vlkit.models.folder import save
-from vlkit.models.frozen_parts import FrozenPart
 from vlkit.models.registry import build, module_of
 from vlkit.models.trainable import (
     Report,

@@ -18,9 +18,7 @@ _WATCHED, _LIMIT = 100, 0.1  # steps over which waiting is judged, and how much 
 class Meter:
     """Figures of the steps since the last line of the log.
 
-    Args:
-        batch_size: Pairs a step, over all processes.
-        workers: Processes that read, for the advice; None where nothing is read, and none is given.
+    ``batch_size`` counts the pairs of all processes; ``workers`` None reads nothing, and is given no advice.
     """
 
     def __init__(self, batch_size: int, *, workers: int | None) -> None:

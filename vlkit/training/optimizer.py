@@ -42,11 +42,7 @@ def build_optimizer(
 
     Each group holds its own peak learning rate as ``peak``.
 
-    Args:
-        model: Parameters of it that train.
-        spec: The optimiser's settings.
-        peaks: Peak learning rate by reported part.
-        stage: May set a weight decay of its own, by part.
+    ``peaks`` are peak learning rates by reported part; ``stage`` may set a weight decay of its own, by part.
 
     Raises:
         UnknownName: The stage names a part that the model has not.

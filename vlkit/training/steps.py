@@ -64,18 +64,7 @@ class StageStart(NamedTuple):
 class Steps:
     """The steps of one stage.
 
-    Args:
-        recipe: The run.
-        run: Where it is written.
-        stage: Which of its stages.
-        trainee: What trains,
-        optimizer: and its optimiser.
-        start: The model at the start of the stage, and what training leaves alone.
-        place: Where the run stands.
-        watchers: Who is told of the figures, and what measures the model meanwhile.
-
-    Attributes:
-        place: Where the run stands.
+    ``start`` is the model at the start of the stage, and what training leaves alone; ``place`` where the run stands.
     """
 
     def __init__(

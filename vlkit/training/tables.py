@@ -18,9 +18,8 @@ from vlkit.data.formats.images import LazyImage
 from vlkit.errors import DataError
 from vlkit.models.augment import Augment, read_image
 from vlkit.models.digest import part_digest
-from vlkit.models.feature_cache import content_keys, encode_frozen
+from vlkit.models.feature_cache import FrozenImages, FrozenPart, FrozenTexts, content_keys, encode_frozen
 from vlkit.models.feature_store import Blocks, FeatureStore, Numbers, key_of, shared_folder
-from vlkit.models.frozen_parts import FrozenImages, FrozenPart, FrozenTexts
 from vlkit.progress import bar
 from vlkit.spec.dataset import AugmentSpec
 from vlkit.types import Pick, Sample, Source, TextBatch
@@ -41,10 +40,7 @@ def view_seed(key: str, view: int, *, seed: int) -> int:
 class ImageTable:
     """Rows of a part for every sample of a source, plain and in ``views - 1`` augmented views.
 
-    Attributes:
-        part: The part.
-        views: V.
-        bad: Numbers of the samples that cannot be read; they are recorded in the argument of this name, too.
+    ``bad`` are the numbers of the samples that cannot be read; they are recorded in the argument of this name, too.
 
     Raises:
         DataError: More unreadable samples than ``bad`` allows.
@@ -112,9 +108,6 @@ class TextTable:
     """Rows of a part for all captions of a source in some languages.
 
     Memory holds 32 bytes a caption.
-
-    Attributes:
-        part: The part.
     """
 
     def __init__(self, part: FrozenTexts, source: Source, *, languages: Sequence[str], quiet: bool = False) -> None:

@@ -81,11 +81,7 @@ class RemoteTracker:
 def open_trackers(kinds: Sequence[str], folder: Path, *, name: str, recipe: Mapping[str, Any]) -> list[Tracker]:
     """The trackers of a run.
 
-    Args:
-        kinds: Names of ``TRACKERS``.
-        folder: The run folder.
-        name: The run's name.
-        recipe: The resolved recipe as plain values.
+    ``kinds`` are names of ``TRACKERS``, ``recipe`` is the resolved one as plain values.
 
     Raises:
         VlkitError: A tracker's library is not installed.

@@ -35,11 +35,7 @@ class _Step(nn.Module):
 class Trainee:
     """A model that trains for one stage.
 
-    Args:
-        home: The model. It takes part itself, or with fsdp a twin in pieces does (see ``settle``).
-        objective: Its loss.
-        runtime: The processes.
-        loop: How they share the work, in which precision, and how many rows go through the model at a time.
+    ``home`` takes part itself, or with fsdp a twin in pieces does (see ``settle``).
 
     Attributes:
         model: What the optimizer moves: parameters are named as those of ``home``.

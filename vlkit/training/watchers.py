@@ -29,10 +29,6 @@ class Evaluator(Protocol):
 class Watchers:
     """The trackers and the evaluator of a run, in all processes; the first one alone logs and measures.
 
-    Args:
-        recipe: The run.
-        runtime: The processes.
-
     Raises:
         UnknownName: There is no such validation or tracker.
         VlkitError: What is to be measured cannot be, or a tracker is not installed.

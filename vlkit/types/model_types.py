@@ -107,7 +107,7 @@ class Model(Protocol):
         Args:
             data: Of the recipe: augmentation, reduced decoding.
             needs: Parts whose input the objectives look at; that of others may be left out. None takes all.
-            tables: By part name outputs of frozen parts that can be looked up (``models.frozen_parts``).
+            tables: By part name outputs of frozen parts that can be looked up (``models.feature_cache``).
         """
 
     def figures(self) -> Mapping[str, float]:

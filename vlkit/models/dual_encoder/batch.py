@@ -96,6 +96,11 @@ class Pair(NamedTuple):
     concept: str
     source: str
 
+    @classmethod
+    def of(cls, sample: Sample, pick: Pick, pixels_CHW: Tensor | None) -> Self:
+        """What was picked of a sample."""
+        return cls(pixels_CHW, pick.caption(sample), pick.pivot(sample), pick.language, sample.concept, sample.source)
+
 
 @dataclass(frozen=True)
 class PairPreparer:
@@ -131,38 +136,33 @@ class PairPreparer:
         if self.transform is not None:
             image = read_image(sample, draft_size=self.draft_size)
             pixels_CHW = self.transform(self.augment(image, seed=pick.view_seed))
-        return Pair(pixels_CHW, pick.caption(sample), pick.pivot(sample), pick.language, sample.concept, sample.source)
+        return Pair.of(sample, pick, pixels_CHW)
 
     def collate(self, rows: Sequence[Pair]) -> PairBatch:
         """Rows as a batch; texts are padded to the longest of them."""
-        captions = [pair.caption for pair in rows]
-        languages = tuple(pair.language for pair in rows)
-        pixels = [pair.pixels_CHW for pair in rows if pair.pixels_CHW is not None]
-        return PairBatch(
-            pixels_BCHW=default_collate(pixels) if pixels else None,  # in a worker: into shared memory
-            image_BD=None,
-            tokens=tokenize_mixed(self.tokenize, captions, languages),
-            text_BD=None,
-            languages=languages,
-            concepts=tuple(pair.concept for pair in rows),
-            captions=tuple(captions),
-            pivots=tuple(pair.pivot for pair in rows),
-            sources=tuple(pair.source for pair in rows),
-        )
+        return _joined(rows, self.tokenize)
 
 
 class ImageRows(Protocol):
-    """Features of images, computed before."""
+    """Features of N images in V views, computed before; ``bad`` are the numbers of those without."""
+
+    bad: frozenset[int]
 
     def of(self, picks: Sequence[Pick]) -> Tensor:
         """image_BD."""
 
+    def all_rows(self) -> Tensor:
+        """features_NVD."""
+
 
 class TextRows(Protocol):
-    """Features of captions, computed before."""
+    """Features of T captions, computed before."""
 
     def look_up(self, texts: Sequence[str], languages: Sequence[str]) -> Tensor:
         """text_BD."""
+
+    def all_rows(self) -> Tensor:
+        """features_TD."""
 
 
 @dataclass(frozen=True)
@@ -178,25 +178,35 @@ class LookedUpPairs:
         """See ``types.Preparer``."""
         return False
 
-    def row(self, sample: Sample, pick: Pick) -> tuple[Sample, Pick]:
+    def row(self, sample: Sample, pick: Pick) -> tuple[Pair, Pick]:
         """See ``types.Preparer``."""
-        return sample, pick
+        return Pair.of(sample, pick, None), pick
 
-    def collate(self, rows: Sequence[tuple[Sample, Pick]]) -> PairBatch:
+    def collate(self, rows: Sequence[tuple[Pair, Pick]]) -> PairBatch:
         """See ``types.Preparer``."""
-        captions = [pick.caption(sample) for sample, pick in rows]
-        languages = tuple(pick.language for _, pick in rows)
-        return PairBatch(
-            pixels_BCHW=None,
+        batch = _joined([pair for pair, _ in rows], self.tokenize if self.texts is None else None)
+        return replace(
+            batch,
             image_BD=self.images.of([pick for _, pick in rows]),
-            tokens=tokenize_mixed(self.tokenize, captions, languages) if self.texts is None else None,
-            text_BD=None if self.texts is None else self.texts.look_up(captions, languages),
-            languages=languages,
-            concepts=tuple(sample.concept for sample, _ in rows),
-            captions=tuple(captions),
-            pivots=tuple(pick.pivot(sample) for sample, pick in rows),
-            sources=tuple(sample.source for sample, _ in rows),
+            text_BD=None if self.texts is None else self.texts.look_up(batch.captions, batch.languages),
         )
+
+
+def _joined(pairs: Sequence[Pair], tokenize: Tokenize | None) -> PairBatch:
+    """Pairs as a batch, with pixels where they have any, and tokens if they are wanted."""
+    pixels = [pair.pixels_CHW for pair in pairs if pair.pixels_CHW is not None]
+    captions, languages = tuple(pair.caption for pair in pairs), tuple(pair.language for pair in pairs)
+    return PairBatch(
+        pixels_BCHW=default_collate(pixels) if pixels else None,  # in a worker: into shared memory
+        image_BD=None,
+        tokens=None if tokenize is None else tokenize_mixed(tokenize, captions, languages),
+        text_BD=None,
+        languages=languages,
+        concepts=tuple(pair.concept for pair in pairs),
+        captions=captions,
+        pivots=tuple(pair.pivot for pair in pairs),
+        sources=tuple(pair.source for pair in pairs),
+    )
 
 
 def _draft_size(model: DualEncoder, data: DataSpec) -> int | None:

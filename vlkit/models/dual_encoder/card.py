@@ -39,11 +39,8 @@ def render_card(
 ) -> str:
     """The model card as Markdown with the front matter that model hubs read.
 
-    Args:
-        model: What the card is of.
-        facts: What only its maker knows.
-        library: Who loads the folder, as hubs name it.
-        usage: Python lines that show how; None shows vlkit's.
+    ``facts`` is what only its maker knows, ``library`` who loads the folder, as hubs name it; ``usage`` are Python
+    lines that show how, None shows vlkit's.
     """
     facts = facts or CardFacts()
     sections = [

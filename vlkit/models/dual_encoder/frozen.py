@@ -9,8 +9,7 @@ from typing import Any, cast
 from torch import nn
 
 from vlkit.models.dual_encoder.model import DualEncoder
-from vlkit.models.feature_cache import Remembering
-from vlkit.models.frozen_parts import FrozenImages, FrozenPart, FrozenTexts
+from vlkit.models.feature_cache import FrozenImages, FrozenPart, FrozenTexts, Remembering
 
 
 def frozen_parts(model: DualEncoder) -> tuple[FrozenPart, ...]:

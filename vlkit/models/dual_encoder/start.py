@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from vlkit.errors import VlkitError
+from vlkit.models.dual_encoder.batch import ImageRows, TextRows
 from vlkit.models.dual_encoder.classes import KnownClasses
 from vlkit.models.dual_encoder.closed_form import canonical_maps, class_embeddings, ridge_map, translation_spread
 from vlkit.models.dual_encoder.model import DualEncoder
@@ -22,25 +22,6 @@ from vlkit.spec.training import StageSpec, WarmStartSpec
 from vlkit.types import FrozenTables
 
 log = logging.getLogger(__name__)
-
-
-class _Images(Protocol):
-    """The table of the image encoder: features of N samples in V views; ``bad`` are those without."""
-
-    bad: frozenset[int]
-
-    def all_rows(self) -> Tensor:
-        """features_NVD."""
-
-
-class _Texts(Protocol):
-    """The table of the text encoder."""
-
-    def all_rows(self) -> Tensor:
-        """features_TD of all captions."""
-
-    def look_up(self, texts: Sequence[str], languages: Sequence[str]) -> Tensor:
-        """text_BD."""
 
 
 def start(
@@ -70,7 +51,7 @@ def start(
     check_started(model)
 
 
-def fit_means(model: DualEncoder, *, images: _Images | None, texts: _Texts | None) -> None:
+def fit_means(model: DualEncoder, *, images: ImageRows | None, texts: TextRows | None) -> None:
     """Measures the mean feature for the heads that centre, before anything trains.
 
     Raises:
@@ -135,13 +116,19 @@ def warm_start(model: DualEncoder, spec: WarmStartSpec, *, frozen: FrozenTables,
         classes = KnownClasses(model)
         class_KV = class_embeddings(classes.rows.weight_KD, dim=image_head.class_KV.shape[1])
         image_head.set_classes(classes.rows, class_KV)
-        names_KT = text_head.centered(classes.mean_features(frozen.encode("text", classes.names, language="en")))
-        text_ET = torch.cat([text_ET, _names_map(names_KT, class_KV, spec=spec, text_NLT=text_head.centered(text_NLT))])
+        names_ET = ridge_map(
+            text_head.centered(classes.mean_features(frozen.encode("text", classes.names, language="en"))),
+            class_KV,
+            ridge=spec.ridge,
+            spread_TT=translation_spread(text_head.centered(text_NLT)),
+            spread_penalty=spec.translation_penalty,
+        )
+        text_ET = torch.cat([text_ET, names_ET])
     text_head.set_linear(text_ET)
     log.info("warm start: %d pairs in up to %d languages, %d dimensions", len(image_ND), text_NLT.shape[1], pairs_dim)
 
 
-def _pairs(frozen: FrozenTables, *, images: _Images, texts: _Texts) -> tuple[Tensor, Tensor]:
+def _pairs(frozen: FrozenTables, *, images: ImageRows, texts: TextRows) -> tuple[Tensor, Tensor]:
     """Every readable image with one caption in each language; a missing language repeats another of the image's."""
     image_rows, text_rows = [], []
     for index in range(len(frozen.samples)):
@@ -156,13 +143,3 @@ def _pairs(frozen: FrozenTables, *, images: _Images, texts: _Texts) -> tuple[Ten
             image_rows.append(index)
     views = images.all_rows()[image_rows]
     return views.flatten(0, 1), torch.stack(text_rows).repeat_interleave(views.shape[1], dim=0)
-
-
-def _names_map(names_KT: Tensor, class_KV: Tensor, *, spec: WarmStartSpec, text_NLT: Tensor) -> Tensor:
-    return ridge_map(
-        names_KT,
-        class_KV,
-        ridge=spec.ridge,
-        spread_TT=translation_spread(text_NLT),
-        spread_penalty=spec.translation_penalty,
-    )

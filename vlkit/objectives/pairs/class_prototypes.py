@@ -33,11 +33,8 @@ TextFeatures = Callable[[Sequence[str]], Tensor]
 class ClassPrototypes(Term):
     """Cross entropy of class names over the image classifier's classes.
 
-    Args:
-        spec: Weight, temperature, names a step.
-        model: Its image encoder must have an ImageNet classifier.
-        text_features: Features of the frozen text encoder; None where the text encoder trains, and names are encoded
-            anew in every step.
+    ``text_features`` gives features of the frozen text encoder; None where that trains, and names are encoded anew in
+    every step.
 
     Raises:
         VlkitError: The image encoder has no classifier to learn from, or the image head cannot place its classes.

@@ -33,10 +33,7 @@ from vlkit.types import Embeddings, Loss
 def load_teacher(name: str, student: DualEncoder, *, remember: bool = False) -> DualEncoder:
     """The teacher, frozen, on the device of the student.
 
-    Args:
-        name: What ``vlkit.load`` takes.
-        student: What learns from it.
-        remember: Keep its text features in the cache.
+    ``remember`` keeps its text features in the cache.
 
     Raises:
         VlkitError: There is no such model.

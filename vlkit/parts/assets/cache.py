@@ -45,9 +45,7 @@ def provenance(folder: str | Path) -> dict[str, Any] | None:
 def problem(folder: Path, *, made_from: str | None = None) -> str | None:
     """Why this folder cannot be used, or None when it is whole: sizes are compared, digests are not read again.
 
-    Args:
-        folder: The folder.
-        made_from: The digest of what it should be made from; another one means that it is out of date.
+    ``made_from`` is the digest of what it should be made from; another one means that it is out of date.
     """
     if not folder.is_dir():
         return f"not in {folder.parent}"

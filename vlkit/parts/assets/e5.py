@@ -58,9 +58,7 @@ class Header:
 def convert(files: Mapping[str, bytes], folder: Path) -> Iterator[int]:
     """Writes the folder and yields the percentage done.
 
-    Args:
-        files: ``weights`` (the E5S1 file) and ``tokenizer`` (a tokenizer.json).
-        folder: Where to write.
+    ``files`` has ``weights`` (the E5S1 file) and ``tokenizer`` (a tokenizer.json).
 
     Raises:
         AssetError: The weights are not what the format says.

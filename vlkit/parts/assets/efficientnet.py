@@ -18,9 +18,7 @@ _ARCHITECTURE = "tf_efficientnet_lite0"
 def convert(files: Mapping[str, bytes], folder: Path) -> Iterator[int]:
     """Writes the folder and yields the percentage done.
 
-    Args:
-        files: ``weights``, a PyTorch checkpoint whose tensors come in the order of timm's state dict.
-        folder: Where to write.
+    ``files`` has ``weights``, a PyTorch checkpoint whose tensors come in the order of timm's state dict.
 
     Raises:
         AssetError: The tensors are not those of the architecture.

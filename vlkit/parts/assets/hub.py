@@ -14,29 +14,10 @@ from pathlib import Path
 from vlkit.errors import AssetError
 
 PROBE_SECONDS = 3.0
-_ALLOW = [
-    "*.json",
-    "model*.safetensors",
-    "*.txt",
-    "*.model",
-    "*.jinja",
-    "tokenizer*",
-    "sentencepiece*",
-    "spiece*",
-    "README.md",
-]
-_IGNORE = [
-    "onnx/*",
-    "openvino/*",
-    "original/*",
-    "*/model*.safetensors",
-    "*.bin",
-    "*.pt",
-    "*.pth",
-    "*.pkl",
-    "*.h5",
-    "*.msgpack",
-]
+_ALLOW = ["*.json", "model*.safetensors", "*.txt", "*.model", "*.jinja", "tokenizer*", "sentencepiece*", "spiece*",
+          "README.md"]  # fmt: skip
+_IGNORE = ["onnx/*", "openvino/*", "original/*", "*/model*.safetensors", "*.bin", "*.pt", "*.pth", "*.pkl", "*.h5",
+           "*.msgpack"]  # fmt: skip
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 

@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+
+from vlkit.parts.hf_common import quiet
 
 
 def convert(files: Mapping[str, bytes], folder: Path) -> Iterator[int]:
     """Writes the folder (float32) and yields the percentage done.
 
-    Args:
-        files: ``weights``, a GGUF file.
-        folder: Where to write.
+    ``files`` has ``weights``, a GGUF file.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     # The scratch folder lies inside: a kill leaves nothing elsewhere.
-    with _no_bars(), tempfile.TemporaryDirectory(prefix="gguf-", dir=folder) as scratch:
+    with quiet(), tempfile.TemporaryDirectory(prefix="gguf-", dir=folder) as scratch:
         (Path(scratch) / "model.gguf").write_bytes(files["weights"])
         yield 10
         tokenizer = AutoTokenizer.from_pretrained(scratch, gguf_file="model.gguf")
@@ -35,7 +34,7 @@ def convert(files: Mapping[str, bytes], folder: Path) -> Iterator[int]:
         yield 70
     tokenizer.save_pretrained(folder)
     _plain_tokenizer(folder / "tokenizer_config.json")
-    with _no_bars():
+    with quiet():
         model.save_pretrained(folder)
     yield 100
 
@@ -47,17 +46,3 @@ def _plain_tokenizer(path: Path) -> None:
     path.write_text(
         json.dumps({**config, "tokenizer_class": "PreTrainedTokenizerFast"}, indent=2) + "\n", encoding="utf-8"
     )
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Silences transformers' own progress bars, which would break ours."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

@@ -69,11 +69,7 @@ def probe(model: DualEncoder) -> Probe:
 def compare(model: DualEncoder, folder: Path, *, own: Probe, library: str) -> Differences:
     """Loads an export in its library and compares it with what it came from.
 
-    Args:
-        model: What was exported.
-        folder: The export.
-        own: What the model gave.
-        library: ``open_clip`` or ``transformers``.
+    ``own`` is what the model gave; ``library`` is ``open_clip`` or ``transformers``.
     """
     theirs = _open_clip(folder) if library == "open_clip" else _transformers(model, folder)
     similarity = abs(theirs.scale / own.scale - 1)

@@ -61,9 +61,7 @@ class _Tower:
 def write_open_clip(model: DualEncoder, folder: Path) -> list[str]:
     """Writes the files of an open_clip model in hub layout.
 
-    Args:
-        model: With encoders of open_clip, timm (images) or transformers (texts).
-        folder: An existing empty folder.
+    The encoders are those of open_clip, timm (images) or transformers (texts); the folder exists and is empty.
 
     Returns:
         What the other format cannot say, one sentence each.

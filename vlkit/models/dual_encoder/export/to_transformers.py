@@ -27,10 +27,8 @@ _ELSE = "use --format open_clip, or keep vlkit's own format"
 def write_transformers(model: DualEncoder, folder: Path) -> list[str]:
     """Writes the files of a transformers model in hub layout.
 
-    Args:
-        model: With the image and the text side of one kind of two-tower model (CLIP, SigLIP, Chinese-CLIP, AltCLIP,
-            VisionTextDualEncoder, ...), as ``load`` gives them.
-        folder: An existing empty folder.
+    The encoders are the two sides of one kind of two-tower model (CLIP, SigLIP, Chinese-CLIP, AltCLIP,
+    VisionTextDualEncoder, ...), as ``load`` gives them; the folder exists and is empty.
 
     Returns:
         What the other format cannot say, one sentence each.

@@ -16,13 +16,7 @@ from vlkit.types import Vocabulary
 
 
 def words(ids_BL: Tensor, mask_BL: Tensor, vocabulary: Vocabulary) -> Tensor:
-    """The number of the word that each token is of, from 0; -1 for padding and special tokens.
-
-    Args:
-        ids_BL: Token ids, the real ones first.
-        mask_BL: 1 for real tokens.
-        vocabulary: On the device of the ids.
-    """
+    """The number of the word that each token is of, from 0; -1 for padding and special tokens."""
     text_BL = (mask_BL > 0) & ~vocabulary.special_V[ids_BL]
     starts_BL, ends_BL = vocabulary.starts_V[ids_BL], vocabulary.ends_V[ids_BL]
     after_BL = F.pad(ends_BL[:, :-1] | ~text_BL[:, :-1], (1, 0), value=True)
@@ -44,12 +38,8 @@ def hide_words(words_BL: Tensor, share: float) -> Tensor:
 def hide_patches(size: int, count: int, *, share: float, likeness_BN: Tensor | None, device: torch.device) -> Tensor:
     """int64 [B, K]: the hidden patches of each image, in ascending order.
 
-    Args:
-        size: Images.
-        count: Patches of an image.
-        share: K as a share of them (rounded, one at least).
-        likeness_BN: Those with the highest figures are hidden; None hides random ones.
-        device: Of the result.
+    Of ``count`` patches, K is a ``share`` (rounded, one at least): those with the highest ``likeness_BN``, or random
+    ones.
     """
     order_BN = torch.rand(size, count, device=device) if likeness_BN is None else likeness_BN
     return order_BN.topk(max(1, round(share * count)), dim=1).indices.sort(dim=1).values

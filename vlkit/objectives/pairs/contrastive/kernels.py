@@ -58,25 +58,17 @@ def usable(image_MD: Tensor) -> bool:
     )
 
 
-def log_sums(
-    image_MD: Tensor,
-    text_ND: Tensor,
-    scale: Tensor,
-    *,
-    tile: int,
-    ids: Ids | None = None,
-    keep_MN: Tensor | None = None,
-) -> LogSums:
+def log_sums(image_MD: Tensor, text_ND: Tensor, scale: Tensor, *, ids: Ids | None = None, **options: Any) -> LogSums:
     """See ``tiles.log_sums``."""
-    if keep_MN is not None or image_MD.dtype == torch.float64:
-        return tiles.log_sums(image_MD, text_ND, scale, tile=tile, ids=ids, keep_MN=keep_MN)
+    if options.get("keep_MN") is not None or image_MD.dtype == torch.float64:
+        return tiles.log_sums(image_MD, text_ND, scale, ids=ids, **options)
     shift = max(0.0, scale.item() - tiles.TOP)
     row_M = torch.zeros(len(image_MD), device=image_MD.device)
     col_N = torch.zeros(len(text_ND), device=image_MD.device)
     max_M = torch.full_like(row_M, -torch.inf)
     _launch("sum_kernel", image_MD, text_ND, (row_M, col_N, max_M), (scale.item(), shift), ids)
     if min(row_M.min().item(), col_N.min().item()) < tiles.LOST:
-        return tiles.log_sums(image_MD, text_ND, scale, tile=tile, ids=ids)
+        return tiles.log_sums(image_MD, text_ND, scale, ids=ids, **options)
     fine = tiles.statistics(image_MD.device)
     return LogSums(row_M.to(fine).log_().add_(shift), col_N.to(fine).log_().add_(shift), max_M)
 
@@ -88,15 +80,14 @@ def gradients(
     row_lse_M: Tensor,
     col_lse_N: Tensor,
     *,
-    tile: int,
     ids: Ids | None = None,
-    kept_MN: Tensor | None = None,
+    **options: Any,
 ) -> tuple[Tensor, Tensor]:
     """See ``tiles.gradients``; the weights are rounded to the inputs' element type before the products."""
     shift = max(0.0, scale.item() - tiles.TOP)
     lowest = min(row_lse_M.min().item(), col_lse_N.min().item())
-    if kept_MN is not None or image_MD.dtype == torch.float64 or lowest <= shift + tiles.DEEP:
-        return tiles.gradients(image_MD, text_ND, scale, row_lse_M, col_lse_N, tile=tile, ids=ids, kept_MN=kept_MN)
+    if options.get("kept_MN") is not None or image_MD.dtype == torch.float64 or lowest <= shift + tiles.DEEP:
+        return tiles.gradients(image_MD, text_ND, scale, row_lse_M, col_lse_N, ids=ids, **options)
     gain = _HALF_GAIN if image_MD.dtype == torch.float16 else 1.0
     row_factor_M, col_factor_N = ((shift - lse).exp_().mul_(gain).float() for lse in (row_lse_M, col_lse_N))
     image_pull_MD = torch.zeros(image_MD.shape, device=image_MD.device)

@@ -54,14 +54,8 @@ def sigmoid_contrastive(
     Every process gets a part of the loss: the mean over processes is the loss, and so are gradients (law 20). Every
     process of the group must call it, with as many pairs.
 
-    Args:
-        embeddings: Of this process's pairs; rows of length 1; a bias is needed.
-        ranks: The processes that share negatives; None is this one alone.
-        exchange: ``gather`` brings the texts of all processes here; ``ring`` passes them on one block at a time, and
-            memory does not grow with the number of processes.
-        tile: Edge of the tiles of logits.
-        duplicates: Other pairs with the same id are negatives, or do not count (``ignore``), or are ``positives``.
-        ids: int64 ids_b, for ``ignore`` and ``positives``.
+    Arguments are those of ``softmax_contrastive``; ``ignore`` leaves other pairs of the same id out, ``positives``
+    counts them as such.
 
     Raises:
         VlkitError: No bias, unequal batches, or arguments that do not go together.
@@ -75,10 +69,10 @@ def sigmoid_contrastive(
     plan = Plan(ranks or Ranks(), exchange, tile, duplicates, wire_dtype(image_BE, text_BE))
     check_arguments(image_BE, text_BE, ids, plan=plan)
     grads = torch.is_grad_enabled() and any(x.requires_grad for x in (image_BE, text_BE, scale, bias))
-    return PairLoss(*_Sigmoid.apply(image_BE, text_BE, scale, bias, ids, plan, grads))
+    return PairLoss(*_SigmoidLoss.apply(image_BE, text_BE, scale, bias, ids, plan, grads))
 
 
-class _Sigmoid(torch.autograd.Function):
+class _SigmoidLoss(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,

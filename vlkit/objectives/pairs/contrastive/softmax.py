@@ -122,7 +122,7 @@ class _Softmax(torch.autograd.Function):
         plan: Plan = ctx.plan
         here = slice(None) if plan.exchange == "ring" else plan.rows_of(plan.ranks.rank, len(row_b))
         with torch.autocast(image_bD.device.type, enabled=False):
-            saved = _Saved(row_b, col_N, text_ND, ids_B, logits_bN)
+            saved = _Kept(row_b, col_N, text_ND, ids_B, logits_bN)
             pull = _pull_gathered if plan.exchange == "gather" else _pull_round_the_ring
             image_pull_bD, text_pull_bD = pull(image_bD, scale, saved, plan)
             own_b = _scores(image_bD, text_ND[here], scale, plan)
@@ -137,7 +137,7 @@ class _Softmax(torch.autograd.Function):
         return image_pull_bD.to(of_image), text_pull_bD.to(of_text), grad_scale.to(of_scale), None, None
 
 
-class _Saved(NamedTuple):
+class _Kept(NamedTuple):
     row_b: Tensor
     col_N: Tensor
     text_ND: Tensor
@@ -202,7 +202,7 @@ def _gathered(
     return _Found(row_b, col_N, col_N[own], target_b, sums.row_max_M, text_ND, ids_B, logits_bN)
 
 
-def _pull_gathered(image_bD: Tensor, scale: Tensor, saved: _Saved, plan: Plan) -> tuple[Tensor, Tensor]:
+def _pull_gathered(image_bD: Tensor, scale: Tensor, saved: _Kept, plan: Plan) -> tuple[Tensor, Tensor]:
     size, block = len(image_bD), slice(0, len(saved.text_ND))
     left_out = _left_out(plan, size, saved.ids_B, rows=block, device=image_bD.device)
     kept = {} if saved.logits_bN is None else {"kept_MN": saved.logits_bN}
@@ -240,7 +240,7 @@ def _round_the_ring(
     return _Found(row_b, col_b, col_b, target_b, max_b, text_bD, ids_B, None)
 
 
-def _pull_round_the_ring(image_bD: Tensor, scale: Tensor, saved: _Saved, plan: Plan) -> tuple[Tensor, Tensor]:
+def _pull_round_the_ring(image_bD: Tensor, scale: Tensor, saved: _Kept, plan: Plan) -> tuple[Tensor, Tensor]:
     """Blocks go round once more, each with its gradient so far."""
     size, ranks = len(image_bD), plan.ranks
     block_bD, col_b = saved.text_ND, saved.col_N

@@ -29,12 +29,7 @@ _PROCESSES_OF_A_NODE = "LOCAL_WORLD_SIZE"
 
 
 class PairTerm(Term):
-    """A loss over all pairs of images and texts that some processes have together.
-
-    Args:
-        spec: How it is computed.
-        ranks: These processes.
-    """
+    """A loss over all pairs of images and texts that some processes have together."""
 
     def __init__(self, spec: PairObjective, *, ranks: Ranks | None = None) -> None:
         self.spec, self.ranks = spec, ranks or Ranks()
