@@ -15,7 +15,7 @@ _BARE = (SLOT,)
 def templates(language: str) -> tuple[str, ...]:
     """The templates of a language, each with one ``{}``, the plainest photo frame first and the bare ``{}`` last.
 
-    A language without a table of its own gets ``("{}",)``; ``has_templates`` tells which.
+    A language without a table of its own gets ``("{}",)``.
 
     Raises:
         UnknownName: No such language.

@@ -23,7 +23,8 @@ from vlkit.models.feature_cache import FrozenImages
 from vlkit.models.registry import build
 from vlkit.models.trainable import snapshot
 from vlkit.spec.recipe import Recipe
-from vlkit.training import steps, tables
+from vlkit.training import feature_tables as tables
+from vlkit.training import steps
 from vlkit.training.loop import train
 from vlkit.training.run_folder import Run
 from vlkit.training.signals import StopRequest

@@ -104,6 +104,31 @@ def test_it_trains_resumes_after_a_kill_saves_loads_and_is_evaluated(world: Path
     assert before == {path: path.stat().st_mtime_ns for path in (world / "found" / "rows").iterdir()}
 
 
+def test_a_task_that_needs_another_kind_says_so(world: Path) -> None:
+    made = (world / "whole.yaml").read_text().replace("steps: 40", "steps: 1").replace("steps: 160", "steps: 1")
+    (world / "short.yaml").write_text(made)
+    vlkit(world, "train", "short.yaml")
+    (world / "pairs.yaml").write_text(
+        SUITE.format(table=world / "data" / "table.jsonl").replace("brightness", "retrieval")
+    )
+    for arguments, message in (
+        (
+            ("eval", "whole/model", "pairs.yaml", "--out", "none"),
+            "a Regressor does not embed images and texts, as this task",
+        ),
+        (
+            ("classify", "data/0.png", "--labels", "a,b", "--model", "whole/model"),
+            "is no image text model as is wanted",
+        ),
+        (
+            ("export", "whole/model", "--format", "open_clip", "--out", "e"),
+            "a model of kind regressor cannot be exported",
+        ),
+    ):
+        done = subprocess.run(command(*arguments), cwd=world, env=environment(), capture_output=True, text=True)
+        assert done.returncode == 2 and message in " ".join(done.stderr.split()), done.stderr
+
+
 def test_a_mistake_names_the_kinds_that_there_are(world: Path) -> None:
     (world / "wrong.yaml").write_text((world / "whole.yaml").read_text().replace("regressor", "regresor"))
     done = subprocess.run(command("train", "wrong.yaml"), cwd=world, env=environment(), capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Pieces of a batch change nothing but memory (law 20): value and gradients are those of one large batch."""
+"""Pieces of a batch change nothing but memory: value and gradients are those of one large batch."""
 
 from __future__ import annotations
 

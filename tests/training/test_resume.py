@@ -22,7 +22,8 @@ from vlkit.models.trainable import snapshot
 from vlkit.spec.load import dump_yaml
 from vlkit.spec.recipe import Recipe
 from vlkit.training import checkpoints as checkpoints
-from vlkit.training import frozen, steps
+from vlkit.training import frozen_features as frozen
+from vlkit.training import steps
 from vlkit.training.loop import train
 from vlkit.training.run_folder import Run
 
@@ -91,7 +92,7 @@ def test_resuming_twice_and_resuming_a_finished_run(table: Path, tmp_path: Path)
 
 
 def test_resuming_just_before_the_end_of_a_stage(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The last steps of a cosine are too small to move a large float: law 10 speaks of the whole stage.
+    # The last steps of a cosine are too small to move a large float: the check is of the whole stage.
     long = ({"name": "heads", "trainable": HEADS, "steps": 40},)
     made = recipe(table, tmp_path / "run", *long, loop={"checkpoint_every": 39}, optim={"lr": 1e-5, "warmup_steps": 0})
     stop_after(monkeypatch, 39)

@@ -219,7 +219,7 @@ def _matrix_rate(setting: Setting, repeats: int = 5) -> float:
 def _errors(leaves: Pairs, ranks: Ranks, folder: str) -> dict[str, list[float]]:
     """Of each tensor: the squared length of the difference from the exact gradient, and of the exact gradient.
 
-    A process's embeddings get W times their gradient in the mean over W processes (law 20).
+    A process's embeddings get W times their gradient in the mean over W processes.
     """
     from safetensors.torch import load_file
 

@@ -52,10 +52,10 @@ def parts() -> tuple[tuple[str, ...], Rows]:
 
 def encoders() -> tuple[tuple[str, ...], Rows]:
     """The kinds of image and text encoders."""
-    from vlkit.spec.model import DualEncoderSpec
-    from vlkit.spec.schema import shape_of_field
+    from vlkit.spec.parts import ImageEncoderSpec, TextEncoderSpec
+    from vlkit.spec.schema import shape_of
 
-    sides = [(side, shape_of_field(DualEncoderSpec.model_fields[side])) for side in ("image", "text")]
+    sides = [("image", shape_of(ImageEncoderSpec)), ("text", shape_of(TextEncoderSpec))]
     rows: Rows = [(side, kind, about) for side, shape in sides for kind, about in _kinds(shape)]
     return ("side", "kind", "about"), rows
 
@@ -91,19 +91,18 @@ def languages() -> tuple[tuple[str, ...], Rows]:
 
 def objectives() -> tuple[tuple[str, ...], Rows]:
     """The losses."""
-    from vlkit.spec.recipe import Recipe
-    from vlkit.spec.schema import shape_of_field
+    from vlkit.spec.schema import shape_of
+    from vlkit.spec.training import ObjectiveSpec
 
-    item = shape_of_field(Recipe.model_fields["objectives"]).item
-    return ("kind", "about"), list(_kinds(item)) if item else []
+    return ("kind", "about"), list(_kinds(shape_of(ObjectiveSpec)))
 
 
 def heads() -> tuple[tuple[str, ...], Rows]:
     """The heads into the shared space."""
-    from vlkit.spec.model import DualEncoderSpec
-    from vlkit.spec.schema import shape_of_field
+    from vlkit.spec.parts import HeadSpec
+    from vlkit.spec.schema import shape_of
 
-    return ("kind", "about"), list(_kinds(shape_of_field(DualEncoderSpec.model_fields["image_head"])))
+    return ("kind", "about"), list(_kinds(shape_of(HeadSpec)))
 
 
 def _kinds(shape: Shape) -> list[tuple[str, str]]:

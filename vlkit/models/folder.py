@@ -166,7 +166,9 @@ def load(
             if dtype is not None:
                 assign_weights(as_module(model), as_module(model).state_dict(), dtype=dtype)
     if not isinstance(model, expect):
-        raise VlkitError(f"{name_or_path} is a {model.spec.kind} model, and a {_words(expect)} is wanted here")
+        raise VlkitError(
+            f"{name_or_path} holds a model of kind {model.spec.kind}, which is no {_words(expect)} as is wanted here"
+        )
     if model.loaded_from is None:  # adapters name the whole model below them
         folder = Path(name_or_path).expanduser()
         model.loaded_from = str(folder.resolve()) if folder.is_dir() else str(name_or_path)

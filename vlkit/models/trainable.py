@@ -1,4 +1,4 @@
-"""What trains: freezing by part name, the table that shows it, and the check that it was so (law 10).
+"""What trains: freezing by part name, the table that shows it, and the check that it was so.
 
 A part is a direct child of a model (``image``, ``text_head``), a module inside one (``image.model.blocks``),
 ``scale``: the parameters that the model itself owns (scale and bias of the similarities), or the adapter inside a
@@ -265,7 +265,7 @@ def changed(before: Snapshot, after: Snapshot) -> set[str]:
 
 
 def check_moved(before: Snapshot, after: Snapshot, expected: Collection[str]) -> None:
-    """Checks that training moved what it should and nothing else (law 10).
+    """Checks that training moved what it should and nothing else.
 
     Each part of ``expected`` must have a parameter that moved; outside of them no parameter and no buffer may have.
 

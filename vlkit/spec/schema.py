@@ -49,6 +49,11 @@ def shape_of_map(spec: type[Spec]) -> Shape:
     return Shape("map", spec=spec)
 
 
+def shape_of(annotation: Any) -> Shape:
+    """The shape of a type as fields are annotated with it: of a family of specs, say."""
+    return _shape(annotation, ())
+
+
 def shape_of_field(info: FieldInfo) -> Shape:
     """The shape of one field of a spec."""
     family = [extra for extra in info.metadata if isinstance(extra, Kinds)]

@@ -1,4 +1,4 @@
-"""The one training loop: it knows stages and what stands before their steps, and nothing of what is trained (law 7)."""
+"""The one training loop: it knows stages and what stands before their steps, and nothing of what is trained."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from vlkit.spec.recipe import Recipe
 from vlkit.spec.training import StageSpec
 from vlkit.training.batches import Batches, LookedUpBatches, PlannedBatches, stream_plan
 from vlkit.training.checkpoints import Place, Saved, read_checkpoint, restore_model, untouched
-from vlkit.training.frozen import FrozenFeatures
+from vlkit.training.frozen_features import FrozenFeatures
 from vlkit.training.optimizer import build_optimizer, check_stages, peaks_of
 from vlkit.training.run_folder import Run, begin_run, open_run, recipe_digest, run_folder
 from vlkit.training.steps import StageStart, Steps

@@ -1,6 +1,6 @@
 """A model that trains, alone or with its copies or pieces in other processes: from a batch to gradients.
 
-Gradients follow law 20: each process's loss has a gradient whose mean over processes is that of the global mean loss.
+Each process's loss has a gradient whose mean over processes is that of the global mean loss.
 """
 
 from __future__ import annotations

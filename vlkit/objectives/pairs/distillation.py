@@ -107,7 +107,7 @@ class TextDistillation(Term):
         if rows:
             target_BE[rows] = raw_texts(self.teacher, [batch.pivots[row] for row in rows], ["en"] * len(rows))
         each_P = self._distances(raw_BE, target_BE, torch.tensor(rows, dtype=torch.int64, device=raw_BE.device))
-        # the mean over all pairs of all processes, as this process's share of a mean over processes (law 20)
+        # the mean over all pairs of all processes, as this process's share of a mean over processes
         total = each_P.sum() * self.ranks.size / counts_W.sum().clamp(min=1)
         share = torch.tensor(len(rows) / len(raw_BE))
         return Loss(total, {self.name: total.detach(), "with_english": share})

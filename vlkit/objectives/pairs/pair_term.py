@@ -45,7 +45,7 @@ class Term:
     ) -> Loss:
         """The loss of this process's whole batch, from the embeddings and what ``per_pair`` gave for all of it.
 
-        Its mean over processes is the global mean loss, and so are gradients (law 20).
+        Its mean over processes is the global mean loss, and so are gradients.
         """
         raise NotImplementedError
 

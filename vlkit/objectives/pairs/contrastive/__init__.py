@@ -1,1 +1,1 @@
-"""Contrastive losses: one family of functions with one gradient convention (law 20)."""
+"""Contrastive losses: one family of functions with one gradient convention."""

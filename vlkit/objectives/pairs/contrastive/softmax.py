@@ -51,7 +51,7 @@ def softmax_contrastive(
 ) -> PairLoss:
     """The mean of the image-to-text and the text-to-image cross entropy, over the pairs of all processes.
 
-    Every process gets a part of the loss: the mean over processes is the loss, and so are gradients (law 20). Every
+    Every process gets a part of the loss: the mean over processes is the loss, and so are gradients. Every
     process of the group must call it, with as many pairs. A bias, if the model has one, cancels out in the softmax.
     Under autocast the embeddings are rounded to its precision; sums and exponentials are float32 (float64 for float64).
 

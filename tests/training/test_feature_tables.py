@@ -25,11 +25,11 @@ from vlkit.parts.image import build_image_encoder
 from vlkit.parts.text import build_text_encoder
 from vlkit.spec.dataset import AugmentSpec
 from vlkit.spec.parts import TinyImage, TinyText
-from vlkit.training import tables
+from vlkit.training import feature_tables as tables
 from vlkit.training.batches import LookedUpBatches, PlannedBatches
-from vlkit.training.frozen import FrozenFeatures
+from vlkit.training.feature_tables import ImageTable, TextTable, view_of
+from vlkit.training.frozen_features import FrozenFeatures
 from vlkit.training.loop import train
-from vlkit.training.tables import ImageTable, TextTable, view_of
 from vlkit.types import Batch, Sample, SampleMeta
 
 SPEC = TinyImage(image_size=16, width=16, depth=1)

@@ -17,7 +17,7 @@ from vlkit.errors import VlkitError
 from vlkit.models.feature_cache import FrozenImages, FrozenPart
 from vlkit.spec.dataset import AugmentSpec
 from vlkit.spec.recipe import Recipe
-from vlkit.training.tables import ImageTable, Table, TextMemory, TextTable
+from vlkit.training.feature_tables import ImageTable, Table, TextMemory, TextTable
 from vlkit.types import Source
 
 log = logging.getLogger(__name__)
