@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import statistics
@@ -16,6 +15,7 @@ from typing import Any, Literal
 import torch
 
 from vlkit.bench.exact import Gradients, sigmoid_gradients, softmax_gradients
+from vlkit.bench.figures import Figures, ratio
 from vlkit.bench.losses import Setting, pairs
 from vlkit.bench.ranks import on_ranks
 from vlkit.errors import VlkitError
@@ -30,7 +30,7 @@ Found = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class ContrastiveBench:
+class ContrastiveBench(Figures):
     """Ratios are vlkit's figure over open_clip's; below 1 is better. Medians of repeats, the slowest process counts.
 
     Attributes:
@@ -84,10 +84,6 @@ class ContrastiveBench:
     repeats: int
     others: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-
-    def to_json(self) -> str:
-        """One line."""
-        return json.dumps({name: rounded(value) for name, value in asdict(self).items()})
 
 
 def bench_contrastive(
@@ -169,7 +165,6 @@ class Summary:
     received: int
     collectives: int
     crossing: int
-    crossing_calls: int
     error: float | None
 
 
@@ -184,28 +179,27 @@ def measured(function: str, setting: Setting, *, ranks: int, places: Any = None,
 def summary(found: Found, name: str) -> Summary:
     """What ``losses.measure`` found for a side."""
     here = [rank["sides"][name] for rank in found]
-    seconds = [max(times) for times in zip(*(rank["seconds"] for rank in here), strict=True)]
     squares = [
         [sum(column) for column in zip(*(rank["errors"][key] for rank in here), strict=True)]
         for key in here[0]["errors"]
     ]
     return Summary(
-        seconds=statistics.median(seconds),
+        seconds=statistics.median(slowest(found, name, "seconds")),
         received=max(rank["received"] for rank in here),
         collectives=max(rank["collectives"] for rank in here),
         crossing=max(rank["crossing"] for rank in here),
-        crossing_calls=max(rank["crossing_calls"] for rank in here),
         error=max((math.sqrt(off / whole) for off, whole in squares if whole), default=None),
     )
 
 
 def paired(found: Found, key: str, ours: str, theirs: str) -> float:
-    """The median of the ratios of neighbours in time: a slow spell of the machine hits both."""
-    times: dict[str, list[float]] = {
-        name: [max(row) for row in zip(*(rank["sides"][name][key] for rank in found), strict=True)]
-        for name in (ours, theirs)
-    }
-    return float(statistics.median(a / b for a, b in zip(times[ours], times[theirs], strict=True)))
+    """The ratio of two sides' times."""
+    return ratio(slowest(found, ours, key), slowest(found, theirs, key))
+
+
+def slowest(found: Found, name: str, key: str) -> list[float]:
+    """The time of each repeat of a side on its slowest process."""
+    return [max(times) for times in zip(*(rank["sides"][name][key] for rank in found), strict=True)]
 
 
 def write_reference(setting: Setting, folder: Path, *, ranks: int, groups: int) -> None:
@@ -259,11 +253,6 @@ def peer_name(setting: Setting) -> str:
     """The peer, its version and its mode."""
     mode = "SigLipLoss" if setting.loss == "sigmoid" else "ClipLoss(local_loss, gather_with_grad, cache_labels)"
     return f"open_clip_torch {version('open_clip_torch')} {mode}"
-
-
-def rounded(value: Any) -> Any:
-    """Five digits are more than timings have."""
-    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def _missing_memory(setting: Setting, ranks: int) -> str:

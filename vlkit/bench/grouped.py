@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from vlkit.bench.contrastive import Found, measured, paired, peer_name, rounded, summary, write_reference
+from vlkit.bench.contrastive import Found, measured, paired, peer_name, summary, write_reference
+from vlkit.bench.figures import Figures
 from vlkit.bench.links import slow_link
 from vlkit.bench.losses import Setting
 from vlkit.errors import VlkitError
@@ -17,7 +17,7 @@ _SIDES = _GROUPED, _EXACT, _PEER = ["vlkit grouped", "vlkit", "open_clip"]
 
 
 @dataclass(frozen=True)
-class GroupedBench:
+class GroupedBench(Figures):
     """Two groups of processes; negatives come from the own group, so this is a different loss from its peers.
 
     Attributes:
@@ -54,10 +54,6 @@ class GroupedBench:
     dim: int
     scale: float
     repeats: int
-
-    def to_json(self) -> str:
-        """One line."""
-        return json.dumps({name: rounded(value) for name, value in asdict(self).items()})
 
 
 def bench_grouped(

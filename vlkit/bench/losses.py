@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from vlkit.bench.figures import by_turns
 from vlkit.bench.memory import extra_memory
 from vlkit.bench.traffic import Traffic
 from vlkit.distributed.collectives import Ranks
@@ -181,14 +182,13 @@ def measure(*, setting: dict[str, Any], sides: list[str], repeats: int, referenc
             "crossing_calls": sum(crosses for _, crosses in calls),
             "errors": _errors(leaves, ranks, reference[name]) if name in reference else {},
         }
-    for repeat in range(repeats):
-        for name in sorted(losses, reverse=bool(repeat % 2)):
-            ranks.barrier()
-            start, cpu = time.perf_counter(), time.process_time()
-            _step(losses[name], leaves, chosen)
-            found[name]["cpu_seconds"].append(time.process_time() - cpu)
-            ranks.barrier()  # a step is done when it is done everywhere
-            found[name]["seconds"].append(time.perf_counter() - start)
+    for _, name in by_turns(losses, repeats):
+        ranks.barrier()
+        start, cpu = time.perf_counter(), time.process_time()
+        _step(losses[name], leaves, chosen)
+        found[name]["cpu_seconds"].append(time.process_time() - cpu)
+        ranks.barrier()  # a step is done when it is done everywhere
+        found[name]["seconds"].append(time.perf_counter() - start)
     return {"sides": found, "matrix_rate": _matrix_rate(chosen)}
 
 

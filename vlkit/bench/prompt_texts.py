@@ -5,9 +5,8 @@ T texts, L length, K classes, D width of the encoder.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from vlkit.bench.contrastive import rounded
+from vlkit.bench.figures import Figures
 from vlkit.bench.zeroshot_data import make_names, named_languages
 from vlkit.data.names.template_files import read_templates, weighted
 from vlkit.errors import DataError, UnknownName
@@ -27,7 +26,7 @@ from vlkit.types import TextBatch, TextEncoder
 
 
 @dataclass(frozen=True)
-class PromptsBench:
+class PromptsBench(Figures):
     """Rows of the text encoder for all languages, and class embeddings made both ways for some.
 
     Naive: each class's name in each template is encoded. vlkit: equal texts of a language are encoded once, and count
@@ -57,10 +56,6 @@ class PromptsBench:
     checked_classes: int
     encoder: str
     counts_of: str
-
-    def to_json(self) -> str:
-        """One line."""
-        return json.dumps({name: rounded(value) for name, value in asdict(self).items()})
 
 
 def bench_prompts(

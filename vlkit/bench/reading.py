@@ -10,14 +10,13 @@ import importlib.util
 import inspect
 import io
 import itertools
-import json
 import statistics
 import sys
 import tempfile
 import time
 import types
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vlkit.bench.figures import Figures, by_turns, ratio
 from vlkit.data.batches.loader import batches
 from vlkit.data.build.writer import ShardWriter, json_bytes
 from vlkit.data.formats.images import read_span
@@ -42,7 +42,7 @@ _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27
 
 
 @dataclass(frozen=True)
-class DataBench:
+class DataBench(Figures):
     """Medians over the repeats; ``throughput_ratio`` above 1 means that vlkit is the faster one.
 
     ``pixel_difference`` is the mean absolute difference between what the encoder is shown and the same image decoded in
@@ -60,9 +60,19 @@ class DataBench:
     workers: int
     repeats: int
 
-    def to_json(self) -> str:
-        """One line."""
-        return json.dumps({name: round(v, 4) if isinstance(v, float) else v for name, v in asdict(self).items()})
+    @staticmethod
+    def rounded(value: Any) -> Any:
+        """Four places after the point."""
+        return round(value, 4) if isinstance(value, float) else value
+
+
+@dataclass(frozen=True)
+class _Work:
+    shards: tuple[Path, ...]
+    transform: Callable[[Image.Image], Tensor]
+    batch_size: int
+    workers: int
+    steps: int
 
 
 def bench_data(
@@ -97,23 +107,16 @@ def bench_data(
             raise DataError(
                 f"{count} images are fewer than one batch of {batch_size}; give more shards or a smaller --batch-size"
             )
-        need = steps + 2 * max(1, workers)
-        sides = {
-            "ours": lambda seed: _ours(shards, transform, batch_size, workers, need, seed),
-            "peer": lambda seed: _peer(shards, transform, batch_size, workers, need, seed),
-        }
+        warm_up = 2 * max(1, workers)
+        work = _Work(shards, transform, batch_size, workers, warm_up + steps)
+        sides = {"ours": _ours, "peer": _peer}
         rates: dict[str, list[float]] = {name: [] for name in sides}
-        for repeat in range(repeats):
-            for name in sorted(sides, reverse=bool(repeat % 2)):
-                rates[name].append(
-                    _rate(sides[name](repeat), steps=steps, batch_size=batch_size, warm_up=2 * max(1, workers))
-                )
+        for repeat, name in by_turns(sides, repeats):
+            pixels = sides[name](work, repeat)
+            rates[name].append(_rate(pixels, steps=steps, batch_size=batch_size, warm_up=warm_up))
         ours, peer = _differences(shards, transform)
     return DataBench(
-        # The median of the ratios of neighbours in time: a slow spell of the machine hits both.
-        throughput_ratio=statistics.median(
-            one / other for one, other in zip(rates["ours"], rates["peer"], strict=True)
-        ),
+        throughput_ratio=ratio(rates["ours"], rates["peer"]),
         pixel_difference=ours,
         peer_pixel_difference=peer,
         ours_images_per_s=statistics.median(rates["ours"]),
@@ -155,42 +158,28 @@ def _rate(pixels: Iterator[Tensor], *, steps: int, batch_size: int, warm_up: int
     return seen / seconds
 
 
-def _ours(
-    shards: Sequence[Path],
-    transform: Callable[[Image.Image], Tensor],
-    batch_size: int,
-    workers: int,
-    steps: int,
-    seed: int,
-) -> Iterator[Tensor]:
-    source = ShardSource(shards)
-    sampler = PairSampler(read_metas(source), batch_size, seed=seed)
-    preparer = PairPreparer(transform, _tokenize, draft_size=_SIZE)
-    for batch in batches(source, sampler, preparer=preparer, steps=steps, num_workers=workers):
+def _ours(work: _Work, seed: int) -> Iterator[Tensor]:
+    source = ShardSource(work.shards)
+    sampler = PairSampler(read_metas(source), work.batch_size, seed=seed)
+    preparer = PairPreparer(work.transform, _tokenize, draft_size=_SIZE)
+    for batch in batches(source, sampler, preparer=preparer, steps=work.steps, num_workers=work.workers):
         if isinstance(batch, PairBatch) and batch.pixels_BCHW is not None:
             yield batch.pixels_BCHW
 
 
-def _peer(
-    shards: Sequence[Path],
-    transform: Callable[[Image.Image], Tensor],
-    batch_size: int,
-    workers: int,
-    steps: int,
-    seed: int,
-) -> Iterator[Tensor]:
+def _peer(work: _Work, seed: int) -> Iterator[Tensor]:
     arguments = types.SimpleNamespace(
-        train_data="::".join(map(str, shards)),
-        train_num_samples=steps * batch_size,
+        train_data="::".join(map(str, work.shards)),
+        train_num_samples=work.steps * work.batch_size,
         train_data_upsampling_factors=None,
         dataset_resampled=False,
         seed=seed,
-        batch_size=batch_size,
-        workers=workers,
+        batch_size=work.batch_size,
+        workers=work.workers,
         world_size=1,
     )
     data = _open_clip_data().get_wds_dataset(
-        arguments, transform, is_train=True, tokenizer=lambda text: _tokenize([text]).ids_BL
+        arguments, work.transform, is_train=True, tokenizer=lambda text: _tokenize([text]).ids_BL
     )
     for pixels_BCHW, _ in data.dataloader:
         yield pixels_BCHW

@@ -7,10 +7,9 @@ B images or texts of one batch, E embedding width, P rows of a table.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vlkit.bench.contrastive import rounded
+from vlkit.bench.figures import Figures
 from vlkit.bench.memory import PeakMemory
 from vlkit.bench.ranks import on_ranks
 from vlkit.errors import VlkitError
@@ -34,7 +33,7 @@ _MOST = _PERIOD**2
 
 
 @dataclass(frozen=True)
-class ScoringBench:
+class ScoringBench(Figures):
     """Of a fresh process; seconds are wall-clock time, ``cpu`` those of processors.
 
     Attributes:
@@ -64,10 +63,6 @@ class ScoringBench:
     languages: int
     classes: int
     threads: int
-
-    def to_json(self) -> str:
-        """One line."""
-        return json.dumps({name: rounded(value) for name, value in asdict(self).items()})
 
 
 def bench_scoring(*, images: int = 50_000, dim: int = 512, languages: int = 10, classes: int = 1000) -> ScoringBench:

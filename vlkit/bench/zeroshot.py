@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from vlkit.bench.contrastive import rounded
+from vlkit.bench.figures import Figures
 from vlkit.bench.zeroshot_data import TEMPLATES, Images, make_images, make_model, make_names, named_languages
 from vlkit.bench.zeroshot_sides import ScoredRun, ZeroShotSetting, peer_modules, run_ours, run_peer
 from vlkit.errors import DataError, VlkitError
@@ -24,7 +23,7 @@ _CHECKED = (1, 3)  # images a class, languages: of the check with several templa
 
 
 @dataclass(frozen=True)
-class ZeroShotBench:
+class ZeroShotBench(Figures):
     """Ratios are vlkit's figure over CLIP_benchmark's, medians over neighbouring repeats; below 1 is better.
 
     Without a peer, what is of it or needs it is None.
@@ -83,10 +82,6 @@ class ZeroShotBench:
     device: str
     precision: str
     repeats: int
-
-    def to_json(self) -> str:
-        """One line."""
-        return json.dumps({name: rounded(value) for name, value in asdict(self).items()})
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from vlkit.cli.console import collector_off, err, out, show_table, write
+from vlkit.cli.console import collector_off, say, show_table, tags, tell, write
 from vlkit.cli.eval import model_name
 from vlkit.errors import VlkitError
 
@@ -66,7 +66,7 @@ def align(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Score how well a model aligns languages, from parallel texts: MEXA, Language Ranker, bitext retrieval."""
-    wanted = _listed(languages)
+    wanted = tags(languages)
     results = None if against is None else _results(against)
     lines, samples = _open(texts, images, pivot=pivot, languages=wanted, limit=limit)  # before a model is loaded
     with collector_off():
@@ -76,7 +76,7 @@ def align(
 
         loaded = open_text(model, device=_device(device))
     if loaded.note:
-        err().print(f"note: {loaded.note}", markup=False)
+        tell(f"note: {loaded.note}")
     name = model_name(model)
     found = run(
         loaded,
@@ -113,15 +113,7 @@ def _end(found: Alignment, results: Results | None, folder: Path, *, as_json: bo
         write(found.json())
     else:
         _show(found)
-    err().print(f"written to {folder}: {', '.join(path.name for path in paths)}", markup=False, emoji=False)
-
-
-def _listed(languages: str) -> list[str] | None:
-    if not languages.strip():
-        return None
-    from vlkit import languages as table
-
-    return [table.normalize(code) for code in languages.split(",") if code.strip()]
+    tell(f"written to {folder}: {', '.join(path.name for path in paths)}")
 
 
 def _results(path: Path) -> Results:
@@ -161,7 +153,7 @@ def _show(found: Alignment) -> None:
     chances = [row.mexa_chance for row in rows if not _missing(row.mexa_chance)]
     if chances:
         line = f"chance: MEXA {100 * math.fsum(chances) / len(chances):.2f} %, P@1 {100 / max(2, rows[0].n):.2f} %"
-        out().print(line, markup=False)
+        say(line)
     if found.images:
         _show_images(found)
     if found.correlations:

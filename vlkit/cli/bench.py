@@ -1,18 +1,21 @@
-"""`vlkit bench data`, `contrastive`, `grouped`: measured beside a peer in the same run; and those of evaluation."""
+"""`vlkit bench`: loaders, losses and evaluation, measured beside a peer in the same run where there is one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vlkit.cli import bench_evaluation
-from vlkit.cli.console import err, out, show_table, write
+from vlkit.cli.console import listed, say, show_table, tell, write
 
 if TYPE_CHECKING:
     from vlkit.bench.contrastive import ContrastiveBench
     from vlkit.bench.grouped import GroupedBench
+    from vlkit.bench.zeroshot import ZeroShotBench
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Repeats = Annotated[int, typer.Option(min=1, help="How often each side is timed; medians count.")]
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
@@ -21,9 +24,91 @@ def bench() -> None:
     """Measure loaders, losses and evaluation, where there is a peer beside it in the same run."""
 
 
-app.command()(bench_evaluation.zeroshot)
-app.command()(bench_evaluation.scoring)
-app.command()(bench_evaluation.prompts)
+@app.command()
+def zeroshot(
+    peer: Literal["none", "clip_benchmark"] = typer.Option("clip_benchmark", help="Whom to measure beside vlkit."),
+    model: str = typer.Option(
+        "ViT-B-32", metavar="MODEL[/WEIGHTS]", help="Of open_clip; random weights, or a tag or file."
+    ),
+    images: int = typer.Option(500, min=1, help="JPEGs that are made for it."),
+    languages: int = typer.Option(12, min=1, help="With names of countries in each."),
+    classes: int = typer.Option(50, min=2, help="Countries."),
+    batch_size: int = typer.Option(64, min=1, help="Images a forward pass, of both sides."),
+    workers: int = typer.Option(2, min=0, help="Reading processes of the peer; 0: none."),
+    repeats: Repeats = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Zero-shot classification in many languages, beside CLIP_benchmark: time, encoder rows, equal answers.
+
+    Ratios are vlkit's figure over CLIP_benchmark's: below 1 is better. Both get the same images, names, weights, batch
+    size and threads, in float32; no templates.
+    """
+    from vlkit.bench.zeroshot import bench_zeroshot
+
+    result = bench_zeroshot(
+        model,
+        images=images,
+        languages=languages,
+        classes=classes,
+        batch_size=batch_size,
+        workers=workers,
+        repeats=repeats,
+        peer=peer,
+        tell=_tell,
+    )
+    if as_json:
+        write(result.to_json())
+    else:
+        _show_zeroshot(result)
+
+
+@app.command()
+def scoring(
+    images: int = typer.Option(50_000, min=1, help="Made embeddings."),
+    dim: int = typer.Option(512, min=1, help="Width of embeddings."),
+    languages: int = typer.Option(10, min=1, help="English is none of them."),
+    classes: int = typer.Option(1000, min=1, help="Of each language."),
+    as_json: AsJson = False,
+) -> None:
+    """Time and memory of scoring made embeddings against many languages, in a fresh process."""
+    from vlkit.bench.scoring import bench_scoring
+
+    result = bench_scoring(images=images, dim=dim, languages=languages, classes=classes)
+    if as_json:
+        write(result.to_json())
+        return
+    peak, anonymous = _mb(result.peak_rss_mb), _mb(result.peak_anonymous_mb)
+    say(
+        f"{result.language_s:.3g} s a language and {result.row_s:.3g} s for its row ({images:,} images of width {dim}, "
+        f"{languages} languages of {classes} classes, {result.threads} threads); memory at its peak {peak} "
+        f"resident, {anonymous} anonymous, {_mb(result.start_rss_mb)} at the start; file of embeddings "
+        f"{_mb(result.features_mb)}"
+    )
+
+
+@app.command()
+def prompts(
+    templates: Path = typer.Option(..., metavar="FILE", help="Language codes to lists of templates, JSON or YAML."),
+    encoder: str = typer.Option(
+        "hf:intfloat/multilingual-e5-small",
+        metavar="NAME",
+        help="Text encoder that class embeddings are compared with.",
+    ),
+    check: str = typer.Option("", metavar="LANG,...", help="Languages to compare; default: three of the file."),
+    as_json: AsJson = False,
+) -> None:
+    """Texts through the encoder with and without repeated templates, for Babel-ImageNet's numbers of classes."""
+    from vlkit.bench.prompt_texts import bench_prompts
+
+    result = bench_prompts(templates, encoder=encoder, check=listed(check))
+    if as_json:
+        write(result.to_json())
+        return
+    say(
+        f"{result.rows:,} of {result.naive_rows:,} texts ({100 * result.rows_ratio:.1f} %) in {result.languages} "
+        f"languages; class embeddings of {', '.join(result.checked)} differ by at most "
+        f"{result.embedding_difference:.1e} ({result.checked_rows} of {result.checked_naive_rows} texts)"
+    )
 
 
 @app.command()
@@ -32,8 +117,8 @@ def data(
     batch_size: int = typer.Option(64, min=2, help="Pairs a batch."),
     workers: int = typer.Option(2, min=1, help="Reading processes of either side."),
     steps: int = typer.Option(24, min=1, help="Batches timed a repeat."),
-    repeats: int = typer.Option(5, min=1, help="How often each side is timed; medians count."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+    repeats: Repeats = 5,
+    as_json: AsJson = False,
 ) -> None:
     """Images a second from shards to batches, beside open_clip's own WebDataset pipeline."""
     from vlkit.bench.reading import bench_data
@@ -42,11 +127,10 @@ def data(
     if as_json:
         write(result.to_json())
         return
-    out().print(
+    say(
         f"vlkit {result.ours_images_per_s:.0f} images/s, {result.peer} {result.peer_images_per_s:.0f} images/s, "
         f"ratio {result.throughput_ratio:.2f} ({result.images} images, {workers} workers, batches of {batch_size}); "
-        f"pixels are {result.pixel_difference:.2f} levels of 0..255 off a full decode",
-        markup=False,
+        f"pixels are {result.pixel_difference:.2f} levels of 0..255 off a full decode"
     )
 
 
@@ -61,7 +145,7 @@ def contrastive(
     exchange: Literal["gather", "ring"] = typer.Option("gather", help="How vlkit sends texts."),
     scale: float = typer.Option(1 / 0.07, min=0.0, help="Scale of similarities."),
     device: Literal["auto", "cpu", "cuda"] = typer.Option("auto", help="auto: GPUs where there are enough."),
-    repeats: int = typer.Option(5, min=1, help="How often each side is timed; medians count."),
+    repeats: Repeats = 5,
     check: bool = typer.Option(True, help="Compare gradients with float64."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object a size."),
 ) -> None:
@@ -90,8 +174,8 @@ def grouped(
     batch: int = typer.Option(1024, min=2, help="Pairs of each process."),
     dim: int = typer.Option(512, min=1, help="Width of embeddings."),
     megabits: float = typer.Option(1000.0, min=0.001, help="Rate of the link between the groups, 10^6 bits a second."),
-    repeats: int = typer.Option(5, min=1, help="How often each side is timed; medians count."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+    repeats: Repeats = 5,
+    as_json: AsJson = False,
 ) -> None:
     """A step of the grouped loss on a slow link, beside losses over all processes; and the bytes that cross it.
 
@@ -107,7 +191,7 @@ def grouped(
 
 
 def _tell(doing: str) -> None:
-    err().print(f"measuring {doing}", markup=False)
+    tell(f"measuring {doing}")
 
 
 def _show_contrastive(results: list[ContrastiveBench]) -> None:
@@ -124,9 +208,9 @@ def _show_contrastive(results: list[ContrastiveBench]) -> None:
     headers = ["pairs a rank", "side", "s a step", "extra MB", "bytes received", "gradient error", "TFLOP/s"]
     title = f"{first.loss}, {first.ranks} ranks on {first.device}, width {first.dim}, {first.precision}"
     show_table(headers, rows, title=title, right=[headers[0], *headers[2:]])
-    out().print(f"peer: {first.peer}; a matrix product alone: {_number(first.matrix_tflops)} TFLOP/s", markup=False)
+    say(f"peer: {first.peer}; a matrix product alone: {_number(first.matrix_tflops)} TFLOP/s")
     for note in dict.fromkeys(note for found in results for note in found.notes):
-        out().print(note, markup=False)
+        say(note)
 
 
 def _show_grouped(found: GroupedBench) -> None:
@@ -143,12 +227,38 @@ def _show_grouped(found: GroupedBench) -> None:
     ]
     title = f"{found.ranks} ranks in two groups, {found.batch} pairs a rank, width {found.dim}"
     show_table(headers, rows, title=title, right=headers[1:])
-    out().print(
+    say(
         f"link: {found.link}; grouped over open_clip {_number(found.time_ratio)}, over exact "
-        f"{_number(found.exact_time_ratio)}; {found.negatives_per_anchor} negatives an anchor",
-        markup=False,
+        f"{_number(found.exact_time_ratio)}; {found.negatives_per_anchor} negatives an anchor"
     )
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+def _show_zeroshot(found: ZeroShotBench) -> None:
+    headers = ["side", "s, all languages", "s, one language", "images encoded", "texts encoded"]
+    rows: list[list[str | float | None]] = [
+        ["vlkit", found.ours_s, found.ours_one_language_s, found.image_forwards, found.text_rows],
+        [found.peer or "", found.peer_s, found.peer_one_language_s, found.peer_image_forwards, found.peer_text_rows],
+        ["ratio", found.time_ratio, found.one_language_ratio, None, None],
+    ]
+    title = f"{found.model}, {found.n_images} images, {len(found.languages)} languages of {found.classes} classes"
+    shown = rows if found.peer else rows[:1]
+    show_table(
+        headers,
+        [[value if isinstance(value, str) else _number(value, none="") for value in row] for row in shown],
+        title=title,
+        right=headers[1:],
+    )
+    if found.peer and found.agreement is not None:
+        say(
+            f"equal answers {100 * found.agreement:.2f} %; time ratio without loading the model again "
+            f"{_number(found.time_ratio_without_reload)}, of processor time {_number(found.cpu_ratio)}; "
+            f"{found.device}, {found.threads} threads"
+        )
+
+
+def _mb(value: float | None) -> str:
+    return "not known" if value is None else f"{value:,.0f} MB"
+
+
+def _number(value: float | None, *, none: str = "-") -> str:
+    return none if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.3g}"

@@ -1,12 +1,13 @@
-"""`vlkit compare ONE OTHER`: two evaluations, language by language."""
+"""`vlkit compare ONE OTHER`, `vlkit correlate ONE OTHER`: two evaluations, and how far two tables of scores agree."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import typer
 
-from vlkit.cli.console import err, out, show_table
+from vlkit.cli.console import out, say, show_table, tell
 from vlkit.errors import VlkitError
 
 
@@ -32,9 +33,9 @@ def compare(
     compared = run(one, other, models=_two(models), task=task, seed=seed)
     headers, rows = compared.cells()
     show_table(headers, rows, title=f"{compared.one} against {compared.other}, in %", right=headers[2:])
-    out().print("\n".join(["", *compared.summary()]), markup=False)
+    say("\n".join(["", *compared.summary()]))
     for note in compared.notes:
-        err().print(f"note: {note}", markup=False)
+        tell(f"note: {note}")
     if folder is not None:
         from vlkit.evaluation.compare.comparison_page import write_comparison
         from vlkit.evaluation.report.plots import difference_dots, render
@@ -44,7 +45,7 @@ def compare(
         write_atomic(folder / "comparison.md", compared.markdown())
         write_atomic(folder / "comparison.png", render(difference_dots(compared), kind="png"))
         page = write_comparison(folder / "comparison.html", compared)
-        err().print(f"written to {folder}: comparison.csv, comparison.md, comparison.png; look at {page}", markup=False)
+        tell(f"written to {folder}: comparison.csv, comparison.md, comparison.png; look at {page}")
 
 
 def _two(models: str) -> tuple[str, str] | None:
@@ -54,3 +55,30 @@ def _two(models: str) -> tuple[str, str] | None:
     if len(names) != 2 or not all(names):
         raise VlkitError(f"--models {models!r}: give two names with a comma between, as in --models mine,baseline")
     return names[0], names[1]
+
+
+def correlate(
+    one: str = typer.Argument(
+        metavar="ONE",
+        help="Published scores (reference:babel_imagenet, or one model of them: reference:babel_imagenet/OC-B32), a "
+        "results.json or its folder, or a released result file of Babel-ImageNet.",
+    ),
+    other: str = typer.Argument(metavar="OTHER", help="Another one."),
+    given: Literal["", "log-classes"] = typer.Option(
+        "", metavar="log-classes", help="Also hold the logarithm of the number of classes fixed."
+    ),
+    tasks: str = typer.Option("", "--task", metavar="A,B", help="The task of each, where a file holds several."),
+    replicates: int = typer.Option(500, min=0, help="Resamples of the 95 % intervals; 0 for none."),
+    seed: int = typer.Option(0, min=0, help="Of the resamples."),
+) -> None:
+    """Correlate two tables of scores: all points, means of models, each model over languages; intervals are 95 %."""
+    from vlkit.evaluation.compare.score_tables import cells, correlate_tables, read_scores
+
+    first, _, second = tasks.partition(",")
+    tables = read_scores(one, task=first or None), read_scores(other, task=second or first or None)
+    headers, rows = cells(correlate_tables(*tables, given=given, replicates=replicates, seed=seed))
+    show_table(headers, rows, title=f"{tables[0].name} ({tables[0].metric}) and {tables[1].name} ({tables[1].metric})",
+               right=headers[3:])  # fmt: skip
+    out().print(
+        "\nall: models and languages, languages resampled; models: means over the languages that all have", style="dim"
+    )

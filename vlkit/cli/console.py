@@ -33,6 +33,28 @@ def err() -> Console:
     return Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
+def say(text: str, *, style: str | None = None) -> None:
+    """A line of results, taken literally."""
+    out().print(text, style=style, markup=False)
+
+
+def tell(text: str) -> None:
+    """A message, taken literally."""
+    err().print(text, markup=False)
+
+
+def listed(text: str) -> list[str]:
+    """What stands between the commas of an option: ``de, fr`` is two languages."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def tags(languages: str) -> list[str] | None:
+    """The BCP 47 tags of languages with commas between; None for none, which stands for all."""
+    from vlkit.languages import normalize
+
+    return [normalize(code) for code in listed(languages)] or None
+
+
 def write(text: str) -> None:
     """Text on standard output exactly as it is: no wrapping, no markup, no color."""
     sys.stdout.write(text if text.endswith("\n") else text + "\n")

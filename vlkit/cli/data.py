@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from vlkit.cli.console import err, out, show_table, write
+from vlkit.cli.console import err, listed, say, show_table, tell, write
 
 if TYPE_CHECKING:
     from vlkit.data.sources.summary import SourceSummary
@@ -37,12 +37,12 @@ def build(
     if name == "flags" and cldr is not None:
         raise DataError("--cldr adds names to openmoji; the names of flags come from babel (leave --cldr out)")
     target = folder or Path("data") / name
-    chosen = None if languages is None else [language.strip() for language in languages.split(",") if language.strip()]
+    chosen = None if languages is None else listed(languages)
     if name == "openmoji":
         build_openmoji(target, image_size=image_size, languages=chosen, cldr=cldr, quiet=quiet)
     else:
         build_flags(target, image_size=image_size, languages=chosen, quiet=quiet)
-    err().print(f"written to {target}; look at it with: vlkit data info {target}", markup=False, emoji=False)
+    tell(f"written to {target}; look at it with: vlkit data info {target}")
 
 
 @app.command()
@@ -68,7 +68,7 @@ def shard(
     from vlkit.data.build.reshard import ShardOptions, write_shards
     from vlkit.data.sources.open import open_path
 
-    chosen = None if languages is None else tuple(one.strip() for one in languages.split(",") if one.strip())
+    chosen = None if languages is None else tuple(listed(languages))
     if per_shard is None and max_mb is None:
         per_shard = 1000
     options = ShardOptions(per_shard, max_mb, image_size, quality, chosen)
@@ -129,7 +129,7 @@ def _print(path: str, summary: SourceSummary) -> None:
         title=path,
         right=("count",),
     )
-    out().print(", ".join(f"{code} {count:,}" for code, count in summary.languages.items()), markup=False, emoji=False)
+    say(", ".join(f"{code} {count:,}" for code, count in summary.languages.items()))
     _tell(summary.problems)
 
 
@@ -137,7 +137,7 @@ def _tell(problems: Mapping[str, str]) -> None:
     if problems:
         err().print(f"{len(problems)} broken samples left out:", style="yellow")
         for name, reason in list(problems.items())[:_SHOWN_PROBLEMS]:
-            err().print(f"  {name}: {reason}", markup=False, emoji=False)
+            tell(f"  {name}: {reason}")
 
 
 def _size(sample: Any) -> str:

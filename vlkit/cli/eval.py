@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from vlkit.cli.console import collector_off, err, out, show_table
+from vlkit.cli.console import collector_off, out, show_table, tell
 from vlkit.errors import VlkitError
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _write_names(suite: Suite, folder: Path, *, own_use: bool) -> None:
 
     path, notices = write_class_names(folder, suite.tasks, own_use=own_use)
     for notice in notices:
-        err().print(f"license of the names in {path}: {notice}", markup=False, emoji=False)
+        tell(f"license of the names in {path}: {notice}")
 
 
 def _show_parity(results: Results, suite: Suite, model: str) -> None:
@@ -143,7 +143,7 @@ def _show_parity(results: Results, suite: Suite, model: str) -> None:
 
     short = published_name(model)
     if short is None:
-        err().print(f"no figures of {model} were published; see eval/reference/babel_imagenet.yaml", markup=False)
+        tell(f"no figures of {model} were published; see eval/reference/babel_imagenet.yaml")
         return
     for task in babel_tasks(suite.spec):
         found = differences(results, short, task=task)
@@ -172,4 +172,4 @@ def _show(results: Results, folder: Path) -> None:
     for task in results.tasks:
         console.print(task_table(results, task=task))
     pages = ", ".join(str(page) for page in sorted(folder.glob("report*.html")))
-    err().print(f"written to {folder / 'results.json'}; look at {pages}", markup=False, emoji=False)
+    tell(f"written to {folder / 'results.json'}; look at {pages}")

@@ -7,7 +7,7 @@ from typing import Literal
 
 import typer
 
-from vlkit.cli.console import err, out, show_table
+from vlkit.cli.console import err, say, show_table
 
 _WHAT = {
     "pixels": "image embeddings of equal pixels",
@@ -40,4 +40,4 @@ def export(
     )
     for note in exported.notes:
         err().print(f"[bold yellow]note:[/] {note}", markup=True)
-    out().print(f"\nthe model is in {exported.folder}", markup=False)
+    say(f"\nthe model is in {exported.folder}")

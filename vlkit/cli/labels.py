@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from vlkit.cli.console import err, show_table, write
+from vlkit.cli.console import show_table, tell, write
 
 if TYPE_CHECKING:
     from vlkit.data.names.label_set import LabelSet
@@ -33,13 +33,11 @@ def build(
     labels = build_omw(source, lemmas=lemmas, drop_english=drop_english, min_classes=min_classes)
     labels.save(target)
     for note in labels.notes:
-        err().print(note, markup=False, emoji=False)
+        tell(note)
     counts = labels.counts.values()
-    err().print(
+    tell(
         f"{len(counts)} languages, {sum(counts):,} class names, written to {target}; "
-        f"look at it with: vlkit labels check {target}",
-        markup=False,
-        emoji=False,
+        f"look at it with: vlkit labels check {target}"
     )
 
 
@@ -75,7 +73,7 @@ def check(
     ]
     show_table(headers, rows, title=f"{labels.name}, {labels.num_classes} classes", right=headers[1:5] + headers[6:])
     for note in labels.notes:
-        err().print(note, markup=False, emoji=False)
+        tell(note)
 
 
 def _english(labels: LabelSet) -> dict[int, tuple[str, ...]]:

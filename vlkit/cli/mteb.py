@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from vlkit.cli.console import collector_off, err, show_table, write
+from vlkit.cli.console import collector_off, show_table, tags, tell, write
 from vlkit.cli.eval import model_name
 from vlkit.errors import VlkitError
 
@@ -38,11 +38,7 @@ def mteb(
     as_json: bool = typer.Option(False, "--json", help="Print JSON, with all of mteb's metrics."),
 ) -> None:
     """Run tasks of mteb (MTEB and MIEB) on a model; mteb reads their data sets and computes the scores."""
-    from vlkit import languages as language_table
-
-    # what can be wrong is looked at before anything slow is loaded
-    codes = [code.strip() for code in languages.split(",") if code.strip()]
-    tags = [language_table.normalize(code) for code in codes] or None
+    wanted = tags(languages)  # what can be wrong is looked at before anything slow is loaded
     if resume and overwrite:
         raise VlkitError("--resume and --overwrite exclude each other; give one of them")
     with collector_off():
@@ -56,7 +52,7 @@ def mteb(
         from vlkit.spec.training import LoopSpec
         from vlkit.types import ImageTextModel
 
-        chosen = choose_tasks(tasks, tags)
+        chosen = choose_tasks(tasks, wanted)
     with started(LoopSpec(device=device)) as runtime:
         if runtime.ranks.size > 1:
             raise VlkitError(f"vlkit mteb is one process, not {runtime.ranks.size}; start it without torchrun")
@@ -76,7 +72,7 @@ def mteb(
     else:
         _show(rows)
     if folder is not None:
-        err().print(f"written to {folder / 'results'}", markup=False, emoji=False)
+        tell(f"written to {folder / 'results'}")
 
 
 def _show(rows: Sequence[MtebRow]) -> None:

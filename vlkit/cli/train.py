@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from vlkit.cli.console import out, write
+from vlkit.cli.console import out, say, write
+from vlkit.cli.show import Overrides, RecipeName
 from vlkit.errors import SpecError
 
 if TYPE_CHECKING:
@@ -17,12 +18,8 @@ if TYPE_CHECKING:
 
 
 def train(
-    recipe: str = typer.Argument(
-        metavar="RECIPE", help="A YAML file, or the name of a shipped recipe (see: vlkit list recipes)."
-    ),
-    overrides: list[str] = typer.Argument(
-        None, metavar="KEY=VALUE", help="Values laid over the recipe, e.g. optim.lr=3e-4"
-    ),
+    recipe: RecipeName,
+    overrides: Overrides = None,
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Check the recipe, build the model without weights, show what trains; stop."
     ),
@@ -47,11 +44,11 @@ def train(
 
     run = run_loop(resolved.spec, resume=resume, overwrite=overwrite, show=_show)
     if leads:
-        out().print(f"\n{run.summary()}\nthe model is in {run.model_path}", markup=False)
+        say(f"\n{run.summary()}\nthe model is in {run.model_path}")
 
 
 def _show(title: str, report: Report) -> None:
-    out().print(f"\n{title}", style="bold", markup=False)
+    say(f"\n{title}", style="bold")
     out().print(report)
 
 
@@ -68,7 +65,7 @@ def _rehearse(resolved: Resolved[Recipe]) -> None:
         set_trainable(model, stage.trainable)
         report = trainable_report(model, peaks_of(model, stage, recipe.optim))
         _show(f"stage {number} of {len(recipe.stages)}: {stage.name}, {stage.steps} steps", report)
-    out().print(f"\n{_division(recipe)}", markup=False)
+    say(f"\n{_division(recipe)}")
     out().print("\ndry run: nothing was trained and nothing was written", style="dim")
 
 

@@ -13,7 +13,7 @@ from vlkit.data.build import builders as build_module
 from vlkit.data.build.builders import build_flags, build_openmoji, built_folder
 from vlkit.data.build.cldr import annotation_names
 from vlkit.data.build.flags import region_of
-from vlkit.data.build.openmoji import clean, emoji_names
+from vlkit.data.build.openmoji import emoji_names, spelled
 from vlkit.errors import DataError, MissingPackage, VlkitError
 from vlkit.files import home
 from vlkit.spec.sources import BuiltSource
@@ -79,7 +79,7 @@ def test_the_whole_of_emoji_is_as_large_as_it_should_be() -> None:
     names = emoji_names()
     assert len(names) > 1650 and all(set(by_language) == FOURTEEN for by_language in names.values())
     assert not any(":" in text or "_" in text for by_language in names.values() for (text,) in by_language.values())
-    assert clean(":E-Mail_e\u0301:") == "E-Mail \u00e9"
+    assert spelled(":E-Mail_e\u0301:") == "E-Mail \u00e9"
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:

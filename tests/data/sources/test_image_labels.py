@@ -9,8 +9,7 @@ import pytest
 from scipy.io import savemat
 
 from vlkit.data.names.imagenet import wordnet_ids
-from vlkit.data.sources.classes.devkit import synsets_of_ids
-from vlkit.data.sources.classes.image_labels import read_image_labels
+from vlkit.data.sources.classes.image_labels import read_image_labels, synsets_of_ids
 from vlkit.errors import DataError
 
 A, B, C = wordnet_ids()[:3]

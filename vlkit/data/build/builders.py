@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from vlkit import files
-from vlkit.data.build.entries import Entry
 from vlkit.data.build.flags import flag_entries
-from vlkit.data.build.openmoji import openmoji_entries
+from vlkit.data.build.openmoji import Entry, openmoji_entries
 from vlkit.data.build.rendering import ATTRIBUTION, LICENSE, Drawings
 from vlkit.data.build.writer import ShardWriter, json_bytes, plain_captions
 from vlkit.errors import DataError
@@ -87,21 +86,16 @@ def build_flags(
 
 def built_folder(name: Literal["openmoji", "flags"], *, image_size: int = IMAGE_SIZE) -> Path:
     """The cache's own copy of a data set, built at the first call."""
-    version = importlib.metadata.version(_PACKAGES[name]) if _installed(_PACKAGES[name]) else ""
+    try:
+        version = importlib.metadata.version(_PACKAGES[name])
+    except importlib.metadata.PackageNotFoundError:
+        version = ""
     digest = files.digest([_VERSION, name, image_size, HOLDOUT[name], version])
     folder = files.home() / "data" / f"{name}-{digest}"
     if not folder.is_dir():
         build = build_openmoji if name == "openmoji" else build_flags
         build(folder, image_size=image_size, holdout=HOLDOUT[name])
     return folder
-
-
-def _installed(package: str) -> bool:
-    try:
-        importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _write(

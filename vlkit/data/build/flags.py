@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from vlkit.data.build.cldr import territory_names
 from vlkit.data.build.concepts import held_out
-from vlkit.data.build.entries import Entry
-from vlkit.data.build.openmoji import choose
+from vlkit.data.build.openmoji import Entry, choose
 from vlkit.data.build.rendering import Drawings
 from vlkit.errors import DataError
 

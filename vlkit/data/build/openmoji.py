@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from vlkit.data.build.cldr import annotation_names
+from vlkit.data.build.cldr import annotation_names, clean
 from vlkit.data.build.concepts import emoji_concept, held_out, hexcode, neutral
-from vlkit.data.build.entries import Entry
 from vlkit.data.build.rendering import Drawings
 from vlkit.data.formats.caption_forms import tag
 from vlkit.errors import DataError, MissingPackage
@@ -18,6 +17,17 @@ _TONES = frozenset("\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")
 _FULLY_QUALIFIED = 2  # emoji.STATUS["fully_qualified"]
 _SALT = "openmoji:"
 Names = dict[str, dict[str, tuple[str, ...]]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image-to-be. ``drawing`` is its hex code in OpenMoji; ``captions`` maps BCP 47 tags to names."""
+
+    key: str
+    drawing: str
+    captions: dict[str, tuple[str, ...]]
+    concept: str
+    split: str
 
 
 def openmoji_entries(
@@ -87,17 +97,17 @@ def emoji_names() -> Names:
     package.config.load_language()
     codes = {code: tag(code) for code in package.LANGUAGES}
     return {
-        symbol: {language: (clean(facts[code]),) for code, language in codes.items() if facts.get(code)}
+        symbol: {language: (spelled(facts[code]),) for code, language in codes.items() if facts.get(code)}
         for symbol, facts in package.EMOJI_DATA.items()
         if facts["status"] == _FULLY_QUALIFIED and not _TONES & set(symbol) and not is_flag(symbol)
     }
 
 
+def spelled(name: str) -> str:
+    """``:red_apple:`` -> ``red apple``, in Unicode's composed form."""
+    return clean(name.strip(":").replace("_", " "))
+
+
 def is_flag(emoji: str) -> bool:
     """Flags of countries (two regional indicators) and of subdivisions (tag characters)."""
     return 0x1F1E6 <= ord(emoji[0]) <= 0x1F1FF or any(0xE0020 <= ord(character) <= 0xE007F for character in emoji)
-
-
-def clean(name: str) -> str:
-    """``:red_apple:`` -> ``red apple``, in Unicode's composed form."""
-    return " ".join(unicodedata.normalize("NFC", name).strip(":").replace("_", " ").split())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from vlkit.data.plan.sampling import PairSampler, read_metas
 from vlkit.data.plan.weighted import Shares, WeightedPairSampler
 from vlkit.data.sources.combine import source_numbers
@@ -37,20 +40,13 @@ def open_pairs(data: DataSpec, *, batch_size: int, seed: int) -> tuple[Source, P
     """
     source = open_sources(data)
     weights = [one.weight for one in data.sources if one.weight is not None]
-    metas = read_metas(source)
-    if not weights and not isinstance(data.mixing, WeightsMixing) and data.language_batches == "mixed":
-        return source, PairSampler(
-            metas,
-            batch_size,
-            seed=seed,
-            mixing=data.mixing,
-            languages=data.languages,
-            distinct_concepts=data.distinct_concepts,
-        )
-    return source, WeightedPairSampler(
-        metas,
+    sampler: Callable[..., PairSampler] = PairSampler
+    if weights or isinstance(data.mixing, WeightsMixing) or data.language_batches == "single":
+        shares = Shares(source_numbers(source), weights or None, data.language_batches)
+        sampler = partial(WeightedPairSampler, shares=shares)
+    return source, sampler(
+        read_metas(source),
         batch_size,
-        shares=Shares(source_numbers(source), weights or None, data.language_batches),
         seed=seed,
         mixing=data.mixing,
         languages=data.languages,

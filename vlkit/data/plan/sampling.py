@@ -111,15 +111,6 @@ class PairSampler:
                 break
         return self._picks(np.array([position]), random)[0]
 
-    def language_shares(self, *, steps: int = 20) -> dict[str, float]:
-        """Expected share of each language in the batches, largest first."""
-        share = np.zeros(len(self.languages))
-        probabilities = np.diff(self._cdfs, axis=1, prepend=0.0)
-        positions = np.concatenate([self._positions(step) for step in range(steps)])
-        share += probabilities[self._kind_of[positions]].mean(axis=0)
-        ranked = sorted(zip(self.languages, share.tolist(), strict=True), key=lambda pair: (-pair[1], pair[0]))
-        return dict(ranked)
-
     def _positions(self, step: int) -> NDArray[np.int64]:
         epoch, number = divmod(step, self.steps_per_epoch)
         row: NDArray[np.int64] = self._deal(epoch)[number]

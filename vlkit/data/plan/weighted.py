@@ -6,7 +6,6 @@ deals its images in epochs of its own, so that none comes twice before all came 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -108,12 +107,6 @@ class WeightedPairSampler(PairSampler):
         places = self._places(step)
         taken = {self._concepts[place.position] for place in places}
         return self._pick([self._another(places[row].stratum, taken, random)], random)[0]
-
-    def language_shares(self, *, steps: int = 20) -> dict[str, float]:
-        """Share of each language in the first batches, largest first."""
-        seen = Counter(pick.language for step in range(steps) for pick in self.plan(step))
-        counts = {language: seen[language] / seen.total() for language in self.languages}
-        return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
     def _places(self, step: int) -> list[_Dealt]:
         which, before = (int(numbers[0]) for numbers in self._which.draw(step))

@@ -9,7 +9,7 @@ from pathlib import Path
 from vlkit.data.build.concepts import held_out
 from vlkit.data.formats.tables import TABLES
 from vlkit.data.sources.captions.open_captions import open_caption_set
-from vlkit.data.sources.classes.open_classes import ClassSource, open_images
+from vlkit.data.sources.classes.open_classes import captioned, open_images
 from vlkit.data.sources.combine import ConcatSource, Named, SampleList, Subset
 from vlkit.data.sources.shards import ShardSource, expand
 from vlkit.data.sources.table import TableSource
@@ -62,7 +62,7 @@ def open_source(source: spec.SourceSpec) -> Source:
     if isinstance(source, spec.ImageTree):
         return read_tree(Path(source.path).expanduser(), language=source.language)
     if isinstance(source, spec.ImageClasses):
-        return ClassSource(*open_images(source.images, source.labels))
+        return captioned(*open_images(source.images, source.labels))
     if isinstance(source, spec.PipelineSource):
         raise DataError(f"{source.object}: a pipeline gives its samples one after the other, for training only")
     return SampleList(open_caption_set(source))

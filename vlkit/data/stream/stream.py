@@ -7,7 +7,7 @@ few numbers (``ShardReader.state``) that travel with each batch, so that a run r
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,10 +23,9 @@ from vlkit.data.formats.caption_forms import tag
 from vlkit.data.plan.quotas import Quotas
 from vlkit.data.plan.sampling import chosen_languages, language_weights
 from vlkit.data.sources.open import built_path, source_names
-from vlkit.data.stream.pipeline import Pipeline, find_pipeline
-from vlkit.data.stream.readers import StreamedSample, StreamSource
+from vlkit.data.stream.pipeline import Pipeline, PipelineSample, find_pipeline
 from vlkit.data.stream.remote import list_shards, spool_folder
-from vlkit.data.stream.windows import Shards
+from vlkit.data.stream.windows import Shards, ShardSample
 from vlkit.errors import DataError, VlkitError
 from vlkit.spec.dataset import DataSpec, TemperatureMixing, WeightsMixing
 from vlkit.spec.sources import BuiltSource, FolderSource, PipelineSource, WebDatasetSource
@@ -41,7 +40,7 @@ class StreamPlan:
     """What the lanes of all processes share; see open_stream."""
 
     data: DataSpec
-    shards: tuple[StreamSource, ...]
+    shards: tuple[Shards | Pipeline, ...]
     batch_size: int
     seed: int
     num_workers: int
@@ -91,7 +90,7 @@ def open_stream(
     readers = ranks * max(1, num_workers)
     wanted = chosen_languages(data.mixing, data.languages)
     languages = None if wanted is None else frozenset(tag(code) for code in wanted)
-    found: list[StreamSource] = []
+    found: list[Shards | Pipeline] = []
     for number, (source, name) in enumerate(zip(data.sources, source_names(data.sources), strict=True)):
         if isinstance(source, WebDatasetSource):
             names, language = list_shards(source.path), source.language
@@ -206,10 +205,11 @@ class _Lane:
         weights = [source.weight or 0.0 for source in plan.data.sources]
         sizes = [float(len(shards.names)) for shards in plan.shards]
         self.sources = Quotas(weights if any(weights) else sizes, rows=plan.batch_size, seed=[plan.seed, _SOURCE])
-        self.weighted = sorted({tag(code) for code in _weights(plan.data)})
+        mixing = plan.data.mixing
+        self.weighted = sorted({tag(code) for code in mixing.weights}) if isinstance(mixing, WeightsMixing) else []
         self.single = plan.data.language_batches == "single"
         if self.weighted:
-            shares = language_weights(plan.data.mixing, self.weighted).tolist()
+            shares = language_weights(mixing, self.weighted).tolist()
             rows = 1 if self.single else plan.batch_size
             self.languages = Quotas(shares, rows=rows, seed=[plan.seed, _LANGUAGE])
         for reader, place in zip(self.readers, reading.places.get(str(number), []), strict=False):
@@ -236,7 +236,7 @@ class _Lane:
 
     def _row(
         self, number: int, language: str | None, taken: set[str], random: np.random.Generator
-    ) -> tuple[StreamedSample, Any]:
+    ) -> tuple[ShardSample | PipelineSample, Any]:
         reader, source = self.readers[number], self.plan.shards[number]
         avoided = taken if self.plan.data.distinct_concepts else ()
         for _ in range(ATTEMPTS):
@@ -277,10 +277,6 @@ class _Lane:
         """Deletes what was fetched."""
         for reader in self.readers:
             reader.close()
-
-
-def _weights(data: DataSpec) -> Sequence[str]:
-    return tuple(data.mixing.weights) if isinstance(data.mixing, WeightsMixing) else ()
 
 
 class Stream:

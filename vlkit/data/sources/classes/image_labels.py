@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from vlkit.data.formats.tables import read_text
 from vlkit.data.sources.classes.collection import some
-from vlkit.data.sources.classes.devkit import synsets_of_ids
 from vlkit.errors import DataError
 
 _WORDNET_ID = re.compile(r"n\d{8}")
 _NUMBERED = re.compile(r".*_val_0*(\d+)(_n\d{8})?")  # ILSVRC2012_val_00000293.JPEG
 _HEADERS = {"image", "imageid", "file", "file_name", "filename", "name", "path"}
 _META = "meta.mat"
+_CLASSES = 1000
 
 
 def read_image_labels(path: Path, names: Sequence[str], *, wordnet: bool) -> list[str]:
@@ -60,6 +61,34 @@ def _synsets(path: Path, lines: Sequence[str]) -> list[str]:
     if strange := [f"line {number}: {line}" for number, line in enumerate(lines, 1) if int(line) not in synset_of]:
         raise DataError(f"{path}: {some(strange)}: no such ILSVRC id in {meta}")
     return [synset_of[int(line)] for line in lines]
+
+
+def synsets_of_ids(path: Path) -> dict[int, str]:
+    """ILSVRC id (1..1000) -> WordNet id, from ``meta.mat`` of the ILSVRC2012 development kit.
+
+    Raises:
+        DataError: Missing, or not such a file.
+    """
+    from scipy.io import loadmat
+
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
+    try:
+        rows = loadmat(io.BytesIO(raw), squeeze_me=True, variable_names=["synsets"]).get("synsets")
+        if rows is None or rows.dtype.names is None:
+            raise ValueError("no array of structures 'synsets'")
+        pairs = [(int(row["ILSVRC2012_ID"]), str(row["WNID"])) for row in rows.reshape(-1)]
+    except Exception as error:  # scipy raises OSError, ValueError, TypeError, MatReadError, zlib.error, ...
+        raise DataError(
+            f"cannot read {path}: not the meta.mat of ImageNet's development kit ({error}); give a file with one "
+            f"WordNet id a line instead"
+        ) from None
+    found = {number: wnid for number, wnid in pairs if 1 <= number <= _CLASSES}
+    if not found:
+        raise DataError(f"{path}: has no ILSVRC id from 1 to {_CLASSES}")
+    return found
 
 
 def _of_lines(path: Path, labels: Sequence[str], names: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from vlkit import languages as language_table
@@ -14,36 +14,19 @@ from vlkit.data.sources.classes.collection import ClassImages, any_classes
 from vlkit.data.sources.classes.find import find_images
 from vlkit.data.sources.classes.imagenet_images import imagenet_images
 from vlkit.data.sources.classes.objectnet import ObjectNet, read_objectnet
-from vlkit.data.sources.combine import meta_of
+from vlkit.data.sources.combine import SampleList
 from vlkit.errors import DataError
 from vlkit.spec import sources as spec
-from vlkit.types import Sample, SampleMeta
 
 
-@dataclass(frozen=True)
-class ClassSource:
-    """Images sorted into classes as samples; the names of its class are the captions of an image."""
-
-    images: ClassImages
-    labels: LabelSet
-    _captions: list[dict[str, tuple[str, ...]]] = field(init=False, default_factory=list)
-
-    def __post_init__(self) -> None:
-        names = self.labels.names
-        for number in range(self.images.num_classes):
-            self._captions.append({tag: named[number] for tag, named in names.items() if named.get(number)})
-
-    def __len__(self) -> int:
-        return len(self.images.samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        """One sample; its image is decoded only when called for."""
-        return replace(self.images.samples[index], captions=self._captions[self.images.targets[index]])
-
-    def meta(self, index: int) -> SampleMeta:
-        """Key, class, split and languages, without reading the image."""
-        sample = self.images.samples[index]
-        return meta_of(sample.key, sample.concept, sample.split, self._captions[self.images.targets[index]])
+def captioned(images: ClassImages, labels: LabelSet) -> SampleList:
+    """Images sorted into classes as samples to learn from; the names of its class are the captions of an image."""
+    captions = [
+        {tag: named[number] for tag, named in labels.names.items() if named.get(number)}
+        for number in range(images.num_classes)
+    ]
+    pairs = zip(images.samples, images.targets, strict=True)
+    return SampleList([replace(sample, captions=captions[number]) for sample, number in pairs])
 
 
 def open_images(images: spec.NamedImages, labels: spec.OwnLabels | spec.LabelFiles) -> tuple[ClassImages, LabelSet]:
