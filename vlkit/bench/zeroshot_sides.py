@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vlkit.bench.zeroshot_data import Images, Model, write_names
+from vlkit.bench.zeroshot_data import Images, NamedModel, write_names
 from vlkit.data.sources.classes.collection import any_classes
 from vlkit.data.sources.classes.find import find_images
 from vlkit.errors import MissingPackage
@@ -45,7 +45,7 @@ class ZeroShotSetting:
         templates: Texts with one ``{}``.
     """
 
-    model: Model
+    model: NamedModel
     images: Images
     batch_size: int
     workers: int
