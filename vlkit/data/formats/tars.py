@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import tarfile
 from collections.abc import Callable, Iterator
@@ -107,28 +106,20 @@ def _only_zeros(stream: IO[bytes], offset: int, size: int) -> bool:
     return not any(stream.read(size))
 
 
-class _FileSlice(io.RawIOBase):
-    """A piece of a file as a file of its own."""
+class _FileSlice:
+    """A piece of a file as a file of its own, for tarfile."""
 
     def __init__(self, stream: IO[bytes], start: int, size: int) -> None:
         self.stream, self.start, self.size, self.place = stream, start, size, 0
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self.place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.place, io.SEEK_END: self.size}[whence]
-        return self.place
+    def seek(self, offset: int) -> None:
+        self.place = offset
 
     def tell(self) -> int:
         return self.place
 
-    def read(self, size: int = -1) -> bytes:
-        left = max(self.size - self.place, 0)
+    def read(self, size: int) -> bytes:
         self.stream.seek(self.start + self.place)
-        raw = self.stream.read(left if size is None or size < 0 else min(size, left))
+        raw = self.stream.read(min(size, max(self.size - self.place, 0)))
         self.place += len(raw)
         return raw
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
