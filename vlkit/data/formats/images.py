@@ -104,12 +104,7 @@ class LazyImage(_Encoded):
 
 @dataclass(frozen=True)
 class StoredImage(_Encoded):
-    """An image whose encoded bytes take more than a look into a file.
-
-    Args:
-        read: Gives the bytes.
-        name: What to call the image in errors.
-    """
+    """An image whose encoded bytes take more than a look into a file; ``name`` is what it is called in errors."""
 
     read: Callable[[], bytes]
     name: str

@@ -23,12 +23,8 @@ def remembered(
 ) -> T:
     """What was found out about a file, from the cache where it has not changed since (path, size, time of change).
 
-    Args:
-        path: The file.
-        facts: What else decides the result; a version number first.
-        make: Finds it out.
-        dump: Turns it into JSON values.
-        load: Turns these back; what it cannot is made anew.
+    ``facts`` are what else decides the result, a version number first. ``dump`` turns it into JSON values and ``load``
+    these back; what that cannot is made anew.
     """
     status = path.stat()
     name = files.digest([*facts, str(path.resolve()), status.st_size, status.st_mtime_ns])
@@ -62,14 +58,8 @@ def tar_members(
 ) -> Iterator[tuple[str, Span]]:
     """Names and places of a tar's regular files in order; ``path`` is what it is called in errors.
 
-    A tar that breaks off is noted in ``problems`` (name -> reason) and read up to there.
-
-    Args:
-        path: The tar.
-        stream: The file that it is, or lies in uncompressed.
-        problems: What is wrong is added.
-        size: Of the tar, in bytes.
-        start: Where in the file it begins.
+    A tar that breaks off is noted in ``problems`` (name -> reason) and read up to there. It may lie uncompressed in
+    another file: it has ``size`` bytes of ``stream`` from ``start`` on.
 
     Raises:
         DataError: Not a tar, or compressed.
