@@ -33,25 +33,21 @@ Found = list[dict[str, Any]]
 class ContrastiveBench(Figures):
     """Ratios are vlkit's figure over open_clip's; below 1 is better. Medians of repeats, the slowest process counts.
 
+    ``peer_*`` is of open_clip what ``ours_*`` (or the name without ``peer_``) is of vlkit.
+
     Attributes:
         time_ratio: Of the wall-clock time of forward and backward, the median over neighbouring repeats.
         memory_ratio: Of the extra memory at the peak.
         bytes_ratio: Of the bytes that a process receives in one step; None for one process.
         gradient_error: The largest relative error of a gradient (images, texts, scale, bias) against float64.
-        peer_gradient_error: The same of open_clip.
         cpu_ratio: Of the processor time of a process, which other work on the machine changes less.
         ours_s: Seconds a step.
-        peer_s: Seconds a step.
         ours_mb: Extra megabytes (10^6) at the peak, a process.
-        peer_mb: The same of open_clip.
         ours_bytes: Bytes a process receives in a step.
-        peer_bytes: The same of open_clip.
         ours_collectives: Calls of the whole group a step.
-        peer_collectives: The same of open_clip.
         ours_tflops: Operations of our matrix products a second and process, in 10^12.
         matrix_tflops: What one process's matrix product alone reaches here, in 10^12.
         others: Seconds a step of more peers.
-        peer: Name and version.
         notes: What could not be measured, and why.
     """
 
@@ -94,13 +90,7 @@ def bench_contrastive(
     open_clip runs the mode of its losses that is exact and cheapest: ``local_loss`` with ``gather_with_grad``. Memory
     is measured in fresh processes, one side each. A peer that does not fit the memory of the machine is left out, and
     ``notes`` says so.
-
-    Args:
-        setting: What is measured.
-        ranks: Processes; they share the cores.
-        repeats: How often each side is timed.
-        check: Compare gradients with float64 (8 B^2 D operations in double precision, in this process).
-        tell: Is told what is being done.
+    ``check`` compares gradients with float64 (8 B^2 D operations in double precision, in this process).
 
     Raises:
         VlkitError: Too few GPUs, or a process failed.

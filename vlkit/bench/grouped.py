@@ -29,9 +29,6 @@ class GroupedBench(Figures):
         gradient_error: The largest relative error against float64, of the mean of the two groups' losses.
         exact_gradient_error: That of vlkit's exact loss, against the loss over all.
         negatives_per_anchor: Other texts that an image meets.
-        grouped_s: Seconds a step.
-        exact_s: Seconds a step.
-        peer_s: Seconds a step.
         link: What joins the groups: a real one, or a model and its numbers.
     """
 
@@ -67,13 +64,7 @@ def bench_grouped(
 ) -> GroupedBench:
     """Measures a step of the grouped loss and of two exact ones by turns; the groups are two halves of the processes.
 
-    Args:
-        ranks: Processes on this machine's CPU; they share the cores.
-        batch: Pairs a process.
-        dim: Embedding width.
-        megabits: Rate of the link between the halves, in 10^6 bits a second.
-        repeats: How often each is timed.
-        tell: Is told what is being done.
+    ``batch`` is pairs a process, ``megabits`` the rate of the link between the halves in 10^6 bits a second.
 
     Raises:
         VlkitError: An odd number of processes, or one of them failed.

@@ -172,14 +172,14 @@ def measure(*, setting: dict[str, Any], sides: list[str], repeats: int, referenc
     for name, loss in losses.items():
         with Traffic() as traffic:
             _step(loss, leaves, chosen)
-        calls = [(call.received, len({r // chosen.group_size for r in call.ranks}) > 1) for call in traffic.calls]
+        crossing = traffic.crossing(chosen.group_size)
         found[name] = {
             "seconds": [],
             "cpu_seconds": [],
             "received": traffic.received_bytes,
             "collectives": traffic.collectives,
-            "crossing": sum(bytes_ for bytes_, crosses in calls if crosses),
-            "crossing_calls": sum(crosses for _, crosses in calls),
+            "crossing": sum(call.received for call in crossing),
+            "crossing_calls": len(crossing),
             "errors": _errors(leaves, ranks, reference[name]) if name in reference else {},
         }
     for _, name in by_turns(losses, repeats):

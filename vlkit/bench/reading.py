@@ -88,12 +88,7 @@ def bench_data(
     Both read the same shards with the same number of workers, the same batch size and the same transform (open_clip's,
     224 pixels); the time of a repeat is that of ``steps`` batches arriving in the training process.
 
-    Args:
-        path: Shards, as WebDatasetSource takes them; None makes 1280 x 960 JPEGs.
-        batch_size: Pairs a batch.
-        workers: Reading processes of either side.
-        steps: Batches timed a repeat.
-        repeats: How often each side is timed.
+    ``path`` is shards as WebDatasetSource takes them; None makes 1280 x 960 JPEGs.
 
     Raises:
         DataError: Fewer images than a batch.

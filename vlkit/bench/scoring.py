@@ -68,11 +68,7 @@ class ScoringBench(Figures):
 def bench_scoring(*, images: int = 50_000, dim: int = 512, languages: int = 10, classes: int = 1000) -> ScoringBench:
     """Scores in a fresh process, so that its memory is that of the evaluation alone.
 
-    Args:
-        images: How many images.
-        dim: Width of embeddings.
-        languages: How many languages; English is none of them, so that each is scored once.
-        classes: How many classes each has.
+    English is none of the languages, so that each is scored once.
 
     Raises:
         VlkitError: More languages than there are, more classes than images, or more images than can be told apart.

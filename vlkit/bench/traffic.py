@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -68,19 +67,9 @@ class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Calls of a whole group; a send and a receive between neighbours are none."""
         return sum(call.name not in _POINT_TO_POINT for call in self.calls)
 
-    @property
-    def names(self) -> Counter[str]:
-        """How often each call was made."""
-        return Counter(call.name for call in self.calls)
-
-    @property
-    def dtypes(self) -> frozenset[torch.dtype]:
-        """All element types that were sent."""
-        return frozenset(dtype for call in self.calls for dtype in call.dtypes)
-
-    def crossing_bytes(self, group_size: int) -> int:
-        """What this rank received in calls of ranks of more than one group of ``group_size`` neighbours."""
-        return sum(call.received for call in self.calls if len({rank // group_size for rank in call.ranks}) > 1)
+    def crossing(self, group_size: int) -> list[Call]:
+        """The calls of ranks of more than one group of ``group_size`` neighbours."""
+        return [call for call in self.calls if len({rank // group_size for rank in call.ranks}) > 1]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Notes a call that sends, and makes it."""

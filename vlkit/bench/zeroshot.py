@@ -26,7 +26,8 @@ _CHECKED = (1, 3)  # images a class, languages: of the check with several templa
 class ZeroShotBench(Figures):
     """Ratios are vlkit's figure over CLIP_benchmark's, medians over neighbouring repeats; below 1 is better.
 
-    Without a peer, what is of it or needs it is None.
+    ``peer_*`` is of the peer what the figure without it (or ``ours_*``) is of vlkit. Without a peer, what is of it or
+    needs it is None.
 
     Attributes:
         time_ratio: Of the wall-clock time from the model's name to the scores of all languages.
@@ -35,18 +36,13 @@ class ZeroShotBench(Figures):
         one_language_ratio: Of the wall-clock time for the first language alone.
         one_language_cpu_ratio: Of its processor time.
         image_forwards: Images that went through vlkit's image tower, counted, in the run over all languages.
-        peer_image_forwards: The same of the peer.
-        n_images: How many images there are.
         text_rows: Texts that went through vlkit's text tower, counted.
-        peer_text_rows: The same of the peer.
         agreement: Share of equal best classes over all images and languages.
         template_agreement: The same on fewer images and languages with several templates, of which one occurs twice.
         accuracy_difference: The largest absolute difference between the two sides' top-1, over languages.
         smallest_margin: The smallest distance of the peer's best cosine from its next best, over images and languages.
         ours_s: Seconds for all languages.
-        peer_s: The same of the peer.
         ours_one_language_s: Seconds for the first language.
-        peer_one_language_s: The same of the peer.
         peer_reload_s: Of ``peer_s``, what its loads of the model after the first took.
         languages: The languages, the first is that of ``one_language_ratio``.
         workers: Reading processes of the peer's loader.
@@ -112,16 +108,8 @@ def bench_zeroshot(
     one file of class names at a time, so it is called once a language; each call loads the model and encodes all
     images. Starting Python and importing libraries, which each of its calls would do as well, is not counted.
 
-    Args:
-        model: ``MODEL`` of open_clip, which gets random weights, or ``MODEL/TAG`` or ``MODEL/FILE``.
-        images: How many images are made.
-        languages: How many languages; names of countries and territories (CLDR).
-        classes: How many classes.
-        batch_size: Images a forward pass, of both sides.
-        workers: Reading processes of the peer's loader; 0 reads in the process itself.
-        repeats: How often each side is timed.
-        peer: ``none`` measures vlkit alone.
-        tell: Is told what is being done.
+    ``model`` is ``MODEL`` of open_clip, which gets random weights, or ``MODEL/TAG`` or ``MODEL/FILE``; classes are
+    countries and territories, named by CLDR; ``workers`` those of the peer's loader, 0 reads in the process itself.
 
     Raises:
         MissingPackage: clip-benchmark or babel is not installed.

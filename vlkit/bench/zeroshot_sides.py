@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -136,7 +137,7 @@ def run_peer(setting: ZeroShotSetting, names: Mapping[str, list[str]], *, run: S
         folder = Path(scratch)
         write_names(folder, _DATASET, dict(names), setting.templates)
         for tag in names:
-            with _watched(cli, metrics, run, tag), _command_line(_words(setting, folder, tag)), run.timed():
+            with _watched(cli, metrics, run, tag), patch.object(sys, "argv", _words(setting, folder, tag)), run.timed():
                 cli.main()
             found = json.loads((folder / f"{tag}-scores.json").read_text(encoding="utf-8"))
             run.accuracy[tag] = found["metrics"]["acc1"]
@@ -170,7 +171,7 @@ def _words(setting: ZeroShotSetting, folder: Path, tag: str) -> list[str]:
         "--custom_template_file": folder / "templates.json",
         "--output": folder / f"{tag}-scores.json",
     }
-    return ["eval", *(str(part) for pair in values.items() for part in pair), "--no_amp", "--quiet"]
+    return ["clip_benchmark", "eval", *(str(part) for pair in values.items() for part in pair), "--no_amp", "--quiet"]
 
 
 @contextlib.contextmanager
@@ -213,17 +214,6 @@ def _accuracy(given: Any, logits_NK: Tensor, target_N: Tensor, topk: tuple[int, 
         hit_NM = logits_NK.topk(max(topk)).indices == target_N[:, None]
         found = [hit_NM[:, :k].any(1).double().mean().item() for k in topk]
     return found
-
-
-@contextlib.contextmanager
-def _command_line(words: list[str]) -> Iterator[None]:
-    """The words that a command line reads from the process."""
-    given = sys.argv
-    sys.argv = ["clip_benchmark", *words]
-    try:
-        yield
-    finally:
-        sys.argv = given
 
 
 def _device() -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from vlkit.cli.console import collector_off, err, message, out, write
+from vlkit.cli.console import collector_off, headed, message, out, write
 from vlkit.errors import DataError, VlkitError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def classify(
     elif predictions:
         out(width=None if out().is_terminal else _PIPE_WIDTH).print(predictions.table(top))
     for problem in problems.values():
-        err().print(f"[bold red]error:[/] {_plain(problem)}")
+        headed("error", problem, color="red")
     raise typer.Exit(2 if problems else 0)  # an exception keeps this frame, so that the model is not taken apart
 
 
@@ -67,7 +67,7 @@ def _read_labels(labels: str, labels_file: Path | None) -> dict[str, tuple[str, 
         warnings.simplefilter("always")
         names = read_labels(listed)
     for note in notes:
-        err().print(f"[bold yellow]note:[/] {_plain(str(note.message))}")
+        headed("note", str(note.message))
     return names
 
 
@@ -116,10 +116,3 @@ def _as_json(predictions: Predictions | None, problems: dict[str, str], *, model
     return json.dumps(
         {"model": model, "language": language, "images": found, "errors": errors}, ensure_ascii=False, indent=1
     )
-
-
-def _plain(text: str) -> str:
-    """Text that rich must not read as markup."""
-    from rich.markup import escape
-
-    return escape(text)

@@ -105,7 +105,14 @@ def show_error(error: BaseException) -> None:
         err().print(Text("\n".join(problems)))
         err().print(Text(count, style="bold red"))
         return
-    err().print(Text.assemble(("error:", "bold red"), " ", message(error)))
+    headed("error", message(error), color="red")
+
+
+def headed(word: str, text: str, *, color: str = "yellow") -> None:
+    """A message behind a coloured word, taken literally."""
+    from rich.text import Text
+
+    err().print(Text.assemble((f"{word}:", f"bold {color}"), " ", text))
 
 
 def message(error: BaseException) -> str:

@@ -11,7 +11,7 @@ import typer
 from vlkit.cli.console import err, listed, say, show_table, tell, write
 
 if TYPE_CHECKING:
-    from vlkit.data.sources.summary import SourceSummary
+    from vlkit.data.sources.combine import SourceSummary
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Build and inspect data sets.")
 _SHOWN_PROBLEMS, _SHOWN_LANGUAGES = 5, 16
@@ -102,8 +102,8 @@ def info(
     import json
     from dataclasses import asdict
 
+    from vlkit.data.sources.combine import summarize
     from vlkit.data.sources.open import open_path
-    from vlkit.data.sources.summary import summarize
 
     source = open_path(path, language=language)
     summary = summarize(source)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import typer
 
-from vlkit.cli.console import err, say, show_table
+from vlkit.cli.console import headed, say, show_table
 
 _WHAT = {
     "pixels": "image embeddings of equal pixels",
@@ -39,5 +39,5 @@ def export(
         title=f"equal to {exported.tolerance:g}" + (", but for the preprocessing" if exported.notes else ""),
     )
     for note in exported.notes:
-        err().print(f"[bold yellow]note:[/] {note}", markup=True)
+        headed("note", note)
     say(f"\nthe model is in {exported.folder}")

@@ -16,9 +16,9 @@ from tests.helpers.data_factory import encoded, shards
 from vlkit.cli.app import app
 from vlkit.data.build import reshard as module
 from vlkit.data.build.reshard import ShardOptions, write_shards
+from vlkit.data.sources.combine import summarize
 from vlkit.data.sources.open import open_path
 from vlkit.data.sources.shards import ShardSource, expand
-from vlkit.data.sources.summary import summarize
 from vlkit.data.sources.tree import read_tree
 from vlkit.errors import DataError
 

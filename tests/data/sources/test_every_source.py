@@ -15,9 +15,8 @@ from tests.helpers.evaluate_fakes import picture
 from tests.helpers.train_factory import losses, recipe
 from vlkit.data.batches.loader import batches
 from vlkit.data.plan.pairs import open_pairs
-from vlkit.data.sources.combine import problems, source_numbers
+from vlkit.data.sources.combine import problems, source_numbers, summarize
 from vlkit.data.sources.open import open_path, open_source, open_sources, source_names
-from vlkit.data.sources.summary import summarize
 from vlkit.errors import DataError
 from vlkit.models.dual_encoder.batch import PairPreparer
 from vlkit.spec.dataset import DataSpec

@@ -189,7 +189,7 @@ def groups(size: int) -> dict[str, Any]:
     got = peers.gradients(loss, ranks, total=TOTAL, dtype=torch.float64)
     return got | {
         "negatives": parts["negatives_per_anchor"].item(),
-        "crossing": traffic.crossing_bytes(size),
+        "crossing": sum(call.received for call in traffic.crossing(size)),
         "sent": traffic.received_bytes,
     }
 

@@ -72,7 +72,7 @@ def batches(
     """The batches of steps ``start_step`` to ``steps - 1``.
 
     Args:
-        source: Where samples come from; the sampler was made for it.
+        source: The sampler was made for it.
         sampler: Plans each step.
         preparer: The model's: what becomes of a sample.
         steps: Number of the step after the last one.

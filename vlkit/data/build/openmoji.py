@@ -38,11 +38,8 @@ def openmoji_entries(
     ``holdout`` concepts are kept back by a stable hash: their neutral image has the split "test", their other variants
     (gender, hair, direction) "test-variant"; all else is "train".
 
-    Args:
-        drawings: OpenMoji's.
-        holdout: Concepts kept back.
-        languages: BCP 47 tags; None takes all there are.
-        cldr: An unpacked ``cldr-annotations-full``, for its names in all its languages besides.
+    ``languages`` are BCP 47 tags, None for all there are; ``cldr`` is an unpacked ``cldr-annotations-full``, for its
+    names in all its languages besides.
 
     Raises:
         MissingPackage: emoji is not installed.

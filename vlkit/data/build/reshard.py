@@ -79,15 +79,7 @@ def write_shards(
     """Writes a source as shards with ``sizes.json`` (name -> samples) and ``summary.json``.
 
     A call that was interrupted goes on behind the last whole shard when it is made again. The folder appears when all
-    is written.
-
-    Args:
-        source: Images with captions.
-        folder: New or empty, unless ``overwrite``.
-        options: What is written.
-        workers: Processes that read and resize; the bytes do not depend on it.
-        overwrite: Replace what is in the folder.
-        quiet: No progress display.
+    is written. ``workers`` read and resize; the bytes do not depend on them.
 
     Raises:
         DataError: The folder holds something, an option is out of range, or no sample is left.

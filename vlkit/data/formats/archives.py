@@ -20,14 +20,6 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 @dataclass(frozen=True)
-class Zipped:
-    """How a member lies in a zip: compression method, and CRC-32 of what comes out."""
-
-    method: int
-    crc: int
-
-
-@dataclass(frozen=True)
 class Member:
     """One file.
 
@@ -36,13 +28,13 @@ class Member:
         path: The file on disk that it is, or lies in.
         span: Offset and size in bytes in ``path`` (of a zip's member: of its local header, and of the compressed
             data); None for the whole file.
-        zipped: For members of zips.
+        zipped: Of a zip's member, the method of compression and the CRC-32 of what comes out.
     """
 
     name: str
     path: Path
     span: Span | None = None
-    zipped: Zipped | None = None
+    zipped: tuple[int, int] | None = None
 
     @property
     def where(self) -> str:
@@ -63,21 +55,21 @@ class Member:
         try:
             if self.span is None:
                 return self.path.read_bytes()
-            return read_span(self.path, self.span) if self.zipped is None else self._unzip(*self.span, self.zipped)
+            return read_span(self.path, self.span) if self.zipped is None else self._unzip(*self.span, *self.zipped)
         except OSError as error:
             raise DataError(f"cannot read {self.where}: {(error.strerror or str(error)).lower()}") from error
 
-    def _unzip(self, offset: int, size: int, zipped: Zipped) -> bytes:
+    def _unzip(self, offset: int, size: int, method: int, crc: int) -> bytes:
         head = read_span(self.path, (offset, _LOCAL_HEADER))
         if len(head) < _LOCAL_HEADER or head[:4] != b"PK\x03\x04":
             raise DataError(f"cannot read {self.where}: the zip is damaged (no header at byte {offset:,})")
         lengths = int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
         raw = read_span(self.path, (offset + _LOCAL_HEADER + lengths, size))
         try:
-            content = zlib.decompress(raw, -zlib.MAX_WBITS) if zipped.method == zipfile.ZIP_DEFLATED else raw
+            content = zlib.decompress(raw, -zlib.MAX_WBITS) if method == zipfile.ZIP_DEFLATED else raw
         except zlib.error as error:
             raise DataError(f"cannot read {self.where}: the zip is damaged ({error})") from None
-        if zlib.crc32(content) != zipped.crc:
+        if zlib.crc32(content) != crc:
             raise DataError(f"cannot read {self.where}: the zip is damaged (its checksum does not fit)")
         return content
 
@@ -198,6 +190,6 @@ def _zip_members(path: Path) -> list[Member]:
                 f"0, stored, and 8, deflated); unpack the zip first"
             )
     return [
-        Member(info.filename, path, (info.header_offset, info.compress_size), Zipped(info.compress_type, info.CRC))
+        Member(info.filename, path, (info.header_offset, info.compress_size), (info.compress_type, info.CRC))
         for info in infos
     ]

@@ -58,9 +58,28 @@ def open_image(
         raise DataError(f"cannot read image {label}: {_reason(error)}") from error
 
 
+class _Encoded:
+    """An image that is decoded when called for (``types.Sample.image``)."""
+
+    read: Callable[[], bytes]
+    name: str
+
+    def __call__(self) -> Image.Image:
+        """The RGB image; see open_image."""
+        return self.draft(None)
+
+    def draft(self, size: int | None) -> Image.Image:
+        """See ``types.ReducedDecoding``."""
+        try:
+            raw = self.read()
+        except OSError as error:
+            raise DataError(f"cannot read image {self.name}: {_reason(error)}") from error
+        return open_image(raw, draft_size=size, name=self.name)
+
+
 @dataclass(frozen=True)
-class LazyImage:
-    """A stored image, decoded when called for (``types.Sample.image``).
+class LazyImage(_Encoded):
+    """An image in a file, or in a piece of one.
 
     Args:
         path: The image file, or the tar it lies in.
@@ -76,44 +95,19 @@ class LazyImage:
         """The encoded image."""
         return self.path.read_bytes() if self.span is None else read_span(self.path, self.span)
 
-    def __call__(self) -> Image.Image:
-        """The RGB image; see open_image."""
-        return self.draft(None)
-
     def draft(self, size: int | None) -> Image.Image:
         """See ``types.ReducedDecoding``."""
         if self.span is None:
             return open_image(self.path, draft_size=size, name=self.name)
-        return _opened(self.read, size, self.name)
+        return super().draft(size)
 
 
 @dataclass(frozen=True)
-class StoredImage:
-    """An image whose encoded bytes take more than a look into a file, decoded when called for.
-
-    Args:
-        read: Gives the bytes.
-        name: What to call the image in errors.
-    """
+class StoredImage(_Encoded):
+    """An image whose encoded bytes take more than a look into a file; ``name`` is what it is called in errors."""
 
     read: Callable[[], bytes]
     name: str
-
-    def __call__(self) -> Image.Image:
-        """The RGB image; see open_image."""
-        return self.draft(None)
-
-    def draft(self, size: int | None) -> Image.Image:
-        """See ``types.ReducedDecoding``."""
-        return _opened(self.read, size, self.name)
-
-
-def _opened(read: Callable[[], bytes], draft_size: int | None, name: str) -> Image.Image:
-    try:
-        raw = read()
-    except OSError as error:
-        raise DataError(f"cannot read image {name}: {_reason(error)}") from error
-    return open_image(raw, draft_size=draft_size, name=name)
 
 
 def read_span(path: Path, span: tuple[int, int]) -> bytes:

@@ -45,9 +45,7 @@ class ShardIndex:
 def read_index(path: Path, *, language: str | None) -> ShardIndex:
     """The index of a shard, from the cache where the file has not changed since (path, size, time of change).
 
-    Args:
-        path: An uncompressed tar file.
-        language: BCP 47 tag of ``.txt`` captions and of ``.json`` captions that name none.
+    ``language`` is the BCP 47 tag of ``.txt`` captions and of ``.json`` captions that name none.
 
     Raises:
         DataError: Missing, not a tar, or compressed.

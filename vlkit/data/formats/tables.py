@@ -19,11 +19,7 @@ TABLES = (".jsonl", *DELIMITERS)
 
 
 def read_text(path: Path, *, what: str = "") -> str:
-    """UTF-8 text, a byte order mark taken off; ``.gz`` is unpacked.
-
-    Args:
-        path: The file.
-        what: What it is, for errors, with a blank behind ("label file ").
+    """UTF-8 text, a byte order mark taken off; ``.gz`` is unpacked. ``what`` it is stands in errors ("label file ").
 
     Raises:
         DataError: Missing, damaged, or not UTF-8.
@@ -101,9 +97,7 @@ def read_table(
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Line number (from 1) and content of each row of a JSONL, CSV or TSV table.
 
-    Args:
-        path: The table.
-        header: Called with the columns of a CSV or TSV before its rows; raises where one is missing.
+    ``header`` is called with the columns of a CSV or TSV before its rows, and raises where one is missing.
 
     Raises:
         DataError: Missing, of another form, or a line of it is wrong.

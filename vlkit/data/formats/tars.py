@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import tarfile
 from collections.abc import Callable, Iterator
@@ -24,12 +23,8 @@ def remembered(
 ) -> T:
     """What was found out about a file, from the cache where it has not changed since (path, size, time of change).
 
-    Args:
-        path: The file.
-        facts: What else decides the result; a version number first.
-        make: Finds it out.
-        dump: Turns it into JSON values.
-        load: Turns these back; what it cannot is made anew.
+    ``facts`` are what else decides the result, a version number first. ``dump`` turns it into JSON values and ``load``
+    these back; what that cannot is made anew.
     """
     status = path.stat()
     name = files.digest([*facts, str(path.resolve()), status.st_size, status.st_mtime_ns])
@@ -63,14 +58,8 @@ def tar_members(
 ) -> Iterator[tuple[str, Span]]:
     """Names and places of a tar's regular files in order; ``path`` is what it is called in errors.
 
-    A tar that breaks off is noted in ``problems`` (name -> reason) and read up to there.
-
-    Args:
-        path: The tar.
-        stream: The file that it is, or lies in uncompressed.
-        problems: What is wrong is added.
-        size: Of the tar, in bytes.
-        start: Where in the file it begins.
+    A tar that breaks off is noted in ``problems`` (name -> reason) and read up to there. It may lie uncompressed in
+    another file: it has ``size`` bytes of ``stream`` from ``start`` on.
 
     Raises:
         DataError: Not a tar, or compressed.
@@ -107,28 +96,20 @@ def _only_zeros(stream: IO[bytes], offset: int, size: int) -> bool:
     return not any(stream.read(size))
 
 
-class _FileSlice(io.RawIOBase):
-    """A piece of a file as a file of its own."""
+class _FileSlice:
+    """A piece of a file as a file of its own, for tarfile."""
 
     def __init__(self, stream: IO[bytes], start: int, size: int) -> None:
         self.stream, self.start, self.size, self.place = stream, start, size, 0
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self.place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.place, io.SEEK_END: self.size}[whence]
-        return self.place
+    def seek(self, offset: int) -> None:
+        self.place = offset
 
     def tell(self) -> int:
         return self.place
 
-    def read(self, size: int = -1) -> bytes:
-        left = max(self.size - self.place, 0)
+    def read(self, size: int) -> bytes:
         self.stream.seek(self.start + self.place)
-        raw = self.stream.read(left if size is None or size < 0 else min(size, left))
+        raw = self.stream.read(min(size, max(self.size - self.place, 0)))
         self.place += len(raw)
         return raw
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True

@@ -5,12 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
 from vlkit.errors import MissingPackage, UnknownName
 
-# how many classes each data set has, for the list in ``class_indices``
-Variant = Literal["imagenet-1k", "imagenet-v2", "imagenet-sketch", "imagenet-a", "imagenet-r"]
 _ALL: tuple[str, ...] = ("imagenet-1k", "imagenet-v2", "imagenet-sketch")
 _SOME = {"imagenet-a": "imagenet_a_synsets.txt", "imagenet-r": "imagenet_r_synsets.txt"}
 

@@ -30,10 +30,7 @@ def streamed(data: DataSpec) -> bool:
 def open_pairs(data: DataSpec, *, batch_size: int, seed: int) -> tuple[Source, PairSampler]:
     """The training samples of indexed sources, and the plan of which of them each step sees.
 
-    Args:
-        data: Sources, languages and shares.
-        batch_size: Pairs a step, over all processes.
-        seed: Of everything drawn.
+    ``batch_size`` is pairs a step, over all processes.
 
     Raises:
         DataError: Missing or unusable data; fewer pairs than a batch; a language or a share that cannot be had.

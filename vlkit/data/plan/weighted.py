@@ -69,12 +69,7 @@ class WeightedPairSampler(PairSampler):
         distinct_concepts: bool = True,
     ) -> None:
         super().__init__(
-            metas,
-            batch_size,
-            seed=seed,
-            mixing=mixing,
-            languages=languages,
-            distinct_concepts=distinct_concepts,
+            metas, batch_size, seed=seed, mixing=mixing, languages=languages, distinct_concepts=distinct_concepts
         )
         self.distinct_concepts = distinct_concepts
         self.steps_per_epoch = max(1, len(self._pool) // batch_size)

@@ -1,8 +1,9 @@
-"""Sources out of others: a list of samples, parts, several one after the other, and with the name of a collection."""
+"""Sources out of others: a list of samples, parts, several one after the other, named; and what a source holds."""
 
 from __future__ import annotations
 
 import bisect
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
@@ -21,7 +22,6 @@ class SampleList:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Sample:
-        """One sample; its image is decoded only when called for."""
         return self.samples[index]
 
     def meta(self, index: int) -> SampleMeta:
@@ -46,7 +46,6 @@ class Subset:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> Sample:
-        """One sample; its image is decoded only when called for."""
         return self.source[self.indices[index]]
 
     def meta(self, index: int) -> SampleMeta:
@@ -68,7 +67,6 @@ class ConcatSource:
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> Sample:
-        """One sample; its image is decoded only when called for."""
         number, inside = locate(self._ends, index)
         return self.sources[number][inside]
 
@@ -90,7 +88,6 @@ class Named:
         return len(self.source)
 
     def __getitem__(self, index: int) -> Sample:
-        """One sample; its image is decoded only when called for."""
         sample = self.source[index]
         return replace(sample, source=self.name, split=sample.split if self.split is None else self.split)
 
@@ -125,3 +122,35 @@ def problems(source: Source) -> dict[str, str]:
     if isinstance(source, ConcatSource):
         return {name: reason for part in source.sources for name, reason in problems(part).items()}
     return dict(getattr(source, "problems", {}))
+
+
+@dataclass(frozen=True)
+class SourceSummary:
+    """Counts of one source. ``languages``: BCP 47 tag -> captions; ``splits``: name -> images."""
+
+    images: int
+    concepts: int
+    captions: int
+    splits: dict[str, int]
+    languages: dict[str, int]
+    problems: dict[str, str]
+
+
+def summarize(source: Source) -> SourceSummary:
+    """Counts from metadata alone; no image is read."""
+    splits: Counter[str] = Counter()
+    languages: Counter[str] = Counter()
+    concepts: set[str] = set()
+    for index in range(len(source)):
+        meta = source.meta(index)
+        splits[meta.split] += 1
+        concepts.add(meta.concept or meta.key)
+        languages.update(dict(zip(meta.languages, meta.counts, strict=True)))
+    return SourceSummary(
+        images=len(source),
+        concepts=len(concepts),
+        captions=languages.total(),
+        splits=dict(sorted(splits.items())),
+        languages=dict(sorted(languages.items(), key=lambda pair: (-pair[1], pair[0]))),
+        problems=problems(source),
+    )

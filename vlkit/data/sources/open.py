@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vlkit.data.build.concepts import held_out
 from vlkit.data.formats.tables import TABLES
-from vlkit.data.sources.captions.open_captions import open_caption_set
+from vlkit.data.sources.captions import readers, wit
 from vlkit.data.sources.classes.open_classes import captioned, open_images
 from vlkit.data.sources.combine import ConcatSource, Named, SampleList, Subset
 from vlkit.data.sources.shards import ShardSource, expand
@@ -18,7 +18,7 @@ from vlkit.errors import DataError, UnknownName
 from vlkit.spec import sources as spec
 from vlkit.spec.dataset import DataSpec
 from vlkit.spec.load import load_recipe
-from vlkit.types import Source
+from vlkit.types import Sample, Source
 
 _log = logging.getLogger(__name__)
 VALIDATION = "validation"
@@ -66,6 +66,35 @@ def open_source(source: spec.SourceSpec) -> Source:
     if isinstance(source, spec.PipelineSource):
         raise DataError(f"{source.object}: a pipeline gives its samples one after the other, for training only")
     return SampleList(open_caption_set(source))
+
+
+def open_caption_set(source: spec.CaptionSet) -> tuple[Sample, ...]:
+    """Images with captions in all their languages; no image is read, but each must be there.
+
+    Raises:
+        DataError: Files that are missing or wrong.
+    """
+    if isinstance(source, spec.CaptionParquet):
+        return wit.read_caption_parquet(
+            {code: [_path(path) for path in paths] for code, paths in source.captions.items()}
+        )
+    images = _path(source.images)
+    if isinstance(source, spec.WitJsonl):
+        files = {code: _path(path) for code, path in source.captions.items()}
+        names = None if source.names is None else _path(source.names)
+        return wit.read_wit(files, images, naming=source.naming, names=names)
+    if isinstance(source, spec.BabelJson):
+        return readers.read_babel_json(_path(source.path), images)
+    if isinstance(source, spec.Crossmodal3600):
+        return readers.read_crossmodal3600(_path(source.path), images)
+    if isinstance(source, spec.AlignedLines):
+        captions = {code: [_path(path) for path in paths] for code, paths in source.captions.items()}
+        return readers.read_aligned_lines(_path(source.names), captions, images)
+    return readers.read_caption_jsonl({code: _path(path) for code, path in source.captions.items()}, images)
+
+
+def _path(path: str) -> Path:
+    return Path(path).expanduser()
 
 
 def open_path(path: str, *, language: str | None = None) -> Source:

@@ -103,7 +103,6 @@ class ShardSource:
         return SampleMeta(row.key, row.concept, row.split, row.languages, row.counts)
 
     def __getitem__(self, index: int) -> Sample:
-        """One sample; see read_sample."""
         path, row = self._locate(index)
         return read_sample(path, row, language=self.language)
 

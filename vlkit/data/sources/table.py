@@ -102,7 +102,6 @@ class TableSource:
         return meta_of(key, entry.concept, entry.split, entry.captions)
 
     def __getitem__(self, index: int) -> Sample:
-        """One sample; its image is read and decoded when called for."""
         key = self._keys[index]
         entry = self._entries[key]
         path = (self.images or self.table.parent) / key

@@ -144,12 +144,7 @@ def find_pipeline(name: str) -> Callable[..., Any]:
 
 
 class PipelineReader:
-    """Samples of a pipeline for one reader (a worker of a process).
-
-    Args:
-        pipeline: The source.
-        lane: This reader's number of ``lanes`` readers in all.
-        lanes: See the module.
+    """Samples of a pipeline for one reader (a worker of a process): number ``lane`` of ``lanes``; see the module.
 
     Attributes:
         bad: What could not be used since this list was last cleared.

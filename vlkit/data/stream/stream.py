@@ -75,12 +75,8 @@ def open_stream(
 ) -> StreamPlan:
     """Lists the shards of all sources and checks that every reader gets one.
 
-    Args:
-        data: Sources, languages, shares, windows.
-        batch_size: Pairs a step, over all processes; they divide it.
-        seed: Of everything drawn.
-        num_workers: Reading processes of each training process; 0 reads in the training process itself.
-        rank_of: This process's rank and the number of processes.
+    ``batch_size`` is of all processes, which divide it; ``num_workers`` those of each training process, 0 reads in it;
+    ``rank_of`` this process's rank and the number of processes.
 
     Raises:
         DataError: A source or setting that cannot be streamed, no shards, or fewer shards than readers.
@@ -280,12 +276,7 @@ class _Lane:
 
 
 class Stream:
-    """The batches of this process, step by step, and the place behind the last one.
-
-    Args:
-        plan: What open_stream gave.
-        preparer: The model's: what becomes of a sample.
-    """
+    """The batches of this process, step by step, and the place behind the last one; the model's preparer makes rows."""
 
     def __init__(self, plan: StreamPlan, *, preparer: Preparer) -> None:
         self.plan, self.preparer = plan, preparer

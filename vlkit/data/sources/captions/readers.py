@@ -1,7 +1,7 @@
 """The forms in which retrieval sets are published.
 
-Each reader takes the user's own files and the folder of images, and gives samples for ``RetrievalTask``. All raise
-DataError that names what is wrong: files, languages, captions, images that are not there.
+Each reader takes the user's own files (by language code) and the folder of images, and gives samples for
+``RetrievalTask``. All raise DataError that names what is wrong: files, languages, captions, images that are not there.
 """
 
 from __future__ import annotations
@@ -71,10 +71,7 @@ def read_crossmodal3600(path: Path, images: Path) -> tuple[Sample, ...]:
 def read_aligned_lines(names: Path, captions: Mapping[str, Sequence[Path]], images: Path) -> tuple[Sample, ...]:
     """Multi30K's and XTD's own text files: line n of each holds a caption of the image in line n of ``names``.
 
-    Args:
-        names: The file names of the images, one a line; may be ``.gz``, as all files here.
-        captions: Language code -> files; several where images have several captions.
-        images: The folder of images.
+    ``captions`` are several files a language where images have several captions; all files may be ``.gz``.
     """
     found = Collector(names)
     lines = [line.strip() for line in read_lines(names)]
@@ -99,10 +96,6 @@ def read_caption_jsonl(captions: Mapping[str, Path], images: Path) -> tuple[Samp
 
     Lines are ``{"image": name, "caption": [...]}`` (Flickr30K-CN and COCO-CN as M2-Encoder has them) or
     ``{"img_path": name, "sentences": [...]}`` (xFlickrCO of IGLUE). Images that several files name are one.
-
-    Args:
-        captions: Language code -> file.
-        images: The folder of images.
     """
     found = Collector(Path(", ".join(map(str, captions.values()))))
     for code, path in captions.items():
