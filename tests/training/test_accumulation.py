@@ -16,6 +16,7 @@ from tests.helpers.regressor.objective import BrightnessLoss
 from tests.helpers.regressor.spec import BrightnessObjective
 from vlkit.distributed.collectives import Ranks
 from vlkit.distributed.runtime import Runtime
+from vlkit.errors import VlkitError
 from vlkit.models.trainable import set_trainable
 from vlkit.objectives.weighted_sum import WeightedSum
 from vlkit.parts.image import build_image_encoder
@@ -75,6 +76,25 @@ def close(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
 @pytest.mark.parametrize("micro_batch", [1, 3, 5, 16, 99])
 def test_pieces_have_the_gradients_of_one_batch(micro_batch: int) -> None:
     close(gradients(micro_batch, "auto"), gradients(None, "auto"))
+
+
+def test_a_batch_norm_that_trains_is_refused_with_pieces_and_taken_without() -> None:
+    encoder = build_image_encoder(TinyImage())
+    model = Regressor(encoder)
+    model.encoder = torch.nn.Sequential(encoder, torch.nn.BatchNorm1d(encoder.width))
+    batch = BrightnessBatch(torch.randn(ROWS, 3, 32, 32), torch.rand(ROWS))
+    objective = WeightedSum([(1.0, BrightnessLoss(BrightnessObjective()))])
+    runtime = Runtime(torch.device("cpu"), Ranks.world(), Ranks.world())
+
+    def step(micro_batch: int | None) -> None:
+        loop = LoopSpec(batch_size=ROWS, micro_batch=micro_batch, device="cpu")
+        Trainee(model, objective, runtime=runtime, loop=loop)(batch)
+
+    step(None)
+    with pytest.raises(VlkitError, match=r"loop.micro_batch: encoder.1 is a batch norm in training"):
+        step(4)
+    model.eval()
+    step(4)
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])

@@ -316,3 +316,16 @@ def training_batch_norms(model: nn.Module) -> list[str]:
         for name, module in model.named_modules()
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
     ]
+
+
+def refuse_batch_norm(model: nn.Module) -> None:
+    """Refuses what a micro-batch would change: batch statistics that are taken of the rows at hand.
+
+    Raises:
+        VlkitError: A batch norm trains.
+    """
+    for name in training_batch_norms(model):
+        raise VlkitError(
+            f"loop.micro_batch: {name} is a batch norm in training, whose statistics would be those of the "
+            f"micro-batch, taken twice; freeze that part or leave loop.micro_batch out"
+        )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vlkit.distributed.runtime import Runtime, autocast
 from vlkit.distributed.sharding import copies, cut, fill, is_piece, tensors_of, whole, without_weights
+from vlkit.models.trainable import refuse_batch_norm
 from vlkit.spec.training import LoopSpec
 from vlkit.training.switches import blocks
 from vlkit.types import Batch, Loss, Model, Objective, Piece, as_module
@@ -68,6 +69,8 @@ class Trainee:
         """
         size = self.loop.micro_batch
         pieces = [Piece(batch)] if size is None else self.objective.pieces(batch, size)
+        if len(pieces) > 1:
+            refuse_batch_norm(as_module(self.model))
         for parameter in self._trains:
             parameter.grad = None
         losses = []

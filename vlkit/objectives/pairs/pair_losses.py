@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from vlkit.errors import VlkitError
 from vlkit.models.dual_encoder.batch import PairBatch
 from vlkit.models.dual_encoder.model import SIDES, DualEncoder, Side
-from vlkit.models.trainable import training_batch_norms
+from vlkit.models.trainable import refuse_batch_norm
 from vlkit.objectives.pairs.pair_term import Term
 from vlkit.types import Embeddings, Loss, Piece
 
@@ -96,16 +95,3 @@ def split_batch(batch: PairBatch, size: int) -> tuple[PairBatch, list[PairBatch]
     count = len(batch)
     pieces = [torch.arange(start, min(start + size, count)) for start in range(0, count, size)]
     return batch, [batch.rows(rows).trimmed() for rows in pieces]
-
-
-def refuse_batch_norm(model: nn.Module) -> None:
-    """Refuses what a micro-batch would change: batch statistics that are taken of the rows at hand.
-
-    Raises:
-        VlkitError: A batch norm trains.
-    """
-    for name in training_batch_norms(model):
-        raise VlkitError(
-            f"loop.micro_batch: {name} is a batch norm in training, whose statistics would be those of the "
-            f"micro-batch, taken twice; freeze that part or leave loop.micro_batch out"
-        )
