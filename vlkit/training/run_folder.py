@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlkit.errors import VlkitError
-from vlkit.files import digest, write_atomic
+from vlkit.files import digest, read_json_lines, write_atomic
 from vlkit.provenance import environment
 from vlkit.spec.load import dump_yaml, load_spec
 from vlkit.spec.recipe import Recipe
@@ -75,9 +75,7 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """All lines of metrics.jsonl."""
-        if not self.metrics_path.exists():
-            return []
-        return [json.loads(line) for line in self.metrics_path.read_text(encoding="utf-8").splitlines()]
+        return read_json_lines(self.metrics_path) if self.metrics_path.exists() else []
 
 
 def run_folder(recipe: Recipe) -> Path:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from vlkit import languages as language_table
 from vlkit.errors import DataError
+from vlkit.files import read_json_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +57,7 @@ def training_curves(metrics: Mapping[str, str | Path], *, ink: str = INK) -> Fig
     figure = Figure(figsize=(7, 2.9), layout="constrained")
     axes_loss, axes_rate = figure.subplots(1, 2, width_ratios=(3, 2))
     for number, (name, path) in enumerate(metrics.items()):
-        lines = read_metrics(path)
+        lines = read_json_lines(path)
         color = COLORS[number % len(COLORS)]
         losses = [(line["step"], line["loss"]) for line in lines if "loss" in line]
         if not losses:
@@ -76,30 +76,6 @@ def training_curves(metrics: Mapping[str, str | Path], *, ink: str = INK) -> Fig
         axes.set_xlabel("step")
         dress(axes, ink=ink)
     return figure
-
-
-def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """Lines of a ``metrics.jsonl`` that carry a step; a last line cut by a kill is left out.
-
-    Raises:
-        DataError: Missing, or a line before the last is not JSON.
-    """
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
-    found = []
-    for number, line in enumerate(lines, 1):
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            if number == len(lines):
-                break
-            raise DataError(f"{path}:{number} is not JSON: {line[:60]!r}") from None
-        if isinstance(entry, dict) and "step" in entry:
-            found.append(entry)
-    return found
 
 
 def render(figure: Figure, *, kind: Literal["svg", "png"] = "svg") -> bytes:
