@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from vlkit.bench.contrastive import pick_device
-from vlkit.bench.zeroshot_data import Images, Model, write_names
+from vlkit.bench.zeroshot_data import BenchModel, Images, write_names
 from vlkit.data.sources.classes.collection import any_classes
 from vlkit.data.sources.classes.find import find_images
 from vlkit.errors import MissingPackage
@@ -47,7 +47,7 @@ class ZeroShotSetting:
         templates: Texts with one ``{}``.
     """
 
-    model: Model
+    model: BenchModel
     images: Images
     batch_size: int
     workers: int

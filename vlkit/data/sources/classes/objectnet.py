@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL.Image import Image
 
-from vlkit.data.formats.tables import read_json
+from vlkit.data.formats.text_files import read_json
 from vlkit.data.names.imagenet import english_lemmas
 from vlkit.data.names.label_set import LabelSet
 from vlkit.data.sources.classes.collection import ClassImages, some, sort_into_classes
