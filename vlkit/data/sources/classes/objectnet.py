@@ -44,7 +44,7 @@ class ObjectNet:
             for tag, of in labels.names.items()
         }
         kept = {tag: names for tag, names in named.items() if names}
-        return LabelSet(labels.name, len(self.imagenet), kept, labels.notice, labels.private, labels.notes)
+        return replace(labels, num_classes=len(self.imagenet), names=kept)
 
 
 @dataclass(frozen=True)
