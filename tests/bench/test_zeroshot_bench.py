@@ -85,7 +85,7 @@ def test_ratios_are_ours_over_the_peers_and_medians_over_neighbours() -> None:
         return zeroshot._Repeat(*runs)
 
     setting: Any = zeroshot.ZeroShotSetting(
-        zeroshot_sides.NamedModel("m", "w"), zeroshot.Images(Path(), 4), batch_size=2, workers=0
+        zeroshot_sides.BenchModel("m", "w"), zeroshot.Images(Path(), 4), batch_size=2, workers=0
     )
     repeats = [repeat(1, 10, 2), repeat(40, 100, 20), repeat(3, 10, 4)]  # the machine was slow in the second
     found = zeroshot._result(repeats, setting, ("en", "de"), 1.0, model="m", weights="w", classes=2)

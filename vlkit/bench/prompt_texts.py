@@ -67,12 +67,9 @@ def bench_prompts(
 ) -> PromptsBench:
     """Counts the texts of a template file over Babel-ImageNet's numbers of classes, and compares class embeddings.
 
-    Args:
-        templates: JSON or YAML, language codes to lists of templates; English is left out (its file entry is no set of
-            English templates but a translation).
-        encoder: As ``vlkit.text_encoder`` takes it.
-        check: Languages whose embeddings are compared; by default the three with the most repeated templates.
-        classes: Names of countries that are embedded in each of them.
+    English is left out: its entry in such a file is no set of English templates but a translation. Embeddings of the
+    names of ``classes`` countries are compared in the languages of ``check``, by default the three with the most
+    repeated templates.
 
     Raises:
         DataError: The file is of another form, or none of its languages is in the table.

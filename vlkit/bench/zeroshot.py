@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 
+from vlkit.bench.contrastive import pick_device
 from vlkit.bench.figures import Figures
 from vlkit.bench.zeroshot_data import TEMPLATES, Images, make_images, make_model, make_names, named_languages
 from vlkit.bench.zeroshot_sides import ScoredRun, ZeroShotSetting, peer_modules, run_ours, run_peer
@@ -194,7 +195,7 @@ def _result(
         batch_size=setting.batch_size,
         workers=setting.workers,
         threads=torch.get_num_threads(),
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device=pick_device("auto", 1),
         precision="fp32",
         repeats=len(found),
         **common,

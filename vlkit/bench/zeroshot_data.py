@@ -23,7 +23,7 @@ TEMPLATES = ("a photo of a {}.", "{}", "a drawing of the {}.", "{}")
 
 
 @dataclass(frozen=True)
-class NamedModel:
+class BenchModel:
     """One model for both sides: the name of its architecture for open_clip, and its weights, a tag or a file."""
 
     name: str
@@ -85,7 +85,7 @@ def make_names(languages: Sequence[str], *, classes: int) -> dict[str, list[str]
     return names
 
 
-def make_model(name: str, folder: Path, *, seed: int = 0) -> NamedModel:
+def make_model(name: str, folder: Path, *, seed: int = 0) -> BenchModel:
     """The weights that both sides load: those the name asks for (``MODEL/TAG``, ``MODEL/FILE``), else random ones.
 
     Raises:
@@ -97,7 +97,7 @@ def make_model(name: str, folder: Path, *, seed: int = 0) -> NamedModel:
 
     parsed = OpenClipName.parse(name)
     if parsed.weights is not None:
-        return NamedModel(parsed.model, parsed.weights)
+        return BenchModel(parsed.model, parsed.weights)
     torch.manual_seed(seed)
     quiet = logging.root.manager.disable
     logging.disable(logging.WARNING)  # open_clip warns that no weights are loaded, which is the aim
@@ -108,7 +108,7 @@ def make_model(name: str, folder: Path, *, seed: int = 0) -> NamedModel:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "random.safetensors"
     save_file({key: tensor.clone().contiguous() for key, tensor in model.state_dict().items()}, path)
-    return NamedModel(parsed.model, str(path))
+    return BenchModel(parsed.model, str(path))
 
 
 def write_names(folder: Path, dataset: str, names: dict[str, list[str]], templates: tuple[str, ...]) -> None:

@@ -23,7 +23,8 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from vlkit.bench.zeroshot_data import Images, NamedModel, write_names
+from vlkit.bench.contrastive import pick_device
+from vlkit.bench.zeroshot_data import BenchModel, Images, write_names
 from vlkit.data.sources.classes.collection import any_classes
 from vlkit.data.sources.classes.find import find_images
 from vlkit.errors import MissingPackage
@@ -46,7 +47,7 @@ class ZeroShotSetting:
         templates: Texts with one ``{}``.
     """
 
-    model: NamedModel
+    model: BenchModel
     images: Images
     batch_size: int
     workers: int
@@ -103,7 +104,9 @@ def run_ours(setting: ZeroShotSetting, names: Mapping[str, list[str]]) -> Scored
     """vlkit: loads the model and scores all languages in one pass, with intervals and the best five answers."""
     run = ScoredRun(loads=1)
     with run.timed():
-        model = load(f"open_clip:{setting.model.name}/{setting.model.weights}", device=_device(), expect=DualEncoder)
+        model = load(
+            f"open_clip:{setting.model.name}/{setting.model.weights}", device=pick_device("auto", 1), expect=DualEncoder
+        )
         run.count(model.get_submodule("image"), "image")
         run.count(model.get_submodule("text"), "text")
         images = any_classes(find_images(str(setting.images.root / "test")))
@@ -214,10 +217,6 @@ def _accuracy(given: Any, logits_NK: Tensor, target_N: Tensor, topk: tuple[int, 
         hit_NM = logits_NK.topk(max(topk)).indices == target_N[:, None]
         found = [hit_NM[:, :k].any(1).double().mean().item() for k in topk]
     return found
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"  # as CLIP_benchmark chooses
 
 
 def _processor_time() -> float:

@@ -6,9 +6,9 @@ A work item is a step: the worker plans it, reads it and collates it, so nothing
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -17,6 +17,8 @@ from vlkit.data.batches.unreadable import ATTEMPTS, BadSamples
 from vlkit.data.plan.sampling import PairSampler
 from vlkit.errors import DataError, VlkitError
 from vlkit.types import Batch, Pick, Preparer, Source
+
+T = TypeVar("T")
 
 
 class _Item(NamedTuple):
@@ -86,17 +88,7 @@ def batches(
     """
     work = _Steps(source, sampler, preparer, *rank_of)
     tolerance = bad if bad is not None else BadSamples(0.0, total=len(source))
-    loader: DataLoader[_Item] = DataLoader(
-        work,
-        batch_size=None,
-        sampler=range(start_step, steps),
-        num_workers=num_workers,
-        collate_fn=as_is,
-        prefetch_factor=2 if num_workers else None,
-        worker_init_fn=one_thread if num_workers else None,
-        generator=torch.Generator(),  # the loader draws a seed for its workers: not from the run's own generator
-    )
-    for item in loader:
+    for item in in_workers(work, num_workers, order=range(start_step, steps)):
         for name, reason in item.bad:
             tolerance.record(name, reason)
         if item.batch is None:
@@ -104,13 +96,26 @@ def batches(
         yield item.batch
 
 
-def as_is(item: Any) -> Any:
-    """Items are batches already."""
+def in_workers(items: Dataset[T], workers: int, *, order: Iterable[int] | None = None, ahead: int = 2) -> DataLoader[T]:
+    """Items as they are, made in ``workers`` processes (0: in this one), each so many ``ahead`` of the last."""
+    return DataLoader(
+        items,
+        batch_size=None,
+        sampler=order,
+        num_workers=workers,
+        collate_fn=_as_is,
+        prefetch_factor=ahead if workers else None,
+        worker_init_fn=_one_thread if workers else None,
+        generator=torch.Generator(),  # the loader draws a seed for its workers: not from the run's own generator
+    )
+
+
+def _as_is(item: Any) -> Any:
     return item
 
 
-def one_thread(worker: int) -> None:
-    """For workers: they share the cores with each other, and read on when the job is asked to stop."""
+def _one_thread(worker: int) -> None:
+    """Workers share the cores with each other, and read on when the job is asked to stop."""
     torch.set_num_threads(1)
     # Ctrl-C and SIGTERM go to the whole process group, and the step under way still needs its batch.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from vlkit import files
-from vlkit.data.batches.loader import as_is, one_thread
+from vlkit.data.batches.loader import in_workers
 from vlkit.data.build.writer import ShardWriter, json_bytes, plain_captions
 from vlkit.data.formats.caption_forms import tag
 from vlkit.data.formats.images import LazyImage, StoredImage, open_image
@@ -252,14 +252,5 @@ def _encoded(image: Image.Image, kind: str, **settings: Any) -> bytes:
 
 def _packed(source: Source, options: ShardOptions, *, start: int, workers: int) -> Iterator[_Packed]:
     """All samples from ``start`` on, in order."""
-    loader: DataLoader[list[_Packed]] = DataLoader(
-        _Chunks(source, options),
-        batch_size=None,
-        sampler=range(start, len(source), _CHUNK),
-        num_workers=workers,
-        collate_fn=as_is,
-        prefetch_factor=4 if workers else None,
-        worker_init_fn=one_thread if workers else None,
-    )
-    for chunk in loader:
+    for chunk in in_workers(_Chunks(source, options), workers, order=range(start, len(source), _CHUNK), ahead=4):
         yield from chunk

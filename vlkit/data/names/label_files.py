@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vlkit import languages as language_table
-from vlkit.data.formats.tables import DELIMITERS, read_json, read_text
+from vlkit.data.formats.text_files import DELIMITERS, read_json, read_text
 from vlkit.data.names.imagenet import class_numbers, english_names
 from vlkit.data.names.label_set import LabelSet, raise_all
 from vlkit.errors import DataError, UnknownName

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vlkit import languages as language_table
-from vlkit.data.formats.tables import read_text
+from vlkit.data.formats.text_files import read_text
 from vlkit.data.names.label_set import raise_all
 from vlkit.errors import DataError, UnknownName
 from vlkit.prompts import check_template

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vlkit.data.build.concepts import held_out
-from vlkit.data.formats.tables import TABLES
+from vlkit.data.formats.text_files import TABLES
 from vlkit.data.sources.captions import readers, wit
 from vlkit.data.sources.classes.open_classes import captioned, open_images
 from vlkit.data.sources.combine import ConcatSource, Named, SampleList, Subset

@@ -9,7 +9,7 @@ from typing import Any
 
 from vlkit.data.formats.caption_forms import CaptionError, parse_captions
 from vlkit.data.formats.images import LazyImage
-from vlkit.data.formats.tables import read_table
+from vlkit.data.formats.text_files import read_table
 from vlkit.data.sources.combine import meta_of
 from vlkit.errors import DataError, did_you_mean
 from vlkit.types import Sample, SampleMeta

@@ -27,14 +27,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from vlkit.data.batches.unreadable import UnreadableSample
 from vlkit.data.formats.caption_forms import CaptionError, parse_captions
 from vlkit.data.formats.images import SHARD_IMAGES, open_image
 from vlkit.errors import DataError, did_you_mean
-from vlkit.spec.dataset import StreamSpec
 from vlkit.types import Sample
 
 _log = logging.getLogger(__name__)
@@ -80,10 +78,6 @@ class Pipeline:
     def names(self) -> tuple[str, ...]:
         """It counts as one shard."""
         return (self.object,)
-
-    def reader(self, *, spec: StreamSpec, seed: int, lane: int, lanes: int, folder: Path) -> PipelineReader:
-        """Reader ``lane`` of ``lanes``; the rest is of no use to it."""
-        return PipelineReader(self, lane=lane, lanes=lanes)
 
     def sample(self, value: Any, *, number: int) -> Sample:
         """What the pipeline gave as a sample.

@@ -13,19 +13,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from vlkit import files
-from vlkit.data.batches.loader import as_is, one_thread
+from vlkit.data.batches.loader import in_workers
 from vlkit.data.batches.unreadable import ATTEMPTS, RecentBad, UnreadableSample
 from vlkit.data.formats.caption_forms import tag
 from vlkit.data.plan.quotas import Quotas
 from vlkit.data.plan.sampling import chosen_languages, language_weights
 from vlkit.data.sources.open import built_path, source_names
-from vlkit.data.stream.pipeline import Pipeline, PipelineSample, find_pipeline
+from vlkit.data.stream.pipeline import Pipeline, PipelineReader, PipelineSample, find_pipeline
 from vlkit.data.stream.remote import list_shards, spool_folder
-from vlkit.data.stream.windows import Shards, ShardSample
+from vlkit.data.stream.windows import ShardReader, Shards, ShardSample
 from vlkit.errors import DataError, VlkitError
 from vlkit.spec.dataset import DataSpec, TemperatureMixing, WeightsMixing
 from vlkit.spec.sources import BuiltSource, FolderSource, PipelineSource, WebDatasetSource
@@ -188,15 +187,13 @@ class _Lane:
     def __init__(self, reading: _Reading, *, number: int) -> None:
         plan = reading.plan
         self.plan, self.reading = plan, reading
-        self.readers = [
-            shards.reader(
-                spec=plan.data.stream,
-                seed=plan.seed,
-                lane=plan.rank * plan.workers + number,
-                lanes=plan.ranks * plan.workers,
-                folder=reading.folder,
-            )
-            for shards in plan.shards
+        lane, lanes = plan.rank * plan.workers + number, plan.ranks * plan.workers
+        spec, seed, folder = plan.data.stream, plan.seed, reading.folder
+        self.readers: list[ShardReader | PipelineReader] = [
+            ShardReader(source, spec=spec, seed=seed, lane=lane, lanes=lanes, folder=folder)
+            if isinstance(source, Shards)
+            else PipelineReader(source, lane=lane, lanes=lanes)
+            for source in plan.shards
         ]
         weights = [source.weight or 0.0 for source in plan.data.sources]
         sizes = [float(len(shards.names)) for shards in plan.shards]
@@ -323,19 +320,9 @@ class Stream:
             raise DataError(
                 f"the stream stands at step {self._step}, not at {start}; restore the state of step {start}"
             )
-        workers = self.plan.num_workers
         with spool_folder() as folder:
             reading = _Reading(self.plan, start, stop, self._places, self.preparer, folder)
-            loader: DataLoader[Step] = DataLoader(
-                reading,
-                batch_size=None,
-                num_workers=workers,
-                collate_fn=as_is,
-                prefetch_factor=2 if workers else None,
-                worker_init_fn=one_thread if workers else None,
-                generator=torch.Generator(),  # the loader draws a seed: not from the run's own generator
-            )
-            for step, item in enumerate(loader, start):
+            for step, item in enumerate(in_workers(reading, self.plan.num_workers), start):
                 self.bad.passed(0 if item.batch is None else len(item.batch), item.bad)
                 if item.batch is None:
                     raise DataError(item.error)

@@ -68,10 +68,6 @@ class Shards:
         """Whether a sample is one to learn from."""
         return row.split == "train" and (self.languages is None or not self.languages.isdisjoint(row.languages))
 
-    def reader(self, *, spec: StreamSpec, seed: int, lane: int, lanes: int, folder: Path) -> ShardReader:
-        """Reader ``lane`` of ``lanes``."""
-        return ShardReader(self, spec=spec, seed=seed, lane=lane, lanes=lanes, folder=folder)
-
 
 @dataclass
 class _Window:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vlkit.data.formats.tables import read_lines
+from vlkit.data.formats.text_files import read_lines
 from vlkit.data.sources.captions.collect import some
 from vlkit.errors import DataError, UnknownName, VlkitError
 from vlkit.evaluation.alignment.parallel_texts import EMOJI_NAMES, ParallelTexts

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlkit import languages as language_table
-from vlkit.data.formats.tables import read_lines
+from vlkit.data.formats.text_files import read_lines
 from vlkit.data.names.label_set import raise_all
 from vlkit.data.sources.captions.collect import some
 from vlkit.errors import DataError, UnknownName

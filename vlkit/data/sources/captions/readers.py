@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vlkit.data.formats.tables import read_lines, read_object, read_objects
+from vlkit.data.formats.text_files import read_lines, read_object, read_objects
 from vlkit.data.sources.captions.collect import Collector, some
 from vlkit.errors import DataError
 from vlkit.types import Sample

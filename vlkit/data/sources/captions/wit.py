@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from vlkit.data.formats.images import IMAGE_FILES, StoredImage
 from vlkit.data.formats.parquet import read_rows
-from vlkit.data.formats.tables import DELIMITERS, read_lines, read_object, read_objects
+from vlkit.data.formats.text_files import DELIMITERS, read_lines, read_object, read_objects
 from vlkit.data.sources.captions.collect import Collector, some
 from vlkit.errors import DataError
 from vlkit.types import Sample

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from vlkit.data.formats.tables import read_text
+from vlkit.data.formats.text_files import read_text
 from vlkit.data.sources.classes.collection import some
 from vlkit.errors import DataError
 

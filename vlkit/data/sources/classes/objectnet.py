@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL.Image import Image
 
-from vlkit.data.formats.tables import read_json
+from vlkit.data.formats.text_files import read_json
 from vlkit.data.names.imagenet import english_lemmas
 from vlkit.data.names.label_set import LabelSet
 from vlkit.data.sources.classes.collection import ClassImages, some, sort_into_classes
@@ -44,7 +44,7 @@ class ObjectNet:
             for tag, of in labels.names.items()
         }
         kept = {tag: names for tag, names in named.items() if names}
-        return LabelSet(labels.name, len(self.imagenet), kept, labels.notice, labels.private, labels.notes)
+        return replace(labels, num_classes=len(self.imagenet), names=kept)
 
 
 @dataclass(frozen=True)
