@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlkit import files
-from vlkit.errors import DataError, VlkitError
-from vlkit.files import atomic_folder, digest, home, packaged, read_json_lines, sha256, write_atomic
+from vlkit.errors import VlkitError
+from vlkit.files import atomic_folder, digest, home, packaged, sha256, write_atomic
 
 FIX = (
     "; free some space or choose a place that can be written to "
@@ -225,15 +225,3 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         write_atomic(tmp_path / "f", "new")
     assert str(caught.value) == f"cannot write {tmp_path / 'f'}: No space left on device{FIX}"
     assert (tmp_path / "f").read_text() == "old" and names(tmp_path) == ["f"]
-
-
-def test_of_lines_of_json_only_the_last_may_be_cut(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1}\n{"step": 2}\n{"st')
-    assert read_json_lines(path) == [{"step": 1}, {"step": 2}]
-    path.write_text('{"st\n{"step": 2}\n')
-    with pytest.raises(DataError, match=r"metrics\.jsonl:1 is not JSON: '\{\"st'"):
-        read_json_lines(path)
-    path.write_text('{"step": 1}\n[2]\n')
-    with pytest.raises(DataError, match=r"metrics\.jsonl:2 is not a JSON object: '\[2\]'"):
-        read_json_lines(path)

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from vlkit.errors import DataError, VlkitError
+from vlkit.errors import VlkitError
 
 _REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 _OVERTAKEN = (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST)  # by another process that writes the same folder
@@ -40,30 +40,6 @@ def digest(value: Any) -> str:
     """Hex digest (16 digits) of anything JSON can hold, the same on every machine."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
-    """The objects of a file with one JSON object a line; a last line cut by a kill is left out.
-
-    Raises:
-        DataError: Missing, or a line before the last is not a JSON object.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
-    found = []
-    for number, line in enumerate(lines, 1):
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            if number == len(lines):
-                break
-            raise DataError(f"{path}:{number} is not JSON: {line[:60]!r}") from None
-        if not isinstance(entry, dict):
-            raise DataError(f"{path}:{number} is not a JSON object: {line[:60]!r}")
-        found.append(entry)
-    return found
 
 
 @contextmanager

@@ -70,11 +70,13 @@ def align(
     results = None if against is None else _results(against)
     lines, samples = _open(texts, images, pivot=pivot, languages=wanted, limit=limit)  # before a model is loaded
     with collector_off():
+        from vlkit.distributed.runtime import choose_device
         from vlkit.evaluation.alignment.hidden_states import open_text
         from vlkit.evaluation.alignment.runner import align as run
         from vlkit.evaluation.embed.encoding import Encoding
+        from vlkit.spec.training import LoopSpec
 
-        loaded = open_text(model, device=_device(device))
+        loaded = open_text(model, device=str(choose_device(LoopSpec(device=device))))
     if loaded.note:
         tell(f"note: {loaded.note}")
     name = model_name(model)
@@ -123,16 +125,6 @@ def _results(path: Path) -> Results:
     if not found.rows:
         raise VlkitError(f"{path} has no zero-shot scores to correlate with")
     return found
-
-
-def _device(device: str) -> str:
-    import torch
-
-    if device != "auto":
-        return device
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _show(found: Alignment) -> None:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlkit.data.formats.text_files import read_objects
 from vlkit.errors import VlkitError
-from vlkit.files import digest, read_json_lines, write_atomic
+from vlkit.files import digest, write_atomic
 from vlkit.provenance import environment
 from vlkit.spec.load import dump_yaml, load_spec
 from vlkit.spec.recipe import Recipe
@@ -75,7 +76,9 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """All lines of metrics.jsonl."""
-        return read_json_lines(self.metrics_path) if self.metrics_path.exists() else []
+        if not self.metrics_path.exists() or not self.metrics_path.stat().st_size:
+            return []
+        return [line for _, line in read_objects(self.metrics_path, may_be_cut=True)]
 
 
 def run_folder(recipe: Recipe) -> Path:

@@ -28,19 +28,22 @@ def read_text(path: Path, *, what: str = "") -> str:
         raw = path.read_bytes()
         return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"cannot read {what}{path}: not UTF-8 text (byte {error.start})") from None
+        raise DataError(f"cannot read {what}{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"cannot read {what}{path}: {reason.lower()}") from None
 
 
-def read_lines(path: Path) -> list[str]:
+def read_lines(path: Path, *, may_be_cut: bool = False) -> list[str]:
     """The lines of a text, without the empty one after the last end; a carriage return stays.
+
+    With ``may_be_cut`` a last line without its end, as a kill leaves it, is left out.
 
     Raises:
         DataError: See read_text, or there are no lines.
     """
-    text = read_text(path).removesuffix("\n")
+    text = read_text(path)
+    text = (text[: text.rfind("\n") + 1] if may_be_cut else text).removesuffix("\n")
     if not text:
         raise DataError(f"{path}: the file is empty")
     # Not splitlines: it also splits at U+2028 and its like, which captions hold.
@@ -70,13 +73,13 @@ def read_object(path: Path) -> dict[str, Any]:
     return _object(read_text(path), where=str(path))
 
 
-def read_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_objects(path: Path, *, may_be_cut: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
     """``file:line`` and object of each line of a JSONL file; blank lines are passed over.
 
     Raises:
         DataError: See read_lines, or a line is no object.
     """
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(read_lines(path, may_be_cut=may_be_cut), start=1):
         if line.strip():
             where = f"{path}:{number}"
             yield where, _object(line, where=where)

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from vlkit.errors import DataError, VlkitError
+from vlkit.data.formats.text_files import read_text
+from vlkit.errors import VlkitError
 
 Labels: TypeAlias = Sequence[str | Sequence[str]] | Mapping[str, str | Sequence[str]]
 
@@ -87,12 +88,5 @@ def load_labels(path: str | Path) -> list[tuple[str, ...]]:
     Raises:
         DataError: Missing, or not UTF-8 text.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"cannot read labels file {path}: not UTF-8 text (byte {error.start}); save it as UTF-8"
-        ) from None
-    except OSError as error:
-        raise DataError(f"cannot read labels file {path}: {(error.strerror or str(error)).lower()}") from None
+    lines = read_text(Path(path), what="labels file ").splitlines()
     return [tuple(line.split("|")) for line in lines if line.strip() and not line.lstrip().startswith("#")]

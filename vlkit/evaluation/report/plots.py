@@ -9,8 +9,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from vlkit import languages as language_table
+from vlkit.data.formats.text_files import read_objects
 from vlkit.errors import DataError
-from vlkit.files import read_json_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +57,7 @@ def training_curves(metrics: Mapping[str, str | Path], *, ink: str = INK) -> Fig
     figure = Figure(figsize=(7, 2.9), layout="constrained")
     axes_loss, axes_rate = figure.subplots(1, 2, width_ratios=(3, 2))
     for number, (name, path) in enumerate(metrics.items()):
-        lines = read_json_lines(path)
+        lines = [line for _, line in read_objects(Path(path), may_be_cut=True)]
         color = COLORS[number % len(COLORS)]
         losses = [(line["step"], line["loss"]) for line in lines if "loss" in line]
         if not losses:
