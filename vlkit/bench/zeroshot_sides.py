@@ -41,10 +41,7 @@ _DATASET = "fer2013"  # the set of CLIP_benchmark that reads any ROOT/test of cl
 class ZeroShotSetting:
     """What both sides are given: processes, precision (float32) and threads are those of this process.
 
-    Attributes:
-        batch_size: Images a forward pass.
-        workers: Reading processes of CLIP_benchmark's loader; vlkit reads in the process itself.
-        templates: Texts with one ``{}``.
+    ``batch_size`` images a forward pass; ``workers`` read for CLIP_benchmark, vlkit reads in the process itself.
     """
 
     model: BenchModel
@@ -124,12 +121,8 @@ def run_peer(setting: ZeroShotSetting, names: Mapping[str, list[str]], *, run: S
     """CLIP_benchmark: its command line once a language, in this process.
 
     ``clip_benchmark eval --model .. --pretrained .. --no_amp --custom_classname_file LANGUAGE.json ..``; it has names
-    of its own in five languages only, so those of others come from files.
-
-    Args:
-        setting: What both sides are given.
-        names: K names by language.
-        run: Goes on with this one: its model counts as loaded.
+    of its own in five languages only, so those of others come from files. ``run`` goes on with this one: its model
+    counts as loaded.
 
     Raises:
         MissingPackage: It is not installed.

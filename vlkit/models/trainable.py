@@ -7,7 +7,8 @@ child: ``text_adapter`` is what an adapter added to ``text``, and ``text`` then 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -129,6 +130,18 @@ def hold_frozen_in_eval(model: nn.Module) -> None:
             hold_frozen_in_eval(child)
         else:
             child.eval()
+
+
+@contextmanager
+def in_eval(module: nn.Module) -> Iterator[None]:
+    """Inside the block all of a module is in eval mode; afterwards each part of it is in the mode it was in."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
 
 
 def _settle(model: nn.Module) -> None:
