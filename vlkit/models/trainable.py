@@ -50,19 +50,14 @@ def part_parameters(model: nn.Module, part: str) -> list[nn.Parameter]:
         UnknownName: There is no such part.
     """
     names = part_names(model)
-    if part == SCALE and SCALE in names:
-        return list(model.parameters(recurse=False))
-    if part.endswith(ADAPTER) and part in names and part not in dict(model.named_children()):
-        return [parameter for name, parameter in model.named_parameters() if part_of(name) == part]
     module, seen = model, ""
-    for step in part.split("."):
+    for step in () if part in names else part.split("."):
         children = dict(module.named_children())
         if step not in children:
             raise UnknownName(f"part of {seen}" if seen else "part", step, allowed=children if seen else names)
         module, seen = children[step], f"{seen}.{step}".strip(".")
     # of the whole model's names, so that what two parts share belongs to the first alone and a frozen one cannot move
-    own = model.named_parameters()
-    return [parameter for name, parameter in own if name.startswith(f"{part}.") and not _in_adapter(name)]
+    return [parameter for name, parameter in model.named_parameters() if _belongs(name, part)]
 
 
 def adapter_specs(model: Model) -> dict[str, AdapterSpec]:
@@ -311,11 +306,8 @@ def check_moved(before: Snapshot, after: Snapshot, expected: Collection[str]) ->
 
 
 def _belongs(name: str, part: str) -> bool:
-    if part == SCALE:
-        return "." not in name
-    if _in_adapter(name):
-        return part.endswith(ADAPTER) and name.startswith(f"{part.removesuffix(ADAPTER)}.")
-    return name.startswith(f"{part}.")
+    own = part_of(name)
+    return own == part or (not own.endswith(ADAPTER) and name.startswith(f"{part}."))
 
 
 def _in_adapter(name: str) -> bool:
