@@ -63,11 +63,6 @@ class PeakMemory:
     Resident memory is the kernel's high-water mark, set back at the start where Linux lets us. Its anonymous part,
     which leaves out pages of files, has no such mark: it is looked up every ``interval`` seconds. Without Linux's
     ``/proc`` there is no such figure, and resident memory is that of the whole life of the process.
-
-    Attributes:
-        start_rss_mb: Resident at the start.
-        peak_rss_mb: Resident at the peak.
-        peak_anonymous_mb: Anonymous at the peak.
     """
 
     start_rss_mb: float | None = None

@@ -53,19 +53,11 @@ class ZeroShotSetting:
 
 @dataclass
 class ScoredRun:
-    """One side over some languages.
+    """One side over some languages: its time, what went through its towers, and what it answered.
 
-    Attributes:
-        seconds: Wall-clock time.
-        cpu_seconds: Processor time, with that of processes it started and that have ended.
-        reload_seconds: Of ``seconds``, what loading the model a second time and more often took.
-        loads: How often the model was loaded.
-        image_rows: Images that went through the image tower.
-        text_rows: Texts that went through the text tower.
-        best_N: By language, the best class of each image.
-        target_N: Its right class.
-        accuracy: By language, top-1 as the side reports it.
-        margin: The smallest distance of the best from the next best cosine, where the side tells scores.
+    ``cpu_seconds`` include processes that it started and that have ended; ``reload_seconds`` is what loading the model
+    again took of ``seconds``. By language: ``best_N``, the best class of each image, and ``accuracy`` as the side
+    reports it; ``margin`` is the smallest distance of the best from the next best cosine, where the side tells scores.
     """
 
     seconds: float = 0.0
