@@ -122,7 +122,7 @@ def open_run(recipe: Recipe, *, resume: bool, overwrite: bool) -> Run:
     run = Run(run_folder(recipe))
     reads = list(_texts(recipe.model_dump(mode="json", exclude={"run", "description"})))
     refuse_inputs(run.checkpoints, reads)
-    started = _is_ours(run)
+    started = was_begun(recipe)
     check_target(run.model_path, inputs=reads)
     if resume:
         if not started:
@@ -169,12 +169,13 @@ def _has_trained(run: Run) -> bool:
     return logged or run.model_path.exists() or bool(steps_in(run.checkpoints))
 
 
-def _is_ours(run: Run) -> bool:
-    """Whether a run was begun here.
+def was_begun(recipe: Recipe) -> bool:
+    """Whether there is a run, of this recipe or another one, in the folder of a recipe.
 
     Raises:
-        VlkitError: Not, and yet files are here that have the names of its own.
+        VlkitError: Not, and yet files are there that have the names of its own.
     """
+    run = Run(run_folder(recipe))
     if run.recipe_path.exists() and run.environment_path.exists():
         return True
     own = (run.recipe_path, run.metrics_path, run.checkpoints, run.model_path)
