@@ -82,10 +82,17 @@ def read_record(raw: bytes, *, plain: bool, language: str | None) -> dict[str, A
             raise CaptionError(f"its JSON is a {type(value).__name__}, expected an object")
     return {
         "captions": parse_captions(value, language=language),
-        "concept": str(value.get("concept") or ""),
-        "split": str(value.get("split") or "train"),
-        "license": str(value.get("license") or ""),
+        "concept": fact(value, "concept"),
+        "split": fact(value, "split", "train"),
+        "license": fact(value, "license"),
     }
+
+
+def fact(record: Mapping[str, Any], name: str, default: str = "") -> str:
+    """What a record says of its sample, as text; 0 is said, null and blanks are not."""
+    value = record.get(name)
+    text = "" if value is None else str(value).strip()
+    return text or default
 
 
 def _add(found: dict[str, list[str]], code: str, texts: Any) -> None:
