@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from vlkit.cli.console import out, say, write
 from vlkit.cli.show import Overrides, RecipeName
 from vlkit.distributed.launch import launched
-from vlkit.errors import SpecError
+from vlkit.errors import SpecError, Stopped
 
 if TYPE_CHECKING:
     from vlkit.models.trainable import Report
@@ -43,8 +44,14 @@ def train(
     from vlkit.training.loop import train as run_loop
 
     run = run_loop(resolved.spec, resume=resume, overwrite=overwrite, show=_show)
-    if leads:
-        say(f"\n{run.summary()}\nthe model is in {run.model_path}")
+    try:
+        if leads:
+            say(f"\n{run.summary()}\nthe model is in {run.model_path}")
+    except KeyboardInterrupt as stop:
+        number = getattr(stop, "number", signal.SIGINT)
+        raise Stopped(
+            f"stopped; the run is done, {run.path} keeps it (--resume shows it again)", number=number
+        ) from None
 
 
 def _show(title: str, report: Report) -> None:

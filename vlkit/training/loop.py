@@ -70,15 +70,16 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, show
         KeyboardInterrupt: Ctrl-C, or SIGTERM among the steps; then a checkpoint was written first.
     """
     run, trainer = Run(run_folder(recipe)), None
-    with started(recipe.loop) as runtime, ExitStack() as stack:
+    with started(recipe.loop) as runtime:
         share_of(recipe.loop.batch_size, runtime.ranks.size)
         try:
-            runtime.first(lambda: stack.enter_context(locked(run.path)))
-            runtime.first(lambda: open_run(recipe, resume=resume, overwrite=overwrite))
-            trainer = _Trainer(recipe, run, runtime=runtime, show=show or _log_report)
-            stack.callback(trainer.watchers.close)
-            trainer.fit(resume=resume)
-            runtime.first(lambda: save(trainer.model, run.model_path))
+            with ExitStack() as stack:
+                runtime.first(lambda: stack.enter_context(locked(run.path)))
+                runtime.first(lambda: open_run(recipe, resume=resume, overwrite=overwrite))
+                trainer = _Trainer(recipe, run, runtime=runtime, show=show or _log_report)
+                stack.callback(trainer.watchers.close)
+                trainer.fit(resume=resume)
+                runtime.first(lambda: save(trainer.model, run.model_path))
         except KeyboardInterrupt as stop:
             raise stop if str(stop) else _stopped(stop, run, trainer) from None
     return run
