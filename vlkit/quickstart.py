@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vlkit.data.sources.open import open_sources
-from vlkit.errors import VlkitError
+from vlkit.errors import Stopped, VlkitError
 from vlkit.evaluation.report.gallery import make_gallery
 from vlkit.evaluation.report.markdown import results_markdown
 from vlkit.evaluation.report.page import CLASSES, MARKDOWN, Credit, write_report
@@ -78,8 +79,13 @@ def quickstart(
     Raises:
         VlkitError: A part or the data cannot be had, or the place cannot be written to or holds something else.
     """
-    with locked(folder):
-        return _quickstart(folder, resume=resume, overwrite=overwrite, show=show, tell=say or (lambda line: None))
+    tell = say or (lambda line: None)
+    try:
+        with locked(folder):
+            return _quickstart(folder, resume=resume, overwrite=overwrite, show=show, tell=tell)
+    except KeyboardInterrupt as stop:
+        number = getattr(stop, "number", signal.SIGINT)
+        raise Stopped(f"stopped; {folder} keeps what was done, go on with --resume", number=number) from None
 
 
 def _quickstart(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from vlkit.cli.console import collector_off, out, show_table, tell
+from vlkit.distributed.launch import launched
 from vlkit.errors import VlkitError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def evaluate(
     ),
 ) -> None:
     """Evaluate a model on a suite; on several GPUs: torchrun --nproc-per-node 8 -m vlkit eval MODEL SUITE."""
-    leads = os.environ.get("RANK", "0") == "0"
+    leads = launched().leads
     opened = _open(suite, overrides or (), parity, leads=leads, names=dump_classnames, own_use=own_use)
     called = name or model_name(model)
     place = folder or Path("runs/eval") / f"{Path(suite).stem}-{called}"
