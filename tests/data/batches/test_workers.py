@@ -67,8 +67,9 @@ FAILURES: list[tuple[Callable[[], Any], type[Exception], str]] = [
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(("fail", "kind", "said"), FAILURES)
 def test_a_failure_is_told_and_no_process_stays(
-    fail: Callable[[], Any], kind: type[Exception], said: str, stream: bool
+    fail: Callable[[], Any], kind: type[Exception], said: str, stream: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)  # seconds
     items: Dataset[Any] = Stream(fail) if stream else Items(fail)
     before = active_children()
     with pytest.raises(kind, match=said):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -133,11 +134,16 @@ def _as_is(item: Any) -> Any:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """No Ctrl-C or SIGTERM is heard meanwhile: a process that just came to be would end with a page of text."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    """No Ctrl-C or SIGTERM is heard meanwhile: a process that just came to be would end with a page of text.
+
+    Of a worker's end the loader hears when it waits for an item, not by a signal, which raises errors anywhere.
+    """
+    before, of_children = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS), signal.getsignal(signal.SIGCHLD)
     try:
         yield
     finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, of_children)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
