@@ -27,7 +27,7 @@ from torch import Tensor
 
 from vlkit.bench.figures import Figures, by_turns, ratio
 from vlkit.data.batches.loader import batches
-from vlkit.data.build.writer import ShardWriter, json_bytes
+from vlkit.data.build.writer import ShardWriter, record_bytes
 from vlkit.data.formats.images import read_span
 from vlkit.data.plan.sampling import PairSampler, read_metas
 from vlkit.data.sources.shards import ShardSource, expand
@@ -215,7 +215,7 @@ def _prepare(path: str | None, folder: Path, *, parts: int) -> tuple[tuple[Path,
     samples = list(_made() if path is None else _copied(path))
     with ShardWriter(folder, per_shard=-(-len(samples) // parts)) as writer:
         for number, (suffix, image, caption) in enumerate(samples):
-            text = {"txt": caption.encode(), "json": json_bytes({"captions": {"en": caption}})}
+            text = {"txt": caption.encode(), "json": record_bytes({"en": [caption]})}
             writer.write(f"{number:06d}", {suffix: image, **text})
     return expand(str(folder)), len(samples)
 

@@ -73,15 +73,9 @@ def batches(
 ) -> Iterator[Batch]:
     """The batches of steps ``start_step`` to ``steps - 1``.
 
-    Args:
-        source: The sampler was made for it.
-        sampler: Plans each step.
-        preparer: The model's: what becomes of a sample.
-        steps: Number of the step after the last one.
-        start_step: The first step; a resumed run gives the next one.
-        num_workers: Processes that read; 0 reads in this one. The batches do not depend on it.
-        bad: Counts unreadable samples, which others replace; None makes any of them an error.
-        rank_of: This process's rank and the number of processes; each takes its share of every batch's rows.
+    They do not depend on ``num_workers``, the processes that read (0: this one). ``bad`` counts unreadable samples,
+    which others replace; None makes any of them an error. ``rank_of`` is this process's rank and the number of
+    processes; each takes its share of every batch's rows.
 
     Raises:
         DataError: More unreadable samples than ``bad`` allows.

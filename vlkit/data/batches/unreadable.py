@@ -25,11 +25,9 @@ class UnreadableSample(NamedTuple):
 
 
 class BadSamples:
-    """Counts distinct unreadable samples and stops when there are too many.
+    """Counts distinct unreadable samples and stops when there are too many of ``total``, good and bad.
 
-    Args:
-        limit_share: Largest share of bad samples, 0 to 1 (``data.max_bad_share``).
-        total: How many samples there are, good and bad.
+    ``limit_share`` is the largest share of bad samples, 0 to 1 (``data.max_bad_share``).
     """
 
     def __init__(self, limit_share: float, *, total: int) -> None:
@@ -62,12 +60,10 @@ class BadSamples:
 
 
 class RecentBad:
-    """Counts what cannot be read in an endless stream, and stops when it is too much of the last 10,000 samples.
+    """Counts what cannot be read in an endless stream, and stops when it is too much of the ``recent`` last samples.
 
-    Args:
-        limit_share: Largest share of bad samples, and of shards that cannot be had, 0 to 1 (``data.max_bad_share``).
-        shards: How many shards there are.
-        recent: Samples that are looked back upon.
+    ``limit_share`` is the largest share of bad samples, and of shards that cannot be had of ``shards`` in all, 0 to 1
+    (``data.max_bad_share``).
 
     Attributes:
         by_shard: Bad samples of each shard so far.
@@ -108,14 +104,11 @@ class RecentBad:
             raise DataError(self._report(recent))
 
     def _lost_report(self) -> str:
-        named = [f"  {reason}" for reason in list(self.lost.values())[:_NAMED]]
-        return "\n".join(
-            [
-                f"{len(self.lost)} of {self.shards} shards cannot be had, more than data.max_bad_share = "
-                f"{self.limit_share:g} allows; check the place they are fetched from, or raise data.max_bad_share:",
-                *named,
-            ]
+        head = (
+            f"{len(self.lost)} of {self.shards} shards cannot be had, more than data.max_bad_share = "
+            f"{self.limit_share:g} allows; check the place they are fetched from, or raise data.max_bad_share:"
         )
+        return "\n".join([head, *(f"  {reason}" for reason in list(self.lost.values())[:_NAMED])])
 
     def _report(self, recent: Counter[str]) -> str:
         return _listed(

@@ -33,12 +33,9 @@ def open_image(
 ) -> Image.Image:
     """An RGB image, upright (EXIF orientation applied), transparency laid on white.
 
-    Args:
-        source: A path, an encoded file's bytes, a PIL image, or an array HW, HW1, HW3 or HW4 (uint8 0..255, uint16
-            0..65535, or float 0..1).
-        draft_size: Pixels that the shorter side has to keep. JPEGs are then decoded at the smallest of 1/1, 1/2, 1/4,
-            1/8 that does; other formats are decoded in full.
-        name: What to call the image in errors; a path names itself.
+    ``source`` is a path, an encoded file's bytes, a PIL image, or an array HW, HW1, HW3 or HW4 (uint8 0..255, uint16
+    0..65535, or float 0..1). JPEGs are decoded at the smallest of 1/1, 1/2, 1/4, 1/8 that leaves the shorter side
+    ``draft_size`` pixels; other formats in full. ``name`` is what it is called in errors; a path names itself.
 
     Raises:
         DataError: Not an image, truncated, empty, or more than MAX_PIXELS pixels.
@@ -79,12 +76,9 @@ class _Encoded:
 
 @dataclass(frozen=True)
 class LazyImage(_Encoded):
-    """An image in a file, or in a piece of one.
+    """An image in a file, or where ``span`` is given (offset and size in bytes) in a piece of one.
 
-    Args:
-        path: The image file, or the tar it lies in.
-        name: What to call the image in errors.
-        span: Offset and size in bytes within ``path``; None for the whole file.
+    ``name`` is what it is called in errors.
     """
 
     path: Path

@@ -82,30 +82,31 @@ def _finish(
     where = f"{path.name}:{key}"
     if where in index.problems:
         return
+    try:
+        index.rows.append(_row(stream, key, members, language))
+    except CaptionError as error:
+        index.problems[where] = str(error)
+
+
+def _row(stream: BinaryIO, key: str, members: Mapping[str, Span], language: str | None) -> ShardRow:
+    there = ", ".join(sorted(members))
     image = next((members[suffix] for suffix in SHARD_IMAGES if suffix in members), None)
     if image is None:
-        index.problems[where] = f"no image member ({', '.join(SHARD_IMAGES)}); it has: {', '.join(sorted(members))}"
-        return
+        raise CaptionError(f"no image member ({', '.join(SHARD_IMAGES)}); it has: {there}")
     plain = "json" not in members
     span = members.get("json") or members.get("txt")
     if span is None:
-        index.problems[where] = f"no caption member (json, txt); it has: {', '.join(sorted(members))}"
-        return
-    try:
-        record = read_record(_read(stream, span), plain=plain, language=language)
-        if not record["captions"] and "txt" in members and not plain:
-            # Crawled sets (LAION, CC12M) put only metadata into the .json and the caption into the .txt.
-            span, plain = members["txt"], True
-            record |= {"captions": read_record(_read(stream, span), plain=True, language=language)["captions"]}
-        if not record["captions"]:
-            raise CaptionError("it has no caption text")
-    except CaptionError as error:
-        index.problems[where] = str(error)
-        return
+        raise CaptionError(f"no caption member (json, txt); it has: {there}")
+    record = read_record(_read(stream, span), plain=plain, language=language)
     captions = record["captions"]
+    if not captions and "txt" in members and not plain:
+        # Crawled sets (LAION, CC12M) put only metadata into the .json and the caption into the .txt.
+        span, plain = members["txt"], True
+        captions = read_record(_read(stream, span), plain=True, language=language)["captions"]
+    if not captions:
+        raise CaptionError("it has no caption text")
     counts = tuple(len(texts) for texts in captions.values())
-    row = ShardRow(key, image, span, plain, record["concept"], record["split"], tuple(captions), counts)
-    index.rows.append(row)
+    return ShardRow(key, image, span, plain, record["concept"], record["split"], tuple(captions), counts)
 
 
 def _read(stream: BinaryIO, span: Span) -> bytes:

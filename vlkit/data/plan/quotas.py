@@ -6,23 +6,21 @@ As all blocks hold the same counts, how often a stratum came before any step is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+T = TypeVar("T")
 _ROWS_A_BLOCK = 2048  # at least: shares are then met to 1 in 2000
 
 
 class Quotas:
     """``draw(step)`` deals ``rows`` places of a step to strata by their weights; a pure function of the step.
 
-    Args:
-        weights: Of the strata, relative to each other, at least 0.
-        rows: Places a step.
-        seed: Numbers that no other stream of random numbers has.
+    ``weights`` are relative to each other, at least 0; ``seed`` numbers that no other stream of random numbers has.
     """
 
     def __init__(self, weights: Sequence[float], *, rows: int, seed: Sequence[int]) -> None:
@@ -33,14 +31,7 @@ class Quotas:
         short = self.steps * rows - int(counts.sum())
         counts[np.argsort(counts - exact, kind="stable")[:short]] += 1  # the largest remainders
         self.counts = counts
-        self._block = lru_cache(maxsize=2)(self._make_block)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_block"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._block = lru_cache(maxsize=2)(self._make_block)
+        self._block = LastResults(self._make_block, count=2)
 
     def draw(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The stratum of each row of a step, and how many rows of that stratum came before it since step 0."""
@@ -53,6 +44,21 @@ class Quotas:
         strata = np.repeat(np.arange(len(self.counts)), self.counts)
         np.random.default_rng([*self.seed, block]).shuffle(strata)
         return strata, rank_in_group(strata)
+
+
+class LastResults(Generic[T]):
+    """A function whose last results are kept; they stay behind where it goes to another process."""
+
+    def __init__(self, function: Callable[..., T], count: int) -> None:
+        self._made_of = function, count
+        self._kept = lru_cache(maxsize=count)(function)
+
+    def __call__(self, *numbers: int) -> T:
+        """The function's result."""
+        return self._kept(*numbers)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LastResults, self._made_of
 
 
 def rank_in_group(groups: NDArray[np.int64]) -> NDArray[np.int64]:

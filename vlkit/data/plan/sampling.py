@@ -7,22 +7,20 @@ enough concepts) and no image is seen twice in an epoch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import Any
+from bisect import bisect_left
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vlkit.data.formats.caption_forms import tag
-from vlkit.data.plan.quotas import rank_in_group
+from vlkit.data.plan.quotas import LastResults, rank_in_group
 from vlkit.errors import DataError
 from vlkit.spec.dataset import EnglishShareMixing, MixingSpec, TemperatureMixing, UniformMixing, WeightsMixing
 from vlkit.types import Pick, SampleMeta, Source
 
 _EPOCH, _STEP, _SPARE = 1, 2, 3  # streams of random numbers that must not meet
-
-
+_TRIES = 64
 _Kind = tuple[tuple[str, ...], tuple[int, ...]]
 
 
@@ -32,15 +30,11 @@ def read_metas(source: Source) -> list[SampleMeta]:
 
 
 class PairSampler:
-    """Plans the batches of a run.
+    """Plans the batches of a run: ``batch_size`` pairs of the samples whose ``metas`` these are.
 
-    Args:
-        metas: One per sample of the source, in its order (read_metas).
-        batch_size: Pairs a batch.
-        seed: Of everything drawn here.
-        mixing: How the language of each caption is drawn.
-        languages: BCP 47 tags to learn from; None takes all. Samples with none of them are left out.
-        distinct_concepts: Never two pairs of one concept in a batch, where there are enough concepts.
+    ``mixing`` says how the language of a caption is drawn; ``languages`` are BCP 47 tags to learn from (None: all), and
+    samples with none of them are left out. With ``distinct_concepts`` no two pairs of a batch are of one concept, where
+    there are enough concepts.
 
     Attributes:
         left_out: How many samples have no caption in an allowed language.
@@ -84,14 +78,7 @@ class PairSampler:
         self._concepts = names
         sizes = np.bincount(self._group)
         self.steps_per_epoch, self._cap = _batches_an_epoch(sizes, batch_size)
-        self._deal = lru_cache(maxsize=2)(self._deal_epoch)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_deal"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._deal = lru_cache(maxsize=2)(self._deal_epoch)
+        self._deal = LastResults(self._deal_epoch, count=2)
 
     def plan(self, step: int) -> list[Pick]:
         """The pairs of a step (from 0), over all processes."""
@@ -104,12 +91,17 @@ class PairSampler:
         """
         random = np.random.default_rng([self.seed, _SPARE, step, row, attempt])
         taken = {self._concepts[position] for position in self._positions(step)}
+        position = self._untaken(np.arange(len(self._pool)), taken, random)
+        return self._picks(np.array([position]), random)[0]
+
+    def _untaken(self, positions: NDArray[np.int64], taken: Collection[str], random: np.random.Generator) -> int:
+        """Any of some positions in the pool, of a concept that is not taken where one is found."""
         position = 0
-        for _ in range(64):
-            position = int(random.integers(len(self._pool)))
+        for _ in range(_TRIES):
+            position = int(positions[random.integers(len(positions))])
             if self._concepts[position] not in taken:
                 break
-        return self._picks(np.array([position]), random)[0]
+        return position
 
     def _positions(self, step: int) -> NDArray[np.int64]:
         epoch, number = divmod(step, self.steps_per_epoch)
@@ -216,11 +208,9 @@ def _batches_an_epoch(sizes: NDArray[np.int64], batch_size: int) -> tuple[int, i
     most = int(sizes.sum()) // batch_size
     if len(sizes) < batch_size:
         return most, int(sizes.max())
-    low, high = 1, most
-    while low < high:
-        middle = (low + high + 1) // 2
-        if int(np.minimum(sizes, middle).sum()) >= middle * batch_size:
-            low = middle
-        else:
-            high = middle - 1
-    return low, low
+
+    def too_many(batches: int) -> bool:
+        return int(np.minimum(sizes, batches).sum()) < batches * batch_size
+
+    fit = 1 + bisect_left(range(2, most + 1), True, key=too_many)
+    return fit, fit

@@ -6,22 +6,21 @@ deals its images in epochs of its own, so that none comes twice before all came 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vlkit.data.plan.quotas import Quotas
+from vlkit.data.plan.quotas import LastResults, Quotas
 from vlkit.data.plan.sampling import PairSampler, language_weights
 from vlkit.errors import DataError
 from vlkit.spec.dataset import MixingSpec, WeightsMixing
 from vlkit.types import Pick, SampleMeta
 
 _DEAL, _ROWS, _LANGUAGE, _SPARE, _CAPTION = 11, 12, 13, 14, 15  # streams of random numbers that must not meet
-_TRIES = 64
 
 
 class _Dealt(NamedTuple):
@@ -75,7 +74,9 @@ class WeightedPairSampler(PairSampler):
         self.steps_per_epoch = max(1, len(self._pool) // batch_size)
         single = shares.language_batches == "single"
         self._strata = self._make_strata(shares, by_language=single or isinstance(self.mixing, WeightsMixing))
-        groups = _by_language(self._strata) if single else {None: list(range(len(self._strata)))}
+        groups = defaultdict[str | None, list[int]](list)
+        for number, stratum in enumerate(self._strata):
+            groups[stratum.language if single else None].append(number)
         self._groups = list(groups.values())
         totals = [sum(self._strata[number].weight for number in group) for group in self._groups]
         self._which = Quotas(totals, rows=1, seed=[seed, _LANGUAGE])
@@ -83,14 +84,7 @@ class WeightedPairSampler(PairSampler):
             Quotas([self._strata[number].weight for number in group], rows=batch_size, seed=[seed, _ROWS, which])
             for which, group in enumerate(self._groups)
         ]
-        self._order = lru_cache(maxsize=4 * len(self._strata))(self._deal_stratum)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name != "_order"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._order = lru_cache(maxsize=4 * len(self._strata))(self._deal_stratum)
+        self._order = LastResults(self._deal_stratum, count=4 * len(self._strata))
 
     def plan(self, step: int) -> list[Pick]:
         """The pairs of a step (from 0), over all processes."""
@@ -125,14 +119,7 @@ class WeightedPairSampler(PairSampler):
         return np.random.default_rng([self.seed, _DEAL, stratum, epoch]).permutation(self._strata[stratum].positions)
 
     def _another(self, stratum: int, taken: Collection[str], random: np.random.Generator) -> _Dealt:
-        """Any image of the stratum, of a concept that is not taken where one is found."""
-        positions = self._strata[stratum].positions
-        position = 0
-        for _ in range(_TRIES):
-            position = int(positions[random.integers(len(positions))])
-            if self._concepts[position] not in taken:
-                break
-        return _Dealt(position, stratum)
+        return _Dealt(self._untaken(self._strata[stratum].positions, taken, random), stratum)
 
     def _pick(self, places: Sequence[_Dealt], random: np.random.Generator) -> list[Pick]:
         picks = self._picks(np.array([place.position for place in places]), random)
@@ -179,10 +166,3 @@ class WeightedPairSampler(PairSampler):
         )
         weights = language_weights(self.mixing, self.languages) * present
         return np.asarray(weights / weights.sum(), dtype=np.float64)
-
-
-def _by_language(strata: Sequence[_Stratum]) -> dict[str | None, list[int]]:
-    groups: dict[str | None, list[int]] = {}
-    for number, stratum in enumerate(strata):
-        groups.setdefault(stratum.language, []).append(number)
-    return groups

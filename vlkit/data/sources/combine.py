@@ -138,19 +138,15 @@ class SourceSummary:
 
 def summarize(source: Source) -> SourceSummary:
     """Counts from metadata alone; no image is read."""
-    splits: Counter[str] = Counter()
+    metas = [source.meta(index) for index in range(len(source))]
     languages: Counter[str] = Counter()
-    concepts: set[str] = set()
-    for index in range(len(source)):
-        meta = source.meta(index)
-        splits[meta.split] += 1
-        concepts.add(meta.concept or meta.key)
+    for meta in metas:
         languages.update(dict(zip(meta.languages, meta.counts, strict=True)))
     return SourceSummary(
         images=len(source),
-        concepts=len(concepts),
+        concepts=len({meta.concept or meta.key for meta in metas}),
         captions=languages.total(),
-        splits=dict(sorted(splits.items())),
+        splits=dict(sorted(Counter(meta.split for meta in metas).items())),
         languages=dict(sorted(languages.items(), key=lambda pair: (-pair[1], pair[0]))),
         problems=problems(source),
     )

@@ -139,8 +139,7 @@ def open_sources(data: DataSpec, *, split: str = "train") -> Source:
     if split == "all":
         return whole
     metas = [whole.meta(index) for index in range(len(whole))]
-    splits = {meta.split for meta in metas}
-    wanted = split
+    kept_back: frozenset[str] = frozenset()
     if data.holdout_concepts and split in ("train", VALIDATION):
         concepts = {meta.concept or meta.key for meta in metas if meta.split == "train"}
         if data.holdout_concepts >= len(concepts):
@@ -149,9 +148,7 @@ def open_sources(data: DataSpec, *, split: str = "train") -> Source:
                 f"the training split has {len(concepts)} concepts"
             )
         kept_back = held_out(concepts, data.holdout_concepts, salt=_SALT)
-        wanted = "train"
-    else:
-        kept_back = frozenset()
+    wanted = "train" if kept_back else split
     keep = split == VALIDATION and bool(kept_back)
     indices = [
         index
@@ -159,7 +156,8 @@ def open_sources(data: DataSpec, *, split: str = "train") -> Source:
         if meta.split == wanted and ((meta.concept or meta.key) in kept_back) == keep
     ]
     if not indices:
-        raise UnknownName("split", split, allowed=splits | ({VALIDATION} if data.holdout_concepts else set()))
+        allowed = {meta.split for meta in metas} | ({VALIDATION} if data.holdout_concepts else set())
+        raise UnknownName("split", split, allowed=allowed)
     return whole if len(indices) == len(whole) else Subset(whole, indices)
 
 

@@ -41,8 +41,7 @@ def expand(pattern: str) -> tuple[Path, ...]:
             found.append(Path(piece))
     if not found:
         raise DataError(f"{pattern}: no shard matches this pattern")
-    missing = [path for path in found if not path.is_file()]
-    if missing:
+    if missing := [path for path in found if not path.is_file()]:
         more = f" (and {len(missing) - 1} more of {len(found)} shards)" if len(missing) > 1 else ""
         raise DataError(f"{missing[0]}: no such shard{more}")
     return tuple(found)
@@ -68,12 +67,8 @@ def braces(pattern: str, *, ranges_only: bool = False) -> list[str]:
 class ShardSource:
     """Samples of WebDataset tars (image + ``.json`` and/or ``.txt``), in shard order.
 
-    Args:
-        paths: Uncompressed tar files.
-        language: BCP 47 tag of captions that name none themselves.
-
-    Attributes:
-        problems: Name -> reason of the samples that the index had to leave out.
+    ``language`` is the BCP 47 tag of captions that name none themselves; ``problems`` has name -> reason of the samples
+    that the index had to leave out.
 
     Raises:
         DataError: A shard is missing or no tar, or there is no whole sample in all of them.
