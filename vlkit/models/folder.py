@@ -17,7 +17,7 @@ from vlkit.adapt.inject import base_name
 from vlkit.errors import SpecError, VlkitError
 from vlkit.files import atomic_folder
 from vlkit.models.digest import weights_digest
-from vlkit.models.locate import SPEC, Located, locate
+from vlkit.models.locate import SPEC, locate
 from vlkit.models.registry import add_adapters, build, build_meta, module_of
 from vlkit.models.trainable import ADAPTER, adapter_specs, part_of
 from vlkit.models.weights import assign_weights, read_weights, write_weights
@@ -162,7 +162,8 @@ def load(
         elif base is not None:
             raise VlkitError(f"{name_or_path} is a whole model, not adapters for one; leave base out")
         else:
-            model = _load_other(found)
+            with_own_loader: Callable[[str], Model] = FOREIGN.get_object(found.kind)
+            model = with_own_loader(found.where)
             if dtype is not None:
                 assign_weights(as_module(model), as_module(model).state_dict(), dtype=dtype)
     if not isinstance(model, expect):
@@ -262,11 +263,6 @@ def _build_on_base(folder: Path, file: _SpecFile, *, base: str | PathLike[str] |
             f"(its weights differ); say where that is: load(..., base=...)"
         )
     return add_adapters(model, spec.adapters)
-
-
-def _load_other(found: Located) -> Model:
-    with_own_loader: Callable[[str], Model] = FOREIGN.get_object(found.kind)
-    return with_own_loader(found.where)
 
 
 def _check_target(target: Path) -> None:

@@ -10,7 +10,7 @@ from vlkit.objectives.context import Context
 from vlkit.objectives.pairs.pair_losses import PairLosses, weighted
 from vlkit.objectives.pairs.pair_term import Term
 from vlkit.registry import Registry
-from vlkit.spec.training import ObjectiveSpec
+from vlkit.spec.objectives import ObjectiveSpec
 from vlkit.types import Loss, Objective, Piece
 
 OBJECTIVES = Registry(

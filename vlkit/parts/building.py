@@ -15,6 +15,7 @@ from PIL.Image import Image, Resampling
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from typing_extensions import Self
 
 from vlkit.errors import UnknownName, VlkitError
 from vlkit.registry import Registry
@@ -26,8 +27,6 @@ _S = TypeVar("_S", bound=EncoderSpec)
 LOAD_ERRORS: tuple[type[Exception], ...] = (
     OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, pickle.UnpicklingError, SafetensorError,
 )  # fmt: skip
-
-
 BUILD_ERRORS: tuple[type[Exception], ...] = (*LOAD_ERRORS, AssertionError)
 
 
@@ -125,20 +124,44 @@ def given(features: Tensor, spec: EncoderSpec) -> Tensor:
     return features if spec.dtype == "float32" else features.float()
 
 
-def count_tokens(encoder: nn.Module, size: int) -> int:
-    """How many tokens an image encoder gives for a square image, found by running it on shapes alone.
+class OwnEncoder(nn.Module):
+    """An encoder of vlkit's own: its spec says all of it, and ``pooled_and_states`` gives all that is asked of it."""
 
-    Raises:
-        VlkitError: It takes no images of this size.
-    """
-    shapes: dict[int, Any] = {id(x): torch.empty_like(x, device="meta") for x in encoder.buffers()}
-    shapes |= {id(x): nn.Parameter(torch.empty_like(x, device="meta"), False) for x in encoder.parameters()}
-    twin: Any = copy.deepcopy(encoder, shapes)  # what is in the memo is not copied
-    try:
-        with torch.no_grad():
-            return int(twin.tokens(torch.empty(1, 3, size, size, device="meta")).shape[1])
-    except BUILD_ERRORS as error:
-        raise VlkitError(f"{type(encoder).__name__} takes no images of {size}x{size} pixels: {error}") from error
+    @classmethod
+    def build(cls, spec: Any, *, saved: Path | None = None, empty: bool = False) -> Self:
+        """Random weights from torch's global generator; nothing is read from ``saved``."""
+        with weightless(saved=saved is not None, empty=empty):
+            return cls(spec)
+
+    def pooled_and_states(self, inputs: Any, /) -> tuple[Tensor, Tensor]:
+        """features_BD and the states before pooling, in one pass."""
+        raise NotImplementedError
+
+    def forward(self, inputs: Any) -> Tensor:
+        """features_BD."""
+        return self.pooled_and_states(inputs)[0]
+
+    def save_config(self, folder: Path) -> None:
+        """Nothing to write."""
+
+
+class LibraryImageEncoder(nn.Module):
+    """An image encoder of another library, which need not say how many tokens it gives."""
+
+    def num_tokens(self, size: int) -> int:
+        """N of ``tokens`` for a square image, found by running the encoder on shapes alone.
+
+        Raises:
+            VlkitError: It takes no images of this size.
+        """
+        shapes: dict[int, Any] = {id(x): torch.empty_like(x, device="meta") for x in self.buffers()}
+        shapes |= {id(x): nn.Parameter(torch.empty_like(x, device="meta"), False) for x in self.parameters()}
+        twin: Any = copy.deepcopy(self, shapes)  # what is in the memo is not copied
+        try:
+            with torch.no_grad():
+                return int(twin.tokens(torch.empty(1, 3, size, size, device="meta")).shape[1])
+        except BUILD_ERRORS as error:
+            raise VlkitError(f"{type(self).__name__} takes no images of {size}x{size} pixels: {error}") from error
 
 
 def check_patches(image_size: int | None, patch_size: int | None, *, where: str) -> None:

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from vlkit.errors import AssetError, VlkitError
 from vlkit.parts import assets
-from vlkit.parts.building import LOAD_ERRORS, ImageTransform, check_patches, count_tokens, given, taken
+from vlkit.parts.building import LOAD_ERRORS, ImageTransform, LibraryImageEncoder, check_patches, given, taken
 from vlkit.parts.hf_common import is_two_tower, keep_side, last_states, load_model, read_config, side_width
 from vlkit.spec.parts import HfImage
 
 
-class HfImageEncoder(nn.Module):
+class HfImageEncoder(LibraryImageEncoder):
     """A vision model of transformers.
 
     With pooling ``auto`` the image side of a two-tower model (CLIP, SigLIP, VisionTextDualEncoder, ...) ends in the
@@ -76,10 +76,6 @@ class HfImageEncoder(nn.Module):
 
     def _states(self, pixels_BCHW: Tensor) -> Any:
         return self._vision(pixel_values=taken(pixels_BCHW, self), return_dict=True, **self.options)
-
-    def num_tokens(self, size: int) -> int:
-        """N of ``tokens``."""
-        return count_tokens(self, size)
 
     def tokens(self, pixels_BCHW: Tensor) -> Tensor:
         """tokens_BNT of the last block; class and register tokens left out."""

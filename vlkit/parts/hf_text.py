@@ -56,9 +56,8 @@ class HfTextEncoder(nn.Module):
         text_config = config.text_config if two_tower else config
         if hasattr(text_config, "use_cache"):
             text_config.use_cache = False  # nothing is generated
-        text_model: Any = self.model.text_model if two_tower and self.projects else self.model
-        rows = int(text_model.get_input_embeddings().weight.shape[0])
-        check_vocabulary(vocabulary_size(tokenizer), rows=rows, where=spec.name)
+        text_model = self._text_model
+        check_vocabulary(vocabulary_size(tokenizer), rows=self.vocab_size, where=spec.name)
         check_padding(tokenizer, text_model, where=spec.name)
         if two_tower and self.projects:
             _check_pooled_token(tokenizer, text_model, kind=str(text_config.model_type), where=spec.name)
@@ -74,9 +73,13 @@ class HfTextEncoder(nn.Module):
             fixed_length=self.fixed_length,
         )
         self._layers = _check_layers(spec, text_config)
-        hidden = int(text_config.hidden_size)
-        self.token_width = hidden
-        self.width = _own_width(model, config, two_tower=two_tower) if self.projects else hidden * len(spec.layers)
+        self.token_width = int(text_config.hidden_size)
+        if not self.projects:
+            self.width = self.token_width * len(spec.layers)
+        elif two_tower:
+            self.width = side_width(model, config, side="text")
+        else:
+            self.width = int(getattr(config, "projection_size", None) or config.hidden_size)
 
     @classmethod
     def build(cls, spec: HfText, *, saved: Path | None = None, empty: bool = False) -> HfTextEncoder:
@@ -102,11 +105,13 @@ class HfTextEncoder(nn.Module):
         return marks_language(self.tokenizer.tokenizer)
 
     @property
+    def _text_model(self) -> Any:
+        return self.model.text_model if self._two_tower and self.projects else self.model
+
+    @property
     def vocab_size(self) -> int:
         """Rows of the token embedding."""
-        model: Any = self.model
-        owner = model.text_model if self._two_tower and self.projects else model
-        return int(owner.get_input_embeddings().weight.shape[0])
+        return int(self._text_model.get_input_embeddings().weight.shape[0])
 
     def vocabulary(self) -> Vocabulary:
         """What the ids mean."""
@@ -260,12 +265,6 @@ def _check_pooled_token(tokenizer: Any, model: nn.Module, *, kind: str, where: s
             legacy = kind.startswith("clip") and reads == 2  # then CLIP looks for the highest id
             check_end_token(tokenizer, reads=None if legacy else reads, where=where)
             return
-
-
-def _own_width(model: nn.Module, config: Any, *, two_tower: bool) -> int:
-    if two_tower:
-        return side_width(model, config, side="text")
-    return int(getattr(config, "projection_size", None) or config.hidden_size)
 
 
 def _check_layers(spec: HfText, config: Any) -> tuple[int, ...]:

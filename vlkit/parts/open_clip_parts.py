@@ -154,7 +154,7 @@ def load_whole(name: OpenClipName, *, image_size: int | None = None) -> nn.Modul
     return model.eval()
 
 
-class OpenClipImageEncoder(nn.Module):
+class OpenClipImageEncoder(building.LibraryImageEncoder):
     """The image tower: features as ``encode_image(normalize=False)`` gives them."""
 
     def __init__(self, tower: nn.Module, config: OpenClipConfig, *, spec: OpenClipImage) -> None:
@@ -194,10 +194,6 @@ class OpenClipImageEncoder(nn.Module):
         preprocess = {**tower.preprocess_cfg, "size": config.preprocess_cfg["size"]}
         return cls(tower, OpenClipConfig(config.model_cfg, preprocess), spec=spec)
 
-    def num_tokens(self, size: int) -> int:
-        """N of ``tokens``."""
-        return building.count_tokens(self, size)
-
     def tokens(self, pixels_BCHW: Tensor) -> Tensor:
         """tokens_BNT of the last block; the class token left out."""
         return self.pooled_and_states(pixels_BCHW)[1]
@@ -230,13 +226,7 @@ class OpenClipTextEncoder(nn.Module):
         size = tokenizer.vocab_size if self._hf is None else vocabulary_size(self._hf)
         check_vocabulary(size, rows=self.vocab_size, where=spec.name)
         if self._hf_tower:
-            used = cast("Any", tower).config.pad_token_id
-            given = None if self._hf is None else self._hf.pad_token_id
-            if given != used:
-                raise VlkitError(
-                    f"{spec.name}: the tokenizer pads with id {given} but the text model masks pad id {used}; "
-                    f"the tokenizer belongs to another model"
-                )
+            self._check_padding(cast("Any", tower).config.pad_token_id)
         elif self._hf is not None:
             self._check_native(config.model_cfg["text_cfg"])
 
@@ -277,10 +267,15 @@ class OpenClipTextEncoder(nn.Module):
         pool = text.get("pool_type", "argmax")
         if pool in ("argmax", "eos"):
             check_end_token(self._hf, reads=text.get("eos_id", 2) if pool == "eos" else None, where=self.spec.name)
-        if text.get("embed_cls", False) and self._hf.pad_token_id != text.get("pad_id", 0):
+        if text.get("embed_cls", False):
+            self._check_padding(text.get("pad_id", 0))
+
+    def _check_padding(self, used: int | None) -> None:
+        given = None if self._hf is None else self._hf.pad_token_id
+        if given != used:
             raise VlkitError(
-                f"{self.spec.name}: the tokenizer pads with id {self._hf.pad_token_id} but the text model masks pad id "
-                f"{text.get('pad_id', 0)}; the tokenizer belongs to another model"
+                f"{self.spec.name}: the tokenizer pads with id {given} but the text model masks pad id {used}; "
+                f"the tokenizer belongs to another model"
             )
 
     @property

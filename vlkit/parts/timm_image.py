@@ -14,15 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from vlkit.errors import AssetError, UnknownName, VlkitError
-from vlkit.parts import assets
-from vlkit.parts.building import BUILD_ERRORS, ImageTransform, check_patches, count_tokens, given, taken, weightless
+from vlkit.parts import assets, building
 from vlkit.spec.parts import TimmImage
 from vlkit.types import ClassRows
 
 _CONFIG = "config.json"
 
 
-class TimmImageEncoder(nn.Module):
+class TimmImageEncoder(building.LibraryImageEncoder):
     """A timm model: pooled features before the classifier, which stays where the weights have one.
 
     ``arguments`` are extra ones of its architecture, for ``save_config``.
@@ -41,7 +40,7 @@ class TimmImageEncoder(nn.Module):
         self.image_size = int(self.data_config["input_size"][-1])
         self.resized_to = math.ceil(self.image_size / self.data_config["crop_pct"])
         steps = create_transform(**self.data_config, is_training=False)
-        self.transform = ImageTransform(steps, {"library": "timm", **self.data_config})
+        self.transform = building.ImageTransform(steps, {"library": "timm", **self.data_config})
 
     @classmethod
     def build(cls, spec: TimmImage, *, saved: Path | None = None, empty: bool = False) -> TimmImageEncoder:
@@ -74,13 +73,13 @@ class TimmImageEncoder(nn.Module):
         if spec.image_size is not None and fixed:
             arguments["img_size"] = spec.image_size
         try:
-            with weightless(saved=saved is not None, empty=empty):
+            with building.weightless(saved=saved is not None, empty=empty):
                 model = timm.create_model(source, pretrained=pretrained, **arguments)
-        except BUILD_ERRORS as error:
+        except building.BUILD_ERRORS as error:
             size = "" if spec.image_size is None else f" with image_size = {spec.image_size}"
             raise VlkitError(f"timm cannot build {spec.name!r}{size}: {error}") from error
         patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-        check_patches(spec.image_size, patch[0] if isinstance(patch, tuple) else None, where=spec.name)
+        building.check_patches(spec.image_size, patch[0] if isinstance(patch, tuple) else None, where=spec.name)
         return cls(model, spec, arguments=arguments)
 
     @property
@@ -88,10 +87,6 @@ class TimmImageEncoder(nn.Module):
         """The name that timm gives it, without a tag."""
         model: Any = self.model
         return str(model.pretrained_cfg.get("architecture") or self.spec.name.partition(".")[0])
-
-    def num_tokens(self, size: int) -> int:
-        """N of ``tokens``."""
-        return count_tokens(self, size)
 
     def tokens(self, pixels_BCHW: Tensor) -> Tensor:
         """tokens_BNT of the last block; class and register tokens left out."""
@@ -105,17 +100,17 @@ class TimmImageEncoder(nn.Module):
     def _features(self, pixels_BCHW: Tensor) -> Tensor:
         model: Any = self.model
         # convolutions follow the layout of their input, and this one is up to 4 times as fast on a CPU
-        pixels_BCHW = taken(pixels_BCHW, model).contiguous(memory_format=torch.channels_last)
+        pixels_BCHW = building.taken(pixels_BCHW, model).contiguous(memory_format=torch.channels_last)
         features: Tensor = model.forward_features(pixels_BCHW)
         return features
 
     def _pooled(self, features: Tensor) -> Tensor:
         model: Any = self.model
-        return given(model.forward_head(features, pre_logits=True), self.spec)
+        return building.given(model.forward_head(features, pre_logits=True), self.spec)
 
     def _spatial(self, features: Tensor) -> Tensor:
         model: Any = self.model
-        features = given(features, self.spec)
+        features = building.given(features, self.spec)
         if features.ndim == 3:
             return features[:, int(getattr(model, "num_prefix_tokens", 0)) :]
         if features.shape[1] == model.num_features:

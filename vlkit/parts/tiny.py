@@ -6,13 +6,12 @@ Shapes: B batch, C channels, H height, W width, L text length in bytes, N image 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vlkit.parts.building import ImageTransform, SquareResize, check_patches, compact, given, taken, weightless
+from vlkit.parts.building import ImageTransform, OwnEncoder, SquareResize, check_patches, compact, given, taken
 from vlkit.parts.tokenizers import check_texts, pad_rows
 from vlkit.parts.vocabulary import byte_vocabulary
 from vlkit.spec.parts import TinyImage, TinyText
@@ -45,7 +44,7 @@ def _blocks(width: int, *, depth: int) -> nn.ModuleList:
     return nn.ModuleList(_Block(width) for _ in range(depth))
 
 
-class TinyImageEncoder(nn.Module):
+class TinyImageEncoder(OwnEncoder):
     """A small vision transformer: patches, positions, blocks, mean of the tokens."""
 
     def __init__(self, spec: TinyImage) -> None:
@@ -60,12 +59,6 @@ class TinyImageEncoder(nn.Module):
         self.norm = nn.LayerNorm(spec.width)
         settings = {"library": "vlkit-tiny", "size": spec.image_size}
         self.transform = ImageTransform(SquareResize(spec.image_size), settings)
-
-    @classmethod
-    def build(cls, spec: TinyImage, *, saved: Path | None = None, empty: bool = False) -> TinyImageEncoder:
-        """Random weights from torch's global generator; nothing is read from ``saved``."""
-        with weightless(saved=False, empty=empty):
-            return cls(spec)
 
     def num_tokens(self, size: int) -> int:
         """N of ``tokens``."""
@@ -83,15 +76,8 @@ class TinyImageEncoder(nn.Module):
         tokens_BND = self.tokens(pixels_BCHW)
         return tokens_BND.mean(dim=1), tokens_BND
 
-    def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        """features_BD."""
-        return self.pooled_and_states(pixels_BCHW)[0]
 
-    def save_config(self, folder: Path) -> None:
-        """Nothing to write: the spec says it all."""
-
-
-class TinyTextEncoder(nn.Module):
+class TinyTextEncoder(OwnEncoder):
     """A small byte-level transformer: UTF-8 bytes and an end token, mean over the real tokens."""
 
     marks_language = False
@@ -103,12 +89,6 @@ class TinyTextEncoder(nn.Module):
         self.positions_LD = nn.Parameter(torch.randn(spec.max_length, spec.width) * 0.02)
         self.blocks = _blocks(spec.width, depth=spec.depth)
         self.norm = nn.LayerNorm(spec.width)
-
-    @classmethod
-    def build(cls, spec: TinyText, *, saved: Path | None = None, empty: bool = False) -> TinyTextEncoder:
-        """Random weights from torch's global generator; nothing is read from ``saved``."""
-        with weightless(saved=False, empty=empty):
-            return cls(spec)
 
     def tokenize(self, texts: Sequence[str], *, language: str | None = None) -> TextBatch:
         """Bytes and an end token, cut to ``max_length``; the language is not used.
@@ -128,10 +108,6 @@ class TinyTextEncoder(nn.Module):
         """What the ids mean."""
         return byte_vocabulary(_ROWS)
 
-    def forward(self, tokens: TextBatch) -> Tensor:
-        """features_BD."""
-        return self.pooled_and_states(tokens)[0]
-
     def pooled_and_states(self, tokens: TextBatch) -> tuple[Tensor, Tensor]:
         """features_BD and states_BLD of the tokens, the real ones first, in one pass."""
         ids_BL, mask_BL = compact(*tokens)
@@ -141,6 +117,3 @@ class TinyTextEncoder(nn.Module):
         states_BLD = given(self.norm(x_BLD), self.spec)
         weight_BL1 = mask_BL.unsqueeze(-1).to(states_BLD.dtype)
         return (states_BLD * weight_BL1).sum(dim=1) / weight_BL1.sum(dim=1), states_BLD
-
-    def save_config(self, folder: Path) -> None:
-        """Nothing to write: the spec says it all."""

@@ -6,8 +6,8 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 from vlkit.errors import UnknownName
 from vlkit.spec.base import Spec
@@ -47,15 +47,7 @@ def explain(path: str = "", *, spec: type[Spec] = Recipe) -> tuple[KeyRow, ...]:
     Raises:
         UnknownName: There is no such key.
     """
-    places = [_Spot("", shape_of_map(spec))]
-    walked = ""
-    for part in path.split(".") if path else []:
-        found = [below for place in places for below in _step(place, part)]
-        if not found:
-            names = {name for place in places for name in _names(place.shape)}
-            raise UnknownName("key", part, allowed=names, hint=f"(see: {' '.join(['vlkit explain', walked]).rstrip()})")
-        places, walked = found, f"{walked}.{part}" if walked else part
-    return tuple(row for place in places for row in _rows(place))
+    return tuple(row for place in _walk(path, spec) for row in _rows(place))
 
 
 def summary(path: str = "", *, spec: type[Spec] = Recipe) -> str:
@@ -64,16 +56,25 @@ def summary(path: str = "", *, spec: type[Spec] = Recipe) -> str:
     Raises:
         UnknownName: There is no such key.
     """
-    places = [_Spot("", shape_of_map(spec))]
-    for part in path.split(".") if path else []:
-        places = [below for place in places for below in _step(place, part)]
-    shapes = [place.shape.item or place.shape for place in places]
+    shapes = [place.shape.item or place.shape for place in _walk(path, spec)]
     return doc(shapes[0].spec) if len(shapes) == 1 and shapes[0].spec else ""
 
 
 def doc(spec: type[Spec]) -> str:
     """The first paragraph of a spec's docstring, on one line."""
     return " ".join((inspect.getdoc(spec) or "").partition("\n\n")[0].split())
+
+
+def _walk(path: str, spec: type[Spec]) -> list[_Spot]:
+    places = [_Spot("", shape_of_map(spec))]
+    walked = ""
+    for part in path.split(".") if path else []:
+        found = [below for place in places for below in _step(place, part)]
+        if not found:
+            names = {name for place in places for name in _names(place.shape)}
+            raise UnknownName("key", part, allowed=names, hint=f"(see: {' '.join(['vlkit explain', walked]).rstrip()})")
+        places, walked = found, f"{walked}.{part}" if walked else part
+    return places
 
 
 def _names(shape: Shape) -> list[str]:
@@ -129,6 +130,4 @@ def _row(key: str, field: FieldInfo) -> KeyRow:
 def _shown(default: Any) -> str:
     if isinstance(default, Spec):
         return f"kind {kind_of(type(default))}" if "kind" in type(default).model_fields else ""
-    if isinstance(default, tuple):
-        return flow([item.model_dump(mode="json") if isinstance(item, BaseModel) else item for item in default])
-    return flow(default)
+    return flow(to_jsonable_python(default))

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 from vlkit.errors import SpecError
 from vlkit.spec.base import Spec
 from vlkit.spec.schema import Shape, kind_of, shape_of_field
-from vlkit.spec.yaml12 import Node, from_plain, parse, problem, scalar
+from vlkit.spec.yaml12 import Node, encodable, from_plain, parse, problem, scalar
 
 COMMAND_LINE = "command line"
 DEFAULT = "default"
@@ -63,8 +63,7 @@ def fill(node: Node, shape: Shape | None, *, default: Any = None) -> Node:
         if name in written:
             filled[name] = fill(written[name], shape_of_field(info), default=value)
         elif value is not ...:
-            plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-            filled[name] = _plain_default(plain)
+            filled[name] = from_plain(to_jsonable_python(value), DEFAULT)
     return Node({**filled, **{key: child for key, child in written.items() if key not in filled}}, node.where)
 
 
@@ -72,15 +71,6 @@ def _default_of(name: str, info: FieldInfo, owner: Spec | None) -> Any:
     if owner is not None:
         return getattr(owner, name)
     return ... if info.is_required() else info.get_default(call_default_factory=True, validated_data={})
-
-
-def _plain_default(value: Any) -> Node:
-    if isinstance(value, list | tuple):
-        return Node(
-            [_plain_default(item.model_dump(mode="json") if isinstance(item, BaseModel) else item) for item in value],
-            DEFAULT,
-        )
-    return from_plain(value, DEFAULT)
 
 
 @dataclass(frozen=True)
@@ -131,7 +121,7 @@ def _fault(text: str, key: str, equals: str, value: str) -> str:
         return "an empty part in the dotted key"
     if not value.strip():
         return f"no value after '='; write {key}=null for none or {key}='\"\"' for an empty text"
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if not encodable(text):
         return "this is not valid UTF-8"
     return ""
 

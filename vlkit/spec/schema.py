@@ -127,11 +127,10 @@ def kind_of(spec: type[Spec]) -> str:
     return str(info.default) if info is not None else spec.__name__.removesuffix("Spec").lower()
 
 
-def step(shape: Shape | None, key: str, *, kind: str | None = None) -> Shape | None:
-    """The shape one key further down; None where there is no such key.
+def step(shape: Shape | None, key: str) -> Shape | None:
+    """The shape one key further down, of a map or an index into a list; None where there is no such key.
 
-    ``key`` is one of a map or an index into a list. Without ``kind``, nothing is found below a map that varies by kind
-    but ``kind`` itself.
+    Nothing is found below a map that varies by kind but ``kind`` itself.
     """
     if shape is None:
         return None
@@ -139,9 +138,8 @@ def step(shape: Shape | None, key: str, *, kind: str | None = None) -> Shape | N
         return shape.values
     if shape.item is not None:
         return shape.item if key.isdecimal() else None
-    spec = shape.spec or shape.kinds.get(kind or "")
-    if spec is not None and key in spec.model_fields:
-        return shape_of_field(spec.model_fields[key])
+    if shape.spec is not None and key in shape.spec.model_fields:
+        return shape_of_field(shape.spec.model_fields[key])
     if shape.kinds and key == "kind":
         return Shape("one of " + ", ".join(shape.kinds), choices=tuple(shape.kinds))
     return None

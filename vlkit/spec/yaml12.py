@@ -182,7 +182,7 @@ class _Builder:
             built = Node(self.sequence(stream, path), where)
         else:
             built = Node(event.value if event.style else scalar(event.value), where)
-            if isinstance(built.value, str) and not _encodable(built.value):
+            if isinstance(built.value, str) and not encodable(built.value):
                 self.problems.append(problem(where, "half of a surrogate pair is no text", key=".".join(path)))
         if event.anchor:
             self.anchors[event.anchor] = built
@@ -213,7 +213,8 @@ class _Builder:
         return children
 
 
-def _encodable(text: str) -> bool:
+def encodable(text: str) -> bool:
+    """Whether a text is free of halves of surrogate pairs, which UTF-8 cannot hold."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 

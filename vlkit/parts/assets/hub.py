@@ -122,26 +122,32 @@ def weights_problem(folder: Path) -> str | None:
     return f"{folder} has no model.safetensors (weights in other forms, such as pickles, are never loaded)"
 
 
-def _snapshot(repo: str, *, local_only: bool, weights: bool = True) -> Path:
+def snapshot(repo: str, patterns: list[str], *, without: list[str] | None = None, local_only: bool) -> Path:
+    """The folder of the files of ``repo`` that fit ``patterns`` and none of ``without``, from the hub or its cache.
+
+    Raises:
+        AssetError: They are not there; the message is the reason alone.
+    """
     from huggingface_hub import snapshot_download
 
-    where = "the hub's cache" if local_only else endpoint()
+    address = None if local_only else endpoint()
     try:
-        found = snapshot_download(
-            repo,
-            allow_patterns=_ALLOW,
-            ignore_patterns=_IGNORE if weights else [*_IGNORE, "*.safetensors", "*.safetensors.index.json"],
-            local_files_only=local_only,
-            endpoint=None if local_only else endpoint(),
+        return Path(
+            snapshot_download(
+                repo, allow_patterns=patterns, ignore_patterns=without, local_files_only=local_only, endpoint=address
+            )
         )
     except Exception as error:  # whatever the client in use raises (httpx, requests, its own): the reason is reported
-        reason = (
-            "not there"
-            if local_only
-            else f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
-        )
-        raise AssetError(f"{repo} in {where}: {reason}") from error
-    folder = Path(str(found))
+        raise AssetError(f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}") from error
+
+
+def _snapshot(repo: str, *, local_only: bool, weights: bool = True) -> Path:
+    where = "the hub's cache" if local_only else endpoint()
+    without = _IGNORE if weights else [*_IGNORE, "*.safetensors", "*.safetensors.index.json"]
+    try:
+        folder = snapshot(repo, _ALLOW, without=without, local_only=local_only)
+    except AssetError as error:
+        raise AssetError(f"{repo} in {where}: {'not there' if local_only else error}") from error
     if not weights:
         return folder
     if not (folder / "config.json").is_file():

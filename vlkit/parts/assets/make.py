@@ -91,8 +91,8 @@ def _card(asset: Asset) -> str:
         f"# {asset.name}\n",
         f"{asset.source}\n",
         f"License: {asset.license}.\n",
+        f"Written by vlkit {__version__} from data files of these wheels of the package registry:\n",
     ]
-    lines.append(f"Written by vlkit {__version__} from data files of these wheels of the package registry:\n")
     lines += [
         f"- `{file.path}` of `{file.wheel.requirement}` (sha256 `{file.wheel.sha256}`)" for file in asset.files.values()
     ]
