@@ -251,6 +251,4 @@ def _turn(
             mine = turn[ranks.rank]
             language = texts[mine[0]][0] or None
             block_TE = encode_texts(model, [texts[row][1] for row in mine], language=language)
-    if ranks.size == 1:
-        return [block_TE]
     return [torch.from_numpy(other) for other in ranks.gather_objects(block_TE.numpy())]

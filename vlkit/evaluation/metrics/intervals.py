@@ -6,6 +6,7 @@ N images, C classes that occur among them, R bootstrap replicates.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -79,17 +80,22 @@ def bootstrap_interval(
     _, ids_N = np.unique(classes_N, return_inverse=True)
     count_C = np.bincount(ids_N)
     share_C = np.bincount(ids_N, weights=hits_N) / count_C
-    rng = np.random.default_rng(seed)
-    num_classes = len(count_C)
-    step = max(1, _CELLS // num_classes)
-    means = []
-    for start in range(0, replicates, step):
-        drawn_RC = rng.integers(num_classes, size=(min(step, replicates - start), num_classes))
+    rng, means = np.random.default_rng(seed), []
+    for drawn_RC in _drawn(rng, len(count_C), replicates, cells=_CELLS):
         counts_RC = count_C[drawn_RC]
         means.append(rng.binomial(counts_RC, share_C[drawn_RC]).sum(1) / counts_RC.sum(1))
     tail = (1 - level) / 2
     low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
     return Interval(float(low), float(high))
+
+
+def _drawn(
+    rng: np.random.Generator, num_classes: int, replicates: int, *, cells: int
+) -> Iterator[npt.NDArray[np.int64]]:
+    """Classes drawn with replacement, for so many replicates at a time that there are about ``cells`` of them."""
+    step = max(1, cells // num_classes)
+    for start in range(0, replicates, step):
+        yield rng.integers(num_classes, size=(min(step, replicates - start), num_classes))
 
 
 class PairedDifference(NamedTuple):
@@ -122,11 +128,8 @@ def paired_comparison(
     count_C = np.bincount(ids_N)
     # an image is won, lost or neither: n drawn from a class with replacement are a multinomial draw
     share_C3 = np.stack([np.bincount(ids_N, weights=gap_N == sign) / count_C for sign in (1, -1, 0)], axis=1)
-    rng = np.random.default_rng(seed)
-    step = max(1, _CELLS // (4 * len(count_C)))
-    means = []
-    for start in range(0, replicates, step):
-        drawn_RC = rng.integers(len(count_C), size=(min(step, replicates - start), len(count_C)))
+    rng, means = np.random.default_rng(seed), []
+    for drawn_RC in _drawn(rng, len(count_C), replicates, cells=_CELLS // 4):
         wins_RC3 = rng.multinomial(count_C[drawn_RC], share_C3[drawn_RC])
         means.append((wins_RC3[..., 0] - wins_RC3[..., 1]).sum(1) / count_C[drawn_RC].sum(1))
     mean_R = np.concatenate(means)
