@@ -165,11 +165,9 @@ def _repeat(setting: ZeroShotSetting, names: dict[str, list[str]], *, peer: Peer
 def _result(
     found: Sequence[_Repeat], setting: ZeroShotSetting, languages: tuple[str, ...], checked: float | None, **common: Any
 ) -> ZeroShotBench:
-    peers = [repeat.peer for repeat in found if repeat.peer is not None]
-    ones = [repeat.peer_one for repeat in found if repeat.peer_one is not None]
-    ours, last = [repeat.ours for repeat in found], found[-1]
-    pairs = list(zip(ours, peers, strict=False))
+    pairs = [(repeat.ours, repeat.peer) for repeat in found if repeat.peer is not None]
     single = [(repeat.ours_one, repeat.peer_one) for repeat in found if repeat.peer_one is not None]
+    peers, last = [peer for _, peer in pairs], found[-1]
     return ZeroShotBench(
         time_ratio=_median(a.seconds / b.seconds for a, b in pairs),
         cpu_ratio=_median(a.cpu_seconds / b.cpu_seconds for a, b in pairs),
@@ -185,10 +183,10 @@ def _result(
         template_agreement=checked,
         accuracy_difference=max((_apart(a, b) for a, b in pairs), default=None),
         smallest_margin=min((b.margin for b in peers), default=None),
-        ours_s=statistics.median(run.seconds for run in ours),
+        ours_s=statistics.median(repeat.ours.seconds for repeat in found),
         peer_s=_median(run.seconds for run in peers),
         ours_one_language_s=statistics.median(repeat.ours_one.seconds for repeat in found),
-        peer_one_language_s=_median(run.seconds for run in ones),
+        peer_one_language_s=_median(run.seconds for _, run in single),
         peer_reload_s=_median(run.reload_seconds for run in peers),
         peer=f"clip-benchmark {version('clip-benchmark')}" if peers else None,
         languages=languages,

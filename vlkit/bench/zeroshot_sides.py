@@ -41,10 +41,7 @@ _DATASET = "fer2013"  # the set of CLIP_benchmark that reads any ROOT/test of cl
 class ZeroShotSetting:
     """What both sides are given: processes, precision (float32) and threads are those of this process.
 
-    Attributes:
-        batch_size: Images a forward pass.
-        workers: Reading processes of CLIP_benchmark's loader; vlkit reads in the process itself.
-        templates: Texts with one ``{}``.
+    ``batch_size`` images a forward pass; ``workers`` read for CLIP_benchmark, vlkit reads in the process itself.
     """
 
     model: BenchModel
@@ -56,19 +53,11 @@ class ZeroShotSetting:
 
 @dataclass
 class ScoredRun:
-    """One side over some languages.
+    """One side over some languages: its time, what went through its towers, and what it answered.
 
-    Attributes:
-        seconds: Wall-clock time.
-        cpu_seconds: Processor time, with that of processes it started and that have ended.
-        reload_seconds: Of ``seconds``, what loading the model a second time and more often took.
-        loads: How often the model was loaded.
-        image_rows: Images that went through the image tower.
-        text_rows: Texts that went through the text tower.
-        best_N: By language, the best class of each image.
-        target_N: Its right class.
-        accuracy: By language, top-1 as the side reports it.
-        margin: The smallest distance of the best from the next best cosine, where the side tells scores.
+    ``cpu_seconds`` include processes that it started and that have ended; ``reload_seconds`` is what loading the model
+    again took of ``seconds``. By language: ``best_N``, the best class of each image, and ``accuracy`` as the side
+    reports it; ``margin`` is the smallest distance of the best from the next best cosine, where the side tells scores.
     """
 
     seconds: float = 0.0
@@ -124,12 +113,8 @@ def run_peer(setting: ZeroShotSetting, names: Mapping[str, list[str]], *, run: S
     """CLIP_benchmark: its command line once a language, in this process.
 
     ``clip_benchmark eval --model .. --pretrained .. --no_amp --custom_classname_file LANGUAGE.json ..``; it has names
-    of its own in five languages only, so those of others come from files.
-
-    Args:
-        setting: What both sides are given.
-        names: K names by language.
-        run: Goes on with this one: its model counts as loaded.
+    of its own in five languages only, so those of others come from files. ``run`` goes on with this one: its model
+    counts as loaded.
 
     Raises:
         MissingPackage: It is not installed.

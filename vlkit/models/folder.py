@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import TypeVar, cast
@@ -162,8 +161,7 @@ def load(
         elif base is not None:
             raise VlkitError(f"{name_or_path} is a whole model, not adapters for one; leave base out")
         else:
-            with_own_loader: Callable[[str], Model] = FOREIGN.get_object(found.kind)
-            model = with_own_loader(found.where)
+            model = FOREIGN.get_object(found.kind)(found.where)
             if dtype is not None:
                 assign_weights(as_module(model), as_module(model).state_dict(), dtype=dtype)
     if not isinstance(model, expect):

@@ -7,7 +7,8 @@ child: ``text_adapter`` is what an adapter added to ``text``, and ``text`` then 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -49,19 +50,14 @@ def part_parameters(model: nn.Module, part: str) -> list[nn.Parameter]:
         UnknownName: There is no such part.
     """
     names = part_names(model)
-    if part == SCALE and SCALE in names:
-        return list(model.parameters(recurse=False))
-    if part.endswith(ADAPTER) and part in names and part not in dict(model.named_children()):
-        return [parameter for name, parameter in model.named_parameters() if part_of(name) == part]
     module, seen = model, ""
-    for step in part.split("."):
+    for step in () if part in names else part.split("."):
         children = dict(module.named_children())
         if step not in children:
             raise UnknownName(f"part of {seen}" if seen else "part", step, allowed=children if seen else names)
         module, seen = children[step], f"{seen}.{step}".strip(".")
     # of the whole model's names, so that what two parts share belongs to the first alone and a frozen one cannot move
-    own = model.named_parameters()
-    return [parameter for name, parameter in own if name.startswith(f"{part}.") and not _in_adapter(name)]
+    return [parameter for name, parameter in model.named_parameters() if _belongs(name, part)]
 
 
 def adapter_specs(model: Model) -> dict[str, AdapterSpec]:
@@ -129,6 +125,18 @@ def hold_frozen_in_eval(model: nn.Module) -> None:
             hold_frozen_in_eval(child)
         else:
             child.eval()
+
+
+@contextmanager
+def in_eval(module: nn.Module) -> Iterator[None]:
+    """Inside the block all of a module is in eval mode; afterwards each part of it is in the mode it was in."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
 
 
 def _settle(model: nn.Module) -> None:
@@ -298,11 +306,8 @@ def check_moved(before: Snapshot, after: Snapshot, expected: Collection[str]) ->
 
 
 def _belongs(name: str, part: str) -> bool:
-    if part == SCALE:
-        return "." not in name
-    if _in_adapter(name):
-        return part.endswith(ADAPTER) and name.startswith(f"{part.removesuffix(ADAPTER)}.")
-    return name.startswith(f"{part}.")
+    own = part_of(name)
+    return own == part or (not own.endswith(ADAPTER) and name.startswith(f"{part}."))
 
 
 def _in_adapter(name: str) -> bool:

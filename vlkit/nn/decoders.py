@@ -33,7 +33,13 @@ class DecoderBlock(nn.Module):
         self.norm_3, self.mlp = nn.LayerNorm(width), Perceptron(width, hidden)
 
     def forward(
-        self, x_BND: Tensor, source_BME: Tensor, *, keep_BN: Tensor | None, keep_BM: Tensor | None, causal: bool
+        self,
+        x_BND: Tensor,
+        source_BME: Tensor,
+        *,
+        keep_BN: Tensor | None = None,
+        keep_BM: Tensor | None = None,
+        causal: bool = False,
     ) -> Tensor:
         """Tokens to tokens; keys where ``keep`` is false are not looked at, nor later ones where ``causal``."""
         normed_BND = self.norm_1(x_BND)
@@ -53,19 +59,11 @@ class _Stack(Recomputing):
             DecoderBlock(width, heads, hidden=hidden, source_width=source_width) for _ in range(layers)
         )
 
-    def forward(
-        self,
-        x_BND: Tensor,
-        source_BME: Tensor,
-        *,
-        keep_BN: Tensor | None = None,
-        keep_BM: Tensor | None = None,
-        causal: bool = False,
-    ) -> Tensor:
+    def forward(self, x_BND: Tensor, source_BME: Tensor, **options: Any) -> Tensor:
         """See ``DecoderBlock``."""
         source_BME = self.source_norm(source_BME)
         for block in self.blocks:
-            x_BND = self.run(block, x_BND, source_BME, keep_BN=keep_BN, keep_BM=keep_BM, causal=causal)
+            x_BND = self.run(block, x_BND, source_BME, **options)
         normed_BND: Tensor = self.norm(x_BND)
         return normed_BND
 

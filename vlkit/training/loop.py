@@ -132,15 +132,10 @@ class _Trainer:
         if self.frozen is not None:
             self.frozen.prepare(needs_of(chosen))
         context = Context(ranks=self.runtime.ranks, frozen=self.frozen)
-        objective = build_objective(
-            chosen,
-            self.model,
-            context=context,
-            micro_batch=self.recipe.loop.micro_batch,
-        )
+        objective = build_objective(chosen, self.model, context=context, micro_batch=self.recipe.loop.micro_batch)
         if saved is None:
             self._start(stage, chosen, self.frozen)
-        before = snapshot(as_module(self.model))
+        before = snapshot(module)
         check_equal(before.parameters, self.runtime)
         start = (
             StageStart(before, self._untouched(before)) if saved is None else StageStart(saved.before, saved.untouched)
@@ -152,7 +147,7 @@ class _Trainer:
             trainee = Trainee(self.model, objective, runtime=self.runtime, loop=self.recipe.loop)
             stack.enter_context(compiled(trainee.model, wanted=self.recipe.loop.compile))
             self._steps(stage, trainee, start=start, saved=saved, batches=self._batches(objective))
-        self.settled = snapshot(as_module(self.model))
+        self.settled = snapshot(module)
         check_moved(start.before, self.settled, stage.trainable)
 
     def _steps(

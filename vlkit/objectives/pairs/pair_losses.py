@@ -92,6 +92,4 @@ def split_batch(batch: PairBatch, size: int) -> tuple[PairBatch, list[PairBatch]
     if batch.tokens is not None:
         order_B = batch.tokens.mask_BL.sum(dim=1).argsort(stable=True)
         batch = batch.rows(order_B)
-    count = len(batch)
-    pieces = [torch.arange(start, min(start + size, count)) for start in range(0, count, size)]
-    return batch, [batch.rows(rows).trimmed() for rows in pieces]
+    return batch, [batch.rows(rows).trimmed() for rows in torch.split(torch.arange(len(batch)), size)]

@@ -45,17 +45,12 @@ def export(
     overwrite: bool = False,
     repo: str | None = None,
 ) -> Exported:
-    """Writes a model for another library, after that library has loaded it and given the same embeddings.
+    """Writes a model for another library; see ``models.registry.export``.
 
-    Args:
-        model: It is not changed; LoRA adapters are merged into what is written.
-        folder: A new place or an empty folder.
-        format: ``open_clip``: ``open_clip_config.json``, ``open_clip_model.safetensors`` and tokenizer files, for
-            ``open_clip.create_model_and_transforms("local-dir:FOLDER")``. ``transformers``: ``config.json``,
-            ``model.safetensors``, processor and tokenizer, for ``AutoModel.from_pretrained("FOLDER")``.
-        overwrite: Replace an older model in the folder.
-        repo: open_clip's config names the folder of a transformers text tower. None names ``folder``; a hub id
-            (``ORG/NAME``) makes a folder to be uploaded there.
+    ``open_clip``: ``open_clip_config.json``, ``open_clip_model.safetensors`` and tokenizer files, for
+    ``open_clip.create_model_and_transforms("local-dir:FOLDER")``. ``transformers``: ``config.json``,
+    ``model.safetensors``, processor and tokenizer, for ``AutoModel.from_pretrained("FOLDER")``. ``repo``: open_clip's
+    config names the folder of a transformers text tower; a hub id (``ORG/NAME``) makes a folder to be uploaded there.
 
     Raises:
         VlkitError: The other library has no such model, the folder is taken, or the embeddings differ by more than

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vlkit.errors import VlkitError
 from vlkit.models.dual_encoder.export.fold_heads import Affine, absorb, affine
 from vlkit.models.dual_encoder.model import DualEncoder
+from vlkit.models.weights import write_tensors
 from vlkit.parts.hf_text import HfTextEncoder
 from vlkit.parts.open_clip_parts import OpenClipImageEncoder, OpenClipTextEncoder
 from vlkit.parts.timm_image import TimmImageEncoder
@@ -84,8 +84,8 @@ def write_open_clip(model: DualEncoder, folder: Path) -> list[str]:
     state["logit_scale"] = model.scale.detach().log()
     if model.bias is not None:
         state["logit_bias"] = model.bias.detach()
-    save_file({name: _alone(tensor) for name, tensor in state.items()}, folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / WEIGHTS).chmod(0o644)
+    plain = {name: (x.float() if x.is_floating_point() else x).clone() for name, x in state.items()}
+    write_tensors(plain, folder / WEIGHTS, metadata={"format": "pt"})
     return [*image.notes, *text.notes]
 
 
@@ -300,7 +300,3 @@ def _save_text_config(config: Any, folder: Path) -> None:
 
 def _has(tower: nn.Module, name: str) -> bool:
     return isinstance(dict(tower.named_modules()).get(name), nn.Linear)
-
-
-def _alone(tensor: Tensor) -> Tensor:
-    return tensor.detach().float().cpu().contiguous().clone() if tensor.is_floating_point() else tensor.cpu().clone()
