@@ -11,6 +11,7 @@ import typer
 
 from vlkit.cli.console import collector_off, say, show_table, tags, tell, write
 from vlkit.cli.eval import model_name
+from vlkit.cli.options import AsJson, Device
 from vlkit.errors import VlkitError
 
 if TYPE_CHECKING:
@@ -62,8 +63,8 @@ def align(
         None, "--out", metavar="DIR", help="Folder for the results; default: runs/align/MODEL."
     ),
     batch_size: int = typer.Option(32, min=1, metavar="N", help="Texts a forward pass."),
-    device: Literal["auto", "cpu", "cuda", "mps"] = typer.Option("auto", help="Where to compute."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    device: Device = "auto",
+    as_json: AsJson = False,
 ) -> None:
     """Score how well a model aligns languages, from parallel texts: MEXA, Language Ranker, bitext retrieval."""
     wanted = tags(languages)

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import typer
 
 from vlkit.cli.console import collector_off, show_table, tags, tell, write
 from vlkit.cli.eval import model_name
+from vlkit.cli.options import Device, Model
 from vlkit.errors import VlkitError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def mteb(
-    model: str = typer.Argument(metavar="MODEL", help="A model folder or name, as vlkit.load takes it."),
+    model: Model,
     tasks: list[str] = typer.Argument(
         metavar="TASK...", help="mteb's tasks or benchmarks, e.g. XM3600T2IRetrieval or 'MIEB(Multilingual)'."
     ),
@@ -34,7 +35,7 @@ def mteb(
     resume: bool = typer.Option(False, "--resume", help="Run only what the folder lacks."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Run all, and replace what is in the folder."),
     batch_size: int = typer.Option(32, min=1, metavar="N", help="Images or texts a forward pass."),
-    device: Literal["auto", "cpu", "cuda", "mps"] = typer.Option("auto", help="Where to compute."),
+    device: Device = "auto",
     as_json: bool = typer.Option(False, "--json", help="Print JSON, with all of mteb's metrics."),
 ) -> None:
     """Run tasks of mteb (MTEB and MIEB) on a model; mteb reads their data sets and computes the scores."""

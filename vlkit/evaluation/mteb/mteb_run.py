@@ -201,12 +201,9 @@ def _hub_or_cache() -> Iterator[str | None]:
     forbidden = hub.offline()
     unreachable = None if forbidden else hub.unreachable(hub.endpoint())
     barred = f"{forbidden} is set" if forbidden else unreachable and f"{hub.endpoint()}: {unreachable}"
-    places = [
-        (constants, "HF_HUB_OFFLINE"),
-        (datasets.config, "HF_HUB_OFFLINE"),
-        (datasets.config, "HF_DATASETS_OFFLINE"),
-    ]
-    before = [(place, name, getattr(place, name)) for place, name in places if hasattr(place, name)]
+    switches = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+    places = [(place, name) for place in (constants, datasets.config) for name in switches if hasattr(place, name)]
+    before = [(place, name, getattr(place, name)) for place, name in places]
     try:
         for place, name, value in before:
             setattr(place, name, bool(barred) or value)
