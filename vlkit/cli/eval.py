@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from vlkit.cli.console import collector_off, out, show_table, tell
+from vlkit.cli.console import out, show_table, tell
+from vlkit.cli.loading import loaded
 from vlkit.cli.options import Device, Model
 from vlkit.errors import VlkitError
 
@@ -54,25 +55,11 @@ def evaluate(
     opened = _open(suite, overrides or (), parity, leads=leads, names=dump_classnames, own_use=own_use)
     called = name or model_name(model)
     place = folder or Path("runs/eval") / f"{Path(suite).stem}-{called}"
-    with collector_off():
-        from vlkit.distributed.runtime import started
+    settings: Any = {"folder": place, "cache": cache, "resume": resume, "overwrite": overwrite}
+    with loaded(model, device=device) as (found, runtime):
         from vlkit.evaluation.run import evaluate as run
-        from vlkit.models.folder import load
-        from vlkit.spec.training import LoopSpec
 
-    with started(LoopSpec(device=device)) as runtime:
-        with collector_off():
-            loaded: Any = load(model, device=runtime.device)  # tasks say what they need of it
-        results = run(
-            loaded,
-            opened,
-            name=called,
-            folder=place,
-            cache=cache,
-            resume=resume,
-            overwrite=overwrite,
-            ranks=runtime.ranks,
-        )
+        results = run(found, opened, name=called, ranks=runtime.ranks, **settings)
     if leads:
         if dump_classnames:
             _write_names(opened, place, own_use=own_use)

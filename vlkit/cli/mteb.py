@@ -13,6 +13,7 @@ import typer
 
 from vlkit.cli.console import collector_off, show_table, tags, tell, write
 from vlkit.cli.eval import model_name
+from vlkit.cli.loading import loaded
 from vlkit.cli.options import Device, Model
 from vlkit.errors import VlkitError
 
@@ -46,21 +47,17 @@ def mteb(
         from vlkit.evaluation.mteb.mteb_model import require_mteb
 
         require_mteb()
-        from vlkit.distributed.runtime import started
+        from vlkit.distributed.runtime import process_count
         from vlkit.evaluation.embed.encoding import Encoding
         from vlkit.evaluation.mteb.mteb_run import choose_tasks, evaluate_mteb
-        from vlkit.models.folder import load
-        from vlkit.spec.training import LoopSpec
         from vlkit.types import ImageTextModel
 
+        if process_count() > 1:
+            raise VlkitError(f"vlkit mteb is one process, not {process_count()}; start it without torchrun")
         chosen = choose_tasks(tasks, wanted)
-    with started(LoopSpec(device=device)) as runtime:
-        if runtime.ranks.size > 1:
-            raise VlkitError(f"vlkit mteb is one process, not {runtime.ranks.size}; start it without torchrun")
-        with collector_off():
-            loaded = load(model, device=runtime.device, expect=ImageTextModel)  # type: ignore[type-abstract]
+    with loaded(model, device=device, expect=ImageTextModel) as (found, _):
         rows = evaluate_mteb(
-            loaded,
+            found,
             chosen,
             name=name or model_name(model),
             folder=folder,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
@@ -11,8 +11,9 @@ _SCORES = (
     "(reference:babel_imagenet, or one model of them: reference:babel_imagenet/OC-B32)."
 )
 
+DeviceName: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to compute.")]
+Device = Annotated[DeviceName, typer.Option(help="Where to compute.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model folder or name, as vlkit.load takes it.")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Values laid over the recipe, e.g. optim.lr=3e-4")

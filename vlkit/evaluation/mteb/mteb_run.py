@@ -70,7 +70,7 @@ def evaluate_mteb(
         model: Any image-text model; its weights must be those of a torch module if there is a ``folder``.
         tasks: Names of mteb's tasks or benchmarks, or its task objects, which are not changed.
         name: What mteb's result files call the model.
-        languages: BCP 47 tags or other codes; a subset is run if all its languages are among them. None runs all.
+        languages: A subset is run if all its languages are among them. None runs all.
         folder: For mteb's result files, ``results/MODEL/REVISION/TASK.json``; several models may share it.
         resume: Run only what the folder lacks.
         overwrite: Run all and replace what is in the folder.
