@@ -45,17 +45,9 @@ def zeroshot(
     """
     from vlkit.bench.zeroshot import bench_zeroshot
 
-    result = bench_zeroshot(
-        model,
-        images=images,
-        languages=languages,
-        classes=classes,
-        batch_size=batch_size,
-        workers=workers,
-        repeats=repeats,
-        peer=peer,
-        tell=_tell,
-    )
+    made = {"images": images, "languages": languages, "classes": classes}
+    run = {"batch_size": batch_size, "workers": workers, "repeats": repeats}
+    result = bench_zeroshot(model, **made, **run, peer=peer, tell=_tell)
     if as_json:
         write(result.to_json())
     else:
@@ -199,12 +191,11 @@ def _show_contrastive(results: list[ContrastiveBench]) -> None:
     rows = []
     for found in results:
         peer = (found.peer_s, found.peer_mb, found.peer_bytes, found.peer_gradient_error)
-        ours = (found.ours_s, found.ours_mb, found.ours_bytes, found.gradient_error)
-        rows.append([str(found.batch), "vlkit", *map(_number, ours), _number(found.ours_tflops)])
-        rows.append(["", "open_clip", *map(_number, peer), ""])
+        ours = (found.ours_s, found.ours_mb, found.ours_bytes, found.gradient_error, found.ours_tflops)
         ratios = (found.time_ratio, found.memory_ratio, found.bytes_ratio)
-        rows.append(["", "ratio", *map(_number, ratios), "", ""])
-        rows += [["", name, _number(seconds), "", "", "", ""] for name, seconds in found.others.items()]
+        rows.append([str(found.batch), *_row("vlkit", *ours)])
+        sides = {"open_clip": peer, "ratio": ratios, **{name: (seconds,) for name, seconds in found.others.items()}}
+        rows += [["", *_row(name, *values), *[""] * (5 - len(values))] for name, values in sides.items()]
     headers = ["pairs a rank", "side", "s a step", "extra MB", "bytes received", "gradient error", "TFLOP/s"]
     title = f"{first.loss}, {first.ranks} ranks on {first.device}, width {first.dim}, {first.precision}"
     show_table(headers, rows, title=title, right=[headers[0], *headers[2:]])
@@ -216,14 +207,9 @@ def _show_contrastive(results: list[ContrastiveBench]) -> None:
 def _show_grouped(found: GroupedBench) -> None:
     headers = ["loss", "s a step", "bytes across", "gradient error"]
     rows = [
-        ["vlkit grouped", _number(found.grouped_s), _number(found.crossing_bytes), _number(found.gradient_error)],
-        [
-            "vlkit exact",
-            _number(found.exact_s),
-            _number(found.exact_crossing_bytes),
-            _number(found.exact_gradient_error),
-        ],
-        ["open_clip", _number(found.peer_s), _number(found.peer_crossing_bytes), ""],
+        _row("vlkit grouped", found.grouped_s, found.crossing_bytes, found.gradient_error),
+        _row("vlkit exact", found.exact_s, found.exact_crossing_bytes, found.exact_gradient_error),
+        [*_row("open_clip", found.peer_s, found.peer_crossing_bytes), ""],
     ]
     title = f"{found.ranks} ranks in two groups, {found.batch} pairs a rank, width {found.dim}"
     show_table(headers, rows, title=title, right=headers[1:])
@@ -235,19 +221,13 @@ def _show_grouped(found: GroupedBench) -> None:
 
 def _show_zeroshot(found: ZeroShotBench) -> None:
     headers = ["side", "s, all languages", "s, one language", "images encoded", "texts encoded"]
-    rows: list[list[str | float | None]] = [
-        ["vlkit", found.ours_s, found.ours_one_language_s, found.image_forwards, found.text_rows],
-        [found.peer or "", found.peer_s, found.peer_one_language_s, found.peer_image_forwards, found.peer_text_rows],
-        ["ratio", found.time_ratio, found.one_language_ratio, None, None],
-    ]
+    theirs = (found.peer_s, found.peer_one_language_s, found.peer_image_forwards, found.peer_text_rows)
+    rows = [_row("vlkit", found.ours_s, found.ours_one_language_s, found.image_forwards, found.text_rows)]
+    if found.peer:
+        rows.append(_row(found.peer, *theirs, none=""))
+        rows.append(_row("ratio", found.time_ratio, found.one_language_ratio, None, None, none=""))
     title = f"{found.model}, {found.n_images} images, {len(found.languages)} languages of {found.classes} classes"
-    shown = rows if found.peer else rows[:1]
-    show_table(
-        headers,
-        [[value if isinstance(value, str) else _number(value, none="") for value in row] for row in shown],
-        title=title,
-        right=headers[1:],
-    )
+    show_table(headers, rows, title=title, right=headers[1:])
     if found.peer and found.agreement is not None:
         say(
             f"equal answers {100 * found.agreement:.2f} %; time ratio without loading the model again "
@@ -258,6 +238,10 @@ def _show_zeroshot(found: ZeroShotBench) -> None:
 
 def _mb(value: float | None) -> str:
     return "not known" if value is None else f"{value:,.0f} MB"
+
+
+def _row(name: str, *figures: float | None, none: str = "-") -> list[str]:
+    return [name, *(_number(figure, none=none) for figure in figures)]
 
 
 def _number(value: float | None, *, none: str = "-") -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from vlkit.cli.console import collector_off, headed, message, out, write
+from vlkit.cli.options import AsJson
 from vlkit.errors import DataError, VlkitError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def classify(
     language: str = typer.Option("en", metavar="LANG", help="Language of the labels (see vlkit list languages)."),
     model: str = typer.Option("", metavar="PATH", help=f"A model folder or name; without it {DEFAULT_MODEL}."),
     top: int = typer.Option(5, min=1, metavar="K", help="Answers shown for each image."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    as_json: AsJson = False,
 ) -> None:
     """Sort images by labels in any language, without training."""
     from vlkit import languages

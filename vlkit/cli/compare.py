@@ -8,16 +8,13 @@ from typing import Literal
 import typer
 
 from vlkit.cli.console import out, say, show_table, tell
+from vlkit.cli.options import OtherScores, Scores
 from vlkit.errors import VlkitError
 
 
 def compare(
-    one: str = typer.Argument(
-        metavar="ONE",
-        help="A results.json, the folder of an evaluation, a released result file of Babel-ImageNet, or published "
-        "scores: reference:babel_imagenet/OC-B32",
-    ),
-    other: str = typer.Argument(metavar="OTHER", help="Another one."),
+    one: Scores,
+    other: OtherScores,
     models: str = typer.Option("", metavar="A,B", help="The two models, where a file holds several."),
     folder: Path | None = typer.Option(
         None, "--out", metavar="DIR", help="Write comparison.html, .csv, .md and .png there."
@@ -51,19 +48,15 @@ def compare(
 def _two(models: str) -> tuple[str, str] | None:
     if not models:
         return None
-    names = [name.strip() for name in models.split(",")]
-    if len(names) != 2 or not all(names):
+    one, _, other = (name.strip() for name in models.partition(","))
+    if not one or not other or "," in other:
         raise VlkitError(f"--models {models!r}: give two names with a comma between, as in --models mine,baseline")
-    return names[0], names[1]
+    return one, other
 
 
 def correlate(
-    one: str = typer.Argument(
-        metavar="ONE",
-        help="Published scores (reference:babel_imagenet, or one model of them: reference:babel_imagenet/OC-B32), a "
-        "results.json or its folder, or a released result file of Babel-ImageNet.",
-    ),
-    other: str = typer.Argument(metavar="OTHER", help="Another one."),
+    one: Scores,
+    other: OtherScores,
     given: Literal["", "log-classes"] = typer.Option(
         "", metavar="log-classes", help="Also hold the logarithm of the number of classes fixed."
     ),

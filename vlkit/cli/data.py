@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from vlkit.data.sources.combine import SourceSummary
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Build and inspect data sets.")
+Language = Annotated[str | None, typer.Option(help="Language of captions that name none themselves.")]
+Languages = Annotated[str | None, typer.Option(help="Languages to keep, with commas (de,fr,zh); default: all.")]
+Quiet = Annotated[bool, typer.Option(help="No progress display.")]
 _SHOWN_PROBLEMS, _SHOWN_LANGUAGES = 5, 16
 
 
@@ -22,11 +25,11 @@ def build(
     name: str = typer.Argument(metavar="NAME", help="openmoji or flags."),
     folder: Path | None = typer.Option(None, "--out", help="Folder for the shards; default: data/NAME."),
     image_size: int = typer.Option(224, help="Side of the images in pixels."),
-    languages: str | None = typer.Option(None, help="Languages to keep, with commas (de,fr,zh); default: all."),
+    languages: Languages = None,
     cldr: Path | None = typer.Option(
         None, help="An unpacked cldr-annotations-full: emoji names in its 100+ languages."
     ),
-    quiet: bool = typer.Option(False, help="No progress display."),
+    quiet: Quiet = False,
 ) -> None:
     """Build an image-text data set as WebDataset shards: openmoji (emoji names) or flags (country names)."""
     from vlkit.data.build.builders import build_flags, build_openmoji
@@ -34,12 +37,12 @@ def build(
 
     if name not in ("openmoji", "flags"):
         raise UnknownName("data set", name, allowed=("openmoji", "flags"))
-    if name == "flags" and cldr is not None:
-        raise DataError("--cldr adds names to openmoji; the names of flags come from babel (leave --cldr out)")
     target = folder or Path("data") / name
     chosen = None if languages is None else listed(languages)
     if name == "openmoji":
         build_openmoji(target, image_size=image_size, languages=chosen, cldr=cldr, quiet=quiet)
+    elif cldr is not None:
+        raise DataError("--cldr adds names to openmoji; the names of flags come from babel (leave --cldr out)")
     else:
         build_flags(target, image_size=image_size, languages=chosen, quiet=quiet)
     tell(f"written to {target}; look at it with: vlkit data info {target}")
@@ -58,11 +61,11 @@ def shard(
         None, help="Make larger images so small (pixels of the shorter side), as JPEGs; default: copy all as they are."
     ),
     quality: int = typer.Option(90, help="Of those JPEGs, 1 to 100."),
-    languages: str | None = typer.Option(None, help="Languages to keep, with commas (de,fr,zh); default: all."),
-    language: str | None = typer.Option(None, help="Language of captions that name none themselves."),
+    languages: Languages = None,
+    language: Language = None,
     workers: int = typer.Option(2, min=0, help="Processes that read and resize; the bytes do not depend on it."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace what is in the folder."),
-    quiet: bool = typer.Option(False, help="No progress display."),
+    quiet: Quiet = False,
 ) -> None:
     """Write images with captions as WebDataset shards; an interrupted call goes on where it was when made again."""
     from vlkit.data.build.reshard import ShardOptions, write_shards
@@ -95,7 +98,7 @@ def info(
         metavar="PATH",
         help="A folder of shards or images, a tar, a pattern, a .jsonl/.csv/.tsv table, or a recipe (.yaml).",
     ),
-    language: str | None = typer.Option(None, help="Language of captions that name none themselves."),
+    language: Language = None,
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Show what a data set holds: images, concepts, splits, languages, broken samples, one sample."""

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from vlkit.cli.console import collector_off, out, show_table, tell
+from vlkit.cli.console import out, show_table, tell
+from vlkit.cli.loading import loaded
+from vlkit.cli.options import Device, Model
 from vlkit.errors import VlkitError
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: str = typer.Argument(metavar="MODEL", help="A model folder or name, as vlkit.load takes it."),
+    model: Model,
     suite: str = typer.Argument(
         metavar="SUITE", help="A YAML file, or the name of a shipped suite (see: vlkit list suites)."
     ),
@@ -34,7 +36,7 @@ def evaluate(
     cache: Path | None = typer.Option(
         None, metavar="DIR", help="Folder for image embeddings, to be shared by evaluations; default: in --out."
     ),
-    device: Literal["auto", "cpu", "cuda", "mps"] = typer.Option("auto", help="Where to compute."),
+    device: Device = "auto",
     parity: Literal["", "babel-imagenet"] = typer.Option(
         "", help="Take the settings of a published evaluation, and show how far the scores are from its figures."
     ),
@@ -53,7 +55,11 @@ def evaluate(
     opened = _open(suite, overrides or (), parity, leads=leads, names=dump_classnames, own_use=own_use)
     called = name or model_name(model)
     place = folder or Path("runs/eval") / f"{Path(suite).stem}-{called}"
-    results = _run(model, opened, called, folder=place, cache=cache, resume=resume, overwrite=overwrite, device=device)
+    settings: Any = {"folder": place, "cache": cache, "resume": resume, "overwrite": overwrite}
+    with loaded(model, device=device) as (found, runtime):
+        from vlkit.evaluation.run import evaluate as run
+
+        results = run(found, opened, name=called, ranks=runtime.ranks, **settings)
     if leads:
         if dump_classnames:
             _write_names(opened, place, own_use=own_use)
@@ -64,38 +70,6 @@ def evaluate(
         _show(results, place)
         if parity:
             _show_parity(results, opened, model)
-
-
-def _run(
-    model: str,
-    suite: Suite,
-    name: str,
-    *,
-    folder: Path,
-    cache: Path | None,
-    resume: bool,
-    overwrite: bool,
-    device: Literal["auto", "cpu", "cuda", "mps"],
-) -> Results:
-    with collector_off():
-        from vlkit.distributed.runtime import started
-        from vlkit.evaluation.run import evaluate as run
-        from vlkit.models.folder import load
-        from vlkit.spec.training import LoopSpec
-
-    with started(LoopSpec(device=device)) as runtime:
-        with collector_off():
-            loaded: Any = load(model, device=runtime.device)  # tasks say what they need of it
-        return run(
-            loaded,
-            suite,
-            name=name,
-            folder=folder,
-            cache=cache,
-            resume=resume,
-            overwrite=overwrite,
-            ranks=runtime.ranks,
-        )
 
 
 def model_name(model: str) -> str:

@@ -59,18 +59,10 @@ def check(
         write(json.dumps({"name": labels.name, "digest": labels.digest, "notes": labels.notes, "languages": found}))
         return
     headers = ("language", "classes", "names", "ambiguous", "as in English", "script", "other scripts")
-    rows = [
-        (
-            one.language,
-            str(one.n_classes),
-            str(one.n_names),
-            str(one.n_ambiguous),
-            str(one.n_english),
-            next(iter(one.scripts)).title(),
-            str(one.n_other_script),
-        )
-        for one in reports
-    ]
+    rows = []
+    for one in reports:
+        counts = map(str, (one.n_classes, one.n_names, one.n_ambiguous, one.n_english))
+        rows.append((one.language, *counts, next(iter(one.scripts)).title(), str(one.n_other_script)))
     show_table(headers, rows, title=f"{labels.name}, {labels.num_classes} classes", right=headers[1:5] + headers[6:])
     for note in labels.notes:
         tell(note)

@@ -39,10 +39,10 @@ class LayeredText:
         module: What is run.
         tokenize: ``tokenize(texts, language=tag)`` -> ``TextBatch``.
         states: Tokens to states, on the module's device.
-        pieces: Texts to token ids without special tokens; None where only whole inputs can be counted.
         layers: Names of the layers: ``"0"`` is the token embedding, ``"1"`` the first transformer layer, and so on.
-        depth: Transformer layers, where all of them are given; else 0.
         projects: Whether there is an embedding of the model's own besides, L2-normalised.
+        depth: Transformer layers, where all of them are given; else 0.
+        pieces: Texts to token ids without special tokens; None where only whole inputs can be counted.
         unknown_id: The token that stands for what the tokenizer does not know.
         prefix: What the tokenizer puts before every text.
         note: What this tower cannot give.
@@ -52,10 +52,10 @@ class LayeredText:
     module: nn.Module
     tokenize: Callable[..., TextBatch]
     states: Callable[[TextBatch], States]
-    pieces: Callable[[Sequence[str]], list[list[int]]] | None
     layers: tuple[str, ...]
-    depth: int
     projects: bool
+    depth: int = 0
+    pieces: Callable[[Sequence[str]], list[list[int]]] | None = None
     unknown_id: int | None = None
     prefix: str = ""
     note: str = ""
@@ -77,15 +77,17 @@ def open_text(name: str, *, device: str = "cpu") -> LayeredText:
     from vlkit.spec.parts import HfText
 
     prefix, colon, rest = name.partition(":")
-    folder = Path(rest if colon and prefix == "hf" else name).expanduser()
+    if prefix != "hf" or not colon:
+        rest = name
+    folder = Path(rest).expanduser()
     found: Path | None = None
     if folder.is_dir():
         found = folder if kind_of(folder) == "hf" else None
-    elif prefix == "hf" and rest:
+    elif rest != name and rest:
         found = assets.resolve(rest, library="hf")
     if found is None or is_two_tower(read_config(found)):
         return from_model(load(name, device=device, expect=ImageTextModel))  # type: ignore[type-abstract]
-    encoder = build_text_encoder(HfText(name=rest if prefix == "hf" and colon else name, max_length=_MAX_LENGTH))
+    encoder = build_text_encoder(HfText(name=rest, max_length=_MAX_LENGTH))
     return from_encoder(cast("nn.Module", encoder).to(device))
 
 
@@ -107,14 +109,8 @@ def _layered(
     from vlkit.parts.hf_text import HfTextEncoder
     from vlkit.parts.open_clip_parts import OpenClipTextEncoder
 
-    common: dict[str, Any] = {
-        "module": module,
-        "tokenize": (encoder if model is None else model).tokenize,
-        "projects": model is not None,
-        "model": model,
-        "depth": 0,
-        "pieces": None,
-    }
+    tokenize = (encoder if model is None else model).tokenize
+    common: dict[str, Any] = {"module": module, "tokenize": tokenize, "projects": model is not None, "model": model}
     if isinstance(encoder, HfTextEncoder):
         common |= {"prefix": encoder.spec.prefix or "", **_hf_pieces(encoder.tokenizer.tokenizer)}
         return LayeredText(**common | _hf_states(_hf_inner(encoder), encoder.fixed_length, run, model))
@@ -154,8 +150,7 @@ def _hf_states(
     def states(tokens: TextBatch) -> States:
         with _hidden_states(inner) as caught:
             output = run(tokens)
-        if not caught or len(caught[-1]) != depth + 1:
-            seen = len(caught[-1]) if caught else 0
+        if (seen := len(caught[-1]) if caught else 0) != depth + 1:
             raise VlkitError(f"{type(inner).__name__} gave {seen} hidden states; expected {depth + 1}")
         mask_BL = tokens.mask_BL if fixed_length else compact(*tokens)[1]
         return States(caught[-1], mask_BL, _unit(output, model))

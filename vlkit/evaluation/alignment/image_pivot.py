@@ -5,7 +5,7 @@ N pairs of an image and a text, E embedding width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,12 +119,11 @@ def score_images(
     """
     if pivot not in text_NE:
         raise UnknownName("language", pivot, allowed=text_NE)
-    order: Iterable[str] = dict.fromkeys([pivot, *text_NE])
+    pivot_rows, pivot_NE = text_NE[pivot]
+    place = {row: number for number, row in enumerate(pivot_rows)}
     found = []
-    for tag in order:
+    for tag in dict.fromkeys([pivot, *text_NE]):
         rows, own_NE = text_NE[tag]
-        pivot_rows, pivot_NE = text_NE[pivot]
-        place = {row: number for number, row in enumerate(pivot_rows)}
         seen = pair_scores(image_NE[list(rows)].numpy(), own_NE.numpy())
         swapped = pair_scores(pivot_NE[[place[row] for row in rows]].numpy(), own_NE.numpy())
         found.append(

@@ -16,6 +16,7 @@ from vlkit.evaluation.results.results_file import csv_text, plain
 from vlkit.files import write_atomic
 
 RESULT = "alignment.json"
+TABLES = ("languages", "layers", "images", "correlations")
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,6 @@ class LayerRow:
     layer: str
     """``"0"`` is the token embedding; ``last block``; ``projected`` is the model's own embedding."""
     scores: PairScores
-
-    def plain(self) -> dict[str, Any]:
-        """One flat row."""
-        return {"language": self.language, "pooling": self.pooling, "layer": self.layer, **asdict(self.scores)}
 
 
 @dataclass(frozen=True)
@@ -116,8 +113,8 @@ class Alignment:
 
     def plain(self) -> dict[str, Any]:
         """What JSON can hold: floats rounded to 6 digits, null for NaN."""
-        tables = {name: [plain(row) for row in rows] for name, rows in self._tables().items()}
-        return {"meta": plain(self.meta), **tables}
+        rounded: dict[str, Any] = plain({"meta": self.meta, **self._tables()})
+        return rounded
 
     def json(self) -> str:
         """The same as text."""
@@ -136,21 +133,17 @@ class Alignment:
         contents: dict[str, str | bytes] = {RESULT: self.json()}
         for name, rows in self._tables().items():
             if rows:
-                contents["alignment.csv" if name == "languages" else f"alignment-{name}.csv"] = csv_text(
-                    list(rows[0]), rows
-                )
+                called = "alignment.csv" if name == "languages" else f"alignment-{name}.csv"
+                contents[called] = csv_text(list(rows[0]), rows)
         contents["alignment.png"] = render(alignment_figure(self), kind="png")
         for name, content in contents.items():
             write_atomic(folder / name, content)
         return [folder / name for name in contents]
 
     def _tables(self) -> dict[str, list[dict[str, Any]]]:
-        return {
-            "languages": [asdict(row) for row in self.languages],
-            "layers": [row.plain() for row in self.layers],
-            "images": [asdict(row) for row in self.images],
-            "correlations": [asdict(row) for row in self.correlations],
-        }
+        tables = {name: list(map(asdict, getattr(self, name))) for name in TABLES}
+        tables["layers"] = [row | row.pop("scores") for row in tables["layers"]]
+        return tables
 
 
 def score_names() -> tuple[str, ...]:

@@ -104,21 +104,18 @@ def read_folder(folder: Path, *, pivot: str = "en", languages: Sequence[str] | N
     for place in (folder, folder / "devtest", folder / "dev"):
         for suffix in _SUFFIXES:
             if paths := sorted(path for path in place.glob(f"*{suffix}") if path.is_file()):
-                return _read({path.stem: path for path in paths}, str(folder), pivot=pivot, languages=languages)
+                files = {path.stem: path for path in paths}
+                return read_files(files, name=str(folder), pivot=pivot, languages=languages)
     raise DataError(
         f"{folder}: no texts; expected one file a language, as en.txt, or eng_Latn.devtest here or in devtest/"
     )
 
 
 def read_files(
-    files: Mapping[str, Path], *, pivot: str = "en", languages: Sequence[str] | None = None
+    files: Mapping[str, Path], *, name: str = "", pivot: str = "en", languages: Sequence[str] | None = None
 ) -> ParallelTexts:
     """The same from files of any name, by language code."""
-    name = ",".join(f"{code}={path}" for code, path in files.items())
-    return _read(files, name, pivot=pivot, languages=languages)
-
-
-def _read(files: Mapping[str, Path], name: str, *, pivot: str, languages: Sequence[str] | None) -> ParallelTexts:
+    name = name or ",".join(f"{code}={path}" for code, path in files.items())
     pivot = language_table.normalize(pivot)
     wanted = None if languages is None else {pivot, *map(language_table.normalize, languages)}
     problems: list[str] = []

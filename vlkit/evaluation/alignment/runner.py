@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -49,7 +49,7 @@ def align(
 
     Args:
         text: From ``hidden_states.open_text``.
-        texts: Parallel texts.
+        texts: From ``parallel_texts.open_texts``.
         name: What results call the model.
         languages: BCP 47 tags or other codes; None takes all of the texts.
         score: ``mexa`` with its companions, ``langrank``, or all.
@@ -116,14 +116,14 @@ def _plan(text: LayeredText, *, score: Score, pooling: Pooling) -> _WantedLayers
         raise UnknownName("score", score, allowed=SCORES)
     if pooling not in POOLINGS:
         raise UnknownName("pooling", pooling, allowed=POOLINGS)
-    ranked: tuple[str, ...] = ()
-    if score != "mexa" and text.depth:
-        ranked = tuple(map(str, ranker_layers(text.depth)))
-    if score == "langrank" and not ranked:
-        raise VlkitError(f"Language Ranker needs the states of all layers, which this model does not give. {text.note}")
-    return _WantedLayers(
-        text.layers if score != "langrank" else (), ranked, pooling, score != "langrank" and text.projects
-    )
+    ranked = tuple(map(str, ranker_layers(text.depth))) if score != "mexa" and text.depth else ()
+    if score == "langrank":
+        if not ranked:
+            raise VlkitError(
+                f"Language Ranker needs the states of all layers, which this model does not give. {text.note}"
+            )
+        return _WantedLayers((), ranked, pooling, projected=False)
+    return _WantedLayers(text.layers, ranked, pooling, projected=text.projects)
 
 
 def _settings(text: LayeredText, texts: ParallelTexts, plan: _WantedLayers) -> dict[str, Any]:
@@ -190,14 +190,13 @@ def _language_row(
     found: Sequence[LayerRow],
     plan: _WantedLayers,
 ) -> LanguageRow:
-    own = pivot.at(other.rows)
-    repeats = [Counter(side) for side in ([pivot.texts[place] for place in own], other.texts)]
-    pairs = zip((pivot.texts[place] for place in own), other.texts, strict=True)
+    sides = [pivot.texts[place] for place in pivot.at(other.rows)], other.texts
+    repeats = [Counter(side) for side in sides]
     return LanguageRow(
         language=other.language,
         n=len(other.rows),
         n_blank=len(texts.keys) - len(other.rows),
-        n_repeated=sum(repeats[0][one] > 1 or repeats[1][two] > 1 for one, two in pairs),
+        n_repeated=sum(repeats[0][one] > 1 or repeats[1][two] > 1 for one, two in zip(*sides, strict=True)),
         n_cut=pivot.embeddings.n_cut + other.embeddings.n_cut,
         n_excluded=max((row.scores.n_excluded for row in found), default=0),
         **_mexa(found, plan),
@@ -207,15 +206,13 @@ def _language_row(
 
 
 def _mexa(found: Sequence[LayerRow], plan: _WantedLayers) -> dict[str, Any]:
-    by_layer: Mapping[str, PairScores] = {
-        row.layer: row.scores for row in found if row.pooling == plan.pooling and row.layer in plan.mexa
-    }
+    by_layer = {row.layer: row.scores for row in found if row.pooling == plan.pooling and row.layer in plan.mexa}
     scores: dict[str, Any] = {}
     if by_layer:
         mean, best, place = pooled([one.mexa for one in by_layer.values()])
         scores = {"mexa_mean": mean, "mexa_max": best, "mexa_max_layer": list(by_layer)[place]}
-        for name in ("mexa_chance", "p1_from_pivot", "p1_to_pivot", "csls_from_pivot", "csls_to_pivot", "margin"):
-            scores[name] = math.fsum(getattr(one, name) for one in by_layer.values()) / len(by_layer)
+        names = ("mexa_chance", "p1_from_pivot", "p1_to_pivot", "csls_from_pivot", "csls_to_pivot", "margin")
+        scores |= {name: _mean(name, by_layer.values()) for name in names}
     if last := [row.scores for row in found if row.layer == PROJECTED]:
         scores |= {"projected_mexa": last[0].mexa, "projected_centred": last[0].centred_cosine}
     return scores
@@ -225,7 +222,8 @@ def _langrank(found: Sequence[LayerRow], plan: _WantedLayers) -> dict[str, Any]:
     sides = [row.scores for row in found if row.pooling == "last" and row.layer in plan.ranked]
     if not sides:
         return {}
-    return {
-        "langrank": math.fsum(one.cosine for one in sides) / len(sides),
-        "langrank_centred": math.fsum(one.centred_cosine for one in sides) / len(sides),
-    }
+    return {"langrank": _mean("cosine", sides), "langrank_centred": _mean("centred_cosine", sides)}
+
+
+def _mean(name: str, scores: Collection[PairScores]) -> float:
+    return math.fsum(getattr(one, name) for one in scores) / len(scores)

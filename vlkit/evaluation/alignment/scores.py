@@ -133,8 +133,7 @@ class _Best:
     @property
     def clear(self) -> npt.NDArray[np.bool_]:
         """Where nothing else is as good."""
-        clear: npt.NDArray[np.bool_] = np.greater(self.values_NK[:, 0], self.values_NK[:, 1] + _EQUAL)
-        return clear
+        return self.values_NK[:, 0] > self.values_NK[:, 1] + _EQUAL
 
     def found(self, own_N: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Where the best one is the query's own, and nothing else is as good."""

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 KEPT_IMAGES = 10_000
+_NOT_SAID = (
+    "loader", "release_date", "max_tokens", "license", "open_weights", "public_training_code", "public_training_data",
+    "training_datasets",
+)  # fmt: skip
 
 
 class MtebModel:
@@ -214,24 +218,18 @@ def _meta(model: ImageTextModel, name: str, languages: Sequence[str] | None) -> 
     module = model if isinstance(model, nn.Module) else None
     parameters = [] if module is None else list(module.parameters())
     width = getattr(model, "embed_dim", None)
+    not_said: dict[str, Any] = dict.fromkeys(_NOT_SAID)
     return ModelMeta(
-        loader=None,
+        **not_said,
         name=name if "/" in name else f"vlkit/{name}",
         revision=None if module is None else weights_digest(module),
-        release_date=None,
         languages=None if languages is None else [_mteb_code(code) for code in languages],
         n_parameters=sum(parameter.numel() for parameter in parameters) if parameters else None,
         memory_usage_mb=sum(parameter.nbytes for parameter in parameters) / 2**20 if parameters else None,
-        max_tokens=None,
         embed_dim=width if isinstance(width, int) else None,
-        license=None,
-        open_weights=None,
-        public_training_code=None,
-        public_training_data=None,
         framework=["PyTorch"],
         similarity_fn_name=ScoringFunction.COSINE,
         use_instructions=False,
-        training_datasets=None,
         modalities=["image", "text"],
     )
 

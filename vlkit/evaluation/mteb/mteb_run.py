@@ -70,7 +70,7 @@ def evaluate_mteb(
         model: Any image-text model; its weights must be those of a torch module if there is a ``folder``.
         tasks: Names of mteb's tasks or benchmarks, or its task objects, which are not changed.
         name: What mteb's result files call the model.
-        languages: BCP 47 tags or other codes; a subset is run if all its languages are among them. None runs all.
+        languages: A subset is run if all its languages are among them. None runs all.
         folder: For mteb's result files, ``results/MODEL/REVISION/TASK.json``; several models may share it.
         resume: Run only what the folder lacks.
         overwrite: Run all and replace what is in the folder.
@@ -201,12 +201,9 @@ def _hub_or_cache() -> Iterator[str | None]:
     forbidden = hub.offline()
     unreachable = None if forbidden else hub.unreachable(hub.endpoint())
     barred = f"{forbidden} is set" if forbidden else unreachable and f"{hub.endpoint()}: {unreachable}"
-    places = [
-        (constants, "HF_HUB_OFFLINE"),
-        (datasets.config, "HF_HUB_OFFLINE"),
-        (datasets.config, "HF_DATASETS_OFFLINE"),
-    ]
-    before = [(place, name, getattr(place, name)) for place, name in places if hasattr(place, name)]
+    switches = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+    places = [(place, name) for place in (constants, datasets.config) for name in switches if hasattr(place, name)]
+    before = [(place, name, getattr(place, name)) for place, name in places]
     try:
         for place, name, value in before:
             setattr(place, name, bool(barred) or value)
