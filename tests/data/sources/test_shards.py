@@ -140,7 +140,7 @@ def test_incomplete_samples_are_named(tmp_path: Path) -> None:
     reasons = {name.removeprefix("a.tar:"): reason for name, reason in found.problems.items()}
     assert list(reasons) == list("bcdefghi")
     assert reasons["b"] == "no caption member (json, txt); it has: png"
-    assert reasons["c"] == "no image member (jpg, jpeg, png, webp); it has: json"
+    assert reasons["c"] == "no image member (jpg, png, webp, gif, tif, avif and what else Pillow reads); it has: json"
     assert reasons["d"].startswith("bad JSON: ")
     assert reasons["e"] == "its JSON is a list, expected an object"
     assert reasons["f"].startswith("no language 'xx-none'")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from vlkit.data.formats.caption_forms import CaptionError, read_record
-from vlkit.data.formats.images import SHARD_IMAGES
+from vlkit.data.formats.images import SHARD_IMAGES, USUAL
 from vlkit.data.formats.tars import Span, remembered, sample_key, tar_members
 from vlkit.errors import DataError
 
@@ -92,7 +92,7 @@ def _row(stream: BinaryIO, key: str, members: Mapping[str, Span], language: str 
     there = ", ".join(sorted(members))
     image = next((members[suffix] for suffix in SHARD_IMAGES if suffix in members), None)
     if image is None:
-        raise CaptionError(f"no image member ({', '.join(SHARD_IMAGES)}); it has: {there}")
+        raise CaptionError(f"no image member ({USUAL}); it has: {there}")
     plain = "json" not in members
     span = members.get("json") or members.get("txt")
     if span is None:
