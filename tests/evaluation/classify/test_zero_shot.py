@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 
 from tests.helpers.evaluate_fakes import BrokenModel, CountingModel, picture, plain
 from vlkit import prompts
+from vlkit.data.names.imagenet import english_names
 from vlkit.errors import DataError, UnknownName, VlkitError
 from vlkit.evaluation.classify.label_lists import load_labels, read_labels, split_labels
 from vlkit.evaluation.classify.zero_shot import Predictions, ZeroShotClassifier
@@ -208,3 +211,26 @@ def test_two_senses_of_a_word_are_told_apart_by_their_other_names() -> None:
     assert found["grue, engin de levage"] == ("grue", "engin de levage")
     with pytest.raises(VlkitError, match="is given twice"):
         read_labels([("grue", "oiseau"), ("grue", "engin"), ("grue", "engin")])
+
+
+def test_classes_that_share_names_are_allowed_and_told() -> None:
+    labels = [("missile",), ("grue", "oiseau"), ("grue", "engin"), ("grue", "engin"), "grue", ("missile",)]
+    said = (
+        r"labels share a name \('grue' and 'grue, engin': 'grue', .* and \d more\); the model may not tell them apart"
+    )
+    with pytest.warns(UserWarning, match=said):
+        classifier = ZeroShotClassifier(CountingModel(), labels, language="fr")
+    assert classifier.labels == ("missile", "grue", "grue, engin", "grue, engin (2)", "grue (2)", "missile (2)")
+    assert classifier.names["grue, engin (2)"] == ("grue", "engin") and classifier.names["grue (2)"] == ("grue",)
+    scores = classifier.classify(picture(0)).scores[0]
+    assert scores[0] == scores[5] and scores[2] == scores[3]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ZeroShotClassifier(CountingModel(), [("chat", "matou"), "chien"])
+
+
+def test_the_thousand_english_names_of_imagenet_are_labels() -> None:
+    names = english_names()
+    with pytest.warns(UserWarning, match="share a name"):
+        found = read_labels([(name,) for name in names], repeated=True)
+    assert len(found) == 1000 and {"missile (2)", "sunglasses (2)"} < set(found)
