@@ -161,3 +161,26 @@ def test_labels_in_shards(tmp_path: Path, members: dict[str, bytes], message: st
 def test_a_label_of_zero_is_a_label(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "x.tar", {"a.png": encoded(1), "a.json": b'{"cls": 0}'})
     assert any_classes(find_images(str(path))).targets == (0,)
+
+
+def test_a_file_of_numbers_alone_numbers_the_images_in_their_order(tmp_path: Path) -> None:
+    write_folder(tmp_path / "x", {f"img{number:02d}.png": encoded(number) for number in range(12)})
+    (tmp_path / "labels.txt").write_text("".join(f"{11 - number}\n" for number in range(12)))
+    images = any_classes(find_images(str(tmp_path / "x"), labels_file=tmp_path / "labels.txt"))
+    assert images.targets == tuple(range(12))
+    assert [sample.key for sample in images.samples[:2]] == ["0/img11.png", "1/img10.png"]
+
+
+def test_images_in_an_order_that_is_not_clear_have_no_lines(tmp_path: Path) -> None:
+    write_folder(tmp_path / "x", {f"{number}.png": encoded(number) for number in range(12)})
+    (tmp_path / "labels.txt").write_text("".join(f"{number}\n" for number in range(12)))
+    with pytest.raises(
+        DataError, match=r"10\.png comes before 2\.png as a text, and after it as a number; give a table"
+    ):
+        find_images(str(tmp_path / "x"), labels_file=tmp_path / "labels.txt")
+
+
+def test_two_spellings_of_one_file_are_told(tmp_path: Path) -> None:
+    write_folder(tmp_path / "x", {"cat/\u00e9.png": encoded(1), "cat/e\u0301.png": encoded(2)})
+    with pytest.raises(DataError, match="two files are called 'cat/\u00e9.png', with accents written in two ways"):
+        find_images(str(tmp_path / "x"))

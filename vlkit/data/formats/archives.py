@@ -7,6 +7,7 @@ import re
 import stat
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -105,6 +106,8 @@ def list_members(path: Path) -> list[Member]:
     """
     if path.is_dir():
         found = [Member(_named(name, path), one) for name, one in walk(path) if one.suffix.lower() in _LISTED]
+        if twice := [name for name, count in Counter(one.name for one in found).items() if count > 1]:
+            raise DataError(f"{path}: two files are called {twice[0]!r}, with accents written in two ways; leave one")
     elif not path.is_file():
         raise DataError(f"{path}: no such file or folder")
     elif path.name.lower().endswith(_COMPRESSED):
@@ -194,7 +197,7 @@ def _tar_members(path: Path, outer: Member | None = None) -> list[Member]:
 def _zip_members(path: Path) -> list[Member]:
     try:
         with zipfile.ZipFile(path) as archive:
-            infos = [info for info in archive.infolist() if not info.is_dir()]
+            infos = [info for info in archive.infolist() if info.filename and not info.is_dir()]
             for info in infos:
                 _check_zipped(info, path)
             targets = [archive.read(info) if _is_link(info) else b"" for info in infos]
