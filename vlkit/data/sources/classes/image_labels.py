@@ -122,8 +122,8 @@ def _of_lines(path: Path, labels: Sequence[str], names: Sequence[str]) -> list[s
     )
     if odd := next((pair for pair in zip(ordered, by_number, strict=True) if pair[0] != pair[1]), None):
         raise DataError(
-            f"{path}: the order of the images is not clear: {odd[0]} comes before {odd[1]} as a text, and after it as a "
-            f"number; give a table of image and label"
+            f"{path}: the order of the images is not clear: {odd[0]} comes before {odd[1]} as a text, and after it as "
+            f"a number; give a table of image and label"
         )
     place = {name: number for number, name in enumerate(ordered)}
     return [labels[place[name]] for name in names]
