@@ -39,7 +39,7 @@ def sha256(path: Path) -> str:
 def digest(value: Any) -> str:
     """Hex digest (16 digits) of anything JSON can hold, the same on every machine."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @contextmanager
