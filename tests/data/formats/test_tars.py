@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vlkit.data.formats.archives import list_members
-from vlkit.data.formats.shard_index import scan
+from vlkit.data.formats.shard_index import read_index, scan
 from vlkit.data.formats.tars import sample_key, tar_members
 from vlkit.errors import DataError
 
@@ -71,7 +72,7 @@ def test_names_are_read_in_nfc_and_those_that_are_not_utf8_are_shown(tmp_path: P
     assert [member.name for member in list_members(path)] == ["K\u00e4se/1.png", "K\u00e4se/e\\xe9.png"]
     assert [member.name for member in list_members(path)] == ["K\u00e4se/1.png", "K\u00e4se/e\\xe9.png"]  # cached
     path = written(tmp_path / "y.tar", file("K\udce4se/1.png"), form=tarfile.GNU_FORMAT)
-    with pytest.raises(DataError, match=r"the name of the folder 'K\\\\xe4se' is not UTF-8; give it another name"):
+    with pytest.raises(DataError, match=r"the name of the folder 'K\\xe4se' is not UTF-8; give it another name"):
         list_members(path)
 
 
@@ -124,3 +125,13 @@ def test_headers_that_lie_are_problems(tmp_path: Path, raw: Callable[[], bytes],
     with pytest.raises(DataError, match=reason):
         list_members(path)
     assert len(problems) == 1
+
+
+def test_a_tar_in_a_folder_whose_name_is_not_utf8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/d\xe9j\xe0"))
+    folder.mkdir()
+    path = written(folder / "x.tar", file("1.jpg"), file("1.txt", b"a cat"), file("2.jpg"))
+    index = read_index(path, language="en")
+    assert [row.key for row in index.rows] == ["1"] and list(index.problems) == ["x.tar:2"]
+    monkeypatch.setattr("vlkit.data.formats.shard_index.scan", None)  # not called again
+    assert read_index(path, language="en") == index

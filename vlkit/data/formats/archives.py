@@ -141,7 +141,7 @@ def _named(name: str, where: Path) -> str:
     """The name of a file that may stand for classes and captions."""
     folder = name.rpartition("/")[0]
     if _BROKEN.search(folder):
-        raise DataError(f"{where}: the name of the folder {printable(folder)!r} is not UTF-8; give it another name")
+        raise DataError(f"{where}: the name of the folder '{printable(folder)}' is not UTF-8; give it another name")
     return file_name(name)
 
 

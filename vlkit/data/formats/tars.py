@@ -36,7 +36,7 @@ def remembered(
     with suppress(OSError, ValueError, KeyError, TypeError, IndexError):  # not there yet, or unreadable
         return load(json.loads(cached.read_text(encoding="utf-8")))
     found = make()
-    with suppress(VlkitError):  # a full or read-only cache only makes the next start slower
+    with suppress(VlkitError, UnicodeError):  # a full or read-only cache only makes the next start slower
         files.write_atomic(cached, json.dumps(dump(found), ensure_ascii=False, separators=(",", ":")))
     return found
 
@@ -71,8 +71,9 @@ def tar_members(
     Raises:
         DataError: Not a tar, or compressed.
     """
+    called = printable(path.name)
     if size == 0:
-        problems[path.name] = "the shard is empty (0 bytes)"
+        problems[called] = "the shard is empty (0 bytes)"
         return
     piece = _FileSlice(stream, start, size)
     refuse_compressed(path, piece.read(6))
@@ -82,7 +83,7 @@ def tar_members(
     try:
         with tarfile.open(fileobj=cast("IO[bytes]", piece), mode="r:") as archive:
             while (member := archive.next()) is not None:
-                where = f"{path.name}:{printable(member.name)}"
+                where = f"{called}:{printable(member.name)}"
                 name = str(PurePosixPath(member.name))
                 end = member.offset_data + (member.size if member.isreg() else 0)
                 if member.size < 0:
@@ -104,19 +105,19 @@ def tar_members(
                     problems[where] = f"a link to {printable(member.linkname)}, which does not stand before it"
             # Without the closing zero blocks something was cut off, unless it ends exactly on a member.
             if (left := size - archive.offset) > 0 and not _only_zeros(piece, archive.offset, min(left, _BLOCK)):
-                problems[path.name] = f"no readable tar header at byte {archive.offset:,} of {size:,}"
+                problems[called] = f"no readable tar header at byte {archive.offset:,} of {size:,}"
     except VlkitError:
         raise
     except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:  # tarfile raises all of these
         if piece.tell() <= _BLOCK:
             raise DataError(f"{path}: not a tar file") from None
         reason = "too many headers before one member" if isinstance(error, RecursionError) else str(error)
-        problems[path.name] = f"the shard breaks off: {reason}"
+        problems[called] = f"the shard breaks off: {reason}"
     found, lost = follow(links, there)
     yield from found.items()
     for name in lost:
         if not is_hidden(name) and PurePosixPath(name).suffix.lower() in ("", *IMAGE_FILES):
-            problems[f"{path.name}:{printable(name)}"] = (
+            problems[f"{called}:{printable(name)}"] = (
                 f"a link to {printable(links[name])}, which is not in the tar (tar --dereference packs what links name)"
             )
 
