@@ -21,8 +21,9 @@ _STEPS = 40  # from link to link, as Linux allows
 
 def is_hidden(name: str) -> bool:
     """Whether a path has a hidden part (``.ipynb_checkpoints``), or one that is no one's data (``@eaDir``)."""
-    parts = PurePosixPath(name).parts
-    return any((part.startswith(".") and part != "..") or part.casefold() in _SYSTEM for part in parts)
+    return any(
+        (part.startswith(".") and part not in (".", "..")) or part.casefold() in _SYSTEM for part in name.split("/")
+    )
 
 
 def walk(folder: Path) -> Iterator[tuple[str, Path]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import posixpath
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar, cast
@@ -84,7 +85,7 @@ def tar_members(
         with tarfile.open(fileobj=cast("IO[bytes]", piece), mode="r:") as archive:
             while (member := archive.next()) is not None:
                 where = f"{called}:{printable(member.name)}"
-                name = str(PurePosixPath(member.name))
+                name = posixpath.normpath(member.name)
                 end = member.offset_data + (member.size if member.isreg() else 0)
                 if member.size < 0:
                     raise ValueError(f"a member of {member.size} bytes")
@@ -98,7 +99,7 @@ def tar_members(
                     yield member.name, there[name]
                 elif member.issym():
                     links[name] = member.linkname
-                elif member.islnk() and (span := there.get(str(PurePosixPath(member.linkname)))) is not None:
+                elif member.islnk() and (span := there.get(posixpath.normpath(member.linkname))) is not None:
                     there[name] = span
                     yield member.name, span
                 elif member.islnk():
@@ -113,6 +114,12 @@ def tar_members(
             raise DataError(f"{path}: not a tar file") from None
         reason = "too many headers before one member" if isinstance(error, RecursionError) else str(error)
         problems[called] = f"the shard breaks off: {reason}"
+    yield from _linked(called, links, there, problems)
+
+
+def _linked(
+    called: str, links: Mapping[str, str], there: Mapping[str, Span], problems: dict[str, str]
+) -> Iterator[tuple[str, Span]]:
     found, lost = follow(links, there)
     yield from found.items()
     for name in lost:
