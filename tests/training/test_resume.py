@@ -201,7 +201,7 @@ def test_a_full_disk_leaves_the_older_checkpoints(
 def test_what_a_killed_write_left_is_cleared_away(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = recipe(table, tmp_path / "run", loop={"checkpoint_every": 2})
     run = stopped(made, monkeypatch, 4)
-    (run.checkpoints / ".step-6-abc").mkdir()
+    (run.checkpoints / ".step-6.vlkit-new-abcdefgh").mkdir()
     train(made, resume=True)
     assert sorted(path.name for path in run.checkpoints.iterdir()) == ["step-4", "step-6"]
 

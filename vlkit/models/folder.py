@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from pydantic import ValidationError
@@ -19,7 +20,8 @@ from vlkit.models.digest import weights_digest
 from vlkit.models.locate import SPEC, locate
 from vlkit.models.registry import add_adapters, build, build_meta, module_of
 from vlkit.models.trainable import ADAPTER, adapter_specs, part_of
-from vlkit.models.weights import assign_weights, read_weights, write_weights
+from vlkit.models.weights import INDEX, WEIGHTS, assign_weights, read_weights, write_weights
+from vlkit.outputs import check_replaceable
 from vlkit.registry import Registry
 from vlkit.spec.base import Spec
 from vlkit.spec.load import dump_yaml, read_document
@@ -79,7 +81,7 @@ def save(
             of a model that was not loaded.
     """
     target = Path(folder).expanduser()
-    _check_target(target)
+    check_target(target)
     if adapters_only:
         file, state = _difference(model)
     else:
@@ -263,12 +265,16 @@ def _build_on_base(folder: Path, file: _SpecFile, *, base: str | PathLike[str] |
     return add_adapters(model, spec.adapters)
 
 
-def _check_target(target: Path) -> None:
-    if target.is_dir():
-        if any(target.iterdir()) and not (target / SPEC).is_file():
-            raise VlkitError(
-                f"{target} holds something else than a model (no {SPEC}), and saving would replace all of it; "
-                f"choose a new folder"
-            )
-    elif target.exists():
-        raise VlkitError(f"{target} is a file; choose a folder")
+def check_target(target: Path, *, inputs: Iterable[str] = ()) -> None:
+    """Refuses to write a model where something else is than an older one; ``inputs`` are files that are read meanwhile.
+
+    Raises:
+        VlkitError: See ``outputs.check_replaceable``.
+    """
+    spec: Any = {}
+    with contextlib.suppress(VlkitError):
+        spec = read_document(target / SPEC).plain() if (target / SPEC).is_file() else {}
+    ours = isinstance(spec, dict) and "vlkit" in spec and isinstance(spec.get("model"), dict)
+    parts = spec["model"] if ours else ()
+    names = (SPEC, "README.md", WEIGHTS, INDEX, "model-*-of-*.safetensors", *parts)
+    check_replaceable(target, what="a model", made=lambda _: ours, names=names, inputs=inputs)

@@ -25,7 +25,7 @@ class _Item(NamedTuple):
     """What a worker hands over. Errors go as text: DataLoader would bury an exception in a worker's traceback."""
 
     batch: Batch | None
-    bad: list[tuple[str, str]]
+    bad: list[tuple[int, str]]
     error: str = ""
 
 
@@ -38,26 +38,27 @@ class _Steps(Dataset[_Item]):
     world_size: int
 
     def __getitem__(self, step: int) -> _Item:
-        bad: list[tuple[str, str]] = []
+        bad: list[tuple[int, str]] = []
         try:
             return _Item(self._batch(step, bad), bad)
         except VlkitError as error:
             return _Item(None, bad, str(error))
 
-    def _batch(self, step: int, bad: list[tuple[str, str]]) -> Batch:
+    def _batch(self, step: int, bad: list[tuple[int, str]]) -> Batch:
         picks = list(enumerate(self.sampler.plan(step)))[self.rank :: self.world_size]
         rows = [self._row(step, row, pick, bad) for row, pick in picks]
         return self.preparer.collate(rows)
 
-    def _row(self, step: int, row: int, pick: Pick, bad: list[tuple[str, str]]) -> Any:
+    def _row(self, step: int, row: int, pick: Pick, bad: list[tuple[int, str]]) -> Any:
         """The row of the picked sample, or of the spare that takes its place where it cannot be read."""
         for attempt in range(ATTEMPTS):
             try:
                 return self.preparer.row(self.source[pick.index], pick)
             except DataError as error:
-                bad.append((self.source.meta(pick.index).key, str(error)))
+                bad.append((pick.index, str(error)))
                 pick = self.sampler.spare(step, row, attempt=attempt)
-        raise DataError(f"step {step}: {ATTEMPTS} unreadable samples in a row; the last: {bad[-1][0]}: {bad[-1][1]}")
+        last, reason = self.source.meta(bad[-1][0]).key, bad[-1][1]
+        raise DataError(f"step {step}: {ATTEMPTS} unreadable samples in a row; the last: {last}: {reason}")
 
 
 def batches(
@@ -83,8 +84,8 @@ def batches(
     work = _Steps(source, sampler, preparer, *rank_of)
     tolerance = bad if bad is not None else BadSamples(0.0, total=len(source))
     for item in in_workers(work, num_workers, order=range(start_step, steps)):
-        for name, reason in item.bad:
-            tolerance.record(name, reason)
+        for number, reason in item.bad:
+            tolerance.record(source.meta(number).key, reason, number=number)
         if item.batch is None:
             raise DataError(item.error)
         yield item.batch

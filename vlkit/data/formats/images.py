@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from collections import Counter
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from vlkit.errors import DataError
+from vlkit.files import file_state
 from vlkit.foreign import check_size
 
 if TYPE_CHECKING:
@@ -134,6 +136,31 @@ class StoredImage(_Encoded):
     path: Path
 
 
+def image_place(image: Callable[[], Image.Image]) -> tuple[Path, object] | None:
+    """The file that an image lies in, and where in it; None for what lies in none."""
+    if isinstance(image, LazyImage):
+        return image.path, image.span
+    return (image.path, image.name) if isinstance(image, StoredImage) else None
+
+
+def image_mark(image: Callable[[], Image.Image], files: dict[Path, str]) -> str:
+    """What tells versions of an image apart: its file with size and times and its place there, or its pixels.
+
+    ``files`` remembers what was found out about each file: thousands of images may lie in one.
+    """
+    place = image_place(image)
+    if place is not None:
+        path = place[0]
+        if path not in files:
+            files[path] = f"{path.absolute()} {file_state(path)}"
+        return f"{files[path]} {place[1]}"
+    try:
+        picture = image()
+    except DataError:
+        return "unreadable"
+    return f"{picture.size} {hashlib.sha256(picture.tobytes()).hexdigest()}"
+
+
 def read_span(path: Path, span: tuple[int, int]) -> bytes:
     """A piece of a file, by offset and size in bytes."""
     # Opened anew each time: 15 microseconds, and no file position shared between forked workers.
@@ -253,7 +280,7 @@ def _from_wide(image: Image.Image, *, png: bool) -> Image.Image:
     values = np.asarray(image).astype(np.float64)
     low, high = values.min(), values.max()
     over = 0.05 if image.mode == "F" else 0.0  # filters leave a little more than there was
-    tops = (1, 255, 65535) if image.mode == "F" else (255, 65535)
+    tops: tuple[int, ...] = (1, 255, 65535) if image.mode == "F" else (255, 65535)
     if png or image.mode.startswith("I;16"):  # older Pillows open PNGs of 16 bits in mode I
         tops = (65535,)
     top = next((one for one in tops if high <= one * (1 + over)), None)
