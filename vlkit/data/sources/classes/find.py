@@ -71,7 +71,9 @@ def _parquet_files(root: Path) -> tuple[Path, ...]:
     """The parquet files of a path: itself, those in it, or those in its folder ``data``."""
     if root.is_file():
         return (root,) if root.suffix.lower() == ".parquet" else ()
-    found = sorted(root.glob("*.parquet")) or sorted(root.glob("data/*.parquet"))
+    found: list[Path] = []
+    for pattern in ("*.parquet", "data/*.parquet"):
+        found = found or sorted(file for file in root.glob(pattern) if not is_hidden(file.name))
     splits = sorted({file.name.split("-")[0] for file in found})
     if len(splits) > 1 and len(found) > 1:
         raise DataError(
