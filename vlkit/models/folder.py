@@ -35,9 +35,9 @@ _HEADER = "# A model folder of vlkit, for vlkit.load().\n"
 FOREIGN = Registry(
     "kind of model",
     {
-        "open_clip": "vlkit.models.dual_encoder.foreign:load_open_clip",
-        "hf": "vlkit.models.dual_encoder.foreign:load_hf",
-        "tiny": "vlkit.models.dual_encoder.foreign:load_tiny",
+        "open_clip": "vlkit.models.dual_encoder.build:load_open_clip",
+        "hf": "vlkit.models.dual_encoder.build:load_hf",
+        "tiny": "vlkit.models.dual_encoder.build:load_tiny",
     },
 )
 """Whose loader reads the models of other libraries (``locate.Located``)."""

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from vlkit.errors import VlkitError
 from vlkit.models.dual_encoder.batch import PairBatch
-from vlkit.models.dual_encoder.classes import KnownClasses
 from vlkit.models.dual_encoder.model import DualEncoder
+from vlkit.models.dual_encoder.start import KnownClasses
 from vlkit.nn.heads import Head
 from vlkit.objectives.context import Context
 from vlkit.objectives.pairs.pair_term import Term

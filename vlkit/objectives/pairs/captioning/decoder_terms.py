@@ -63,20 +63,6 @@ def decoder_of(model: DualEncoder, part: str, kind: type[_Part], *, objective: s
     return found
 
 
-def vocabulary_of(model: DualEncoder, objective: str) -> Vocabulary:
-    """What the text encoder's ids mean.
-
-    Raises:
-        VlkitError: It does not tell.
-    """
-    if not isinstance(model.text, KnowsVocabulary):
-        raise VlkitError(
-            f"the {objective} objective needs to know words from marks, and the text encoder "
-            f"{type(model.text).__name__} has no vocabulary(); choose another one, or leave the objective out"
-        )
-    return model.text.vocabulary()
-
-
 class _TextTerm(PairMean):
     def __init__(self, spec: _TextSpec, vocabulary: Vocabulary) -> None:
         self.spec, self.vocabulary = spec, vocabulary
@@ -85,7 +71,12 @@ class _TextTerm(PairMean):
     def build(cls, spec: _TextSpec, model: DualEncoder, context: Context) -> _TextTerm:
         """See ``Term.build``."""
         decoder_of(model, "text", TextDecoder, objective=cls.name)
-        return cls(spec, vocabulary_of(model, cls.name))
+        if not isinstance(model.text, KnowsVocabulary):
+            raise VlkitError(
+                f"the {cls.name} objective needs to know words from marks, and the text encoder "
+                f"{type(model.text).__name__} has no vocabulary(); choose another one, or leave the objective out"
+            )
+        return cls(spec, model.text.vocabulary())
 
     def _loss_of(self, decoder: TextDecoder, states_BLD: Tensor, given: _Given, *, chosen_BL: Tensor) -> Tensor:
         """Each pair's mean cross entropy over its chosen tokens, [B]; 0 for a pair without any."""
