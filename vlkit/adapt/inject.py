@@ -22,9 +22,8 @@ _NAME = "default"  # peft's own name of a sole adapter
 def add_adapter(module: nn.Module, spec: AdapterSpec) -> nn.Module:
     """Adds an adapter to ``module`` and freezes all else in it; its outputs stay the same, to the bit, until it trains.
 
-    The adapter's weights are float32, in a module that is held in 16 bits too.
-
-    Changes the module in place; ``module.adapter`` is the spec afterwards.
+    The adapter's weights are float32, in a module that is held in 16 bits too. Changes the module in place;
+    ``module.adapter`` is the spec afterwards.
 
     Returns:
         The module itself.
@@ -44,7 +43,9 @@ def add_adapter(module: nn.Module, spec: AdapterSpec) -> nn.Module:
         _inject_lora(module, spec, names=list(layers))
     else:
         for name, layer in last_of_blocks(layers).items():
-            _replace(module, name, _after(layer, spec))
+            place, adapted = next(layer.parameters()), WithBottleneck(layer, layer_width(layer), bottleneck=spec.width)
+            adapted.bottleneck.to(place.device, place.dtype)
+            _replace(module, name, adapted)
     for parameter in module.parameters():
         if parameter.requires_grad:  # what trains is float32, also where the module is held in less
             parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
@@ -141,13 +142,6 @@ class WithBottleneck(nn.Module):
         place = next(self.bottleneck.parameters())  # held in more bits than the sub-layer, perhaps
         changed_BLD: Tensor = h_BLD + self.bottleneck(h_BLD.to(place.dtype)).to(h_BLD.dtype)
         return changed_BLD
-
-
-def _after(layer: nn.Module, spec: Bottleneck) -> WithBottleneck:
-    place = next(layer.parameters())
-    adapted = WithBottleneck(layer, layer_width(layer), bottleneck=spec.width)
-    adapted.bottleneck.to(place.device, place.dtype)
-    return adapted
 
 
 @torch.no_grad()

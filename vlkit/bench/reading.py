@@ -60,19 +60,13 @@ class _Work:
 
 
 def bench_data(
-    path: str | None = None,
-    *,
-    batch_size: int = 64,
-    workers: int = 2,
-    steps: int = 24,
-    repeats: int = 5,
+    path: str | None = None, *, batch_size: int = 64, workers: int = 2, steps: int = 24, repeats: int = 5
 ) -> Figures:
     """Times both pipelines by turns, each from a fresh start, warm-up batches not counted.
 
     Both read the same shards with the same number of workers, the same batch size and the same transform (open_clip's,
-    224 pixels); the time of a repeat is that of ``steps`` batches arriving in the training process.
-
-    ``path`` is shards as WebDatasetSource takes them; None makes 1280 x 960 JPEGs.
+    224 pixels); the time of a repeat is that of ``steps`` batches arriving in the training process. ``path`` is shards
+    as WebDatasetSource takes them; None makes 1280 x 960 JPEGs.
 
     Raises:
         DataError: Fewer images than a batch.

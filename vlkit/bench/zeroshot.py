@@ -155,11 +155,7 @@ def _result(
 
 
 def _agreement(ours: ScoredRun, peer: ScoredRun) -> float:
-    """Share of equal answers over all languages.
-
-    Raises:
-        VlkitError: The sides do not have the same images in the same order.
-    """
+    """Share of equal answers over all languages."""
     if not torch.equal(ours.target_N, peer.target_N):
         raise VlkitError("the two sides read the images in another order: their answers cannot be compared")
     equal = torch.stack([ours.best_N[tag] == best_N for tag, best_N in peer.best_N.items()])

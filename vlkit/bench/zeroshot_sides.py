@@ -115,9 +115,6 @@ def run_peer(setting: ZeroShotSetting, names: Mapping[str, list[str]], *, run: S
     ``clip_benchmark eval --model .. --pretrained .. --no_amp --custom_classname_file LANGUAGE.json ..``; it has names
     of its own in five languages only, so those of others come from files. ``run`` goes on with this one: its model
     counts as loaded.
-
-    Raises:
-        MissingPackage: It is not installed.
     """
     run = ScoredRun() if run is None else run
     cli, metrics = peer_modules()

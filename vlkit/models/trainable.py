@@ -278,10 +278,8 @@ def check_moved(before: Snapshot, after: Snapshot, expected: Collection[str]) ->
     Raises:
         VlkitError: Names every part that stood still, and every tensor that moved and should not have.
     """
-    if missing := [
-        *(before.parameters.keys() ^ after.parameters.keys()),
-        *(before.buffers.keys() ^ after.buffers.keys()),
-    ]:
+    missing = (before.parameters.keys() ^ after.parameters.keys()) | (before.buffers.keys() ^ after.buffers.keys())
+    if missing:
         raise VlkitError(
             f"the model itself changed between the two snapshots: {first_three(sorted(missing))} is in only one of them"
         )

@@ -24,12 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def start(
-    model: DualEncoder,
-    stage: StageSpec,
-    *,
-    objectives: Sequence[LossSpec],
-    frozen: FrozenTables | None,
-    first: bool,
+    model: DualEncoder, stage: StageSpec, *, objectives: Sequence[LossSpec], frozen: FrozenTables | None, first: bool
 ) -> None:
     """What is worked out of the features of frozen encoders before the first step of a stage; see ``types.Start``.
 

@@ -38,12 +38,7 @@ class Exported(NamedTuple):
 
 
 def export(
-    model: DualEncoder,
-    folder: str | PathLike[str],
-    *,
-    format: Format,
-    overwrite: bool = False,
-    repo: str | None = None,
+    model: DualEncoder, folder: str | PathLike[str], *, format: Format, overwrite: bool = False, repo: str | None = None
 ) -> Exported:
     """Writes a model for another library; see ``models.registry.export``.
 
