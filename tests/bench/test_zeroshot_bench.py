@@ -87,7 +87,7 @@ def test_ratios_are_ours_over_the_peers_and_medians_over_neighbours() -> None:
 
     setting: Any = zeroshot.ZeroShotSetting(OpenClipName("m", "w"), Path(), batch_size=2, workers=0)
     repeats = [repeat(1, 10, 2), repeat(40, 100, 20), repeat(3, 10, 4)]  # the machine was slow in the second
-    found = zeroshot._result(repeats, setting, ("en", "de"), 1.0, model="m/w", classes=2)
+    found = zeroshot._result(repeats, setting, ("en", "de"), 1.0, model="m", weights="w", classes=2)
     assert found.time_ratio == found.cpu_ratio == pytest.approx(0.3)
     assert found.time_ratio_without_reload == pytest.approx(0.5)
     assert found.one_language_ratio == found.one_language_cpu_ratio == pytest.approx(0.6)

@@ -34,10 +34,8 @@ def bench_prompts(
 
     English is left out: its entry in such a file is no set of English templates but a translation. Embeddings of the
     names of ``classes`` countries are compared in the languages of ``check``, by default the three with the most
-    repeated templates.
-
-    The naive way encodes each class's name in each template. vlkit encodes equal texts of a language once, and counts
-    them as often as they occur.
+    repeated templates: the naive way encodes each class's name in each template; vlkit encodes equal texts of a
+    language once, and counts them as often as they occur.
 
     Raises:
         DataError: The file is of another form, or none of its languages is in the table.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -85,7 +85,8 @@ def bench_zeroshot(
         for number in range(repeats):
             tell(f"repeat {number + 1} of {repeats}")
             found.append(_repeat(setting, names, peer=peer))
-    return _result(found, setting, tuple(names), checked, model=model, classes=classes)
+    common = {"model": model, "weights": model.partition("/")[2] or "random", "classes": classes}
+    return _result(found, setting, tuple(names), checked, **common)
 
 
 def _check(setting: ZeroShotSetting, names: dict[str, list[str]], *, peer: Peer) -> float | None:
@@ -107,13 +108,7 @@ def _repeat(setting: ZeroShotSetting, names: dict[str, list[str]], *, peer: Peer
 
 
 def _result(
-    found: Sequence[_Repeat],
-    setting: ZeroShotSetting,
-    languages: tuple[str, ...],
-    checked: float | None,
-    *,
-    model: str,
-    classes: int,
+    found: Sequence[_Repeat], setting: ZeroShotSetting, languages: tuple[str, ...], checked: float | None, **common: Any
 ) -> Figures:
     pairs = [(repeat.ours, repeat.peer) for repeat in found if repeat.peer is not None]
     single = [(repeat.ours_one, repeat.peer_one) for repeat in found if repeat.peer_one is not None]
@@ -140,11 +135,9 @@ def _result(
         ours_one_language_s=statistics.median(repeat.ours_one.seconds for repeat in found),
         peer_one_language_s=_median(run.seconds for _, run in single),
         peer_reload_s=_median(run.reload_seconds for run in peers),
-        model=model,
-        weights=model.partition("/")[2] or "random",
+        **common,
         peer=f"clip-benchmark {version('clip-benchmark')}" if peers else None,
         languages=languages,  # the first is that of one_language_ratio
-        classes=classes,
         batch_size=setting.batch_size,
         workers=setting.workers,
         threads=torch.get_num_threads(),

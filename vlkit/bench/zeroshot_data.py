@@ -70,7 +70,7 @@ def make_names(languages: Sequence[str], *, classes: int) -> dict[str, list[str]
     return names
 
 
-def make_model(name: str, folder: Path, *, seed: int = 0) -> OpenClipName:
+def make_model(name: str, folder: Path) -> OpenClipName:
     """The weights that both sides load: those the name asks for (``MODEL/TAG``, ``MODEL/FILE``), else random ones.
 
     Raises:
@@ -83,7 +83,7 @@ def make_model(name: str, folder: Path, *, seed: int = 0) -> OpenClipName:
     parsed = OpenClipName.parse(name)
     if parsed.weights is not None:
         return parsed
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     quiet = logging.root.manager.disable
     logging.disable(logging.WARNING)  # open_clip warns that no weights are loaded, which is the aim
     try:
