@@ -43,18 +43,18 @@ def bench_grouped(
     found, link = _measured(setting, ranks, megabits, repeats, tell)
     grouped, exact, peer = (summary(found, side) for side in _SIDES)
     return Figures(
-        time_ratio=paired(found, "seconds", _GROUPED, _PEER),
-        exact_time_ratio=paired(found, "seconds", _GROUPED, _EXACT),
+        time_ratio=paired(found, "seconds", _GROUPED, _PEER),  # over open_clip's loss over all processes
+        exact_time_ratio=paired(found, "seconds", _GROUPED, _EXACT),  # over vlkit's
         crossing_bytes=grouped.crossing,
         exact_crossing_bytes=exact.crossing,
         peer_crossing_bytes=peer.crossing,
         gradient_error=grouped.error,
         exact_gradient_error=exact.error,
-        negatives_per_anchor=setting.group_size * batch - 1,
+        negatives_per_anchor=setting.group_size * batch - 1,  # other texts that an image meets
         grouped_s=grouped.seconds,
         exact_s=exact.seconds,
         peer_s=peer.seconds,
-        link=link,
+        link=link,  # a real one, or a model and its numbers
         peer=peer_name(setting),
         ranks=ranks,
         group_size=setting.group_size,

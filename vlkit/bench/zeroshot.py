@@ -72,7 +72,7 @@ def bench_zeroshot(
         folder = Path(scratch)
         tell(f"{images} images")
         setting = ZeroShotSetting(
-            model=make_model(model, folder),
+            name=make_model(model, folder),
             images=make_images(folder / "images", count=images, classes=classes),
             batch_size=batch_size,
             workers=workers,

@@ -45,7 +45,7 @@ class ZeroShotSetting:
     ``batch_size`` images a forward pass; ``workers`` read for CLIP_benchmark, vlkit reads in the process itself.
     """
 
-    model: OpenClipName
+    name: OpenClipName
     images: Path
     batch_size: int
     workers: int
@@ -94,7 +94,7 @@ def run_ours(setting: ZeroShotSetting, names: Mapping[str, list[str]]) -> Scored
     """vlkit: loads the model and scores all languages in one pass, with intervals and the best five answers."""
     run = ScoredRun(loads=1)
     with run.timed():
-        name = f"open_clip:{setting.model.model}/{setting.model.weights}"
+        name = f"open_clip:{setting.name.model}/{setting.name.weights}"
         model = load(name, device=pick_device("auto", 1), expect=DualEncoder)
         run.count(model.get_submodule("image"), "image")
         run.count(model.get_submodule("text"), "text")
@@ -148,8 +148,8 @@ def _words(setting: ZeroShotSetting, folder: Path, tag: str) -> list[str]:
         "--dataset": _DATASET,
         "--dataset_root": setting.images,
         "--task": "zeroshot_classification",
-        "--model": setting.model.model,
-        "--pretrained": setting.model.weights,
+        "--model": setting.name.model,
+        "--pretrained": setting.name.weights,
         "--batch_size": setting.batch_size,
         "--num_workers": setting.workers,
         "--custom_classname_file": folder / f"{tag}.json",
