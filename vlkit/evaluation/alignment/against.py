@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from dataclasses import fields
 
 from vlkit.errors import DataError
-from vlkit.evaluation.alignment.outcome import Alignment, CorrelationRow, score_names
+from vlkit.evaluation.alignment.outcome import Alignment, CorrelationRow, LanguageRow
 from vlkit.evaluation.metrics.correlation import correlate
 from vlkit.evaluation.results.results_file import Results
 
@@ -46,14 +46,14 @@ def correlate_with(alignment: Alignment, results: Results) -> tuple[CorrelationR
 
 def _scores(alignment: Alignment) -> dict[str, dict[str, float]]:
     scores: dict[str, dict[str, float]] = {
-        name: {row.language: getattr(row, name) for row in alignment.languages}
-        for name in score_names()
-        if name != "mexa_chance"
+        field.name: {row.language: getattr(row, field.name) for row in alignment.languages}
+        for field in fields(LanguageRow)
+        if field.type == "float" and field.name != "mexa_chance"
     }
     for name in _IMAGE_SCORES:
         # in the pivot's own language, the swap is a text against itself
-        skipped: Mapping[str, bool] = {alignment.meta["pivot"]: name == "english_swap"}
+        left_out = alignment.meta["pivot"] if name == "english_swap" else ""
         scores[f"image_{name}" if name == "mexa" else name] = {
-            row.language: getattr(row, name) for row in alignment.images if not skipped.get(row.language, False)
+            row.language: getattr(row, name) for row in alignment.images if row.language != left_out
         }
     return scores

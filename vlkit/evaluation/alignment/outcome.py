@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +144,3 @@ class Alignment:
         tables = {name: list(map(asdict, getattr(self, name))) for name in TABLES}
         tables["layers"] = [row | row.pop("scores") for row in tables["layers"]]
         return tables
-
-
-def score_names() -> tuple[str, ...]:
-    """Names of the scores of ``LanguageRow`` that are floats."""
-    return tuple(field.name for field in fields(LanguageRow) if field.type == "float")

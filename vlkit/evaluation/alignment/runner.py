@@ -9,19 +9,19 @@ import math
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor
 
+from vlkit import languages as language_table
 from vlkit.errors import UnknownName, VlkitError
-from vlkit.evaluation.alignment.fertility import fertility
 from vlkit.evaluation.alignment.hidden_states import PROJECTED, LayeredText
 from vlkit.evaluation.alignment.image_pivot import ImageScores, embed_pivot_images, score_images
 from vlkit.evaluation.alignment.layer_embeddings import POOLINGS, LayerEmbeddings, Pooling, embed_layers
 from vlkit.evaluation.alignment.outcome import Alignment, LanguageRow, LayerRow
 from vlkit.evaluation.alignment.parallel_texts import ParallelTexts
-from vlkit.evaluation.alignment.scores import CSLS_K, PairScores, pair_scores, pooled, ranker_layers
+from vlkit.evaluation.alignment.scores import CSLS_K, PairScores, pair_scores, ranker_layers
 from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.models.digest import weights_digest
 from vlkit.progress import Bar, bar
@@ -30,6 +30,8 @@ from vlkit.types import Sample
 
 Score = Literal["mexa", "langrank", "all"]
 SCORES: tuple[Score, ...] = ("mexa", "langrank", "all")
+# written without blanks between words
+_NO_BLANKS = frozenset(("Hans", "Hant", "Hani", "Jpan", "Thai", "Laoo", "Khmr", "Mymr", "Tibt"))
 
 
 def align(
@@ -89,7 +91,16 @@ def align(
         seconds=time.monotonic() - start,
         score=score,
         images=len(images),
-        **_settings(text, texts, plan),
+        texts=texts.name,
+        pivot=texts.pivot,
+        lines=len(texts.keys),
+        pooling=pooling,
+        prefix=text.prefix,
+        depth=text.depth,
+        layers=list(text.layers),
+        langrank_layers=list(plan.ranked),
+        csls_k=CSLS_K,
+        note=text.note,
     )
     return Alignment(meta, tuple(rows), tuple(layers), scored)
 
@@ -124,21 +135,6 @@ def _plan(text: LayeredText, *, score: Score, pooling: Pooling) -> _WantedLayers
             )
         return _WantedLayers((), ranked, pooling, projected=False)
     return _WantedLayers(text.layers, ranked, pooling, projected=text.projects)
-
-
-def _settings(text: LayeredText, texts: ParallelTexts, plan: _WantedLayers) -> dict[str, Any]:
-    return {
-        "texts": texts.name,
-        "pivot": texts.pivot,
-        "lines": len(texts.keys),
-        "pooling": plan.pooling,
-        "prefix": text.prefix,
-        "depth": text.depth,
-        "layers": list(text.layers),
-        "langrank_layers": list(plan.ranked),
-        "csls_k": CSLS_K,
-        "note": text.note,
-    }
 
 
 @dataclass(frozen=True)
@@ -201,7 +197,7 @@ def _language_row(
         n_excluded=max((row.scores.n_excluded for row in found), default=0),
         **_mexa(found, plan),
         **_langrank(found, plan),
-        **asdict(fertility(text, other.texts, language=other.language)),
+        **fertility(text, other.texts, language=other.language),
     )
 
 
@@ -209,10 +205,11 @@ def _mexa(found: Sequence[LayerRow], plan: _WantedLayers) -> dict[str, Any]:
     by_layer = {row.layer: row.scores for row in found if row.pooling == plan.pooling and row.layer in plan.mexa}
     scores: dict[str, Any] = {}
     if by_layer:
-        mean, best, place = pooled([one.mexa for one in by_layer.values()])
-        scores = {"mexa_mean": mean, "mexa_max": best, "mexa_max_layer": list(by_layer)[place]}
+        best = max(by_layer, key=lambda layer: by_layer[layer].mexa)  # of equal ones the first
         names = ("mexa_chance", "p1_from_pivot", "p1_to_pivot", "csls_from_pivot", "csls_to_pivot", "margin")
-        scores |= {name: _mean(name, by_layer.values()) for name in names}
+        scores = {name: _mean(name, by_layer.values()) for name in names}
+        scores["mexa_mean"] = _mean("mexa", by_layer.values())
+        scores |= {"mexa_max": by_layer[best].mexa, "mexa_max_layer": best}
     if last := [row.scores for row in found if row.layer == PROJECTED]:
         scores |= {"projected_mexa": last[0].mexa, "projected_centred": last[0].centred_cosine}
     return scores
@@ -223,6 +220,27 @@ def _langrank(found: Sequence[LayerRow], plan: _WantedLayers) -> dict[str, Any]:
     if not sides:
         return {}
     return {"langrank": _mean("cosine", sides), "langrank_centred": _mean("centred_cosine", sides)}
+
+
+def fertility(text: LayeredText, texts: Sequence[str], *, language: str) -> dict[str, float]:
+    """How many tokens a tokenizer makes of a language: the more, the less of it the model has seen, as a rule.
+
+    The columns of ``LanguageRow``, special tokens and prefix left out, over all texts together, so that long ones weigh
+    more; characters are code points other than white space, words what stands between blanks.
+    """
+    if text.pieces is None or not texts:
+        return {}
+    rows = text.pieces(list(texts))
+    tokens = sum(map(len, rows))
+    unknown = sum(row.count(text.unknown_id) for row in rows) if text.unknown_id is not None else 0
+    words = sum(len(one.split()) for one in texts)
+    characters = sum(len("".join(one.split())) for one in texts)
+    spaced = language_table.get(language).script not in _NO_BLANKS
+    return {
+        "tokens_per_character": tokens / characters if characters else math.nan,
+        "tokens_per_word": tokens / words if spaced and words else math.nan,
+        "unknown_share": unknown / tokens if tokens else math.nan,
+    }
 
 
 def _mean(name: str, scores: Collection[PairScores]) -> float:
