@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,13 @@ _DIGITS = 6  # as in mteb's files: a score read back is the same
 
 @dataclass(frozen=True)
 class MtebRow:
-    """The scores of a model on one subset of a task, as mteb computes them.
+    """The scores of a model on one subset of a task, as mteb computes them and calls them.
 
     Attributes:
-        task: mteb's name of it.
-        type: mteb's name of its kind, e.g. ``Any2AnyMultilingualRetrieval``.
-        subset: mteb's name of the part, often a language.
+        type: Kind of the task, e.g. ``Any2AnyMultilingualRetrieval``.
         language: BCP 47 tag of the subset; None where it has several or is known to have none.
-        split: For example ``test``.
-        metric: The task's main metric.
-        score: Its value: a share or a correlation, in -1..1; None where mteb gives none.
-        metrics: All numbers that mteb gives, under its names, rounded to 6 digits.
+        score: The task's main ``metric``: a share or a correlation, in -1..1; None where mteb gives none.
+        metrics: All numbers that mteb gives, rounded to 6 digits.
     """
 
     task: str
@@ -44,10 +40,6 @@ class MtebRow:
     metric: str
     score: float | None
     metrics: Mapping[str, float]
-
-    def plain(self) -> dict[str, Any]:
-        """The row for a JSON file."""
-        return asdict(self)
 
 
 def evaluate_mteb(
@@ -61,7 +53,7 @@ def evaluate_mteb(
     overwrite: bool = False,
     encoding: Encoding | None = None,
 ) -> tuple[MtebRow, ...]:
-    """Runs a model on tasks of mteb; mteb reads the data and computes the scores.
+    """One row a task, split and subset: runs a model on tasks of mteb, which reads the data and computes the scores.
 
     Where the hub cannot be reached or may not be asked, the data of all tasks is read from the local cache before
     anything is evaluated.
@@ -77,9 +69,6 @@ def evaluate_mteb(
         encoding: Images or texts a forward pass (mteb knows one number: that of texts), and whether to show progress;
             None takes 32.
 
-    Returns:
-        One row a task, split and subset.
-
     Raises:
         MissingPackage: mteb is not installed.
         UnknownName: No such task, benchmark or language.
@@ -87,19 +76,17 @@ def evaluate_mteb(
         VlkitError: A task without texts or images of these languages or with other inputs, a language that no task has,
             or results that are there already.
     """
-    encoding = Encoding(text_batch_size=32) if encoding is None else encoding
     require_mteb()
+    import mteb
+
+    encoding = Encoding(text_batch_size=32) if encoding is None else encoding
     chosen = choose_tasks(tasks, languages)
     wrapped = MtebModel(model, name)
     cache, finished = None, set()
     if folder is not None:
         cache = _results(Path(folder), wrapped)
         finished = {task.metadata.name for task in chosen if _finished(cache, wrapped, task, resume, overwrite)}
-    settings = {
-        "cache": cache,
-        "overwrite_strategy": "always" if overwrite else "only-missing",
-        "encode_kwargs": {"batch_size": encoding.text_batch_size, "show_progress_bar": not encoding.quiet},
-    }
+    encode_kwargs = {"batch_size": encoding.text_batch_size, "show_progress_bar": not encoding.quiet}
     rows: list[MtebRow] = []
     with _hub_or_cache() as barred:
         missing = [task for task in chosen if task.metadata.name not in finished]
@@ -108,18 +95,20 @@ def evaluate_mteb(
         for task in track(chosen, "mteb tasks", unit="tasks", quiet=encoding.quiet):
             if task in missing:
                 _load([task], barred)
-            rows += _run(wrapped, task, settings)
+            result = mteb.evaluate(
+                wrapped,
+                task,
+                cache=cache,
+                overwrite_strategy="always" if overwrite else "only-missing",
+                encode_kwargs=encode_kwargs,
+                co2_tracker=False,
+                show_progress_bar=False,
+            )
+            for leaf in _leaves(task):
+                if leaf.data_loaded:
+                    leaf.unload_data()
+            rows += [row for found in result.task_results for row in _rows(task, found)]
     return tuple(rows)
-
-
-def _run(wrapped: MtebModel, task: Any, settings: Mapping[str, Any]) -> list[MtebRow]:
-    import mteb
-
-    result = mteb.evaluate(wrapped, task, co2_tracker=False, show_progress_bar=False, **settings)
-    for leaf in _leaves(task):
-        if leaf.data_loaded:
-            leaf.unload_data()
-    return [row for found in result.task_results for row in _rows(task, found)]
 
 
 def choose_tasks(tasks: Sequence[Any], languages: Iterable[str] | None = None) -> list[Any]:

@@ -21,10 +21,9 @@ from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.image_features import image_features
 from vlkit.evaluation.embed.texts import ClassTexts, check_languages, stream_class_embeddings
 from vlkit.evaluation.metrics.intervals import bootstrap_interval, chance, chance_corrected, subset_accuracy
-from vlkit.evaluation.metrics.ranking import first_of_equals
 from vlkit.evaluation.results.answers import Answers
 from vlkit.evaluation.results.results_file import Value
-from vlkit.evaluation.tasks.scorer import ClassEmbeddings, Scorer
+from vlkit.evaluation.tasks.scorer import ClassEmbeddings, Scorer, first_of_equals
 from vlkit.progress import bar
 
 if TYPE_CHECKING:
@@ -136,16 +135,10 @@ def iter_scores(
 ) -> Iterator[LanguageScores]:
     """Answers a task in one language after the other; each image is decoded and encoded once, each text as well.
 
-    Memory holds the embeddings of some 65,000 texts and the scores of one chunk of images; image embeddings are in a
-    file. One process or several give the same, bit for bit.
-
-    Args:
-        model: Any image-text model, or a pair of functions.
-        task: Images and the names of their classes.
-        languages: BCP 47 tags or other codes; None takes all of the task. With English among them, each language is
-            compared with English on its own classes.
-        answers: How many best answers to keep for each image.
-        encoding: Batches, cache and processes.
+    ``languages`` None takes all of the task; with English among them, each one is compared with English on its own
+    classes. ``answers`` is how many best answers to keep for each image. Memory holds the embeddings of some 65,000
+    texts and the scores of one chunk of images; image embeddings are in a file. One process or several give the same,
+    bit for bit.
 
     Raises:
         UnknownName: A language that is none, or that the task has no names in.

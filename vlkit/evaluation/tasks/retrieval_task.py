@@ -57,11 +57,9 @@ as clusters. On ``n_tied`` queries a wrong answer scores exactly as the best rig
 
 @dataclass(frozen=True)
 class RetrievalTask(PlainTask):
-    """Images to be found by their captions, and captions by their images.
+    """Images (``samples``) to be found by their captions, and captions by their images.
 
     Attributes:
-        name: Names the task in results.
-        samples: The images; their captions are the texts.
         captions: Take ``all`` captions of an image as queries, or the ``first`` of each language alone (as
             CLIP_benchmark does for Crossmodal-3600; the figures differ by several points).
         gallery: Candidates of a language's captions: the images with a caption in that ``language``, or ``all``.

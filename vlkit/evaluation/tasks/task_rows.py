@@ -26,18 +26,11 @@ def evaluate_task(
     keep: Callable[[Scored], None] | None = None,
     encoding: Encoding | None = None,
 ) -> list[ResultRow]:
-    """One result row a language.
+    """One result row for each of the languages (None: all of the task), where the model is called ``variant``.
 
-    Args:
-        model: Any image-text model, or a pair of functions.
-        task: What is evaluated.
-        languages: BCP 47 tags or other codes; None takes all of the task.
-        variant: What results call the model.
-        seed: Of the bootstrap.
-        resume: Folder for one file a language, written as soon as its score is known. A language whose file is of the
-            same model, task and seed is not scored again.
-        keep: Called by the first process with what was found in each language that is scored, before its row is kept.
-        encoding: Batches, caches, processes.
+    ``resume`` is a folder for one file a language, written as soon as its score is known: a language whose file is of
+    the same model, task and seed is not scored again. ``keep`` is called by the first process with what was found in
+    each language that is scored, before its row is kept.
 
     Raises:
         UnknownName: A language that is none, or that the task does not have.

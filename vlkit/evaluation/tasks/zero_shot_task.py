@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from vlkit import prompts
 from vlkit.data.names.imagenet import openai_templates
 from vlkit.data.names.label_set import count_ambiguous
 from vlkit.errors import DataError
-from vlkit.evaluation.embed.encode import Embedder
+from vlkit.evaluation.embed.encode import Embedder, device_of
 from vlkit.evaluation.embed.encoding import Encoding
+from vlkit.evaluation.embed.image_features import image_features
+from vlkit.evaluation.embed.texts import ClassTexts, stream_class_embeddings
+from vlkit.evaluation.metrics.intervals import bootstrap_interval
 from vlkit.evaluation.results.measures import Measure, Measures
-from vlkit.evaluation.tasks.by_template import template_scores
 from vlkit.evaluation.tasks.engine import iter_scores
+from vlkit.evaluation.tasks.scorer import ClassEmbeddings, Scorer, first_of_equals
 from vlkit.evaluation.tasks.task import Scored, choose_languages
 from vlkit.files import digest
 from vlkit.types import Sample, Source
@@ -49,11 +52,9 @@ another one; on ``n_tied`` images a class of other names scores exactly as the r
 
 @dataclass(frozen=True)
 class ZeroShotTask:
-    """Images to be told apart by the names of their classes.
+    """Images (``samples``) to be told apart by the names of their classes.
 
     Attributes:
-        name: Names the task in results.
-        samples: The images.
         names: By BCP 47 tag, for each of the K classes one or more names, or None where the language has none: such
             classes and their images are left out of that language.
         targets: Class of each sample, 0..K-1; by default sample i is the only one of class i.
@@ -192,12 +193,7 @@ def openmoji_unseen(source: Source) -> ZeroShotTask:
 
 
 def captioned_task(name: str, source: Source, *, split: str | None = "test") -> ZeroShotTask:
-    """Samples that are a class of their own each, named by their captions in all languages that occur.
-
-    Args:
-        name: Names the task in results.
-        source: Any source; a sample's captions are the names of its class.
-        split: Take the samples of this split alone; None takes all.
+    """Samples of a split (None: all) that are a class of their own each, named by their captions in all languages.
 
     Raises:
         DataError: No sample is of that split, or two are of one concept.
@@ -213,3 +209,43 @@ def captioned_task(name: str, source: Source, *, split: str | None = "test") -> 
     tags = dict.fromkeys(tag for sample in samples for tag in sorted(sample.captions))
     names = {tag: [sample.captions.get(tag) or None for sample in samples] for tag in tags}
     return ZeroShotTask(name, samples, names)
+
+
+class TemplateScore(NamedTuple):
+    """Top-1 with one template alone, a share in 0..1, and its 95 % class-cluster bootstrap interval."""
+
+    task: str
+    language: str
+    template: str
+    times: int
+    """How often it stands among the language's templates."""
+    acc1: float
+    ci_low: float
+    ci_high: float
+
+
+def template_scores(
+    model: Embedder, task: ZeroShotTask, language: str, *, seed: int = 0, encoding: Encoding | None = None
+) -> list[TemplateScore]:
+    """One score for each distinct template of a language, best first.
+
+    After an evaluation with the same cache no image and no text is encoded.
+
+    Raises:
+        UnknownName: Not a language of the task.
+    """
+    encoding = Encoding() if encoding is None else encoding
+    (tag,) = task.choose([language])
+    ids, names = task.classes(tag)
+    counts = Counter(task.templates_of(tag))
+    wanted = [ClassTexts(task.spoken(tag), names, (template,)) for template in counts]
+    found = []
+    with image_features(model, task.samples, encoding=encoding) as features:
+        scorer = Scorer(features, task.targets, ids, ranks=encoding.ranks, device=device_of(model))
+        embedded = stream_class_embeddings(model, wanted, encoding=encoding)
+        for (template, count), class_KE in zip(counts.items(), embedded, strict=True):
+            rank_4N, _, _ = scorer.score(ClassEmbeddings(ids, class_KE, first_of_equals(names)), answers=0, scale=1.0)
+            hits_N = rank_4N[0] == 1
+            interval = bootstrap_interval(hits_N.numpy(), scorer.target_N.numpy(), seed=seed)
+            found.append(TemplateScore(task.name, tag, template, count, hits_N.double().mean().item(), *interval))
+    return sorted(found, key=lambda one: -one.acc1)
