@@ -49,17 +49,11 @@ class ImageTransform:
         return f"ImageTransform({json.dumps(self.settings, sort_keys=True, ensure_ascii=False, default=str)})"
 
 
-class SquareResize:
-    """An RGB image to pixels_CHW of a square in [-1, 1] (mean = std = 0.5), whatever its aspect ratio."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def __call__(self, image: Image) -> Tensor:
-        """Bicubic, antialiased."""
-        small = image.resize((self.size, self.size), Resampling.BICUBIC)
-        pixels_HWC = torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8).view(self.size, self.size, 3)
-        return pixels_HWC.permute(2, 0, 1).float() / 127.5 - 1
+def resize_to_square(image: Image, *, size: int) -> Tensor:
+    """An RGB image as pixels_CHW in [-1, 1] (mean = std = 0.5), whatever its aspect ratio; bicubic, antialiased."""
+    small = image.resize((size, size), Resampling.BICUBIC)
+    pixels_HWC = torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8).view(size, size, 3)
+    return pixels_HWC.permute(2, 0, 1).float() / 127.5 - 1
 
 
 # transformers puts guarded wrappers of its own in the place of torch's functions while it builds
