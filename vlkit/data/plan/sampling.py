@@ -21,7 +21,6 @@ from vlkit.types import Pick, SampleMeta, Source
 
 _EPOCH, _STEP, _SPARE = 1, 2, 3  # streams of random numbers that must not meet
 _TRIES = 64
-_Kind = tuple[tuple[str, ...], tuple[int, ...]]
 
 
 def read_metas(source: Source) -> list[SampleMeta]:
@@ -58,11 +57,14 @@ class PairSampler:
         self.mixing: MixingSpec = mixing or UniformMixing()
         self.languages = _allowed(metas, chosen_languages(self.mixing, languages))
         # Most samples share their languages and counts: what hangs on those is worked out once a kind.
-        kinds: dict[_Kind, int] = {}
+        kinds: dict[tuple[tuple[str, ...], tuple[int, ...]], int] = {}
         kind_of = np.array(
             [kinds.setdefault((meta.languages, meta.counts), len(kinds)) for meta in metas], dtype=np.int64
         )
-        tables = [_caption_counts(kind, self.languages) for kind in kinds]
+        wanted = set(self.languages)
+        tables = [
+            {language: count for language, count in zip(*kind, strict=True) if language in wanted} for kind in kinds
+        ]
         usable = np.array([bool(table) for table in tables], dtype=bool)
         self._pool = np.flatnonzero(usable[kind_of]) if len(metas) else np.zeros(0, dtype=np.int64)
         self.left_out = len(metas) - len(self._pool)
@@ -132,10 +134,8 @@ class PairSampler:
 
     def _cumulative(self, tables: Sequence[Mapping[str, int]]) -> NDArray[np.float64]:
         """Cumulative probability over the languages, one row a kind of sample."""
-        amounts = np.array(
-            [[table.get(language, 0) for language in self.languages] for table in tables], dtype=np.float64
-        )
-        amounts = amounts.reshape(len(tables), len(self.languages))
+        listed = [table.get(language, 0) for table in tables for language in self.languages]
+        amounts = np.array(listed, dtype=np.float64).reshape(len(tables), len(self.languages))
         totals = np.bincount(self._kind_of, minlength=len(tables)) @ amounts
         cdfs = np.ones_like(amounts)
         for number, row in enumerate(amounts):
@@ -192,11 +192,6 @@ def _allowed(metas: Sequence[SampleMeta], languages: Sequence[str] | None) -> tu
             f"data.languages: no caption in {', '.join(missing)}; the data has: {', '.join(sorted(present)) or 'none'}"
         )
     return wanted
-
-
-def _caption_counts(kind: _Kind, allowed: Sequence[str]) -> dict[str, int]:
-    wanted = set(allowed)
-    return {language: count for language, count in zip(*kind, strict=True) if language in wanted}
 
 
 def _batches_an_epoch(sizes: NDArray[np.int64], batch_size: int) -> tuple[int, int]:

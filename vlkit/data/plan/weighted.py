@@ -104,16 +104,14 @@ class WeightedPairSampler(PairSampler):
         places: list[_Dealt] = []
         taken: set[str] = set()
         for number, rank in zip(strata.tolist(), ranks.tolist(), strict=True):
-            place = self._dealt(self._groups[which][number], rank)
+            stratum = self._groups[which][number]
+            epoch, dealt = divmod(rank, len(self._strata[stratum].positions))
+            place = _Dealt(int(self._order(stratum, epoch)[dealt]), stratum)
             if self.distinct_concepts and self._concepts[place.position] in taken:
                 place = self._another(place.stratum, taken, random)
             taken.add(self._concepts[place.position])
             places.append(place)
         return places
-
-    def _dealt(self, stratum: int, rank: int) -> _Dealt:
-        epoch, number = divmod(rank, len(self._strata[stratum].positions))
-        return _Dealt(int(self._order(stratum, epoch)[number]), stratum)
 
     def _deal_stratum(self, stratum: int, epoch: int) -> NDArray[np.int64]:
         return np.random.default_rng([self.seed, _DEAL, stratum, epoch]).permutation(self._strata[stratum].positions)
