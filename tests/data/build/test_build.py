@@ -12,8 +12,7 @@ from tests.helpers.data_factory import source, wheel
 from vlkit.data.build import builders as build_module
 from vlkit.data.build.builders import build_flags, build_openmoji, built_folder
 from vlkit.data.build.cldr import annotation_names
-from vlkit.data.build.flags import region_of
-from vlkit.data.build.openmoji import emoji_names, spelled
+from vlkit.data.build.openmoji import emoji_names, region_of, spelled
 from vlkit.errors import DataError, MissingPackage, VlkitError
 from vlkit.files import home
 from vlkit.spec.sources import BuiltSource

@@ -1,4 +1,7 @@
-"""OpenMoji's drawings with the names of the ``emoji`` package (and CLDR): pairs in 14 to 100+ languages."""
+"""OpenMoji's drawings with names: emoji with those of the ``emoji`` package (and CLDR), in 14 to 100+ languages.
+
+Country flags have CLDR's names of territories, in 150+ languages.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlkit.data.build.cldr import annotation_names, clean
+from vlkit.data.build.cldr import annotation_names, clean, territory_names
 from vlkit.data.build.concepts import emoji_concept, held_out, hexcode, neutral
 from vlkit.data.build.rendering import Drawings
 from vlkit.data.formats.caption_forms import tag
@@ -15,7 +18,8 @@ from vlkit.errors import DataError, MissingPackage
 
 _TONES = frozenset("\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")
 _FULLY_QUALIFIED = 2  # emoji.STATUS["fully_qualified"]
-_SALT = "openmoji:"
+_MIN_SHARE = 0.75  # a language with fewer of the flags' names is left out: its gaps would skew any comparison
+_FIRST = 0x1F1E6  # regional indicator A
 Names = dict[str, dict[str, tuple[str, ...]]]
 
 
@@ -58,7 +62,7 @@ def openmoji_entries(
         members[emoji_concept(emoji)].append(emoji)
     if holdout >= len(members):
         raise DataError(f"{holdout} concepts cannot be held out of {len(members)}")
-    kept_back = held_out(members, holdout, salt=_SALT)
+    kept_back = held_out(members, holdout, salt="openmoji:")
     neutral_of = {concept: neutral(emojis, concept=concept) for concept, emojis in members.items()}
     entries = []
     for emoji in sorted(found, key=hexcode):
@@ -108,3 +112,35 @@ def spelled(name: str) -> str:
 def is_flag(emoji: str) -> bool:
     """Flags of countries (two regional indicators) and of subdivisions (tag characters)."""
     return 0x1F1E6 <= ord(emoji[0]) <= 0x1F1FF or any(0xE0020 <= ord(character) <= 0xE007F for character in emoji)
+
+
+def region_of(code: str) -> str | None:
+    """ISO 3166 region of a flag's hex code ("1F1E9-1F1EA" -> "DE"); None for anything else, subdivisions too."""
+    points = [int(part, 16) - _FIRST for part in code.split("-")]
+    if len(points) != 2 or not all(0 <= point < 26 for point in points):
+        return None
+    return "".join(chr(ord("A") + point) for point in points)
+
+
+def flag_entries(drawings: Drawings, *, holdout: int, languages: Sequence[str] | None = None) -> list[Entry]:
+    """One entry a country or territory; its concept is the ISO region.
+
+    Raises:
+        MissingPackage: babel is not installed.
+        DataError: A language that has no names, or more flags to keep back than there are.
+    """
+    codes = {region: code for code in drawings if (region := region_of(code)) is not None}
+    if holdout >= len(codes):
+        raise DataError(f"{holdout} flags cannot be held out of {len(codes)}")
+    names = territory_names(sorted(codes), min_names=max(1, round(_MIN_SHARE * len(codes))))
+    kept_back = held_out(codes, holdout, salt="flags:")
+    entries = []
+    for region, code in sorted(codes.items()):
+        captions = {language: (by_region[region],) for language, by_region in names.items() if region in by_region}
+        if chosen := choose(captions, languages):
+            entries.append(
+                Entry(region, code, chosen, concept=region, split="test" if region in kept_back else "train")
+            )
+    if not entries:
+        raise DataError(f"languages: no territory names in {', '.join(languages or ())}; there are: {', '.join(names)}")
+    return entries
