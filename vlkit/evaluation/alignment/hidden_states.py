@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -125,11 +126,8 @@ def _layered(
 
 
 def _hf_pieces(tokenizer: Any) -> dict[str, Any]:
-    def pieces(texts: Sequence[str]) -> list[list[int]]:
-        found: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, truncation=False)["input_ids"]
-        return found
-
-    return {"pieces": pieces, "unknown_id": tokenizer.unk_token_id}
+    bare = partial(tokenizer, add_special_tokens=False, truncation=False)
+    return {"pieces": lambda texts: bare(list(texts))["input_ids"], "unknown_id": tokenizer.unk_token_id}
 
 
 def _hf_states(

@@ -51,10 +51,8 @@ class ImageScores:
 def open_images(name: str, texts: ParallelTexts) -> tuple[Sample, ...]:
     """An image for each line of ``texts``, in order.
 
-    Args:
-        name: ``openmoji`` for the drawings of ``emoji-names``; or a text file whose line n names the image of line n,
-            relative to the file.
-        texts: What the images are paired with.
+    ``name`` is ``openmoji`` for the drawings of ``emoji-names``; or a text file whose line n names the image of line n,
+    relative to the file.
 
     Raises:
         DataError: Files that are missing or do not fit the texts.
@@ -107,12 +105,10 @@ def embed_pivot_images(
 def score_images(
     image_NE: Tensor, text_NE: Mapping[str, tuple[Sequence[int], Tensor]], *, pivot: str
 ) -> tuple[ImageScores, ...]:
-    """Scores of each language, the pivot's first.
+    """Scores of each language, the pivot's first, whose texts stand for the classes in ``english_swap``.
 
-    Args:
-        image_NE: One row a line.
-        text_NE: By BCP 47 tag, numbers of the lines and the model's own embeddings of their texts.
-        pivot: Whose texts stand for the classes in ``english_swap``.
+    ``image_NE`` has a row a line; ``text_NE`` by BCP 47 tag numbers of the lines and the model's own embeddings of
+    their texts.
 
     Raises:
         UnknownName: The pivot is not among the languages.

@@ -27,17 +27,14 @@ POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 @dataclass(frozen=True)
 class LayerEmbeddings:
-    """Embeddings of N texts, float32, on the CPU.
-
-    Attributes:
-        layers: By pooling and name of the layer, embedding_ND.
-        projected_NE: The model's own, L2-normalised; None where it has none.
-        n_cut: Texts of which the tokenizer left the end out.
-    """
+    """Embeddings of N texts, float32, on the CPU."""
 
     layers: Mapping[tuple[Pooling, str], Tensor]
+    """By pooling and name of the layer, embedding_ND."""
     projected_NE: Tensor | None
+    """The model's own, L2-normalised; None where it has none."""
     n_cut: int
+    """Texts of which the tokenizer left the end out."""
 
 
 def embed_layers(
