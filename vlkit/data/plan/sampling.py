@@ -8,17 +8,19 @@ enough concepts) and no image is seen twice in an epoch.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vlkit.data.formats.caption_forms import tag
-from vlkit.data.plan.quotas import LastResults, rank_in_group
 from vlkit.errors import DataError
 from vlkit.spec.dataset import EnglishShareMixing, MixingSpec, TemperatureMixing, UniformMixing, WeightsMixing
 from vlkit.types import Pick, SampleMeta, Source
 
+T = TypeVar("T")
 _EPOCH, _STEP, _SPARE = 1, 2, 3  # streams of random numbers that must not meet
 _TRIES = 64
 
@@ -209,3 +211,28 @@ def _batches_an_epoch(sizes: NDArray[np.int64], batch_size: int) -> tuple[int, i
 
     fit = 1 + bisect_left(range(2, most + 1), True, key=too_many)
     return fit, fit
+
+
+class LastResults(Generic[T]):
+    """A function whose last results are kept; they stay behind where it goes to another process."""
+
+    def __init__(self, function: Callable[..., T], count: int) -> None:
+        self._made_of = function, count
+        self._kept = lru_cache(maxsize=count)(function)
+
+    def __call__(self, *numbers: int) -> T:
+        """The function's result."""
+        return self._kept(*numbers)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LastResults, self._made_of
+
+
+def rank_in_group(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many of the same group come before each entry."""
+    by_group = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(groups[by_group]) != 0])
+    lengths = np.diff(np.r_[starts, len(groups)])
+    rank = np.empty(len(groups), dtype=np.int64)
+    rank[by_group] = np.arange(len(groups)) - np.repeat(starts, lengths)
+    return rank
