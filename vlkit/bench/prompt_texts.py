@@ -113,7 +113,7 @@ def compare_ways(
     encoder: str, templates: Mapping[str, Sequence[str]], names: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
     """Class embeddings made in vlkit's way and the naive way, with the texts that either sent through the encoder."""
-    from vlkit.parts.text import text_encoder
+    from vlkit.parts.encoders import text_encoder
 
     model = _TextsAlone(text_encoder(encoder))
     apart, rows, naive_rows = 0.0, 0, 0

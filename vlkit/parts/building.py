@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,21 +79,15 @@ class _SkipInit(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-@contextmanager
-def weightless(*, saved: bool, empty: bool) -> Iterator[None]:
+def weightless(*, saved: bool, empty: bool) -> AbstractContextManager[Any]:
     """Builds fast where the weights are not wanted.
 
     ``empty`` builds on the meta device. ``saved`` leaves parameters unset, because a state dict is loaded over all of
     them next; buffers that no state dict holds are computed as usual, which is why this does not use the meta device.
     """
     if empty:
-        with torch.device("meta"):
-            yield
-    elif saved:
-        with _SkipInit():
-            yield
-    else:
-        yield
+        return torch.device("meta")
+    return _SkipInit() if saved else nullcontext()
 
 
 def hold(module: nn.Module, spec: EncoderSpec) -> None:

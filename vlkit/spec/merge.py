@@ -76,11 +76,6 @@ class Override:
     keys: tuple[str, ...]
     node: Node
 
-    @property
-    def key(self) -> str:
-        """The dotted key."""
-        return ".".join(self.keys)
-
 
 def parse_overrides(overrides: Sequence[str]) -> tuple[list[Override], list[str]]:
     """The overrides that ``key=value`` arguments stand for, in their order, and the problems.
@@ -179,4 +174,4 @@ def _no_item(override: Override, depth: int, count: int) -> str:
     few = ("is an empty list", "has one item: 0")
     there = few[count] if count < len(few) else f"has {count} items: 0 to {count - 1}"
     text = f"no item {override.keys[depth]!r}; {name} {there}. Or give the whole list: {name}=[...]"
-    return problem(COMMAND_LINE, text, key=override.key, value=override.node.plain())
+    return problem(COMMAND_LINE, text, key=".".join(override.keys), value=override.node.plain())

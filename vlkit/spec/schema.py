@@ -51,17 +51,17 @@ def shape_of_map(spec: type[Spec]) -> Shape:
 
 def shape_of_field(info: FieldInfo) -> Shape:
     """The shape of one field of a spec."""
-    family = [extra for extra in info.metadata if isinstance(extra, Kinds)]
-    return _family(family[0]) if family else shape_of(info.annotation, info.metadata)
+    return shape_of(info.annotation, info.metadata)
 
 
 def shape_of(annotation: Any, metadata: Sequence[Any] = ()) -> Shape:
     """The shape of a type as fields are annotated with it: of a family of specs, say; ``metadata`` is the field's."""
+    if family := [extra for extra in metadata if isinstance(extra, Kinds)]:
+        specs = family[0].specs
+        return Shape(f"map with kind {_either(specs)}", kinds=specs, usual_kind=family[0].usual)
     if get_origin(annotation) is Annotated:
         inner, *more = get_args(annotation)
         found = [item for extra in more for item in (extra.metadata if isinstance(extra, FieldInfo) else [extra])]
-        if family := [extra for extra in found if isinstance(extra, Kinds)]:
-            return _family(family[0])
         return shape_of(inner, [*metadata, *found])
     if get_origin(annotation) in (Union, types.UnionType):
         return _union([option for option in get_args(annotation) if option is not type(None)], annotation, metadata)
@@ -76,10 +76,6 @@ def shape_of(annotation: Any, metadata: Sequence[Any] = ()) -> Shape:
     if isinstance(annotation, type) and issubclass(annotation, Spec):
         return shape_of_map(annotation)
     return Shape(_WORDS.get(annotation, getattr(annotation, "__name__", str(annotation))) + _range(metadata))
-
-
-def _family(family: Kinds) -> Shape:
-    return Shape(f"map with kind {_either(family.specs)}", kinds=family.specs, usual_kind=family.usual)
 
 
 def _union(options: list[Any], annotation: Any, metadata: Sequence[Any]) -> Shape:

@@ -51,13 +51,6 @@ class Node:
             return [child.plain() for child in self.value]
         return self.value
 
-    def size(self) -> int:
-        """How many values there are in it, itself included."""
-        children = (
-            self.value.values() if isinstance(self.value, dict) else self.value if isinstance(self.value, list) else ()
-        )
-        return 1 + sum(child.size() for child in children)
-
 
 def from_plain(value: Any, where: str) -> Node:
     """A tree of one origin out of scalars, dicts, lists and tuples."""
@@ -126,7 +119,7 @@ class _Builder:
         self.source, self.numbered = source, numbered
         self.problems: list[str] = []
         self.total = 0
-        self.anchors: dict[str, Node] = {}
+        self.anchors: dict[str, tuple[Node, int]] = {}  # with the number of values in it
 
     def at(self, line: int) -> str:
         return f"{self.source}:{line + 1}" if self.numbered else self.source
@@ -147,8 +140,10 @@ class _Builder:
             if event.anchor not in self.anchors:
                 text = f"the alias *{event.anchor} comes before its anchor is complete"
                 raise SpecError([problem(where, text, key=key)])
-            self.count(self.anchors[event.anchor].size())
-            return Node(self.anchors[event.anchor].value, where)
+            node, size = self.anchors[event.anchor]
+            self.count(size)
+            return Node(node.value, where)
+        before = self.total
         self.count(1)
         if len(path) > _MAX_DEPTH:
             raise SpecError([problem(where, f"more than {_MAX_DEPTH} levels deep")])
@@ -163,7 +158,7 @@ class _Builder:
             if isinstance(built.value, str) and not encodable(built.value):
                 self.problems.append(problem(where, "half of a surrogate pair is no text", key=key))
         if event.anchor:
-            self.anchors[event.anchor] = built
+            self.anchors[event.anchor] = built, self.total - before
         return built
 
     def count(self, more: int) -> None:

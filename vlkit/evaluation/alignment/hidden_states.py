@@ -71,8 +71,8 @@ def open_text(name: str, *, device: str = "cpu") -> LayeredText:
     from vlkit.models.folder import load
     from vlkit.models.locate import kind_of
     from vlkit.parts import assets
+    from vlkit.parts.encoders import build_text_encoder
     from vlkit.parts.hf_common import is_two_tower, read_config
-    from vlkit.parts.text import build_text_encoder
     from vlkit.spec.parts import HfText
 
     rest = name.removeprefix("hf:")

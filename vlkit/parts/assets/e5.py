@@ -70,10 +70,10 @@ def convert(files: Mapping[str, bytes], folder: Path) -> Iterator[int]:
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     yield 90
     (folder / "tokenizer.json").write_bytes(files["tokenizer"])
-    tokenizer = {**_SPECIAL, "tokenizer_class": "PreTrainedTokenizerFast"}
+    tokenizer: dict[str, Any] = {**_SPECIAL, "tokenizer_class": "PreTrainedTokenizerFast"}
     tokenizer |= {"model_max_length": config["max_position_embeddings"], "clean_up_tokenization_spaces": False}
     tokenizer |= {"model_input_names": ["input_ids", "attention_mask"]}
-    pooling = {"word_embedding_dimension": config["hidden_size"]}
+    pooling: dict[str, Any] = {"word_embedding_dimension": config["hidden_size"]}
     pooling |= {"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
     (folder / "1_Pooling").mkdir()
     for path, content in {
