@@ -18,7 +18,7 @@ TASKS = Registry(
     "kind of task",
     {
         "retrieval": "vlkit.evaluation.tasks.retrieval_task:open_retrieval",
-        "zero_shot": "vlkit.evaluation.tasks.open_zero_shot:open_zero_shot",
+        "zero_shot": "vlkit.evaluation.tasks.zero_shot_task:open_zero_shot",
     },
 )
 """Kind of a task to what opens it: a function of its spec and the languages asked for (None for all) that finds images

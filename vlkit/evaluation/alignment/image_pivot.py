@@ -25,16 +25,12 @@ OPENMOJI = "openmoji"
 
 @dataclass(frozen=True)
 class ImageScores:
-    """Images against the texts of one language; shares in 0..1.
+    """Images against the texts of one language, the pivot's too; shares in 0..1. See ``PairScores``.
 
     Attributes:
-        language: BCP 47; the pivot language is among them.
         n: Pairs; chance of the three shares below but ``mexa`` is 1/n.
         n_excluded: Lines without a text in the language or the pivot, or whose embedding is not finite.
-        mexa: Share of images and texts that are each other's nearest neighbour, strictly.
-        mexa_chance: What it would be on average if the pairs were shuffled.
         p1_image_to_text: Share of images whose strictly nearest text is their own: zero-shot top-1 where ties lose.
-        p1_text_to_image: The other way round.
         english_swap: Share of texts that the pivot's texts, in the place of class prototypes, put into their own class.
     """
 

@@ -27,7 +27,6 @@ class LayerRow:
     """One layer of one language."""
 
     language: str
-    """BCP 47."""
     pooling: Pooling | str
     """How tokens became one embedding; ``""`` for the model's own embedding."""
     layer: str
@@ -40,7 +39,6 @@ class LanguageRow:
     """One language against the pivot. Scores are NaN where they were not asked for or the model cannot give them."""
 
     language: str
-    """BCP 47."""
     n: int
     """Lines with a text on both sides."""
     n_blank: int

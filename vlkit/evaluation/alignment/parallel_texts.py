@@ -159,8 +159,7 @@ def emoji_texts(*, pivot: str = "en", languages: Sequence[str] | None = None) ->
         UnknownName: A language without names.
     """
     from vlkit.data.build.builders import HOLDOUT
-    from vlkit.data.build.openmoji import openmoji_entries
-    from vlkit.data.build.rendering import Drawings
+    from vlkit.data.build.openmoji import Drawings, openmoji_entries
     from vlkit.parts.assets import fetch_wheel
 
     entries = openmoji_entries(Drawings(fetch_wheel("openmoji")), holdout=HOLDOUT["openmoji"])

@@ -91,16 +91,7 @@ def align(
         seconds=time.monotonic() - start,
         score=score,
         images=len(images),
-        texts=texts.name,
-        pivot=texts.pivot,
-        lines=len(texts.keys),
-        pooling=pooling,
-        prefix=text.prefix,
-        depth=text.depth,
-        layers=list(text.layers),
-        langrank_layers=list(plan.ranked),
-        csls_k=CSLS_K,
-        note=text.note,
+        **_settings(text, texts, plan),
     )
     return Alignment(meta, tuple(rows), tuple(layers), scored)
 
@@ -135,6 +126,21 @@ def _plan(text: LayeredText, *, score: Score, pooling: Pooling) -> _WantedLayers
             )
         return _WantedLayers((), ranked, pooling, projected=False)
     return _WantedLayers(text.layers, ranked, pooling, projected=text.projects)
+
+
+def _settings(text: LayeredText, texts: ParallelTexts, plan: _WantedLayers) -> dict[str, Any]:
+    return {
+        "texts": texts.name,
+        "pivot": texts.pivot,
+        "lines": len(texts.keys),
+        "pooling": plan.pooling,
+        "prefix": text.prefix,
+        "depth": text.depth,
+        "layers": list(text.layers),
+        "langrank_layers": list(plan.ranked),
+        "csls_k": CSLS_K,
+        "note": text.note,
+    }
 
 
 @dataclass(frozen=True)
@@ -195,13 +201,12 @@ def _language_row(
         n_repeated=sum(repeats[0][one] > 1 or repeats[1][two] > 1 for one, two in zip(*sides, strict=True)),
         n_cut=pivot.embeddings.n_cut + other.embeddings.n_cut,
         n_excluded=max((row.scores.n_excluded for row in found), default=0),
-        **_mexa(found, plan),
-        **_langrank(found, plan),
+        **_over_layers(found, plan),
         **fertility(text, other.texts, language=other.language),
     )
 
 
-def _mexa(found: Sequence[LayerRow], plan: _WantedLayers) -> dict[str, Any]:
+def _over_layers(found: Sequence[LayerRow], plan: _WantedLayers) -> dict[str, Any]:
     by_layer = {row.layer: row.scores for row in found if row.pooling == plan.pooling and row.layer in plan.mexa}
     scores: dict[str, Any] = {}
     if by_layer:
@@ -212,17 +217,12 @@ def _mexa(found: Sequence[LayerRow], plan: _WantedLayers) -> dict[str, Any]:
         scores |= {"mexa_max": by_layer[best].mexa, "mexa_max_layer": best}
     if last := [row.scores for row in found if row.layer == PROJECTED]:
         scores |= {"projected_mexa": last[0].mexa, "projected_centred": last[0].centred_cosine}
+    if ranked := [row.scores for row in found if row.pooling == "last" and row.layer in plan.ranked]:
+        scores |= {"langrank": _mean("cosine", ranked), "langrank_centred": _mean("centred_cosine", ranked)}
     return scores
 
 
-def _langrank(found: Sequence[LayerRow], plan: _WantedLayers) -> dict[str, Any]:
-    sides = [row.scores for row in found if row.pooling == "last" and row.layer in plan.ranked]
-    if not sides:
-        return {}
-    return {"langrank": _mean("cosine", sides), "langrank_centred": _mean("centred_cosine", sides)}
-
-
-def fertility(text: LayeredText, texts: Sequence[str], *, language: str) -> dict[str, float]:
+def fertility(text: LayeredText, texts: Sequence[str], *, language: str) -> dict[str, Any]:
     """How many tokens a tokenizer makes of a language: the more, the less of it the model has seen, as a rule.
 
     The columns of ``LanguageRow``, special tokens and prefix left out, over all texts together, so that long ones weigh

@@ -28,7 +28,6 @@ class PairScores:
     """Scores of N pairs at one layer; all but the cosines are shares in 0..1.
 
     Attributes:
-        n: Pairs that were scored.
         n_excluded: Pairs left out because an embedding is not finite, or zero.
         mexa: Share of pairs that are each other's nearest neighbour, strictly: equal cosines lose.
         mexa_chance: What ``mexa`` would be on average if the pairs were shuffled; 1/n at most.
@@ -37,8 +36,7 @@ class PairScores:
         margin: ``cosine`` less the mean cosine of all rows that are no pair.
         p1_from_pivot: Share of pivot rows whose strictly nearest other row is their own; chance is 1/n.
         p1_to_pivot: The other way round.
-        csls_from_pivot: As ``p1_from_pivot`` with cosines corrected for hubs.
-        csls_to_pivot: As ``p1_to_pivot``, corrected.
+        csls_from_pivot: As ``p1_from_pivot`` with cosines corrected for hubs; likewise ``csls_to_pivot``.
     """
 
     n: int

@@ -22,11 +22,9 @@ class EncodingCounts:
 
 @dataclass(frozen=True)
 class Encoding:
-    """How images and texts are encoded, whatever is evaluated.
+    """How images and texts are encoded, whatever is evaluated: so many images and texts a forward pass.
 
     Attributes:
-        batch_size: Images a forward pass.
-        text_batch_size: Texts a forward pass.
         workers: Threads that read and prepare images while others are encoded.
         cache: Folder to keep the embeddings of images and texts in, shared by all processes; None keeps none.
         ranks: Processes that share images, texts and scoring between them, and give the same as one alone, bit for bit.

@@ -9,7 +9,7 @@ import hashlib
 import importlib.util
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -117,15 +117,13 @@ class MtebModel:
         """Cosine of each embedding with each, as mteb's own wrappers compute it."""
         from mteb.similarity_functions import cos_sim
 
-        found: Tensor = cos_sim(embeddings1, embeddings2)
-        return found
+        return cast("Tensor", cos_sim(embeddings1, embeddings2))
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Tensor:
         """Cosine of each embedding with that of the same place, as mteb's own wrappers compute it."""
         from mteb.similarity_functions import pairwise_cos_sim
 
-        found: Tensor = pairwise_cos_sim(embeddings1, embeddings2)
-        return found
+        return cast("Tensor", pairwise_cos_sim(embeddings1, embeddings2))
 
     def _texts(self, texts: Sequence[str], task_metadata: Any, hf_subset: str, *, batch_size: int) -> Tensor:
         language = subset_language(task_metadata, hf_subset)

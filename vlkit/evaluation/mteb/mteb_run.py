@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +79,6 @@ def evaluate_mteb(
             or results that are there already.
     """
     require_mteb()
-    import mteb
-
     encoding = Encoding(text_batch_size=32) if encoding is None else encoding
     chosen = choose_tasks(tasks, languages)
     wrapped = MtebModel(model, name)
@@ -86,7 +86,11 @@ def evaluate_mteb(
     if folder is not None:
         cache = _results(Path(folder), wrapped)
         finished = {task.metadata.name for task in chosen if _finished(cache, wrapped, task, resume, overwrite)}
-    encode_kwargs = {"batch_size": encoding.text_batch_size, "show_progress_bar": not encoding.quiet}
+    settings = {
+        "cache": cache,
+        "overwrite_strategy": "always" if overwrite else "only-missing",
+        "encode_kwargs": {"batch_size": encoding.text_batch_size, "show_progress_bar": not encoding.quiet},
+    }
     rows: list[MtebRow] = []
     with _hub_or_cache() as barred:
         missing = [task for task in chosen if task.metadata.name not in finished]
@@ -95,20 +99,18 @@ def evaluate_mteb(
         for task in track(chosen, "mteb tasks", unit="tasks", quiet=encoding.quiet):
             if task in missing:
                 _load([task], barred)
-            result = mteb.evaluate(
-                wrapped,
-                task,
-                cache=cache,
-                overwrite_strategy="always" if overwrite else "only-missing",
-                encode_kwargs=encode_kwargs,
-                co2_tracker=False,
-                show_progress_bar=False,
-            )
-            for leaf in _leaves(task):
-                if leaf.data_loaded:
-                    leaf.unload_data()
-            rows += [row for found in result.task_results for row in _rows(task, found)]
+            rows += _run(wrapped, task, settings)
     return tuple(rows)
+
+
+def _run(wrapped: MtebModel, task: Any, settings: Mapping[str, Any]) -> list[MtebRow]:
+    import mteb
+
+    result = mteb.evaluate(wrapped, task, co2_tracker=False, show_progress_bar=False, **settings)
+    for leaf in _leaves(task):
+        if leaf.data_loaded:
+            leaf.unload_data()
+    return [row for found in result.task_results for row in _rows(task, found)]
 
 
 def choose_tasks(tasks: Sequence[Any], languages: Iterable[str] | None = None) -> list[Any]:
@@ -274,6 +276,4 @@ def _rows(task: Any, result: Any) -> Iterator[MtebRow]:
 
 
 def _is_number(value: Any) -> bool:
-    import numpy as np
-
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(np.isfinite(value))
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -37,7 +37,6 @@ class LanguageScores:
     """What a model answered in one language about the N images that have a class in it.
 
     Attributes:
-        language: BCP 47.
         classes: Ids of the K classes with a name in this language.
         images_N: The images, as rows of the task's samples.
         target_N: Their classes, as places in ``classes``.
@@ -77,7 +76,9 @@ class LanguageScores:
         """The columns of a row, with a 95 % class-cluster bootstrap interval of top-1."""
         hits_N, count = self.rank_N == 1, len(self.classes)
         interval = bootstrap_interval(hits_N.numpy(), self.target_N.numpy(), seed=seed)
-        acc1 = _share(hits_N)
+        acc1, among = _share(hits_N), math.nan
+        if 0 < (size := task.subset_size) <= count:
+            among = subset_accuracy(self.rank_N.numpy(), self.target_N.numpy(), num_classes=count, size=size)
         by_class = list(self.class_accuracy().values())
         return {
             "prompt": task.prompt,
@@ -97,7 +98,7 @@ class LanguageScores:
             "n_tied": int(self.tied_N.sum()),
             "median_rank": float(np.median(self.rank_N.numpy())),
             "subset_size": task.subset_size,
-            "acc1_subset": self._among(task.subset_size),
+            "acc1_subset": among,
         }
 
     def answers(self) -> Answers:
@@ -109,12 +110,6 @@ class LanguageScores:
             self.rank_N.numpy().astype(np.int32),
             classes[self.answer_N.numpy()],
         )
-
-    def _among(self, size: int) -> float:
-        """Top-1 among ``size`` classes, on average over all such subsets; NaN where there are fewer, or for 0."""
-        if not 0 < size <= len(self.classes):
-            return math.nan
-        return subset_accuracy(self.rank_N.numpy(), self.target_N.numpy(), num_classes=len(self.classes), size=size)
 
 
 @dataclass(frozen=True)

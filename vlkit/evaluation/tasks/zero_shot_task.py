@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from vlkit import prompts
 from vlkit.data.names.imagenet import openai_templates
 from vlkit.data.names.label_set import count_ambiguous
+from vlkit.data.names.template_files import read_templates
+from vlkit.data.sources.classes.open_classes import open_images
+from vlkit.data.sources.open import open_source
 from vlkit.errors import DataError
 from vlkit.evaluation.embed.encode import Embedder, device_of
 from vlkit.evaluation.embed.encoding import Encoding
@@ -21,6 +25,8 @@ from vlkit.evaluation.tasks.engine import iter_scores
 from vlkit.evaluation.tasks.scorer import ClassEmbeddings, Scorer, first_of_equals
 from vlkit.evaluation.tasks.task import Scored, choose_languages
 from vlkit.files import digest
+from vlkit.spec import evaluation as spec
+from vlkit.spec.sources import BuiltSource, FolderImages
 from vlkit.types import Sample, Source
 
 MEASURES = Measures(
@@ -249,3 +255,78 @@ def template_scores(
             interval = bootstrap_interval(hits_N.numpy(), scorer.target_N.numpy(), seed=seed)
             found.append(TemplateScore(task.name, tag, template, count, hits_N.double().mean().item(), *interval))
     return sorted(found, key=lambda one: -one.acc1)
+
+
+def open_zero_shot(task: spec.ZeroShotSpec, languages: Iterable[str] | None) -> list[ZeroShotTask]:
+    """The task, and the one on classes that all languages (None for all it has) share where that is wanted.
+
+    Raises:
+        DataError: Files that are missing or wrong, or languages that share fewer than two classes.
+        UnknownName: A language that is none, or that the task does not have.
+    """
+    templates = _templates(task.templates)
+    if isinstance(task.images, spec.BuiltImages):
+        source = open_source(BuiltSource(name=task.images.name, image_size=task.images.image_size))
+        opened = captioned_task(task.name, source, split=None if task.images.split == "all" else task.images.split)
+    else:
+        images, labels = open_images(task.images, task.labels)
+        opened = ZeroShotTask(
+            task.name,
+            images.samples,
+            {tag: labels.of(tag) for tag in labels.languages},
+            images.targets,
+            notice=labels.notice,
+            private=labels.private,
+            known_titles=() if isinstance(task.images, FolderImages) and not labels.private else images.class_names,
+        )
+    opened = replace(opened, templates=templates, tokenizer_languages=task.told, per_template=task.per_template)
+    return comparable_tasks(opened, opened.choose(languages), task.comparable)
+
+
+def _templates(templates: spec.TemplatesSpec) -> tuple[str, ...] | dict[str, tuple[str, ...]] | None:
+    if isinstance(templates, spec.BareTemplates):
+        return ("{}",)
+    if isinstance(templates, spec.PackagedTemplates):
+        return None
+    if isinstance(templates, spec.EnglishTemplates):
+        return openai_templates()
+    if isinstance(templates, spec.ListedTemplates):
+        for template in templates.texts:
+            prompts.check_template(template)
+        return templates.texts
+    path = Path(templates.path).expanduser()
+    found = read_templates(path, normalize_whitespace=templates.normalize_whitespace)
+    return found | ({"en": openai_templates()} if templates.english == "openai" else {})
+
+
+def comparable_tasks(task: ZeroShotTask, languages: Sequence[str], wanted: spec.ComparableSpec) -> list[ZeroShotTask]:
+    """The task, set to give the accuracy among fewer classes, and the task on shared classes where that is wanted.
+
+    Raises:
+        DataError: The languages share fewer than two classes that have images.
+    """
+    counts = {len(task.classes(tag)[0]) for tag in languages}
+    size = (min(counts) if len(counts) > 1 else 0) if wanted.size == "smallest" else wanted.size or 0
+    task = replace(task, subset_size=size if size > 1 else 0)
+    return [task, shared_classes(task, languages)] if wanted.shared else [task]
+
+
+def shared_classes(task: ZeroShotTask, languages: Sequence[str]) -> ZeroShotTask:
+    """The task with just the classes that have a name in each of the languages, under their old numbers.
+
+    Raises:
+        DataError: The languages share fewer than two classes that have images.
+    """
+    shared = set(task.targets).intersection(*(task.classes(tag)[0] for tag in languages))
+    if len(shared) < 2:
+        counts = sorted((len(task.classes(tag)[0]), tag) for tag in languages)
+        fewest = ", ".join(f"{tag} {count}" for count, tag in counts[:5])
+        raise DataError(
+            f"task {task.name!r}: its {len(languages)} languages share {len(shared)} classes, which leaves nothing to "
+            f"tell apart; leave out languages that name few (fewest: {fewest}) or set comparable.shared=false"
+        )
+    names = {
+        tag: tuple(each if number in shared else None for number, each in enumerate(task.names[tag]))
+        for tag in languages
+    }
+    return replace(task, name=f"{task.name}-shared", names=names, subset_size=0)
