@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def _figures(
             variant=name,
             seed=seed,
             resume=place and place / "rows",
-            keep=_keeper(task, place, watch),
+            keep=partial(_keep, task, place, watch),
             encoding=encoding,
         )
         for file, more in task.tables(model, tags, seed=seed, encoding=encoding).items():
@@ -115,14 +116,11 @@ def _figures(
     return rows, tables
 
 
-def _keeper(task: Task, folder: Path | None, watch: Callable[[Task, Scored], None] | None) -> Callable[[Scored], None]:
-    def keep(scored: Scored) -> None:
-        if folder is not None and scored.answers is not None:
-            write_answers(folder, task.name, scored.language, scored.answers)
-        if watch is not None:
-            watch(task, scored)
-
-    return keep
+def _keep(task: Task, folder: Path | None, watch: Callable[[Task, Scored], None] | None, scored: Scored) -> None:
+    if folder is not None and scored.answers is not None:
+        write_answers(folder, task.name, scored.language, scored.answers)
+    if watch is not None:
+        watch(task, scored)
 
 
 @contextmanager

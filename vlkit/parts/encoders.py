@@ -40,15 +40,12 @@ _TEXT_SPECS: dict[str, type[specs.HfText | specs.OpenClipText | specs.TinyText]]
 
 
 def build_image_encoder(spec: ImageEncoderSpec, *, saved: Path | None = None, empty: bool = False) -> ImageEncoder:
-    """Builds the encoder a spec describes, in eval mode.
+    """Builds the encoder a spec describes, in eval mode: a torch module that has ``spec``, too.
 
     Args:
         spec: What to build.
         saved: The folder its ``save_config`` wrote: no download, and weights stay unset until a state dict is loaded.
         empty: No weights at all: parameters on the meta device, to count and to show them.
-
-    Returns:
-        A torch module that has ``spec``, too.
 
     Raises:
         AssetError: The weights cannot be had.
@@ -79,11 +76,8 @@ def image_encoder(
 def build_text_encoder(spec: TextEncoderSpec, *, saved: Path | None = None, empty: bool = False) -> TextEncoder:
     """Builds the encoder a spec describes, with its own tokenizer, in eval mode.
 
-    Arguments are those of ``build_image_encoder``.
-
-    Returns:
-        A torch module. Its ``spec`` is resolved: pooling and prefix as found in the model's files, where the given spec
-        left them open.
+    Arguments are those of ``build_image_encoder``. The module's ``spec`` is resolved: pooling and prefix as found in
+    the model's files, where the given spec left them open.
 
     Raises:
         AssetError: The weights cannot be had.

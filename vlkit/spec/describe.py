@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
@@ -16,8 +15,7 @@ from vlkit.spec.schema import Shape, kind_of, shape_of_field, shape_of_map
 from vlkit.spec.yaml12 import flow
 
 
-@dataclass(frozen=True)
-class KeyRow:
+class KeyRow(NamedTuple):
     """One key: ``default`` is empty where a map's keys have their own, ``required`` where there is none."""
 
     key: str
@@ -26,8 +24,7 @@ class KeyRow:
     help: str
 
 
-@dataclass(frozen=True)
-class _Spot:
+class _Spot(NamedTuple):
     """Where a dotted key leads: a shape, or a field with its owner where the key names a value."""
 
     key: str

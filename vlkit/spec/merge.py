@@ -100,17 +100,14 @@ def parse_overrides(overrides: Sequence[str]) -> tuple[list[Override], list[str]
 
 
 def _fault(text: str, key: str, equals: str, value: str) -> str:
-    if not equals:
-        return "no '='; write key=value, e.g. optim.lr=3e-4"
-    if not key:
-        return "no key before '='; write key=value, e.g. optim.lr=3e-4"
-    if not all(key.split(".")):
-        return "an empty part in the dotted key"
-    if not value.strip():
-        return f"no value after '='; write {key}=null for none or {key}='\"\"' for an empty text"
-    if not encodable(text):
-        return "this is not valid UTF-8"
-    return ""
+    checks = (
+        (equals, "no '='; write key=value, e.g. optim.lr=3e-4"),
+        (key, "no key before '='; write key=value, e.g. optim.lr=3e-4"),
+        (all(key.split(".")), "an empty part in the dotted key"),
+        (value.strip(), f"no value after '='; write {key}=null for none or {key}='\"\"' for an empty text"),
+        (encodable(text), "this is not valid UTF-8"),
+    )
+    return next((fault for fine, fault in checks if not fine), "")
 
 
 def _value(text: str) -> Node:

@@ -22,13 +22,11 @@ class Shape:
 
     Args:
         words: In plain words, null left out: ``"int >= 1"``, ``"one of a, b"``, ``"list of texts"``.
-        nullable: It may also be null.
         spec: The spec of a map with fixed keys.
         kinds: The specs of a map that varies by its `kind`.
         usual_kind: The kind of such a map that does not say it; "" where it must.
         item: The shape of a list's items.
         values: The shape of the maps that stand under free keys.
-        choices: The allowed values of a choice.
     """
 
     words: str

@@ -38,11 +38,8 @@ _WHOLE: dict[tuple[int, ...], tuple[int, ...]] = {
 def emoji_concept(emoji: str) -> str:
     """The concept an emoji shows: its code points with gender, hair, skin tone and direction folded.
 
-    Man, woman and person firefighter, in any skin tone, are one concept; so are all families, all couples,
-    all hair styles.
-
-    Returns:
-        Code points in upper-case hex joined by ``-``, in most cases those of the neutral emoji ("1F9D1-1F692").
+    Man, woman and person firefighter, in any skin tone, are one concept; so are all families, all couples, all hair
+    styles. It is code points in upper-case hex joined by ``-``, mostly those of the neutral emoji ("1F9D1-1F692").
     """
     points = [ord(character) for character in emoji]
     kept = [point for point in points if point not in _DROPPED]

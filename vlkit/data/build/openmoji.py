@@ -52,10 +52,8 @@ class Drawings:
 
     def find(self, emoji: str) -> str | None:
         """Hex code of the drawing of an emoji; OpenMoji leaves the variation selector out of some names."""
-        for code in (hexcode(emoji), hexcode(emoji.replace("\ufe0f", ""))):
-            if code in self._files:
-                return code
-        return None
+        codes = (hexcode(emoji), hexcode(emoji.replace("\ufe0f", "")))
+        return next((code for code in codes if code in self._files), None)
 
     def render(self, codes: Sequence[str], *, size: int, processes: int = 1) -> Iterator[bytes]:
         """PNG bytes, RGB on white, ``size`` x ``size`` pixels, in the order of ``codes``.

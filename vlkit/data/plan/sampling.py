@@ -34,12 +34,8 @@ class PairSampler:
     """Plans the batches of a run: ``batch_size`` pairs of the samples whose ``metas`` these are.
 
     ``mixing`` says how the language of a caption is drawn; ``languages`` are BCP 47 tags to learn from (None: all), and
-    samples with none of them are left out. With ``distinct_concepts`` no two pairs of a batch are of one concept, where
-    there are enough concepts.
-
-    Attributes:
-        left_out: How many samples have no caption in an allowed language.
-        steps_per_epoch: Batches in which no image comes twice.
+    samples with none of them are left out (``left_out`` of them). With ``distinct_concepts`` no two pairs of a batch
+    are of one concept, where there are enough concepts. In ``steps_per_epoch`` batches no image comes twice.
 
     Raises:
         DataError: Fewer pairs than a batch needs, or a language that no sample has.

@@ -157,8 +157,7 @@ class WeightedPairSampler(PairSampler):
         """Shares of the languages among these images, in the order of ``languages``; those that none has get 0."""
         kinds = np.bincount(self._kind_of[positions], minlength=len(self._counts)).astype(np.float64)
         if not isinstance(self.mixing, WeightsMixing):  # what drawing image by image gives on average
-            shares: NDArray[np.float64] = kinds @ np.diff(self._cdfs, axis=1, prepend=0.0) / len(positions)
-            return shares
+            return np.asarray(kinds @ np.diff(self._cdfs, axis=1, prepend=0.0) / len(positions), dtype=np.float64)
         present = np.array(
             [any(n and tag in kind for n, kind in zip(kinds, self._counts, strict=True)) for tag in self.languages]
         )

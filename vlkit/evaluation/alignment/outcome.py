@@ -112,14 +112,10 @@ class Alignment:
     images: tuple[ImageScores, ...] = ()
     correlations: tuple[CorrelationRow, ...] = ()
 
-    def plain(self) -> dict[str, Any]:
-        """What JSON can hold: floats rounded to 6 digits, null for NaN."""
-        rounded: dict[str, Any] = plain({"meta": self.meta, **self._tables()})
-        return rounded
-
     def json(self) -> str:
-        """The same as text."""
-        return json.dumps(self.plain(), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+        """All of it as JSON: floats rounded to 6 digits, null for NaN."""
+        content = plain({"meta": self.meta, **self._tables()})
+        return json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
     def save(self, folder: str | Path) -> list[Path]:
         """Writes ``alignment.json``, a CSV of each table that has rows, and ``alignment.png``; gives their paths.

@@ -17,7 +17,6 @@ from vlkit.errors import VlkitError
 Floats = npt.NDArray[np.float64]
 CSLS_K = 10
 RANKER_LAYERS = (5, 10, 15, 20, 25)
-_RANKER_DEPTHS = (28, 32)
 _BLOCK = 1024  # rows of cosines held at once: 1024 x 10,000 are 80 MB
 # Products of float32 numbers are exact in float64 and their sums good to 1e-15: cosines that agree to this are equal.
 _EQUAL = 1e-12
@@ -108,7 +107,7 @@ def ranker_layers(depth: int) -> tuple[int, ...]:
     """
     if depth < 1:
         raise VlkitError(f"depth = {depth}: a model needs at least one layer")
-    if _RANKER_DEPTHS[0] <= depth <= _RANKER_DEPTHS[1]:
+    if 28 <= depth <= 32:
         return RANKER_LAYERS
     return tuple(dict.fromkeys(max(1, math.floor(depth * layer / 32 + 0.5)) for layer in RANKER_LAYERS))
 

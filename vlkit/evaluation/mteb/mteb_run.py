@@ -85,7 +85,7 @@ def evaluate_mteb(
     cache, finished = None, set()
     if folder is not None:
         cache = _results(Path(folder), wrapped)
-        finished = {task.metadata.name for task in chosen if _finished(cache, wrapped, task, resume, overwrite)}
+        finished = {task.metadata.name for task in chosen if not overwrite and _finished(cache, wrapped, task, resume)}
     settings = {
         "cache": cache,
         "overwrite_strategy": "always" if overwrite else "only-missing",
@@ -193,8 +193,8 @@ def _hub_or_cache() -> Iterator[str | None]:
     unreachable = None if forbidden else hub.unreachable(hub.endpoint())
     barred = f"{forbidden} is set" if forbidden else unreachable and f"{hub.endpoint()}: {unreachable}"
     switches = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
-    places = [(place, name) for place in (constants, datasets.config) for name in switches if hasattr(place, name)]
-    before = [(place, name, getattr(place, name)) for place, name in places]
+    places = (constants, datasets.config)
+    before = [(one, name, getattr(one, name)) for one in places for name in switches if hasattr(one, name)]
     try:
         for place, name, value in before:
             setattr(place, name, bool(barred) or value)
@@ -241,19 +241,15 @@ def _results(folder: Path, wrapped: MtebModel) -> Any:
     return ResultCache(folder)
 
 
-def _finished(cache: Any, wrapped: MtebModel, task: Any, resume: bool, overwrite: bool) -> bool:
+def _finished(cache: Any, wrapped: MtebModel, task: Any, resume: bool) -> bool:
     """Whether the folder has all results of a task, so that its data is not needed."""
-    if overwrite:
-        return False
     found = cache.load_task_result(task.metadata.name, wrapped.mteb_model_meta)
-    if found is None:
-        return False
-    if not resume:
+    if found is not None and not resume:
         raise VlkitError(
             f"{cache.cache_path} holds results of {wrapped.mteb_model_meta.name} on {task.metadata.name}; --resume "
             f"runs what is missing, --overwrite replaces them"
         )
-    return not found.get_missing_evaluations(task)
+    return found is not None and not found.get_missing_evaluations(task)
 
 
 def _rows(task: Any, result: Any) -> Iterator[MtebRow]:
