@@ -81,7 +81,7 @@ def compare_ways(
     encoder: str, templates: Mapping[str, Sequence[str]], names: Mapping[str, Sequence[str]]
 ) -> tuple[float, int, int]:
     """The largest difference of a value of class embeddings made both ways, and the texts encoded: naive, vlkit's."""
-    from vlkit.parts.text import text_encoder
+    from vlkit.parts.encoders import text_encoder
 
     model = _TextsAlone(text_encoder(encoder))
     apart, rows, naive_rows = 0.0, 0, 0

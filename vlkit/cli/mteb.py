@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean
@@ -66,7 +67,7 @@ def mteb(
             encoding=Encoding(text_batch_size=batch_size, quiet=False),
         )
     if as_json:
-        write(json.dumps([row.plain() for row in rows], ensure_ascii=False, indent=1))
+        write(json.dumps([asdict(row) for row in rows], ensure_ascii=False, indent=1))
     else:
         _show(rows)
     if folder is not None:

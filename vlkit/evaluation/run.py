@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,9 @@ def evaluate(
             claim(place, suite.spec, resume=resume, overwrite=overwrite)
     given = Path(cache) if cache is not None else place and place / "features"
     with fixed_weights(model), _cache(model, suite, given, ranks) as kept:
-        encoding = _encoding(suite.spec, kept, ranks, quiet)
+        encoding = Encoding(batch_size=suite.spec.batch_size, cache=kept, ranks=ranks, quiet=quiet)
+        if suite.spec.workers is not None:
+            encoding = replace(encoding, workers=suite.spec.workers)
         rows, tables = _figures(model, suite, name, place=place, watch=watch, encoding=encoding)
         meta = _meta(model, suite, name, time.monotonic() - start, encoding.counts)
     results = Results(meta, tuple(rows))
@@ -105,7 +108,7 @@ def _figures(
             variant=name,
             seed=seed,
             resume=place and place / "rows",
-            keep=_keeper(task, place, watch),
+            keep=partial(_keep, task, place, watch),
             encoding=encoding,
         )
         for file, more in task.tables(model, tags, seed=seed, encoding=encoding).items():
@@ -113,19 +116,11 @@ def _figures(
     return rows, tables
 
 
-def _keeper(task: Task, folder: Path | None, watch: Callable[[Task, Scored], None] | None) -> Callable[[Scored], None]:
-    def keep(scored: Scored) -> None:
-        if folder is not None and scored.answers is not None:
-            write_answers(folder, task.name, scored.language, scored.answers)
-        if watch is not None:
-            watch(task, scored)
-
-    return keep
-
-
-def _encoding(spec: SuiteSpec, cache: Path | None, ranks: Ranks, quiet: bool) -> Encoding:
-    encoding = Encoding(batch_size=spec.batch_size, cache=cache, ranks=ranks, quiet=quiet)
-    return encoding if spec.workers is None else replace(encoding, workers=spec.workers)
+def _keep(task: Task, folder: Path | None, watch: Callable[[Task, Scored], None] | None, scored: Scored) -> None:
+    if folder is not None and scored.answers is not None:
+        write_answers(folder, task.name, scored.language, scored.answers)
+    if watch is not None:
+        watch(task, scored)
 
 
 @contextmanager
@@ -152,15 +147,12 @@ def _meta(model: Embedder, suite: Suite, name: str, seconds: float, counts: Enco
         prompts=facts.pop("prompts"),
         data_digest=digest([task.digest for task in suite.tasks]),
         seconds=seconds,
-        images={task.name: images_digest(task) for task in suite.tasks},
+        # where it is the same, answers can be compared image by image
+        images={task.name: digest([[one.key for one in task.samples], list(task.targets)]) for task in suite.tasks},
         **size_of(model),
         **facts,
         suite=suite.spec.model_dump(mode="json"),
-        work={
-            "images_encoded": counts.images,
-            "texts_encoded": counts.texts,
-            "texts_asked": counts.texts_asked,
-        },
+        work={"images_encoded": counts.images, "texts_encoded": counts.texts, "texts_asked": counts.texts_asked},
     )
 
 
@@ -174,8 +166,3 @@ def size_of(model: object) -> dict[str, Any]:
     if not sizes:
         return {"parameters": 0}
     return {"parameters": sum(sizes.values()), "precision": sizes.most_common(1)[0][0]}
-
-
-def images_digest(task: Task) -> str:
-    """Hex digest of the images' keys and classes: where it is the same, answers can be compared image by image."""
-    return digest([[sample.key for sample in task.samples], list(task.targets)])

@@ -10,6 +10,7 @@ Shapes: B batch, C channels, H height, W width, L text length, N patches, D enco
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -77,7 +78,7 @@ class MultiwayImageEncoder(MultiwayEncoder):
         init_weights(self.patches)
         self.cls_D = nn.init.trunc_normal_(nn.Parameter(torch.empty(spec.width)), std=INIT_STD)
         settings = {"library": "vlkit", "resize": "square", "size": spec.image_size, "mean": 0.5}
-        self.transform = building.ImageTransform(building.SquareResize(spec.image_size), settings)
+        self.transform = building.ImageTransform(partial(building.resize_to_square, size=spec.image_size), settings)
 
     def num_tokens(self, size: int) -> int:
         """N of ``tokens``."""

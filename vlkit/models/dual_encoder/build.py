@@ -11,8 +11,7 @@ from torch import nn
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.parts import clip_models
 from vlkit.parts.bridges import build_decoder, build_head
-from vlkit.parts.image import build_image_encoder
-from vlkit.parts.text import build_text_encoder
+from vlkit.parts.encoders import build_image_encoder, build_text_encoder
 from vlkit.spec.model import DualEncoderSpec
 from vlkit.spec.parts import HeadSpec, IdentityHeadSpec, MlpHeadSpec, TinyImage, TinyText
 from vlkit.types import SharesLayers
