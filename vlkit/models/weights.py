@@ -15,8 +15,14 @@ from torch import Tensor, nn
 from vlkit.errors import VlkitError
 from vlkit.files import write_atomic
 
+_COMPILED = "_orig_mod."  # what torch.compile puts before the names of what it wraps
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 4 << 30
+
+
+def plain_state(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and persistent buffers by the names that they have where nothing is compiled."""
+    return {name.replace(_COMPILED, ""): tensor for name, tensor in module.state_dict().items()}
 
 
 def write_weights(
@@ -38,7 +44,7 @@ def write_weights(
     Raises:
         VlkitError: Something in the state dict is not a tensor, or the disk is full.
     """
-    kept, shared = _without_copies(model.state_dict() if isinstance(model, nn.Module) else model)
+    kept, shared = _without_copies(plain_state(model) if isinstance(model, nn.Module) else model)
     sizes = {name: tensor.numel() * _stored(tensor, dtype).itemsize for name, tensor in kept.items()}
     shards = _split(sizes, shard_bytes)
     metadata = {"format": "pt"} | ({"shared": json.dumps(shared)} if shared else {})
