@@ -132,7 +132,7 @@ def test_adapters_never_take_the_place_of_their_base(base: Path, tmp_path: Path)
     model = adapted(base)
     (tmp_path / "link").symlink_to(base)
     for place in (base, tmp_path / "link", base / ".." / base.name):
-        with pytest.raises(VlkitError, match="holds the model that the adapters were added to, .*another folder"):
+        with pytest.raises(VlkitError, match=r"holds the model that the adapters were added to, .*another folder"):
             save(model, place, adapters_only=True)
     assert same(build(SavedSpec(path=str(base))), load("tiny"))
 

@@ -106,7 +106,7 @@ def test_open_clip_pickle_is_refused(tmp_path: Path) -> None:
     folder = factory.open_clip_folder(tmp_path / "oc")
     (folder / "open_clip_model.safetensors").unlink()
     torch.save({"state_dict": {}, "code": Path("/")}, folder / "open_clip_pytorch_model.bin")
-    with pytest.raises(AssetError, match=r"cannot load the weights of open_clip:local-dir:.*Weights only load failed"):
+    with pytest.raises(AssetError, match=r"cannot read .*model\.bin: it is a pickle of more than tensors \(pathlib"):
         load_open_clip(str(folder))
 
 

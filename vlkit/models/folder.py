@@ -21,6 +21,8 @@ from vlkit.models.locate import SPEC, locate
 from vlkit.models.registry import add_adapters, build, build_meta, module_of
 from vlkit.models.trainable import ADAPTER, adapter_specs, part_of
 from vlkit.models.weights import assign_weights, plain_state, read_weights, write_weights
+from vlkit.parts.assets import hub
+from vlkit.parts.weight_files import Shapes, read_headers, shapes_of, within
 from vlkit.registry import Registry
 from vlkit.spec.base import Spec
 from vlkit.spec.load import dump_yaml, read_document
@@ -225,7 +227,10 @@ def load_meta(name_or_path: str | PathLike[str]) -> Model:
     folder = Path(found.where)
     file = _read_spec_file(folder)
     _check_bases(folder, file)
-    return build_meta(file.model, saved=folder)
+    if isinstance(file.model, SavedSpec):
+        return build_meta(file.model, saved=folder)
+    with within(read_headers(hub.weight_files(folder)), where=folder):
+        return build_meta(file.model, saved=folder)
 
 
 def read_spec(folder: Path) -> ModelSpec:
@@ -270,13 +275,14 @@ def _load_folder(folder: Path, dtype: torch.dtype | None, *, base: str | PathLik
     file, state = _read_spec_file(folder), read_weights(folder)
     if isinstance(file.model, SavedSpec):
         _check_bases(folder, file, base=base)
-        model = _build_on_base(folder, file, base=base)
+        model = _build_on_base(folder, file, shapes_of(state), base=base)
         state = as_module(model).state_dict() | state
     elif base is not None:
         raise VlkitError(f"{folder} holds a whole model, not adapters for one; leave base out")
     else:
         try:
-            model = build(file.model, saved=folder)
+            with within(shapes_of(state), where=folder):
+                model = build(file.model, saved=folder)
         except OSError as error:
             raise VlkitError(
                 f"the model folder {folder} is not complete: {error}; copy or save the model again"
@@ -285,7 +291,7 @@ def _load_folder(folder: Path, dtype: torch.dtype | None, *, base: str | PathLik
     return model
 
 
-def _build_on_base(folder: Path, file: _SpecFile, *, base: str | PathLike[str] | None) -> Model:
+def _build_on_base(folder: Path, file: _SpecFile, shapes: Shapes, *, base: str | PathLike[str] | None) -> Model:
     named = cast("SavedSpec", file.model)
     spec = named if base is None else named.model_copy(update={"path": str(base)})
     try:
@@ -303,7 +309,8 @@ def _build_on_base(folder: Path, file: _SpecFile, *, base: str | PathLike[str] |
         stored = as_module(model).state_dict()
         held = {name: _as_held(name, tensor, file.dtypes) for name, tensor in stored.items()}
         assign_weights(as_module(model), held)
-    return add_adapters(model, spec.adapters)
+    with within(shapes, where=folder):
+        return add_adapters(model, spec.adapters)
 
 
 def _check_apart(target: Path, base: str | None) -> None:

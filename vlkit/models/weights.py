@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vlkit.errors import VlkitError
 from vlkit.files import write_atomic
+from vlkit.foreign import parse_json, read_json
 
 _COMPILED = "_orig_mod."  # what torch.compile puts before the names of what it wraps
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -82,13 +83,11 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         tensors, found = _read_file(folder / file)
         state |= tensors
         metadata = metadata | found
-    try:
-        shared = json.loads(metadata.get("shared", "{}")).items()
-        return state | {name: state[source] for name, source in shared if source in state}
-    except (ValueError, AttributeError, TypeError) as error:
-        raise VlkitError(
-            f"cannot read the weights in {folder}: the note on shared tensors is damaged ({error})"
-        ) from error
+    where = f"cannot read the weights in {folder}: the note on shared tensors is damaged"
+    shared = parse_json(metadata.get("shared", "{}"), where=where, expected=dict, error=VlkitError)
+    if not all(isinstance(source, str) for source in shared.values()):
+        raise VlkitError(f"{where}: it should say which tensor is the same as which other")
+    return state | {name: state[source] for name, source in shared.items() if source in state}
 
 
 def assign_weights(
@@ -163,7 +162,7 @@ def _split(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
 
 def _read_index(path: Path) -> tuple[list[str], dict[str, str]]:
     try:
-        index = json.loads(path.read_text())
+        index = read_json(path, expected=dict)
         files = sorted(set(index["weight_map"].values()))
         metadata = {name: value for name, value in index.get("metadata", {}).items() if isinstance(value, str)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

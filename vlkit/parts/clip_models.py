@@ -10,7 +10,8 @@ from vlkit.parts import assets
 from vlkit.parts.hf_common import is_two_tower, load_model, read_config
 from vlkit.parts.hf_image import HfImageEncoder, load_processor, refuse_patches
 from vlkit.parts.hf_text import HfTextEncoder, resolve_spec
-from vlkit.parts.open_clip_parts import OpenClipImageEncoder, OpenClipName, OpenClipTextEncoder, load_whole
+from vlkit.parts.open_clip_files import OpenClipName, load_whole
+from vlkit.parts.open_clip_parts import OpenClipImageEncoder, OpenClipTextEncoder
 from vlkit.parts.tokenizers import load_tokenizer
 from vlkit.spec.parts import HfImage, HfText, OpenClipImage, OpenClipText
 

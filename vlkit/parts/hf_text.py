@@ -5,7 +5,6 @@ Shapes: B batch, L text length, D encoder width.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from vlkit.errors import VlkitError
 from vlkit.parts import assets
 from vlkit.parts.building import compact, given
+from vlkit.parts.configs import read_settings
 from vlkit.parts.hf_common import is_two_tower, keep_side, last_states, load_model, read_config, side_width
 from vlkit.parts.tokenizers import (
     HfTokenizer,
@@ -33,6 +33,7 @@ from vlkit.spec.parts import HfText
 from vlkit.types import TextBatch, Vocabulary
 
 _Pooling = Literal["mean", "cls", "last", "eos"]
+_LONGEST_PREFIX = 4096
 
 
 class HfTextEncoder(nn.Module):
@@ -196,8 +197,7 @@ def resolve_spec(spec: HfText, folder: Path, *, config: Any) -> HfText:
 def _sentence_transformers(folder: Path) -> _Known:
     """Pooling of ``1_Pooling/config.json`` and the default (else the query) prompt, where a folder has these files."""
     pooling: _Pooling | None = None
-    prefix: str | None = None
-    modes = _json(folder / "1_Pooling" / "config.json")
+    modes = _settings(folder / "1_Pooling" / "config.json")
     names: tuple[tuple[str, _Pooling], ...] = (
         ("pooling_mode_cls_token", "cls"), ("pooling_mode_mean_tokens", "mean"), ("pooling_mode_lasttoken", "last"),
     )  # fmt: skip
@@ -210,10 +210,19 @@ def _sentence_transformers(folder: Path) -> _Known:
         )
     if chosen:
         pooling = chosen[0]
-    settings = _json(folder / "config_sentence_transformers.json")
-    prompts = settings.get("prompts") or {}
-    prefix = prompts.get(settings.get("default_prompt_name") or "query")
+    path = folder / "config_sentence_transformers.json"
+    settings = _settings(path)
+    prompts, name = settings.get("prompts") or {}, settings.get("default_prompt_name") or "query"
+    prefix: Any = prompts.get(name) if isinstance(prompts, dict) and isinstance(name, str) else False
+    if not isinstance(prefix, str | None) or len(prefix or "") > _LONGEST_PREFIX:
+        raise VlkitError(
+            f"{path}: the prompt {name!r} should be a text of at most {_LONGEST_PREFIX:,} characters: set prefix"
+        )
     return _Known(pooling, prefix)
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    return read_settings(path) if path.is_file() else {}
 
 
 def _by_name(name: str) -> _Known:
@@ -236,16 +245,6 @@ def _by_architecture(config: Any) -> _Pooling:
     kind = type(config)
     causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING and kind not in MODEL_FOR_MASKED_LM_MAPPING
     return "last" if causal else "mean"
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise VlkitError(f"cannot read {path}: {error}") from error
-    return content if isinstance(content, dict) else {}
 
 
 def _text_part(model: nn.Module, config: Any) -> nn.Module:
