@@ -172,15 +172,16 @@ class LibraryImageEncoder(nn.Module):
         Raises:
             VlkitError: It takes no images of this size.
         """
+        return int(self.on_shapes(size, "tokens").shape[1])
+
+    def on_shapes(self, size: int, method: str) -> Any:
+        """What a method gives for one square image, as shapes alone."""
         shapes: dict[int, Any] = {id(x): torch.empty_like(x, device="meta") for x in self.buffers()}
         shapes |= {id(x): nn.Parameter(torch.empty_like(x, device="meta"), False) for x in self.parameters()}
-        twin: Any = copy.deepcopy(self, shapes)  # what is in the memo is not copied
-        try:
-            with torch.no_grad():
-                return int(twin.tokens(torch.empty(1, 3, size, size, device="meta")).shape[1])
-        except Exception as error:  # of libraries, on shapes that they may not be made for
-            what = f"{type(self).__name__} takes no images of {size}x{size} pixels"
-            raise VlkitError(f"{what}: {said(error)}") from error
+        twin = copy.deepcopy(self, shapes)  # what is in the memo is not copied
+        what = f"{type(self).__name__} takes no images of {size}x{size} pixels"
+        with foreign_errors(what, error=VlkitError), torch.no_grad():
+            return getattr(twin, method)(torch.empty(1, 3, size, size, device="meta"))
 
 
 def check_patches(image_size: int | None, patch_size: int | None, *, where: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,27 @@ def read_config(folder: Path) -> Any:
     check_settings(folder)
     with foreign_errors(f"{folder} is no transformers model that can be read"), quiet():
         return AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
+
+
+def unusable(config: Any, *, where: str) -> str:
+    """The beginning of an error about a model that is neither known to work nor of a form that is."""
+    return f"{where}: models of model_type = {config.model_type!r} are of a form that vlkit cannot use"
+
+
+def token_table(model: Any, *, where: str) -> nn.Embedding:
+    """The embedding of a text model's tokens.
+
+    Raises:
+        VlkitError: It has none that is known.
+    """
+    try:
+        table = model.get_input_embeddings()
+    except (AttributeError, NotImplementedError):  # CLIP-like text models keep it one level further down
+        tables = [part for name, part in model.named_modules() if re.search(r"(token|word)_embeddings?$", name)]
+        table = tables[0] if tables else None
+    if not isinstance(table, nn.Embedding):
+        raise VlkitError(f"{where}: {type(model).__name__} has no token embedding that is known; is it a text model?")
+    return table
 
 
 def is_two_tower(config: Any) -> bool:
@@ -125,16 +147,15 @@ def last_states(output: Any, *, where: str) -> Tensor:
     return states
 
 
-def side_width(model: nn.Module, config: Any, *, side: Literal["image", "text"]) -> int:
-    """Width of what ``get_image_features`` or ``get_text_features`` of a two-tower model returns."""
+def side_width(model: nn.Module, config: Any, *, side: Literal["image", "text"]) -> int | None:
+    """Width of what ``get_image_features`` or ``get_text_features`` of a two-tower model returns; None: not known."""
     projection = getattr(model, "visual_projection" if side == "image" else "text_projection", None)
-    if isinstance(projection, nn.Linear):
-        return projection.out_features
+    if linear := [part for part in projection.modules() if isinstance(part, nn.Linear)] if projection else []:
+        return int(linear[-1].out_features)
     part = config.vision_config if side == "image" else config.text_config
-    for name in ("projection_size", "hidden_size"):
-        if width := getattr(part, name, None):
-            return int(width)
-    return int(config.projection_dim)
+    return next(
+        (int(width) for name in ("projection_size", "hidden_size") if (width := getattr(part, name, None))), None
+    )
 
 
 def _model_class(config: Any) -> Any:

@@ -15,9 +15,18 @@ from torch import Tensor, nn
 
 from vlkit.errors import VlkitError
 from vlkit.parts import assets
-from vlkit.parts.building import compact, given
+from vlkit.parts.building import compact, foreign_errors, given
 from vlkit.parts.configs import read_settings
-from vlkit.parts.hf_common import is_two_tower, keep_side, last_states, load_model, read_config, side_width
+from vlkit.parts.hf_common import (
+    is_two_tower,
+    keep_side,
+    last_states,
+    load_model,
+    read_config,
+    side_width,
+    token_table,
+    unusable,
+)
 from vlkit.parts.tokenizers import (
     HfTokenizer,
     check_end_token,
@@ -34,6 +43,7 @@ from vlkit.types import TextBatch, Vocabulary
 
 _Pooling = Literal["mean", "cls", "last", "eos"]
 _LONGEST_PREFIX = 4096
+_AT_THE_END = ("clip", "groupvit", "owl")  # text models of these types read the feature at the end token
 
 
 class HfTextEncoder(nn.Module):
@@ -51,6 +61,11 @@ class HfTextEncoder(nn.Module):
         two_tower = is_two_tower(config)
         self.projects = spec.pooling == "auto"
         if two_tower:
+            if not hasattr(model, "text_model"):
+                raise VlkitError(
+                    f"{spec.name}: model_type = {config.model_type!r} has no text model beside its image model; name "
+                    f"its language model itself"
+                )
             model = keep_side(model, "text")
         self.model: nn.Module = model if self.projects or not two_tower else cast("nn.Module", model.text_model)
         self.config, self.spec, self._two_tower = config, spec, two_tower
@@ -70,7 +85,7 @@ class HfTextEncoder(nn.Module):
             spec.name,
             max_length=int(text_config.max_position_embeddings) if self.fixed_length else min(spec.max_length, longest),
             prefix=spec.prefix or "",
-            end_token=spec.pooling == "eos" or (two_tower and str(text_config.model_type).startswith("clip")),
+            end_token=spec.pooling == "eos" or (two_tower and str(text_config.model_type).startswith(_AT_THE_END)),
             fixed_length=self.fixed_length,
         )
         self._layers = _check_layers(spec, text_config)
@@ -78,7 +93,7 @@ class HfTextEncoder(nn.Module):
         if not self.projects:
             self.width = self.token_width * len(spec.layers)
         elif two_tower:
-            self.width = side_width(model, config, side="text")
+            self.width = side_width(model, config, side="text") or int(config.projection_dim)
         else:
             self.width = int(getattr(config, "projection_size", None) or config.hidden_size)
 
@@ -89,7 +104,9 @@ class HfTextEncoder(nn.Module):
         config = read_config(folder)
         model, _ = load_model(folder, config, spec=spec, pooler=is_two_tower(config), saved=saved, empty=empty)
         spec = resolve_spec(spec, folder, config=config)
-        return cls(_text_part(model, config), config, tokenizer=load_tokenizer(folder), spec=spec)
+        tokenizer = load_tokenizer(folder)
+        with foreign_errors(unusable(config, where=spec.name), error=VlkitError):
+            return cls(_text_part(model, config), config, tokenizer=tokenizer, spec=spec)
 
     def tokenize(self, texts: Sequence[str], *, language: str | None = None) -> TextBatch:
         """Tokens with the model's prefix, and its language token where it has one.
@@ -112,7 +129,7 @@ class HfTextEncoder(nn.Module):
     @property
     def vocab_size(self) -> int:
         """Rows of the token embedding."""
-        return int(self._text_model.get_input_embeddings().weight.shape[0])
+        return token_table(self._text_model, where=self.spec.name).num_embeddings
 
     def vocabulary(self) -> Vocabulary:
         """What the ids mean."""
@@ -253,15 +270,18 @@ def _text_part(model: nn.Module, config: Any) -> nn.Module:
         return model
     if getattr(config, "is_encoder_decoder", False):
         return cast("nn.Module", whole.get_encoder())
-    if hasattr(config, "vision_config"):
+    if hasattr(config, "vision_config") or hasattr(config, "text_config"):
         raise VlkitError(f"model_type = {config.model_type!r} is neither a text model nor a two-tower model")
     return model
 
 
 def _check_pooled_token(tokenizer: Any, model: nn.Module, *, kind: str, where: str) -> None:
+    if kind.startswith("owl"):
+        check_end_token(tokenizer, reads=None, where=where)
+        return
     for module in model.modules():
         if isinstance(reads := getattr(module, "eos_token_id", None), int):
-            legacy = kind.startswith("clip") and reads == 2  # then CLIP looks for the highest id
+            legacy = kind.startswith(_AT_THE_END) and reads == 2  # then CLIP looks for the highest id
             check_end_token(tokenizer, reads=None if legacy else reads, where=where)
             return
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vlkit.errors import AssetError, UnknownName, VlkitError
+from vlkit.foreign import json_kind
 from vlkit.parts import assets, building
 from vlkit.parts.configs import read_settings
 from vlkit.parts.weight_files import read_header, within
@@ -117,10 +118,19 @@ class TimmImageEncoder(building.LibraryImageEncoder):
 
     def _pooled(self, features: Tensor) -> Tensor:
         model: Any = self.model
-        return building.given(model.forward_head(features, pre_logits=True), self.spec)
+        try:
+            return building.given(model.forward_head(features, pre_logits=True), self.spec)
+        except NotImplementedError as error:
+            raise VlkitError(f"timm:{self.spec.name} gives no feature of a whole image: {error}") from error
 
     def _spatial(self, features: Tensor) -> Tensor:
         model: Any = self.model
+        if not isinstance(features, Tensor):
+            raise VlkitError(
+                f"timm:{self.spec.name} gives no tokens, only features of whole images: what it makes of patches is "
+                f"{json_kind(type(features))} of {len(features)}; leave decoders and token losses out, or take another "
+                f"encoder"
+            )
         features = building.given(features, self.spec)
         if features.ndim == 3:
             return features[:, int(getattr(model, "num_prefix_tokens", 0)) :]
