@@ -12,7 +12,7 @@ import numpy as np
 from vlkit.bench.reading import made_photo
 from vlkit.data.build.cldr import territory_names
 from vlkit.errors import DataError
-from vlkit.parts.open_clip_parts import OpenClipName
+from vlkit.parts.open_clip_files import OpenClipName
 
 _FIRST = ("en", "de", "fr", "es", "ru", "zh", "ja", "ar", "hi", "sw", "tr", "th")
 _REGIONS = [chr(one) + chr(other) for one in range(65, 91) for other in range(65, 91)]

@@ -33,7 +33,7 @@ from vlkit.evaluation.tasks.engine import score_task
 from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.folder import load
-from vlkit.parts.open_clip_parts import OpenClipName
+from vlkit.parts.open_clip_files import OpenClipName
 
 _DATASET = "fer2013"  # the set of CLIP_benchmark that reads any ROOT/test of class folders; names come from a file
 

@@ -22,7 +22,7 @@ from vlkit.models.dual_encoder.export.to_transformers import write_transformers
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.locate import kind_of
 from vlkit.parts import hf_common
-from vlkit.parts.building import LOAD_ERRORS
+from vlkit.parts.building import said
 
 Format = Literal["open_clip", "transformers"]
 TOLERANCE = 1e-5
@@ -74,8 +74,8 @@ def export(
 def _checked(model: DualEncoder, folder: Path, *, own: Probe, format: Format, notes: list[str]) -> Differences:
     try:
         found = compare(model, folder, own=own, library=format)
-    except LOAD_ERRORS as error:
-        raise VlkitError(f"{format} cannot load what was written, so nothing was kept: {error}") from error
+    except Exception as error:  # whatever the other library raises
+        raise VlkitError(f"{format} cannot load what was written, so nothing was kept: {said(error)}") from error
     worst = {name: value for name, value in found._asdict().items() if not value <= TOLERANCE}  # NaN is too far, too
     if any(note.startswith("preprocessing differs") for note in notes):
         worst.pop("images", None)
