@@ -48,13 +48,13 @@ def mteb(
         from vlkit.evaluation.mteb.mteb_model import require_mteb
 
         require_mteb()
-        from vlkit.distributed.runtime import process_count
+        from vlkit.distributed.launch import launched
         from vlkit.evaluation.embed.encoding import Encoding
         from vlkit.evaluation.mteb.mteb_run import choose_tasks, evaluate_mteb
         from vlkit.types import ImageTextModel
 
-        if process_count() > 1:
-            raise VlkitError(f"vlkit mteb is one process, not {process_count()}; start it without torchrun")
+        if (size := launched().size) > 1:
+            raise VlkitError(f"vlkit mteb is one process, not {size}; start it without torchrun")
         chosen = choose_tasks(tasks, wanted)
     with loaded(model, device=device, expect=ImageTextModel) as (found, _):
         rows = evaluate_mteb(

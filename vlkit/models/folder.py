@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import TypeVar, cast, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import torch
 from pydantic import Field, ValidationError
@@ -20,7 +20,8 @@ from vlkit.models.digest import weights_digest
 from vlkit.models.locate import SPEC, locate
 from vlkit.models.registry import add_adapters, build, build_meta, module_of
 from vlkit.models.trainable import ADAPTER, adapter_specs, part_of
-from vlkit.models.weights import assign_weights, plain_state, read_weights, write_weights
+from vlkit.models.weights import INDEX, WEIGHTS, assign_weights, plain_state, read_weights, write_weights
+from vlkit.outputs import check_replaceable
 from vlkit.parts.assets import hub
 from vlkit.parts.weight_files import Shapes, read_headers, shapes_of, within
 from vlkit.registry import Registry
@@ -87,7 +88,7 @@ def save(
             of a model that was not loaded.
     """
     target = Path(folder).expanduser()
-    _check_target(target)
+    check_target(target)
     model = _uncompiled(model)
     if adapters_only:
         _check_apart(target, model.loaded_from)
@@ -343,12 +344,16 @@ def _check_bases(folder: Path, file: _SpecFile, *, base: str | PathLike[str] | N
         file = _read_spec_file(below)
 
 
-def _check_target(target: Path) -> None:
-    if target.is_dir():
-        if any(target.iterdir()) and not (target / SPEC).is_file():
-            raise VlkitError(
-                f"{target} holds something else than a model (no {SPEC}), and saving would replace all of it; "
-                f"choose a new folder"
-            )
-    elif target.exists():
-        raise VlkitError(f"{target} is a file; choose a folder")
+def check_target(target: Path, *, inputs: Iterable[str] = ()) -> None:
+    """Refuses to write a model where something else is than an older one; ``inputs`` are files that are read meanwhile.
+
+    Raises:
+        VlkitError: See ``outputs.check_replaceable``.
+    """
+    spec: Any = {}
+    with contextlib.suppress(VlkitError):
+        spec = read_document(target / SPEC).plain() if (target / SPEC).is_file() else {}
+    ours = isinstance(spec, dict) and "vlkit" in spec and isinstance(spec.get("model"), dict)
+    parts = spec["model"] if ours else ()
+    names = (SPEC, "README.md", WEIGHTS, INDEX, "model-*-of-*.safetensors", *parts)
+    check_replaceable(target, what="a model", made=lambda _: ours, names=names, inputs=inputs)

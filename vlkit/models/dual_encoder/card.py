@@ -12,6 +12,9 @@ from vlkit.parts.assets import ASSETS
 from vlkit.spec.base import Spec
 from vlkit.version import __version__
 
+MADE = "Made with vlkit"
+"""How a card ends, by which a folder of our making is known."""
+
 
 @dataclass(frozen=True)
 class CardFacts:
@@ -44,7 +47,7 @@ def render_card(
         _list("Data", facts.data),
         _scores(facts.scores),
         _list("Limits", facts.limits),
-        f"Made with vlkit {__version__}.",
+        f"{MADE} {__version__}.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 

@@ -32,7 +32,6 @@ def make(asset: Asset) -> Path:
     with cache.lock(target):
         if cache.problem(target, made_from=made_from(asset)) is None:  # another process was faster
             return target
-        cache.sweep(target)
         if asset.requires and importlib.util.find_spec(asset.requires[0]) is None:
             raise MissingPackage(asset.requires[0], purpose=f"converting {asset.name}", extra=asset.requires[1])
         _check_space(asset)

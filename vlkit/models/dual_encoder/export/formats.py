@@ -15,17 +15,25 @@ import torch
 from vlkit.adapt.inject import adapter_of, merge
 from vlkit.errors import UnknownName, VlkitError
 from vlkit.files import atomic_folder
-from vlkit.models.dual_encoder.card import CardFacts, render_card
+from vlkit.models.dual_encoder.card import MADE, CardFacts, render_card
 from vlkit.models.dual_encoder.export.check import Differences, Probe, compare, probe
-from vlkit.models.dual_encoder.export.to_open_clip import name_text_tower, write_open_clip
+from vlkit.models.dual_encoder.export.to_open_clip import CONFIG, WEIGHTS, name_text_tower, write_open_clip
 from vlkit.models.dual_encoder.export.to_transformers import write_transformers
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.locate import kind_of
+from vlkit.outputs import check_replaceable
 from vlkit.parts import hf_common
 from vlkit.parts.building import said
 
 Format = Literal["open_clip", "transformers"]
 TOLERANCE = 1e-5
+_FILES = (
+    "README.md", CONFIG, WEIGHTS, "config.json", "generation_config.json", "preprocessor_config.json",
+    "processor_config.json", "model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json",
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+    "vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model",
+)  # fmt: skip
+"""What the two libraries write into a folder."""
 
 
 class Exported(NamedTuple):
@@ -54,7 +62,10 @@ def export(
     if format not in get_args(Format):
         raise UnknownName("format", format, allowed=get_args(Format))
     target = Path(folder).expanduser().absolute()
-    _check_target(target, overwrite=overwrite)
+    inputs = [] if model.loaded_from is None else [model.loaded_from]
+    taken = check_replaceable(target, what="a model that vlkit exported", made=_is_export, names=_FILES, inputs=inputs)
+    if taken and not overwrite:
+        raise VlkitError(f"{target} holds a model already; replace it with --overwrite (overwrite=True)")
     plain = copy.deepcopy(model).to("cpu", torch.float32).eval()
     own = probe(plain)
     if any(adapter_of(part) is not None for part in plain.modules()):
@@ -88,15 +99,10 @@ def _checked(model: DualEncoder, folder: Path, *, own: Probe, format: Format, no
     return found
 
 
-def _check_target(target: Path, *, overwrite: bool) -> None:
-    if target.is_file():
-        raise VlkitError(f"{target} is a file; choose a folder")
-    if not target.is_dir() or not any(target.iterdir()):
-        return
-    if kind_of(target) is None:
-        raise VlkitError(f"{target} holds something else than a model, and all of it would be replaced; choose another")
-    if not overwrite:
-        raise VlkitError(f"{target} holds a model already; replace it with --overwrite (overwrite=True)")
+def _is_export(folder: Path) -> bool:
+    card = folder / "README.md"
+    ours = card.is_file() and MADE in card.read_text(encoding="utf-8", errors="replace")
+    return ours and kind_of(folder) != "vlkit"
 
 
 def _usage(format: Format, repo: str | None) -> str:
