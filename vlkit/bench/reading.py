@@ -29,7 +29,8 @@ from vlkit.bench.figures import Figures, by_turns, ratio
 from vlkit.data.batches.loader import batches
 from vlkit.data.build.writer import ShardWriter, record_bytes
 from vlkit.data.formats.images import read_span
-from vlkit.data.plan.sampling import PairSampler, read_metas
+from vlkit.data.plan.sampling import PairSampler
+from vlkit.data.sources.combine import read_metas
 from vlkit.data.sources.shards import ShardSource, expand
 from vlkit.errors import DataError
 from vlkit.models.dual_encoder.batch import PairBatch, PairPreparer

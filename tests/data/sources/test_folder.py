@@ -7,8 +7,8 @@ import pytest
 
 from tests.helpers.data_factory import encoded, record, shards, source, tokenize
 from vlkit.data.batches.loader import batches
-from vlkit.data.plan.sampling import PairSampler, read_metas
-from vlkit.data.sources.combine import ConcatSource, Subset, problems
+from vlkit.data.plan.sampling import PairSampler
+from vlkit.data.sources.combine import ConcatSource, Subset, problems, read_metas
 from vlkit.data.sources.open import open_source, open_sources
 from vlkit.data.sources.table import TableSource
 from vlkit.errors import DataError, UnknownName
@@ -169,7 +169,9 @@ def test_open_source_by_spec(tmp_path: Path) -> None:
 def test_problems_are_found_through_views(tmp_path: Path) -> None:
     samples = [("a", {"png": encoded(), "json": json.dumps(record(1)).encode()}), ("b", {"png": encoded()})]
     bad = source(shards(tmp_path / "s", samples))
-    assert list(problems(Subset(ConcatSource((bad, bad)), (0,)))) == ["shard-0000.tar:b"]
+    assert list(problems(Subset(bad, (0,)))) == ["shard-0000.tar:b"]
+    twice = problems(Subset(ConcatSource((bad, bad)), (0,)))  # whose samples count twice as well
+    assert list(twice) == ["shard-0000.tar:b", "shard-0000.tar:b (2)"]
 
 
 def test_a_table_of_texts(tmp_path: Path) -> None:

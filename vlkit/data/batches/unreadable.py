@@ -32,21 +32,24 @@ class BadSamples:
 
     def __init__(self, limit_share: float, *, total: int) -> None:
         self.limit_share, self.total = limit_share, total
-        self.reasons: dict[str, str] = {}
+        self.reasons: dict[int | str, str] = {}
 
     def __len__(self) -> int:
         return len(self.reasons)
 
-    def record(self, name: str, reason: str) -> None:
-        """Notes one bad sample; the same name counts once, however often it is met.
+    def record(self, name: str, reason: str, *, number: int | None = None) -> None:
+        """Notes one bad sample; the same counts once, however often it is met.
+
+        It is known by its ``number`` in the source, as samples of two shards may be called alike; else by its name.
 
         Raises:
             DataError: The share of bad samples is now above the limit.
         """
-        if name in self.reasons:
+        known = name if number is None else number
+        if known in self.reasons:
             return
-        self.reasons[name] = reason
-        _tell(len(self.reasons), f"{name}: {reason}")
+        self.reasons[known] = f"{name}: {reason}"
+        _tell(len(self.reasons), self.reasons[known])
         if len(self.reasons) > self.limit_share * self.total:
             raise DataError(self.report())
 
@@ -55,7 +58,7 @@ class BadSamples:
         return _listed(
             f"{len(self)} of {self.total} samples cannot be read, more than data.max_bad_share = {self.limit_share:g} "
             "allows; repair or remove them, or raise data.max_bad_share:",
-            [f"{name}: {reason}" for name, reason in self.reasons.items()],
+            list(self.reasons.values()),
         )
 
 

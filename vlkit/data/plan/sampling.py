@@ -18,16 +18,11 @@ from numpy.typing import NDArray
 from vlkit.data.formats.caption_forms import tag
 from vlkit.errors import DataError
 from vlkit.spec.dataset import EnglishShareMixing, MixingSpec, TemperatureMixing, UniformMixing, WeightsMixing
-from vlkit.types import Pick, SampleMeta, Source
+from vlkit.types import Pick, SampleMeta
 
 T = TypeVar("T")
 _EPOCH, _STEP, _SPARE = 1, 2, 3  # streams of random numbers that must not meet
 _TRIES = 64
-
-
-def read_metas(source: Source) -> list[SampleMeta]:
-    """The metadata of all samples, in order."""
-    return [source.meta(index) for index in range(len(source))]
 
 
 class PairSampler:

@@ -136,5 +136,5 @@ def read_caption_parquet(captions: Mapping[str, Sequence[Path]]) -> tuple[Sample
                 if texts == [] or (name := found.image(key, where=where)) is None or tag is None:
                     continue
                 found.add(name, tag, texts, where=where)
-                images.setdefault(name, StoredImage(cell, f"{name} in {path}"))
+                images.setdefault(name, StoredImage(cell, f"{name} in {path}", path))
     return found.samples_of(images)
