@@ -15,8 +15,9 @@ from torch import nn
 
 from vlkit.distributed.collectives import Ranks, shared_errors
 from vlkit.evaluation.embed.encode import Embedder
-from vlkit.evaluation.embed.encoding import Encoding, EncodingCounts
+from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.identity import UNKNOWN, model_digest
+from vlkit.evaluation.embed.image_contents import image_contents
 from vlkit.evaluation.report.page import write_pages
 from vlkit.evaluation.results.answers import write_answers
 from vlkit.evaluation.results.results_file import RESULTS, ResultRow, Results, csv_text
@@ -73,7 +74,7 @@ def evaluate(
     with fixed_weights(model), _cache(model, suite, given, ranks) as kept:
         encoding = _encoding(suite.spec, kept, ranks, quiet)
         rows, tables = _figures(model, suite, name, place=place, watch=watch, encoding=encoding)
-        meta = _meta(model, suite, name, time.monotonic() - start, encoding.counts)
+        meta = _meta(model, suite, name, start, encoding)
     results = Results(meta, tuple(rows))
     with shared_errors(ranks):
         if place is not None and ranks.rank == 0:
@@ -139,7 +140,7 @@ def _cache(model: Embedder, suite: Suite, given: Path | None, ranks: Ranks) -> I
         ranks.barrier()  # all read it
 
 
-def _meta(model: Embedder, suite: Suite, name: str, seconds: float, counts: EncodingCounts) -> dict[str, Any]:
+def _meta(model: Embedder, suite: Suite, name: str, start: float, encoding: Encoding) -> dict[str, Any]:
     languages = dict.fromkeys(tag for tags in suite.languages for tag in tags)
     facts: dict[str, dict[str, str]] = {"prompts": {}}
     for task in suite.tasks:
@@ -151,15 +152,15 @@ def _meta(model: Embedder, suite: Suite, name: str, seconds: float, counts: Enco
         languages=list(languages),
         prompts=facts.pop("prompts"),
         data_digest=digest([task.digest for task in suite.tasks]),
-        seconds=seconds,
-        images={task.name: images_digest(task) for task in suite.tasks},
+        seconds=time.monotonic() - start,
+        images={task.name: images_digest(task, encoding) for task in suite.tasks},
         **size_of(model),
         **facts,
         suite=suite.spec.model_dump(mode="json"),
         work={
-            "images_encoded": counts.images,
-            "texts_encoded": counts.texts,
-            "texts_asked": counts.texts_asked,
+            "images_encoded": encoding.counts.images,
+            "texts_encoded": encoding.counts.texts,
+            "texts_asked": encoding.counts.texts_asked,
         },
     )
 
@@ -176,6 +177,6 @@ def size_of(model: object) -> dict[str, Any]:
     return {"parameters": sum(sizes.values()), "precision": sizes.most_common(1)[0][0]}
 
 
-def images_digest(task: Task) -> str:
-    """Hex digest of the images' keys and classes: where it is the same, answers can be compared image by image."""
-    return digest([[sample.key for sample in task.samples], list(task.targets)])
+def images_digest(task: Task, encoding: Encoding) -> str:
+    """Hex digest of the images and their classes: where it is the same, answers can be compared image by image."""
+    return digest([image_contents(task.samples, encoding=encoding).tolist(), list(task.targets)])

@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from vlkit.distributed.collectives import shared_errors
+from vlkit.evaluation.embed.callables import TwoCallables
 from vlkit.evaluation.embed.encode import Embedder
 from vlkit.evaluation.embed.encoding import Encoding
-from vlkit.evaluation.embed.identity import features_key
+from vlkit.evaluation.embed.identity import images_key, texts_key
+from vlkit.evaluation.embed.image_contents import image_contents
 from vlkit.evaluation.results.results_file import ResultRow, read_row
 from vlkit.evaluation.tasks.task import Scored, Task
 from vlkit.files import digest, write_atomic
+from vlkit.types import ImageTextModel
 
 
 def evaluate_task(
@@ -35,7 +38,7 @@ def evaluate_task(
         variant: What results call the model.
         seed: Of the bootstrap.
         resume: Folder for one file a language, written as soon as its score is known. A language whose file is of the
-            same model, task and seed is not scored again.
+            same model, task, images and seed is not scored again.
         keep: Called by the first process with what was found in each language that is scored, before its row is kept.
         encoding: Batches, caches, processes.
 
@@ -45,7 +48,7 @@ def evaluate_task(
     """
     encoding, tags = Encoding() if encoding is None else encoding, task.choose(languages)
     ranks, basis = encoding.ranks, task.compared_with(tags)
-    store = None if resume is None else _Rows(resume, model, task, variant=variant, seed=seed, basis=basis)
+    store = None if resume is None else _Rows(resume, model, task, settings=[variant, seed, basis], encoding=encoding)
     found = dict(ranks.gather_objects({} if store is None else store.read(tags))[0])
     missing = [tag for tag in tags if tag not in found]
     if missing and basis and basis not in missing:
@@ -64,9 +67,13 @@ def evaluate_task(
 class _Rows:
     """Rows that are known already, one file each."""
 
-    def __init__(self, folder: Path, model: Embedder, task: Task, *, variant: str, seed: int, basis: str) -> None:
+    def __init__(
+        self, folder: Path, model: Embedder, task: Task, *, settings: list[object], encoding: Encoding
+    ) -> None:
         self.folder, self.measures = folder, {task.name: task.measures}
-        self.key = digest([features_key(model, task.samples), task.digest, variant, seed, basis])
+        contents = image_contents(task.samples, encoding=encoding).tolist()
+        texts = texts_key(model) if isinstance(model, ImageTextModel | TwoCallables) else ""
+        self.key = digest([images_key(model), texts, contents, task.digest, *settings])
 
     def read(self, tags: Iterable[str]) -> dict[str, ResultRow]:
         found = {}
