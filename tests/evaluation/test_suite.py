@@ -417,7 +417,10 @@ class TestCompare:
         content = json.loads(two[1].read_text())
         content["meta"]["images"]["pets"] = "other"
         two[1].write_text(json.dumps(content))
-        assert not any(row.paired for row in compare(*two).rows)
+        found = compare(*two)
+        assert not any(row.paired for row in found.rows)
+        said = "not the same images, so that the difference has no interval; evaluate both on the same ones"
+        assert found.notes == (f"pets en, de, sw: {said}",)
         content["results"][0]["num_classes"] = 3
         content["results"] = [one for one in content["results"] if (one["task"], one["language"]) != ("pets", "sw")]
         two[1].write_text(json.dumps(content))
@@ -426,6 +429,44 @@ class TestCompare:
         assert [mean.resampled for mean in found.means] == ["languages", "languages"]
         assert found.notes[0] == "only in the first: pets sw"
         assert found.notes[1] == "pets en: 4 and 3 classes, 16 and 16 images; left out"
+
+    @pytest.mark.parametrize(
+        ("names", "notes", "kept"),
+        [  # four classes in English and German, three in Swahili, as before
+            ({"sw": ["paka", None, "dubu", "kikombe"]}, ["pets sw: other classes; left out"], ["de", "en"]),
+            (
+                {"de": ["Kater", "Hund", "Eisbär", "Tasse"]},
+                ["pets de: the classes have other names"],
+                ["de", "en", "sw"],
+            ),
+        ],
+    )
+    def test_the_same_number_of_other_classes_or_names(
+        self, two: tuple[Path, Path], tmp_path: Path, names: Any, notes: list[str], kept: list[str]
+    ) -> None:
+        labels(tmp_path / "labels.json", {**NAMES, **names})
+        evaluate(CountingModel(), suite(zero_shot(tmp_path)), name="three", folder=tmp_path / "three", quiet=True)
+        found = compare(two[0], tmp_path / "three", task="pets")
+        assert sorted(row.language for row in found.rows) == kept and all(row.paired for row in found.rows)
+        assert [note for note in found.notes if note.startswith("pets")] == notes
+
+    def test_other_prompts_images_and_captions(self, two: tuple[Path, Path], tmp_path: Path) -> None:
+        spec = suite(zero_shot(tmp_path, templates={"kind": "list", "texts": ["a {}"]}))
+        evaluate(CountingModel(), spec, name="three", folder=tmp_path / "three", quiet=True)
+        found = compare(two[0], tmp_path / "three", task="pets")
+        assert found.notes == ("pets en, de, sw: other prompts",) and all(row.paired for row in found.rows)
+
+        table = retrieval(tmp_path)
+        path = tmp_path / "table.jsonl"
+        path.write_text(path.read_text(encoding="utf-8").replace("cat, 0", "Katze, 0"), encoding="utf-8")
+        picture(99).save(next((tmp_path / "images").rglob("0.png")))
+        spec = suite(zero_shot(tmp_path), table)
+        evaluate(CountingModel(), spec, name="three", folder=tmp_path / "four", quiet=True)
+        found = compare(two[0], tmp_path / "four")
+        assert not any(row.paired for row in found.rows)
+        assert sorted((row.task, row.language) for row in found.rows if row.task == "captions") == [("captions", "en")]
+        assert [note.partition(":")[0] for note in found.notes] == ["pets en, de, sw", "captions en", "captions de"]
+        assert found.notes[-1] == "captions de: other captions, or of other images; left out"
 
     def test_nothing_in_common_and_several_models(self, two: tuple[Path, Path], tmp_path: Path) -> None:
         content = json.loads(two[1].read_text())

@@ -22,7 +22,7 @@ from vlkit.evaluation.report.page import write_pages
 from vlkit.evaluation.results.answers import write_answers
 from vlkit.evaluation.results.results_file import RESULTS, ResultRow, Results, csv_text
 from vlkit.evaluation.suite import Suite, claim, open_suite, read_suite
-from vlkit.evaluation.tasks.task import Scored, Task
+from vlkit.evaluation.tasks.task import Fact, Scored, Task
 from vlkit.evaluation.tasks.task_rows import evaluate_task
 from vlkit.files import digest, write_atomic
 from vlkit.models.digest import fixed_weights
@@ -142,15 +142,16 @@ def _cache(model: Embedder, suite: Suite, given: Path | None, ranks: Ranks) -> I
 
 def _meta(model: Embedder, suite: Suite, name: str, start: float, encoding: Encoding) -> dict[str, Any]:
     languages = dict.fromkeys(tag for tags in suite.languages for tag in tags)
-    facts: dict[str, dict[str, str]] = {"prompts": {}}
-    for task in suite.tasks:
+    facts: dict[str, dict[str, Fact]] = {"prompts": {}}
+    for task, tags in zip(suite.tasks, suite.languages, strict=True):
         for kind, fact in task.facts.items():
-            facts.setdefault(kind, {})[task.name] = fact
+            kept = fact if isinstance(fact, str) else {tag: fact[tag] for tag in tags if tag in fact}
+            facts.setdefault(kind, {})[task.name] = kept
     return provenance(
         models={name: model_digest(model)},
         seed=suite.spec.seed,
         languages=list(languages),
-        prompts=facts.pop("prompts"),
+        prompts={task: str(said) for task, said in facts.pop("prompts").items()},
         data_digest=digest([task.digest for task in suite.tasks]),
         seconds=time.monotonic() - start,
         images={task.name: images_digest(task, encoding) for task in suite.tasks},

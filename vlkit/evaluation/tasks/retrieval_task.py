@@ -23,7 +23,7 @@ from vlkit.evaluation.metrics.intervals import bootstrap_interval
 from vlkit.evaluation.metrics.recall import KS, Retrieval, retrieval
 from vlkit.evaluation.results.measures import Measure, Measures
 from vlkit.evaluation.results.results_file import Value
-from vlkit.evaluation.tasks.task import PlainTask, Scored, choose_languages
+from vlkit.evaluation.tasks.task import Fact, PlainTask, Scored, choose_languages
 from vlkit.files import digest
 from vlkit.spec.evaluation import RetrievalSpec
 from vlkit.types import Sample
@@ -92,6 +92,11 @@ class RetrievalTask(PlainTask):
         """Hex digest of the images' keys and all captions, for provenance."""
         images = [(sample.key, sample.captions) for sample in self.samples]
         return digest([self.name, self.captions, self.gallery, images, sorted(self.tokenizer_languages.items())])
+
+    @property
+    def facts(self) -> dict[str, Fact]:  # type: ignore[override]
+        """Digests of the captions by language, with the images that they are of."""
+        return {"caption_sets": {tag: digest(self.texts(tag)) for tag in self.languages}}
 
     def choose(self, languages: Iterable[str] | None) -> tuple[str, ...]:
         """See ``Task.choose``; a language needs captions."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from vlkit import languages as language_table
 from vlkit.errors import UnknownName
@@ -16,6 +16,9 @@ from vlkit.types import Sample
 if TYPE_CHECKING:
     from vlkit.evaluation.embed.encode import Embedder
     from vlkit.evaluation.embed.encoding import Encoding
+
+Fact: TypeAlias = str | Mapping[str, str]
+"""What results say of a task, or of each of its languages by BCP 47 tag."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,8 @@ class Task(Protocol):
         """What files and pages may call the classes; empty where nothing may be written."""
 
     @property
-    def facts(self) -> Mapping[str, str]:
-        """What results say of it: ``prompts``, digests of names, ..."""
+    def facts(self) -> Mapping[str, Fact]:
+        """What results say of it: ``prompts``, digests of names by language, ..."""
 
     @property
     def digest(self) -> str:
@@ -111,7 +114,7 @@ class PlainTask:
 
     targets: Sequence[int] = ()
     titles: Sequence[str] = ()
-    facts: Mapping[str, str] = {}
+    facts: Mapping[str, Fact] = {}
 
     def compared_with(self, languages: Sequence[str]) -> str:
         """None."""

@@ -16,7 +16,7 @@ from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.results.measures import Measure, Measures
 from vlkit.evaluation.tasks.by_template import template_scores
 from vlkit.evaluation.tasks.engine import iter_scores
-from vlkit.evaluation.tasks.task import Scored, choose_languages
+from vlkit.evaluation.tasks.task import Fact, Scored, choose_languages
 from vlkit.files import digest
 from vlkit.types import Sample, Source
 
@@ -140,10 +140,14 @@ class ZeroShotTask:
         return digest([self.name, keys, list(self.targets), self.names, self.templates, *more])
 
     @property
-    def facts(self) -> dict[str, str]:
-        """What stands for a class, and digests of names and of templates in all languages; no name is in it."""
-        templates = {tag: self.templates_of(tag) for tag in self.names}
-        return {"prompts": self.prompt, "label_sets": digest(self.names), "template_sets": digest(templates)}
+    def facts(self) -> dict[str, Fact]:
+        """What stands for a class, and digests of classes, names and templates by language; no name is in it."""
+        return {
+            "prompts": self.prompt,
+            "class_sets": {tag: digest(self.classes(tag)[0]) for tag in self.names},
+            "label_sets": {tag: digest(names) for tag, names in self.names.items()},
+            "template_sets": {tag: digest(self.templates_of(tag)) for tag in self.names},
+        }
 
     @property
     def titles(self) -> tuple[str, ...]:
