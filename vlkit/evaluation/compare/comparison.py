@@ -20,6 +20,7 @@ from vlkit.evaluation.report.breakdown import Breakdown, by_tier_and_script
 from vlkit.evaluation.report.markdown import markdown_table, percent
 from vlkit.evaluation.results.answers import Answers
 from vlkit.evaluation.results.results_file import ResultRow, Value, csv_text
+from vlkit.foreign import markdown_text
 
 _REPLICATES = 1000
 _UNLIKE: Mapping[str, str] = {
@@ -139,10 +140,11 @@ class Comparison:
         """The table, the summary, and mean differences by resource tier and script, as Markdown."""
         headers, rows = self.cells()
         lines = [*markdown_table(headers, rows, text_columns=2), ""]
-        lines += [f"- {line}" for line in (*self.summary(), *(f"note: {note}" for note in self.notes))]
+        said = (*self.summary(), *(f"note: {note}" for note in self.notes))
+        lines += [f"- {markdown_text(line)}" for line in said]
         for task in self.tasks:
             for one in self.by_kind(task):
-                said = [
+                cells = [
                     (
                         group.group,
                         str(len(group.languages)),
@@ -151,8 +153,8 @@ class Comparison:
                     )
                     for group in one.groups
                 ]
-                lines += ["", f"{task}: mean difference by {one.title}", ""]
-                lines += markdown_table(("group", "languages", "difference", "95 % interval"), said)
+                lines += ["", f"{markdown_text(task)}: mean difference by {one.title}", ""]
+                lines += markdown_table(("group", "languages", "difference", "95 % interval"), cells)
         return "\n".join([*lines, ""])
 
     @property
