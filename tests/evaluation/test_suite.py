@@ -269,14 +269,46 @@ class TestImages:
         model = CountingModel()
         results = evaluate(model, spec, folder=tmp_path / "out", quiet=True)
         assert [(row.language, row["num_classes"], row["n_images"]) for row in results.rows] == [
-            ("en", 2, 4), ("de", 2, 4), ("fy", 1, 2),
+            ("en", 2, 4), ("de", 2, 4),
         ]  # fmt: skip
-        assert {"Foto  Schleie .", "Foto  Weisshai .", "hai"} <= set(model.texts_seen)
+        assert {"Foto  Schleie .", "Foto  Weisshai ."} <= set(model.texts_seen)
         tench = {template.replace("{}", "tench") for template in openai_templates()}
         assert tench <= set(model.texts_seen)
         assert not any("Tinca" in text or text.startswith("English") for text in model.texts_seen)
+        said = "babel-imagenet: fy left out: one class is named, which leaves nothing to tell apart"
+        assert results.meta["notes"] == [said] and "hai" not in model.texts_seen
+        assert f"- {said}\n" in (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
         written = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
         assert b"Schleie" not in written and b"Weisshai" not in written  # the license of the names
+
+    def test_languages_with_nothing_to_tell_apart_are_in_no_mean(self, tmp_path: Path) -> None:
+        plain = zero_shot(tmp_path)
+        whole = evaluate(CountingModel(), suite(plain), quiet=True)
+        labels(tmp_path / "labels.json", {**NAMES, "fy": ["kat", None, None, None], "gd": [None, None, None, "cupa"]})
+        results = evaluate(CountingModel(), suite(plain, languages=["de", "fy", "en", "sw"]), quiet=True)
+        assert results.mean("model")["acc1"] == whole.mean("model")["acc1"]
+        assert results.mean("model").languages == 3
+        assert results.meta["languages"] == ["de", "en", "sw"]
+        assert results.meta["notes"] == ["pets: fy left out: one class is named, which leaves nothing to tell apart"]
+        notes = open_suite(suite(plain)).notes
+        assert notes == ("pets: fy, gd left out: one class is named, which leaves nothing to tell apart",)
+        with pytest.raises(DataError, match="task pets: no language is left to score; fy left out: one class is named"):
+            open_suite(suite(plain, languages=["fy"]))
+        shared = open_suite(suite({**plain, "comparable": {"shared": True}}))  # the two leave classes to be shared
+        assert [len(task.classes("de")[0]) for task in shared.tasks] == [4, 3]
+
+    def test_captions_of_one_image_are_found_by_any_model(self, tmp_path: Path) -> None:
+        zero_shot(tmp_path)
+        table = retrieval(tmp_path)
+        path = tmp_path / "table.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines()
+        first = json.loads(lines[0])
+        first["captions"]["sw"] = ["paka", "paka mmoja"]
+        path.write_text("\n".join([json.dumps(first), *lines[1:]]), encoding="utf-8")
+        opened = open_suite(suite(table))
+        assert opened.languages == (("en", "de"),)
+        assert opened.notes == ("captions: sw left out: captions of one image, which leaves nothing to tell apart",)
+        assert open_suite(suite({**table, "gallery": "all"})).languages == (("en", "de", "sw"),)
 
 
 class TestBadInput:

@@ -157,6 +157,7 @@ def _meta(model: Embedder, suite: Suite, name: str, start: float, encoding: Enco
         images={task.name: images_digest(task, encoding) for task in suite.tasks},
         **size_of(model),
         **facts,
+        **({"notes": list(suite.notes)} if suite.notes else {}),
         suite=suite.spec.model_dump(mode="json"),
         work={
             "images_encoded": encoding.counts.images,

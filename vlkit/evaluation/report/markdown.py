@@ -32,6 +32,8 @@ def results_markdown(results: Results, *, classes: Iterable[ClassTable] = ()) ->
                 parts += [f"## {markdown_text(task)}: {markdown_text(variant)}", "", *lines, ""]
                 if table := known.get((task, variant)):
                     parts += ["### Worst classes", "", *_classes(table), ""]
+    if notes := [f"- {markdown_text(note)}" for note in results.meta.get("notes", ())]:
+        parts += [*notes, ""]
     return "\n".join(parts)
 
 

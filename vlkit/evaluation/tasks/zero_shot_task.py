@@ -156,9 +156,15 @@ class ZeroShotTask:
             return tuple(self.known_titles)
         return tuple(names[0] if names else "" for names in self.names["en"])
 
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Languages that name one class alone: all of its images are right whatever the model."""
+        counts = {tag: sum(1 for one in names if one) for tag, names in self.names.items()}
+        return {tag: "one class is named, which leaves nothing to tell apart" for tag in counts if counts[tag] < 2}
+
     def choose(self, languages: Iterable[str] | None) -> tuple[str, ...]:
         """See ``Task.choose``; a language needs names."""
-        return choose_languages(languages, self.names, of=f"task {self.name}")
+        return choose_languages(languages, self.names, of=f"task {self.name}", left_out=self.left_out)
 
     def compared_with(self, languages: Sequence[str]) -> str:
         """English: each language is compared with it on its own classes, where it is among them."""
