@@ -23,6 +23,8 @@ _ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u206
 _HALF = re.compile("[\ud800-\udfff]")
 _ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+# What Markdown, with tables, would take for more than text. Brackets make a link before ( [ or : alone.
+_MARKUP = re.compile(r"[\\`*|~<]|^\[|\](?=[(\[:])|(?<!\w)_|_(?!\w)|&(?=#?\w+;)")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -181,3 +183,8 @@ def spreadsheet_cell(text: str) -> str:
 def from_spreadsheet_cell(cell: str) -> str:
     """The text that `spreadsheet_cell` wrote."""
     return cell.removeprefix("'")
+
+
+def markdown_text(text: str) -> str:
+    """Text on one line of Markdown that reads as it is: no link, image, element, emphasis or new cell comes of it."""
+    return _MARKUP.sub(lambda found: {"<": "&lt;", "&": "&amp;"}.get(found[0], f"\\{found[0]}"), " ".join(text.split()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any, cast
@@ -11,11 +12,14 @@ from vlkit.errors import VlkitError
 from vlkit.evaluation.embed.encode import Embedder
 from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.tasks.engine import score_task
+from vlkit.evaluation.tasks.task import left_out_notes
 from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
 from vlkit.models.registry import module_of
 from vlkit.spec.recipe import Recipe
 from vlkit.spec.training import HeldBackValidation
 from vlkit.types import ImageTextModel, Model, Sample
+
+log = logging.getLogger(__name__)
 
 
 class HeldBack:
@@ -69,4 +73,6 @@ def _task(samples: list[Sample], languages: tuple[str, ...] | None) -> ZeroShotT
             listed = names.setdefault(tag, [None] * len(concepts))
             listed[target] = listed[target] or captions
     whole = ZeroShotTask("held_back", samples, names, targets)
+    for note in left_out_notes(whole.left_out, languages):
+        log.warning("validation: %s", note)
     return ZeroShotTask("held_back", samples, {tag: names[tag] for tag in whole.choose(languages)}, targets)

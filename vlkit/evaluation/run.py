@@ -16,13 +16,14 @@ from torch import nn
 
 from vlkit.distributed.collectives import Ranks, shared_errors
 from vlkit.evaluation.embed.encode import Embedder
-from vlkit.evaluation.embed.encoding import Encoding, EncodingCounts
+from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.identity import UNKNOWN, model_digest
+from vlkit.evaluation.embed.image_contents import image_contents
 from vlkit.evaluation.report.page import write_pages
 from vlkit.evaluation.results.answers import write_answers
 from vlkit.evaluation.results.results_file import RESULTS, ResultRow, Results, csv_text
 from vlkit.evaluation.suite import Suite, claim, open_suite, read_suite
-from vlkit.evaluation.tasks.task import Scored, Task
+from vlkit.evaluation.tasks.task import Fact, Scored, Task
 from vlkit.evaluation.tasks.task_rows import evaluate_task
 from vlkit.files import digest, write_atomic
 from vlkit.models.digest import fixed_weights
@@ -76,7 +77,7 @@ def evaluate(
         if suite.spec.workers is not None:
             encoding = replace(encoding, workers=suite.spec.workers)
         rows, tables = _figures(model, suite, name, place=place, watch=watch, encoding=encoding)
-        meta = _meta(model, suite, name, time.monotonic() - start, encoding.counts)
+        meta = _meta(model, suite, name, start, encoding)
     results = Results(meta, tuple(rows))
     with shared_errors(ranks):
         if place is not None and ranks.rank == 0:
@@ -134,25 +135,30 @@ def _cache(model: Embedder, suite: Suite, given: Path | None, ranks: Ranks) -> I
         ranks.barrier()  # all read it
 
 
-def _meta(model: Embedder, suite: Suite, name: str, seconds: float, counts: EncodingCounts) -> dict[str, Any]:
+def _meta(model: Embedder, suite: Suite, name: str, start: float, encoding: Encoding) -> dict[str, Any]:
     languages = dict.fromkeys(tag for tags in suite.languages for tag in tags)
-    facts: dict[str, dict[str, str]] = {"prompts": {}}
-    for task in suite.tasks:
+    facts: dict[str, dict[str, Fact]] = {"prompts": {}}
+    for task, tags in zip(suite.tasks, suite.languages, strict=True):
         for kind, fact in task.facts.items():
-            facts.setdefault(kind, {})[task.name] = fact
+            kept = fact if isinstance(fact, str) else {tag: fact[tag] for tag in tags if tag in fact}
+            facts.setdefault(kind, {})[task.name] = kept
     return provenance(
         models={name: model_digest(model)},
         seed=suite.spec.seed,
         languages=list(languages),
-        prompts=facts.pop("prompts"),
+        prompts={task: str(said) for task, said in facts.pop("prompts").items()},
         data_digest=digest([task.digest for task in suite.tasks]),
-        seconds=seconds,
-        # where it is the same, answers can be compared image by image
-        images={task.name: digest([[one.key for one in task.samples], list(task.targets)]) for task in suite.tasks},
+        seconds=time.monotonic() - start,
+        images={task.name: images_digest(task, encoding) for task in suite.tasks},
         **size_of(model),
         **facts,
+        **({"notes": list(suite.notes)} if suite.notes else {}),
         suite=suite.spec.model_dump(mode="json"),
-        work={"images_encoded": counts.images, "texts_encoded": counts.texts, "texts_asked": counts.texts_asked},
+        work={
+            "images_encoded": encoding.counts.images,
+            "texts_encoded": encoding.counts.texts,
+            "texts_asked": encoding.counts.texts_asked,
+        },
     )
 
 
@@ -166,3 +172,8 @@ def size_of(model: object) -> dict[str, Any]:
     if not sizes:
         return {"parameters": 0}
     return {"parameters": sum(sizes.values()), "precision": sizes.most_common(1)[0][0]}
+
+
+def images_digest(task: Task, encoding: Encoding) -> str:
+    """Hex digest of the images and their classes: where it is the same, answers can be compared image by image."""
+    return digest([image_contents(task.samples, encoding=encoding).tolist(), list(task.targets)])

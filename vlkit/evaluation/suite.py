@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vlkit.errors import VlkitError
-from vlkit.evaluation.tasks.task import Task
+from vlkit.evaluation.tasks.task import Task, left_out_notes
 from vlkit.files import write_atomic
 from vlkit.registry import Registry
 from vlkit.spec.evaluation import SuiteSpec
 from vlkit.spec.load import dump_yaml, find_suite, resolve_spec
 
+log = logging.getLogger(__name__)
 TASKS = Registry(
     "kind of task",
     {
@@ -32,11 +34,15 @@ _WRITTEN = (
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite whose files have been read: what was asked for, its tasks in order, and the BCP 47 tags of each task."""
+    """A suite whose files have been read: what was asked for, its tasks in order, and the BCP 47 tags of each task.
+
+    ``notes`` are for those who read the results: languages that are left out, and why.
+    """
 
     spec: SuiteSpec
     tasks: tuple[Task, ...]
     languages: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
 
 
 def read_suite(path_or_name: str | Path, overrides: Sequence[str] = ()) -> SuiteSpec:
@@ -60,15 +66,19 @@ def open_suite(suite: SuiteSpec) -> Suite:
     """
     tasks: list[Task] = []
     languages: list[tuple[str, ...]] = []
+    notes: list[str] = []
     for one in suite.tasks:
         wanted = suite.languages if one.languages is None else one.languages
         opened: Sequence[Task] = TASKS.get_object(getattr(one, "kind", ""))(one, wanted)
         tasks += opened
         languages += [task.choose(wanted) for task in opened]
+        notes += [f"{task.name}: {note}" for task in opened for note in left_out_notes(task.left_out, wanted)]
     names = [task.name for task in tasks]
     if taken := [name for name in names if names.count(name) > 1]:
         raise VlkitError(f"comparable.shared makes a task {taken[0]!r}, which the suite has already; rename that one")
-    return Suite(suite, tuple(tasks), tuple(languages))
+    for note in notes:
+        log.warning(note)
+    return Suite(suite, tuple(tasks), tuple(languages), tuple(notes))
 
 
 def claim(folder: Path, suite: SuiteSpec, *, resume: bool, overwrite: bool) -> None:

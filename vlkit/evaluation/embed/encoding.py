@@ -28,6 +28,7 @@ class Encoding:
         workers: Threads that read and prepare images while others are encoded.
         cache: Folder to keep the embeddings of images and texts in, shared by all processes; None keeps none.
         ranks: Processes that share images, texts and scoring between them, and give the same as one alone, bit for bit.
+        contents: What is known of what images hold (``image_contents``); filled as they are looked at.
     """
 
     batch_size: int = 64
@@ -37,6 +38,7 @@ class Encoding:
     ranks: Ranks = field(default_factory=Ranks)
     quiet: bool = True
     counts: EncodingCounts = field(default_factory=EncodingCounts)
+    contents: dict[tuple[object, ...], tuple[object, int]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "text_batch_size", "workers"):

@@ -29,7 +29,7 @@ def task_table(results: Results, *, task: str | None = None) -> Table:
     measures = first.measures
     shown = measures.brief
     said = [f"{one.short} %{' [95 % interval]' if one.low else ''}" for one in shown.values()]
-    table = Table(title=f"{first.task}: {', '.join(said)}", show_footer=True)
+    table = Table(title=Text(f"{first.task}: {', '.join(said)}"), show_footer=True)
     table.add_column("language", footer=f"mean of {max(mean.languages for mean in means.values())}")
     for variant, mean in means.items():
         for place, (name, one) in enumerate(shown.items()):

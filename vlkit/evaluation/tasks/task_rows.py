@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from vlkit.distributed.collectives import shared_errors
+from vlkit.evaluation.embed.callables import TwoCallables
 from vlkit.evaluation.embed.encode import Embedder
 from vlkit.evaluation.embed.encoding import Encoding
-from vlkit.evaluation.embed.identity import features_key
+from vlkit.evaluation.embed.identity import images_key, texts_key
+from vlkit.evaluation.embed.image_contents import image_contents
 from vlkit.evaluation.results.results_file import ResultRow, read_row
 from vlkit.evaluation.tasks.task import Scored, Task
 from vlkit.files import digest, write_atomic
+from vlkit.types import ImageTextModel
 
 
 def evaluate_task(
@@ -29,8 +32,8 @@ def evaluate_task(
     """One result row for each of the languages (None: all of the task), where the model is called ``variant``.
 
     ``resume`` is a folder for one file a language, written as soon as its score is known: a language whose file is of
-    the same model, task and seed is not scored again. ``keep`` is called by the first process with what was found in
-    each language that is scored, before its row is kept.
+    the same model, task, images and seed is not scored again. ``keep`` is called by the first process with what was
+    found in each language that is scored, before its row is kept.
 
     Raises:
         UnknownName: A language that is none, or that the task does not have.
@@ -40,7 +43,9 @@ def evaluate_task(
     ranks, basis = encoding.ranks, task.compared_with(tags)
     files: dict[str, Path] = {}
     if resume is not None:
-        key = digest([features_key(model, task.samples), task.digest, variant, seed, basis])
+        contents = image_contents(task.samples, encoding=encoding).tolist()
+        texts = texts_key(model) if isinstance(model, ImageTextModel | TwoCallables) else ""
+        key = digest([images_key(model), texts, contents, task.digest, variant, seed, basis])
         files = {tag: resume / f"{key}-{tag}.json" for tag in tags}
     found = dict(ranks.gather_objects(_known(files, task))[0])
     missing = [tag for tag in tags if tag not in found]

@@ -23,7 +23,7 @@ from vlkit.evaluation.metrics.intervals import bootstrap_interval
 from vlkit.evaluation.results.measures import Measure, Measures
 from vlkit.evaluation.tasks.engine import iter_scores
 from vlkit.evaluation.tasks.scorer import ClassEmbeddings, Scorer, first_of_equals
-from vlkit.evaluation.tasks.task import Scored, choose_languages
+from vlkit.evaluation.tasks.task import Fact, Scored, choose_languages
 from vlkit.files import digest
 from vlkit.spec import evaluation as spec
 from vlkit.spec.sources import BuiltSource, FolderImages
@@ -147,10 +147,14 @@ class ZeroShotTask:
         return digest([self.name, keys, list(self.targets), self.names, self.templates, *more])
 
     @property
-    def facts(self) -> dict[str, str]:
-        """What stands for a class, and digests of names and of templates in all languages; no name is in it."""
-        templates = {tag: self.templates_of(tag) for tag in self.names}
-        return {"prompts": self.prompt, "label_sets": digest(self.names), "template_sets": digest(templates)}
+    def facts(self) -> dict[str, Fact]:
+        """What stands for a class, and digests of classes, names and templates by language; no name is in it."""
+        return {
+            "prompts": self.prompt,
+            "class_sets": {tag: digest(self.classes(tag)[0]) for tag in self.names},
+            "label_sets": {tag: digest(names) for tag, names in self.names.items()},
+            "template_sets": {tag: digest(self.templates_of(tag)) for tag in self.names},
+        }
 
     @property
     def titles(self) -> tuple[str, ...]:
@@ -159,9 +163,15 @@ class ZeroShotTask:
             return tuple(self.known_titles)
         return tuple(names[0] if names else "" for names in self.names["en"])
 
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Languages that name one class alone: all of its images are right whatever the model."""
+        counts = {tag: sum(1 for one in names if one) for tag, names in self.names.items()}
+        return {tag: "one class is named, which leaves nothing to tell apart" for tag in counts if counts[tag] < 2}
+
     def choose(self, languages: Iterable[str] | None) -> tuple[str, ...]:
         """See ``Task.choose``; a language needs names."""
-        return choose_languages(languages, self.names, of=f"task {self.name}")
+        return choose_languages(languages, self.names, of=f"task {self.name}", left_out=self.left_out)
 
     def compared_with(self, languages: Sequence[str]) -> str:
         """English: each language is compared with it on its own classes, where it is among them."""
