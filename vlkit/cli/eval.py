@@ -11,7 +11,7 @@ import typer
 
 from vlkit.cli.console import out, show_table, tell
 from vlkit.cli.loading import loaded
-from vlkit.cli.options import Device, Model
+from vlkit.cli.options import Device, Model, complete_suites
 from vlkit.errors import VlkitError
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 def evaluate(
     model: Model,
     suite: str = typer.Argument(
-        metavar="SUITE", help="A YAML file, or the name of a shipped suite (see: vlkit list suites)."
+        metavar="SUITE",
+        help="A YAML file, or the name of a shipped suite (see: vlkit list suites).",
+        autocompletion=complete_suites,
     ),
     overrides: list[str] = typer.Argument(
         None, metavar="KEY=VALUE", help="Values laid over the suite, e.g. languages=[en,de,sw]"
@@ -37,8 +39,8 @@ def evaluate(
         None, metavar="DIR", help="Folder for image embeddings, to be shared by evaluations; default: in --out."
     ),
     device: Device = "auto",
-    parity: Literal["", "babel-imagenet"] = typer.Option(
-        "", help="Take the settings of a published evaluation, and show how far the scores are from its figures."
+    parity: Literal["babel-imagenet"] | None = typer.Option(
+        None, help="Take the settings of a published evaluation, and show how far the scores are from its figures."
     ),
     dump_classnames: bool = typer.Option(
         False, "--dump-classnames", help="Also write classnames.json; refused for names that may not be passed on."
@@ -52,7 +54,7 @@ def evaluate(
 ) -> None:
     """Evaluate a model on a suite; on several GPUs: torchrun --nproc-per-node 8 -m vlkit eval MODEL SUITE."""
     leads = os.environ.get("RANK", "0") == "0"
-    opened = _open(suite, overrides or (), parity, leads=leads, names=dump_classnames, own_use=own_use)
+    opened = _open(suite, overrides or (), parity or "", leads=leads, names=dump_classnames, own_use=own_use)
     called = name or model_name(model)
     place = folder or Path("runs/eval") / f"{Path(suite).stem}-{called}"
     settings: Any = {"folder": place, "cache": cache, "resume": resume, "overwrite": overwrite}

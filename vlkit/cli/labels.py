@@ -21,8 +21,10 @@ def build(
     source: Path = typer.Option(..., metavar="DIR", help="Folder with its .tab files, at any depth."),
     target: Path = typer.Option(Path("labels-omw.json"), "--out", metavar="FILE", help="JSON file to write."),
     lemmas: Literal["one", "all"] = typer.Option("one", help="One name a class, or all of them."),
-    drop_english: bool = typer.Option(False, help="Leave out names that are spelled as an English one."),
-    min_classes: int = typer.Option(10, min=1, help="Leave out languages that name fewer classes."),
+    drop_english: bool = typer.Option(
+        False, "--drop-english", help="Leave out names that are spelled as an English one."
+    ),
+    min_classes: int = typer.Option(10, min=1, metavar="N", help="Leave out languages that name fewer classes."),
 ) -> None:
     """Build a label file from free sources."""
     from vlkit.data.names.omw import build_omw
