@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vlkit.errors import VlkitError
+from vlkit.paths import local_path
 
 _REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 _OVERTAKEN = (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST)  # by another process that writes the same folder
@@ -22,9 +23,9 @@ _OVERTAKEN = (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST)  # by another process
 def home() -> Path:
     """The cache folder: ``$VLKIT_HOME``, else ``$XDG_CACHE_HOME/vlkit``, else ``~/.cache/vlkit``."""
     if named := os.environ.get("VLKIT_HOME"):
-        return Path(named).expanduser()
+        return local_path(named)
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser() if base else Path.home() / ".cache") / "vlkit"
+    return (local_path(base) if base else Path.home() / ".cache") / "vlkit"
 
 
 def sha256(path: Path) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vlkit.cli.console import listed, say, show_table, tell, write
+from vlkit.paths import local_path
 
 if TYPE_CHECKING:
     from vlkit.bench.contrastive import ContrastiveBench
@@ -80,7 +81,9 @@ def scoring(
 
 @app.command()
 def prompts(
-    templates: Path = typer.Option(..., metavar="FILE", help="Language codes to lists of templates, JSON or YAML."),
+    templates: Path = typer.Option(
+        ..., parser=local_path, metavar="FILE", help="Language codes to lists of templates, JSON or YAML."
+    ),
     encoder: str = typer.Option(
         "hf:intfloat/multilingual-e5-small",
         metavar="NAME",

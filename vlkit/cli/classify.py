@@ -12,6 +12,7 @@ import typer
 from vlkit.cli.console import collector_off, headed, message, out, write
 from vlkit.cli.options import AsJson
 from vlkit.errors import DataError, VlkitError
+from vlkit.paths import local_path
 
 if TYPE_CHECKING:
     from vlkit.evaluation.classify.zero_shot import Predictions, ZeroShotClassifier
@@ -26,7 +27,9 @@ def classify(
     labels: str = typer.Option(
         "", metavar="A,B,...", help="What to choose from; several names for one thing: 'cat|kitten,dog'."
     ),
-    labels_file: Path | None = typer.Option(None, metavar="FILE", help="More labels, one a line, names split at '|'."),
+    labels_file: Path | None = typer.Option(
+        None, parser=local_path, metavar="FILE", help="More labels, one a line, names split at '|'."
+    ),
     language: str = typer.Option("en", metavar="LANG", help="Language of the labels (see vlkit list languages)."),
     model: str = typer.Option("", metavar="PATH", help=f"A model folder or name; without it {DEFAULT_MODEL}."),
     top: int = typer.Option(5, min=1, metavar="K", help="Answers shown for each image."),

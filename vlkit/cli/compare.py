@@ -10,6 +10,7 @@ import typer
 from vlkit.cli.console import out, say, show_table, tell
 from vlkit.cli.options import OtherScores, Scores
 from vlkit.errors import VlkitError
+from vlkit.paths import local_path
 
 
 def compare(
@@ -17,7 +18,7 @@ def compare(
     other: OtherScores,
     models: str = typer.Option("", metavar="A,B", help="The two models, where a file holds several."),
     folder: Path | None = typer.Option(
-        None, "--out", metavar="DIR", help="Write comparison.html, .csv, .md and .png there."
+        None, "--out", parser=local_path, metavar="DIR", help="Write comparison.html, .csv, .md and .png there."
     ),
     task: str | None = typer.Option(
         None, metavar="NAME", help="Compare this task alone; published scores stand for it."

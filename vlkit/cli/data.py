@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlkit.cli.console import err, listed, say, show_table, tell, write
+from vlkit.paths import local_path
 
 if TYPE_CHECKING:
     from vlkit.data.sources.combine import SourceSummary
@@ -25,11 +26,16 @@ _SHOWN_PROBLEMS, _SHOWN_LANGUAGES = 5, 16
 @app.command()
 def build(
     name: str = typer.Argument(metavar="NAME", help="openmoji or flags."),
-    folder: Path | None = typer.Option(None, "--out", metavar="DIR", help="Folder for the shards; default: data/NAME."),
+    folder: Path | None = typer.Option(
+        None, "--out", parser=local_path, metavar="DIR", help="Folder for the shards; default: data/NAME."
+    ),
     image_size: int = typer.Option(224, metavar="N", help="Side of the images in pixels."),
     languages: Languages = None,
     cldr: Path | None = typer.Option(
-        None, metavar="DIR", help="An unpacked cldr-annotations-full: emoji names in its 100+ languages."
+        None,
+        parser=local_path,
+        metavar="DIR",
+        help="An unpacked cldr-annotations-full: emoji names in its 100+ languages.",
     ),
     quiet: Quiet = False,
 ) -> None:
@@ -56,7 +62,7 @@ def shard(
         metavar="PATH",
         help="A .jsonl/.csv/.tsv table, a folder of images, shards (a folder, a tar, a pattern), or a recipe (.yaml).",
     ),
-    folder: Path = typer.Option(..., "--out", metavar="DIR", help="Folder for the shards."),
+    folder: Path = typer.Option(..., "--out", parser=local_path, metavar="DIR", help="Folder for the shards."),
     per_shard: int | None = typer.Option(
         None, metavar="N", help="Most samples of a shard; 1000 where --max-mb is not given."
     ),

@@ -13,6 +13,7 @@ from vlkit.cli.console import out, show_table, tell
 from vlkit.cli.loading import loaded
 from vlkit.cli.options import Device, Model, complete_suites
 from vlkit.errors import VlkitError
+from vlkit.paths import local_path
 
 if TYPE_CHECKING:
     from vlkit.evaluation.results.results_file import Results
@@ -30,13 +31,16 @@ def evaluate(
         None, metavar="KEY=VALUE", help="Values laid over the suite, e.g. languages=[en,de,sw]"
     ),
     folder: Path | None = typer.Option(
-        None, "--out", metavar="DIR", help="Folder for the results; default: runs/eval/SUITE-NAME."
+        None, "--out", parser=local_path, metavar="DIR", help="Folder for the results; default: runs/eval/SUITE-NAME."
     ),
     name: str = typer.Option("", metavar="NAME", help="What results call the model; default: after MODEL."),
     resume: bool = typer.Option(False, "--resume", help="Go on with the evaluation that is in the folder."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the evaluation that is in the folder."),
     cache: Path | None = typer.Option(
-        None, metavar="DIR", help="Folder for image embeddings, to be shared by evaluations; default: in --out."
+        None,
+        parser=local_path,
+        metavar="DIR",
+        help="Folder for image embeddings, to be shared by evaluations; default: in --out.",
     ),
     device: Device = "auto",
     parity: Literal["babel-imagenet"] | None = typer.Option(

@@ -7,11 +7,12 @@ from pathlib import Path
 import typer
 
 from vlkit.cli.console import out
+from vlkit.paths import local_path
 
 
 def quickstart(
     folder: Path = typer.Option(
-        Path("runs/quickstart"), "--out", metavar="DIR", help="Where model, results and report go."
+        Path("runs/quickstart"), "--out", parser=local_path, metavar="DIR", help="Where model, results and report go."
     ),
 ) -> None:
     """Train on real data in 14 languages, evaluate on unseen concepts, report."""

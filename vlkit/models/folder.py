@@ -21,6 +21,7 @@ from vlkit.models.locate import SPEC, Located, locate
 from vlkit.models.registry import add_adapters, build, build_meta, module_of
 from vlkit.models.trainable import ADAPTER, adapter_specs, part_of
 from vlkit.models.weights import assign_weights, read_weights, write_weights
+from vlkit.paths import local_path
 from vlkit.registry import Registry
 from vlkit.spec.base import Spec
 from vlkit.spec.load import dump_yaml, read_document
@@ -79,7 +80,7 @@ def save(
         VlkitError: A part has no spec, the folder holds something else, or the disk is full; adapters alone are wanted
             of a model that was not loaded.
     """
-    target = Path(folder).expanduser()
+    target = local_path(folder)
     _check_target(target)
     if adapters_only:
         file, state = _difference(model)
@@ -170,7 +171,7 @@ def load(
             f"{name_or_path} holds a model of kind {model.spec.kind}, which is no {_words(expect)} as is wanted here"
         )
     if model.loaded_from is None:  # adapters name the whole model below them
-        folder = Path(name_or_path).expanduser()
+        folder = local_path(name_or_path)
         model.loaded_from = str(folder.resolve()) if folder.is_dir() else str(name_or_path)
     as_module(model).eval().to(device)
     return model

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vlkit.errors import VlkitError
 from vlkit.parts.building import compact
+from vlkit.paths import local_path
 from vlkit.types import GivesStates, ImageTextModel, Model, TextBatch, TextEncoder, as_module
 
 PROJECTED = "projected"
@@ -79,7 +80,7 @@ def open_text(name: str, *, device: str = "cpu") -> LayeredText:
     prefix, colon, rest = name.partition(":")
     if prefix != "hf" or not colon:
         rest = name
-    folder = Path(rest).expanduser()
+    folder = local_path(rest)
     found: Path | None = None
     if folder.is_dir():
         found = folder if kind_of(folder) == "hf" else None

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from vlkit.data.formats.text_files import read_text
 from vlkit.errors import VlkitError
+from vlkit.paths import local_path
 
 Labels: TypeAlias = Sequence[str | Sequence[str]] | Mapping[str, str | Sequence[str]]
 
@@ -88,5 +89,5 @@ def load_labels(path: str | Path) -> list[tuple[str, ...]]:
     Raises:
         DataError: Missing, or not UTF-8 text.
     """
-    lines = read_text(Path(path), what="labels file ").splitlines()
+    lines = read_text(local_path(path), what="labels file ").splitlines()
     return [tuple(line.split("|")) for line in lines if line.strip() and not line.lstrip().startswith("#")]

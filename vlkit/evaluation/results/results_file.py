@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from vlkit.errors import DataError, UnknownName, VlkitError
 from vlkit.evaluation.results.measures import Measures, Metric
 from vlkit.files import write_atomic
+from vlkit.paths import local_path
 
 RESULTS = "results.json"
 FORMAT = 1  # of the file; results of vlkit 0.3 have none
@@ -159,7 +160,7 @@ class Results:
         Raises:
             VlkitError: The place cannot be written to.
         """
-        path = Path(path)
+        path = local_path(path)
         content = {
             "format": FORMAT,
             "meta": plain(self.meta),
@@ -181,7 +182,7 @@ class Results:
         Raises:
             DataError: Missing, not JSON, not of this form, or of another version.
         """
-        path = Path(path)
+        path = local_path(path)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             entries = content["results"]

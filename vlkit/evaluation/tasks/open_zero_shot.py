@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 
 from vlkit.data.names.imagenet import openai_templates
 from vlkit.data.names.template_files import read_templates
@@ -12,6 +11,7 @@ from vlkit.data.sources.classes.open_classes import open_images
 from vlkit.data.sources.open import open_source
 from vlkit.evaluation.tasks.class_names import comparable_tasks
 from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask, captioned_task
+from vlkit.paths import local_path
 from vlkit.prompts import check_template
 from vlkit.spec import evaluation as spec
 from vlkit.spec.sources import BuiltSource, FolderImages
@@ -61,6 +61,6 @@ def _templates(templates: spec.TemplatesSpec) -> tuple[str, ...] | dict[str, tup
         for template in templates.texts:
             check_template(template)
         return templates.texts
-    path = Path(templates.path).expanduser()
+    path = local_path(templates.path)
     found = read_templates(path, normalize_whitespace=templates.normalize_whitespace)
     return found | ({"en": openai_templates()} if templates.english == "openai" else {})

@@ -23,6 +23,7 @@ from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.locate import kind_of
 from vlkit.parts import hf_common
 from vlkit.parts.building import LOAD_ERRORS
+from vlkit.paths import local_path
 
 Format = Literal["open_clip", "transformers"]
 TOLERANCE = 1e-5
@@ -63,7 +64,7 @@ def export(
     """
     if format not in get_args(Format):
         raise UnknownName("format", format, allowed=get_args(Format))
-    target = Path(folder).expanduser().absolute()
+    target = local_path(folder).absolute()
     _check_target(target, overwrite=overwrite)
     plain = copy.deepcopy(model).to("cpu", torch.float32).eval()
     own = probe(plain)
