@@ -66,7 +66,6 @@ def test_a_folder_of_any_name_is_written_read_and_inspected(home: Path, place: s
     folder = f"./{place}"
     trained = run("train", "contrastive/tiny", f"run.folder={folder}", "stages.0.steps=1")
     assert trained.exit_code == 0, trained.output
-    assert not home.exists() or place != "~"
     model = f"{folder}/model"
     assert (home.parent / place / "model/spec.yaml").exists() and vlkit.load(model)
     Image.new("RGB", (8, 8), "red").save(home.parent / place / "red.png")
@@ -74,11 +73,14 @@ def test_a_folder_of_any_name_is_written_read_and_inspected(home: Path, place: s
     assert seen.exit_code == 0 and f"{folder}/red.png" in seen.stdout, seen.output
 
     shards = f"{folder}/shards"
-    made = run("data", "build", "flags", f"--out={shards}", "--languages", "en,de", "--quiet")
+    (home.parent / place / "red.csv").write_text("image,caption,language\nred.png,red,en\n", encoding="utf-8")
+    made = run("data", "shard", f"{folder}/red.csv", f"--out={shards}", "--quiet", "--workers=0")
     assert made.exit_code == 0, made.output
-    for pattern in (shards, f"{shards}/*.tar", f"{shards}/flags-{{0000..0000}}.tar", f"{shards}/flags-0000.tar"):
+    (tar,) = (home.parent / place / "shards").glob("*.tar")
+    for pattern in (shards, f"{shards}/*.tar", f"{shards}/{tar.stem[:-1]}{{0..0}}.tar", f"{shards}/{tar.name}"):
         assert run("data", "info", pattern).exit_code == 0, pattern
-    assert {path.name for path in home.parent.iterdir()} == {place.split("/")[0]}
+    assert {path.name for path in home.parent.iterdir()} - {"home"} == {place.split("/")[0]} - {"home"}
+    assert not (home / "model").exists()
 
 
 def test_home_is_meant_by_every_command(home: Path) -> None:
@@ -89,5 +91,7 @@ def test_home_is_meant_by_every_command(home: Path) -> None:
     arguments = ["classify", "~/red.png", "--labels-file=~/labels.txt", "--model=~/model"]
     assert CliRunner().invoke(app, arguments).exit_code == 0
     assert len(vlkit.ZeroShotClassifier(vlkit.load("~/model"), ["a", "b"]).classify("~/red.png")) == 1
-    assert CliRunner().invoke(app, ["data", "build", "flags", "--out=~/flags", "--languages=en", "--quiet"]).exit_code == 0
+    (home / "red.csv").write_text("image,caption,language\nred.png,red,en\n", encoding="utf-8")
+    arguments = ["data", "shard", "~/red.csv", "--out=~/shards", "--quiet", "--workers=0"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0 and list((home / "shards").glob("*.tar"))
     assert [path.name for path in home.parent.iterdir()] == ["home"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +19,8 @@ from vlkit.paths import local_path
 if TYPE_CHECKING:
     from vlkit.evaluation.results.results_file import Results
     from vlkit.evaluation.suite import Suite
+
+_MOST = 40  # languages that a terminal shows
 
 
 def evaluate(
@@ -148,8 +151,10 @@ def _show_parity(results: Results, suite: Suite, model: str) -> None:
 def _show(results: Results, folder: Path) -> None:
     from vlkit.evaluation.results.terminal_table import task_table
 
-    console = out(width=None if out().is_terminal else 200)
+    console = out(width=None if sys.stdout.isatty() else 200)
     for task in results.tasks:
-        console.print(task_table(results, task=task))
+        console.print(task_table(results, task=task, most=_MOST))
+    if any(sum(row.task == task for row in results) > _MOST for task in results.tasks):
+        tell(f"all languages are in {folder / 'results.csv'}")
     pages = ", ".join(str(page) for page in sorted(folder.glob("report*.html")))
     tell(f"written to {folder / 'results.json'}; look at {pages}")
