@@ -247,5 +247,5 @@ def test_predictions_are_a_data_frame_and_a_table_of_a_notebook(classifier, monk
     assert many._repr_html_().endswith("<p>50 of 60 images</p>")
 
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(MissingPackage, match=r"a data frame needs the package 'pandas', .*; run: pip install 'pandas'$"):
+    with pytest.raises(MissingPackage, match=r"a data frame needs the package 'pandas', .*pip install 'pandas'$"):
         predictions.to_pandas()
