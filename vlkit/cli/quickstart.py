@@ -17,7 +17,6 @@ def quickstart(
 ) -> None:
     """Train on real data in 14 languages, evaluate on unseen concepts, report."""
     from vlkit.evaluation.results.terminal_table import task_table
-    from vlkit.quickstart import next_commands
     from vlkit.quickstart import quickstart as run
 
     console = out()
@@ -34,5 +33,5 @@ def quickstart(
     console.print(task_table(done.results))
     console.print(f"\ndone in {done.seconds:.0f} s; look at {folder / 'report.html'}", markup=False)
     console.print("\ntry next:", style="bold")
-    for command in next_commands(folder):
+    for command in done.commands:
         console.print(f"  {command}", markup=False, soft_wrap=True)
