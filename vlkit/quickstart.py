@@ -58,9 +58,9 @@ def quickstart(folder: Path, *, show: Show | None = None, say: Callable[[str], N
     """Trains, evaluates and reports; features that earlier runs computed are used again.
 
     Writes ``model/`` (the multilingual one), ``metrics.jsonl``, ``results.json``, ``results.csv``, ``results.md``,
-    ``results-classes.csv``, ``report.html`` and ``example.png`` into ``folder``, and the run of the English-only variant
-    into a folder in it. ``show`` takes the table of what trains at the start of each stage, ``say`` a line at the start of each
-    part.
+    ``results-classes.csv``, ``report.html`` and ``example.png`` (a drawing to try) into ``folder``, and the run of the
+    English-only variant into a folder in it. ``show`` takes the table of what trains at the start of each stage,
+    ``say`` a line at the start of each part.
 
     Raises:
         VlkitError: A part or the data cannot be had, or the place cannot be written to.

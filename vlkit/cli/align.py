@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -85,16 +85,8 @@ def align(
     if loaded.note:
         tell(f"note: {loaded.note}")
     name = model_name(model)
-    found = run(
-        loaded,
-        lines,
-        name=name,
-        languages=wanted,
-        score=score,
-        pooling=pooling,
-        images=samples,
-        encoding=Encoding(text_batch_size=batch_size, quiet=False),
-    )
+    settings: Any = {"languages": wanted, "score": score, "pooling": pooling, "images": samples}
+    found = run(loaded, lines, name=name, encoding=Encoding(text_batch_size=batch_size, quiet=False), **settings)
     _end(found, results, folder or Path("runs/align") / name, as_json=as_json)
 
 
