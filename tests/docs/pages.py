@@ -9,8 +9,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-NEEDS = frozenset(("set-up", "quickstart", "parts", "hub", "data", "GPUs", "minutes", "names"))
-"""What a block may need that a test has not: its page says so in a comment above it (``docs/README``-style words)."""
+NEEDS = frozenset(("set-up", "extras", "quickstart", "parts", "hub", "data", "GPUs", "minutes", "names"))
+"""What a block may need that a test has not: an installation, optional packages, the model of ``make quickstart``,
+pretrained parts, the hub, data of the reader's, several GPUs, minutes, or names in place of MODEL and RECIPE."""
 
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<word>needs|file): (?P<what>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$",

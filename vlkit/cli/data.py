@@ -27,7 +27,7 @@ _SHOWN_PROBLEMS, _SHOWN_LANGUAGES = 5, 16
 def build(
     name: str = typer.Argument(metavar="NAME", help="openmoji or flags."),
     folder: Path | None = typer.Option(
-        None, "--out", parser=local_path, metavar="DIR", help="Folder for the shards; default: data/NAME."
+        None, "--out", parser=local_path, metavar="DIR", help="Folder for the shards; default: shards/NAME."
     ),
     image_size: int = typer.Option(224, metavar="N", help="Side of the images in pixels."),
     languages: Languages = None,
@@ -45,7 +45,7 @@ def build(
 
     if name not in ("openmoji", "flags"):
         raise UnknownName("data set", name, allowed=("openmoji", "flags"))
-    target = folder or Path("data") / name
+    target = folder or Path("shards") / name
     chosen = None if languages is None else listed(languages)
     if name == "openmoji":
         build_openmoji(target, image_size=image_size, languages=chosen, cldr=cldr, quiet=quiet)

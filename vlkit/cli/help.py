@@ -21,7 +21,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vlkit classify https://example.org/cat.jpg --labels cat,dog --model open_clip:ViT-B-32/laion2b_s34b_b79k",
         "vlkit classify cat.jpg --labels cat,dog --templates 'a photo of a {}.' --device cpu",
     ),
-    "data": ("vlkit data info data/openmoji",),
+    "data": ("vlkit data info captions.jsonl",),
     "data build": ("vlkit data build flags", "vlkit data build openmoji --languages en,de --out shards/openmoji"),
     "data shard": (
         "vlkit data shard captions.jsonl --out shards --image-size 256",
@@ -31,7 +31,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "eval": (
         "vlkit eval runs/quickstart/model drawings",
         "vlkit eval runs/quickstart/model drawings 'languages=[en,de,sw]' --out runs/eval/mine",
-        "torchrun --nproc-per-node 8 -m vlkit eval MODEL babel_imagenet tasks.0.images.path=imagenet/val",
+        "vlkit eval MODEL retrieval tasks.0.source.path=captions.jsonl",
+        "torchrun --nproc-per-node 8 -m vlkit eval MODEL drawings",
     ),
     "mteb": ("vlkit mteb runs/quickstart/model XM3600T2IRetrieval --languages de,sw --out runs/mteb",),
     "compare": (
