@@ -166,6 +166,11 @@ def printable(text: str) -> str:
     return text if text.isprintable() else _ACTING.sub(lambda found: _escape(ord(found[0])), text)
 
 
+def printable_json(text: str) -> str:
+    r"""JSON that no terminal acts on and that reads back as it was: ``\u009b`` where ``printable`` has ``\x9b``."""
+    return text if text.isprintable() else _ACTING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def _escape(number: int) -> str:
     if 0xDC80 <= number <= 0xDCFF:  # surrogateescape: a byte that was no UTF-8
         number -= 0xDC00

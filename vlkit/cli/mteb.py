@@ -17,6 +17,7 @@ from vlkit.cli.eval import model_name
 from vlkit.cli.loading import loaded
 from vlkit.cli.options import Device, Model
 from vlkit.errors import VlkitError
+from vlkit.paths import local_path
 
 if TYPE_CHECKING:
     from vlkit.evaluation.mteb.mteb_run import MtebRow
@@ -31,7 +32,11 @@ def mteb(
         "", metavar="A,B,...", help="Run what is in these languages alone; default: all (see vlkit list languages)."
     ),
     folder: Path | None = typer.Option(
-        None, "--out", metavar="DIR", help="Folder for mteb's result files, which several models may share."
+        None,
+        "--out",
+        parser=local_path,
+        metavar="DIR",
+        help="Folder for mteb's result files, which several models may share.",
     ),
     name: str = typer.Option("", metavar="NAME", help="What results call the model; default: after MODEL."),
     resume: bool = typer.Option(False, "--resume", help="Run only what the folder lacks."),

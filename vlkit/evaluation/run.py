@@ -27,6 +27,7 @@ from vlkit.evaluation.tasks.task import Fact, Scored, Task
 from vlkit.evaluation.tasks.task_rows import evaluate_task
 from vlkit.files import digest, write_atomic
 from vlkit.models.digest import fixed_weights
+from vlkit.paths import local_path
 from vlkit.provenance import provenance
 from vlkit.spec.evaluation import SuiteSpec
 
@@ -67,7 +68,7 @@ def evaluate(
     ranks, start = Ranks() if ranks is None else ranks, time.monotonic()
     if not isinstance(suite, Suite):
         suite = open_suite(suite if isinstance(suite, SuiteSpec) else read_suite(suite))
-    place = None if folder is None else Path(folder)
+    place = None if folder is None else local_path(folder)
     with shared_errors(ranks):
         if place is not None and ranks.rank == 0:
             claim(place, suite.spec, resume=resume, overwrite=overwrite)

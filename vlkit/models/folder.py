@@ -24,6 +24,7 @@ from vlkit.models.weights import INDEX, WEIGHTS, assign_weights, plain_state, re
 from vlkit.outputs import check_replaceable
 from vlkit.parts.assets import hub
 from vlkit.parts.weight_files import Shapes, read_headers, shapes_of, within
+from vlkit.paths import local_path
 from vlkit.registry import Registry
 from vlkit.spec.base import Spec
 from vlkit.spec.load import dump_yaml, read_document
@@ -87,7 +88,7 @@ def save(
         VlkitError: A part has no spec, the folder holds something else, or the disk is full; adapters alone are wanted
             of a model that was not loaded.
     """
-    target = Path(folder).expanduser()
+    target = local_path(folder)
     check_target(target)
     model = _uncompiled(model)
     if adapters_only:
@@ -206,7 +207,7 @@ def load(
             f"{name_or_path} holds a model of kind {model.spec.kind}, which is no {_words(expect)} as is wanted here"
         )
     if model.loaded_from is None:  # adapters name the whole model below them
-        folder = Path(name_or_path).expanduser()
+        folder = local_path(name_or_path)
         model.loaded_from = str(folder.resolve()) if folder.is_dir() else str(name_or_path)
     as_module(model).eval().to(device)
     return model
@@ -315,7 +316,7 @@ def _build_on_base(folder: Path, file: _SpecFile, shapes: Shapes, *, base: str |
 
 def _check_apart(target: Path, base: str | None) -> None:
     """Adapters must not take the place of the model that they are of."""
-    folder = Path((base or "").partition(":")[2] or base or "").expanduser()
+    folder = local_path((base or "").partition(":")[2] or base or "")
     if base and folder.is_dir() and folder.resolve().is_relative_to(target.resolve()):
         raise VlkitError(
             f"{target} holds the model that the adapters were added to, and nothing but adapters would be left of it; "

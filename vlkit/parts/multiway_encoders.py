@@ -22,6 +22,7 @@ from vlkit.parts import building
 from vlkit.parts.assets import hub
 from vlkit.parts.tokenizers import HfTokenizer, check_texts, load_tokenizer, marks_language, pad_rows, vocabulary_size
 from vlkit.parts.vocabulary import byte_vocabulary, hf_vocabulary
+from vlkit.paths import local_path
 from vlkit.spec.parts import MultiwayImage, MultiwayText
 from vlkit.types import ImageEncoder, TextBatch, Vocabulary
 
@@ -186,7 +187,7 @@ class MultiwayTextEncoder(MultiwayEncoder):
 
 def _tokenizer(spec: MultiwayText, saved: Path | None) -> HfTokenizer:
     name = str(spec.tokenizer)
-    folder = saved or Path(name).expanduser()
+    folder = saved or local_path(name)
     tokenizer = load_tokenizer(folder if folder.is_dir() else hub.tokenizer_files(name))
     if (size := vocabulary_size(tokenizer)) > spec.vocab:
         raise VlkitError(f"{name} has {size} tokens and model.text.vocab = {spec.vocab}; set vocab={size} or more")

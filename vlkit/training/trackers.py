@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from vlkit.errors import VlkitError
+from vlkit.errors import VlkitError, pip_install
 from vlkit.files import digest
 from vlkit.registry import Registry
 
@@ -94,6 +94,6 @@ def _library(module: str, extra: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise VlkitError(
-            f"run.trackers = {extra} needs a package that is not installed ({error}); pip install 'vlkit[{extra}]', or "
-            f"leave it out: metrics.jsonl is always written"
+            f"run.trackers = {extra} needs a package that is not installed ({error}); {pip_install(extra)}, or leave "
+            f"it out: metrics.jsonl is always written"
         ) from error

@@ -13,7 +13,7 @@ from vlkit.data.build import builders as build_module
 from vlkit.data.build.builders import build_flags, build_openmoji, built_folder
 from vlkit.data.build.cldr import annotation_names
 from vlkit.data.build.openmoji import emoji_names, region_of, spelled
-from vlkit.errors import DataError, MissingPackage, VlkitError
+from vlkit.errors import DataError, MissingPackage, VlkitError, pip_install
 from vlkit.files import home
 from vlkit.spec.sources import BuiltSource
 
@@ -208,7 +208,7 @@ def test_missing_packages_are_named(
         else:
             built(tmp_path / "om")
     assert str(caught.value) == (
-        f"{purpose} needs the package {package!r}, which is not installed; run: pip install 'vlkit[data]'"
+        f"{purpose} needs the package {package!r}, which is not installed; run: {pip_install('data')}"
     )
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from vlkit.errors import VlkitError
 from vlkit.parts.building import compact
+from vlkit.paths import local_path
 from vlkit.types import GivesStates, ImageTextModel, Model, TextBatch, TextEncoder, as_module
 
 PROJECTED = "projected"
@@ -76,7 +77,7 @@ def open_text(name: str, *, device: str = "cpu") -> LayeredText:
     from vlkit.spec.parts import HfText
 
     rest = name.removeprefix("hf:")
-    folder = Path(rest).expanduser()
+    folder = local_path(rest)
     found: Path | None = None
     if folder.is_dir():
         found = folder if kind_of(folder) == "hf" else None

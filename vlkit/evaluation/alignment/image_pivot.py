@@ -18,6 +18,7 @@ from vlkit.evaluation.alignment.parallel_texts import EMOJI_NAMES, ParallelTexts
 from vlkit.evaluation.alignment.scores import pair_scores
 from vlkit.evaluation.embed.encode import embed_images
 from vlkit.evaluation.embed.encoding import Encoding
+from vlkit.paths import local_path
 from vlkit.types import ImageTextModel, Sample
 
 OPENMOJI = "openmoji"
@@ -54,7 +55,7 @@ def open_images(name: str, texts: ParallelTexts) -> tuple[Sample, ...]:
         DataError: Files that are missing or do not fit the texts.
     """
     if name != OPENMOJI:
-        return _listed(Path(name).expanduser(), texts)
+        return _listed(local_path(name), texts)
     from vlkit.data.sources.open import open_source
     from vlkit.spec.sources import BuiltSource
 

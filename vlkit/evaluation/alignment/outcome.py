@@ -16,6 +16,7 @@ from vlkit.evaluation.alignment.scores import PairScores
 from vlkit.evaluation.metrics.correlation import correlate
 from vlkit.evaluation.results.results_file import Results, csv_text, plain
 from vlkit.files import write_atomic
+from vlkit.paths import local_path
 
 RESULT = "alignment.json"
 TABLES = ("languages", "layers", "images", "correlations")
@@ -126,7 +127,7 @@ class Alignment:
         from vlkit.evaluation.alignment.figure import alignment_figure
         from vlkit.evaluation.report.plots import render
 
-        folder = Path(folder)
+        folder = local_path(folder)
         contents: dict[str, str | bytes] = {RESULT: self.json()}
         for name, rows in self._tables().items():
             if rows:

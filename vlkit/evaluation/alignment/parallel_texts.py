@@ -13,6 +13,7 @@ from vlkit.data.sources.captions.collect import some
 from vlkit.errors import DataError, UnknownName
 from vlkit.evaluation.tasks.task import choose_languages
 from vlkit.files import digest
+from vlkit.paths import local_path
 
 EMOJI_NAMES = "emoji-names"
 _SUFFIXES = (".devtest", ".dev", ".txt")
@@ -74,7 +75,7 @@ def open_texts(name: str, *, pivot: str = "en", languages: Sequence[str] | None 
     """
     if name == EMOJI_NAMES:
         return emoji_texts(pivot=pivot, languages=languages)
-    if "=" in name and not Path(name).expanduser().is_dir():
+    if "=" in name and not local_path(name).is_dir():
         files: dict[str, Path] = {}
         for part in name.split(","):
             code, equals, path = part.partition("=")
@@ -82,9 +83,9 @@ def open_texts(name: str, *, pivot: str = "en", languages: Sequence[str] | None 
                 raise DataError(f"texts {name!r}: {part!r} should read LANGUAGE=FILE, as in en=one.txt,de=other.txt")
             if code.strip() in files:
                 raise DataError(f"texts {name!r}: {code.strip()!r} stands there twice")
-            files[code.strip()] = Path(path.strip()).expanduser()
+            files[code.strip()] = local_path(path.strip())
         return read_files(files, pivot=pivot, languages=languages)
-    return read_folder(Path(name).expanduser(), pivot=pivot, languages=languages)
+    return read_folder(local_path(name), pivot=pivot, languages=languages)
 
 
 def read_folder(folder: Path, *, pivot: str = "en", languages: Sequence[str] | None = None) -> ParallelTexts:

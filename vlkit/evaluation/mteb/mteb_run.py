@@ -16,6 +16,7 @@ from vlkit.errors import DataError, UnknownName, VlkitError
 from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.mteb.mteb_model import MtebModel, require_mteb, subset_language, subset_languages
 from vlkit.parts.assets import hub
+from vlkit.paths import local_path
 from vlkit.progress import track
 from vlkit.types import ImageTextModel
 
@@ -84,7 +85,7 @@ def evaluate_mteb(
     wrapped = MtebModel(model, name)
     cache, finished = None, set()
     if folder is not None:
-        cache = _results(Path(folder), wrapped)
+        cache = _results(local_path(folder), wrapped)
         finished = {task.metadata.name for task in chosen if not overwrite and _finished(cache, wrapped, task, resume)}
     settings = {
         "cache": cache,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from vlkit import prompts
@@ -25,6 +24,7 @@ from vlkit.evaluation.tasks.engine import iter_scores
 from vlkit.evaluation.tasks.scorer import ClassEmbeddings, Scorer, first_of_equals
 from vlkit.evaluation.tasks.task import Fact, Scored, choose_languages
 from vlkit.files import digest
+from vlkit.paths import local_path
 from vlkit.spec import evaluation as spec
 from vlkit.spec.sources import BuiltSource, FolderImages
 from vlkit.types import Sample, Source
@@ -304,7 +304,7 @@ def _templates(templates: spec.TemplatesSpec) -> tuple[str, ...] | dict[str, tup
         for template in templates.texts:
             prompts.check_template(template)
         return templates.texts
-    path = Path(templates.path).expanduser()
+    path = local_path(templates.path)
     found = read_templates(path, normalize_whitespace=templates.normalize_whitespace)
     return found | ({"en": openai_templates()} if templates.english == "openai" else {})
 

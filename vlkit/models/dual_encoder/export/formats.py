@@ -24,6 +24,7 @@ from vlkit.models.locate import kind_of
 from vlkit.outputs import check_replaceable
 from vlkit.parts import hf_common
 from vlkit.parts.building import said
+from vlkit.paths import local_path
 
 Format = Literal["open_clip", "transformers"]
 TOLERANCE = 1e-5
@@ -61,7 +62,7 @@ def export(
     """
     if format not in get_args(Format):
         raise UnknownName("format", format, allowed=get_args(Format))
-    target = Path(folder).expanduser().absolute()
+    target = local_path(folder).absolute()
     inputs = [] if model.loaded_from is None else [model.loaded_from]
     taken = check_replaceable(target, what="a model that vlkit exported", made=_is_export, names=_FILES, inputs=inputs)
     if taken and not overwrite:
