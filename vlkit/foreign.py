@@ -23,6 +23,8 @@ _ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u206
 _HALF = re.compile("[\ud800-\udfff]")
 _ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+# What Markdown, with tables, would take for more than text. Brackets make a link before ( [ or : alone.
+_MARKUP = re.compile(r"[\\`*|~<]|^\[|\](?=[(\[:])|(?<!\w)_|_(?!\w)|&(?=#?\w+;)")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -133,11 +135,14 @@ def inflate(raw: bytes, *, what: str, wbits: int, error: type[VlkitError] = Data
         VlkitError: More comes out than the limit, or the end is missing.
         zlib.error: Damaged.
     """
-    most, stream = limit(), zlib.decompressobj(wbits)
-    content = stream.decompress(raw, most + 1)
-    check_size(len(content), what=f"{what}, unpacked", error=error)
-    if not stream.eof:
-        raise error(f"cannot read {what}: the compressed data breaks off; get the file anew")
+    most, content = limit(), b""
+    while raw:
+        stream = zlib.decompressobj(wbits)
+        content += stream.decompress(raw, most - len(content) + 1)
+        check_size(len(content), what=f"{what}, unpacked", error=error)
+        if not stream.eof:
+            raise error(f"cannot read {what}: the compressed data breaks off; get the file anew")
+        raw = stream.unused_data.lstrip(b"\0") if wbits > zlib.MAX_WBITS else b""  # files of gzip may be joined
     return content
 
 
@@ -171,6 +176,11 @@ def printable(text: str) -> str:
     return text if text.isprintable() else _ACTING.sub(lambda found: _escape(ord(found[0])), text)
 
 
+def printable_json(text: str) -> str:
+    r"""JSON that no terminal acts on and that reads back as it was: ``\u009b`` where ``printable`` has ``\x9b``."""
+    return text if text.isprintable() else _ACTING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def _escape(number: int) -> str:
     if 0xDC80 <= number <= 0xDCFF:  # surrogateescape: a byte that was no UTF-8
         number -= 0xDC00
@@ -188,3 +198,8 @@ def spreadsheet_cell(text: str) -> str:
 def from_spreadsheet_cell(cell: str) -> str:
     """The text that `spreadsheet_cell` wrote."""
     return cell.removeprefix("'")
+
+
+def markdown_text(text: str) -> str:
+    """Text on one line of Markdown that reads as it is: no link, image, element, emphasis or new cell comes of it."""
+    return _MARKUP.sub(lambda found: {"<": "&lt;", "&": "&amp;"}.get(found[0], f"\\{found[0]}"), " ".join(text.split()))

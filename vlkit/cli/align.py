@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -13,6 +13,7 @@ from vlkit.cli.console import collector_off, say, show_table, tags, tell, write
 from vlkit.cli.eval import model_name
 from vlkit.cli.options import AsJson, Device
 from vlkit.errors import VlkitError
+from vlkit.paths import local_path
 
 if TYPE_CHECKING:
     from vlkit.evaluation.alignment.outcome import Alignment
@@ -57,10 +58,13 @@ def align(
         help="openmoji (with emoji-names), or a file whose line n names the image of line n: images as the pivot.",
     ),
     against: Path | None = typer.Option(
-        None, metavar="RESULTS", help="A results.json: correlate with its zero-shot scores over languages."
+        None,
+        parser=local_path,
+        metavar="RESULTS",
+        help="A results.json: correlate with its zero-shot scores over languages.",
     ),
     folder: Path | None = typer.Option(
-        None, "--out", metavar="DIR", help="Folder for the results; default: runs/align/MODEL."
+        None, "--out", parser=local_path, metavar="DIR", help="Folder for the results; default: runs/align/MODEL."
     ),
     batch_size: int = typer.Option(32, min=1, metavar="N", help="Texts a forward pass."),
     device: Device = "auto",
@@ -81,16 +85,8 @@ def align(
     if loaded.note:
         tell(f"note: {loaded.note}")
     name = model_name(model)
-    found = run(
-        loaded,
-        lines,
-        name=name,
-        languages=wanted,
-        score=score,
-        pooling=pooling,
-        images=samples,
-        encoding=Encoding(text_batch_size=batch_size, quiet=False),
-    )
+    settings: Any = {"languages": wanted, "score": score, "pooling": pooling, "images": samples}
+    found = run(loaded, lines, name=name, encoding=Encoding(text_batch_size=batch_size, quiet=False), **settings)
     _end(found, results, folder or Path("runs/align") / name, as_json=as_json)
 
 
@@ -108,7 +104,7 @@ def _open(
 
 def _end(found: Alignment, results: Results | None, folder: Path, *, as_json: bool) -> None:
     if results is not None:
-        from vlkit.evaluation.alignment.against import correlate_with
+        from vlkit.evaluation.alignment.outcome import correlate_with
 
         found = replace(found, correlations=correlate_with(found, results))
     paths = found.save(folder)

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vlkit.cli.console import listed, say, show_table, tell, write
+from vlkit.paths import local_path
 
 if TYPE_CHECKING:
-    from vlkit.bench.contrastive import ContrastiveBench
-    from vlkit.bench.grouped import GroupedBench
-    from vlkit.bench.zeroshot import ZeroShotBench
+    from vlkit.bench.figures import Figures
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Repeats = Annotated[int, typer.Option(min=1, help="How often each side is timed; medians count.")]
+Repeats = Annotated[int, typer.Option(min=1, metavar="N", help="How often each side is timed; medians count.")]
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
@@ -30,11 +29,11 @@ def zeroshot(
     model: str = typer.Option(
         "ViT-B-32", metavar="MODEL[/WEIGHTS]", help="Of open_clip; random weights, or a tag or file."
     ),
-    images: int = typer.Option(500, min=1, help="JPEGs that are made for it."),
-    languages: int = typer.Option(12, min=1, help="With names of countries in each."),
-    classes: int = typer.Option(50, min=2, help="Countries."),
-    batch_size: int = typer.Option(64, min=1, help="Images a forward pass, of both sides."),
-    workers: int = typer.Option(2, min=0, help="Reading processes of the peer; 0: none."),
+    images: int = typer.Option(500, min=1, metavar="N", help="JPEGs that are made for it."),
+    languages: int = typer.Option(12, min=1, metavar="N", help="With names of countries in each."),
+    classes: int = typer.Option(50, min=2, metavar="N", help="Countries."),
+    batch_size: int = typer.Option(64, min=1, metavar="N", help="Images a forward pass, of both sides."),
+    workers: int = typer.Option(2, min=0, metavar="N", help="Reading processes of the peer; 0: none."),
     repeats: Repeats = 3,
     as_json: AsJson = False,
 ) -> None:
@@ -56,10 +55,10 @@ def zeroshot(
 
 @app.command()
 def scoring(
-    images: int = typer.Option(50_000, min=1, help="Made embeddings."),
-    dim: int = typer.Option(512, min=1, help="Width of embeddings."),
-    languages: int = typer.Option(10, min=1, help="English is none of them."),
-    classes: int = typer.Option(1000, min=1, help="Of each language."),
+    images: int = typer.Option(50_000, min=1, metavar="N", help="Made embeddings."),
+    dim: int = typer.Option(512, min=1, metavar="N", help="Width of embeddings."),
+    languages: int = typer.Option(10, min=1, metavar="N", help="English is none of them."),
+    classes: int = typer.Option(1000, min=1, metavar="N", help="Of each language."),
     as_json: AsJson = False,
 ) -> None:
     """Time and memory of scoring made embeddings against many languages, in a fresh process."""
@@ -80,7 +79,9 @@ def scoring(
 
 @app.command()
 def prompts(
-    templates: Path = typer.Option(..., metavar="FILE", help="Language codes to lists of templates, JSON or YAML."),
+    templates: Path = typer.Option(
+        ..., parser=local_path, metavar="FILE", help="Language codes to lists of templates, JSON or YAML."
+    ),
     encoder: str = typer.Option(
         "hf:intfloat/multilingual-e5-small",
         metavar="NAME",
@@ -106,9 +107,9 @@ def prompts(
 @app.command()
 def data(
     path: str | None = typer.Argument(None, metavar="[PATH]", help="Shards to read; default: made 1280 x 960 JPEGs."),
-    batch_size: int = typer.Option(64, min=2, help="Pairs a batch."),
-    workers: int = typer.Option(2, min=1, help="Reading processes of either side."),
-    steps: int = typer.Option(24, min=1, help="Batches timed a repeat."),
+    batch_size: int = typer.Option(64, min=2, metavar="N", help="Pairs a batch."),
+    workers: int = typer.Option(2, min=1, metavar="N", help="Reading processes of either side."),
+    steps: int = typer.Option(24, min=1, metavar="N", help="Batches timed a repeat."),
     repeats: Repeats = 5,
     as_json: AsJson = False,
 ) -> None:
@@ -128,14 +129,14 @@ def data(
 
 @app.command()
 def contrastive(
-    ranks: int = typer.Option(1, min=1, help="Processes that share a batch; on CPU they share the cores."),
-    batch: int = typer.Option(8192, min=2, help="Pairs of each process."),
+    ranks: int = typer.Option(1, min=1, metavar="N", help="Processes that share a batch; on CPU they share the cores."),
+    batch: int = typer.Option(8192, min=2, metavar="N", help="Pairs of each process."),
     sizes: str = typer.Option("", metavar="N,N,...", help="Several values for --batch, one after the other."),
-    dim: int = typer.Option(512, min=1, help="Width of embeddings."),
+    dim: int = typer.Option(512, min=1, metavar="N", help="Width of embeddings."),
     loss: Literal["softmax", "sigmoid"] = typer.Option("softmax", help="That of CLIP or of SigLIP."),
     precision: Literal["fp32", "bf16"] = typer.Option("fp32", help="Of embeddings; bf16 runs inside autocast."),
     exchange: Literal["gather", "ring"] = typer.Option("gather", help="How vlkit sends texts."),
-    scale: float = typer.Option(1 / 0.07, min=0.0, help="Scale of similarities."),
+    scale: float = typer.Option(1 / 0.07, min=0.0, metavar="X", help="Scale of similarities."),
     device: Literal["auto", "cpu", "cuda"] = typer.Option("auto", help="auto: GPUs where there are enough."),
     repeats: Repeats = 5,
     check: bool = typer.Option(True, help="Compare gradients with float64."),
@@ -162,10 +163,12 @@ def contrastive(
 
 @app.command()
 def grouped(
-    ranks: int = typer.Option(4, min=2, help="Processes; two groups of half of them."),
-    batch: int = typer.Option(1024, min=2, help="Pairs of each process."),
-    dim: int = typer.Option(512, min=1, help="Width of embeddings."),
-    megabits: float = typer.Option(1000.0, min=0.001, help="Rate of the link between the groups, 10^6 bits a second."),
+    ranks: int = typer.Option(4, min=2, metavar="N", help="Processes; two groups of half of them."),
+    batch: int = typer.Option(1024, min=2, metavar="N", help="Pairs of each process."),
+    dim: int = typer.Option(512, min=1, metavar="N", help="Width of embeddings."),
+    megabits: float = typer.Option(
+        1000.0, min=0.001, metavar="X", help="Rate of the link between the groups, 10^6 bits a second."
+    ),
     repeats: Repeats = 5,
     as_json: AsJson = False,
 ) -> None:
@@ -186,7 +189,7 @@ def _tell(doing: str) -> None:
     tell(f"measuring {doing}")
 
 
-def _show_contrastive(results: list[ContrastiveBench]) -> None:
+def _show_contrastive(results: list[Figures]) -> None:
     first = results[0]
     rows = []
     for found in results:
@@ -204,7 +207,7 @@ def _show_contrastive(results: list[ContrastiveBench]) -> None:
         say(note)
 
 
-def _show_grouped(found: GroupedBench) -> None:
+def _show_grouped(found: Figures) -> None:
     headers = ["loss", "s a step", "bytes across", "gradient error"]
     rows = [
         _row("vlkit grouped", found.grouped_s, found.crossing_bytes, found.gradient_error),
@@ -219,7 +222,7 @@ def _show_grouped(found: GroupedBench) -> None:
     )
 
 
-def _show_zeroshot(found: ZeroShotBench) -> None:
+def _show_zeroshot(found: Figures) -> None:
     headers = ["side", "s, all languages", "s, one language", "images encoded", "texts encoded"]
     theirs = (found.peer_s, found.peer_one_language_s, found.peer_image_forwards, found.peer_text_rows)
     rows = [_row("vlkit", found.ours_s, found.ours_one_language_s, found.image_forwards, found.text_rows)]

@@ -10,6 +10,7 @@ import typer
 from vlkit.cli.console import out, say, show_table, tell
 from vlkit.cli.options import OtherScores, Scores
 from vlkit.errors import VlkitError
+from vlkit.paths import local_path
 
 
 def compare(
@@ -17,12 +18,12 @@ def compare(
     other: OtherScores,
     models: str = typer.Option("", metavar="A,B", help="The two models, where a file holds several."),
     folder: Path | None = typer.Option(
-        None, "--out", metavar="DIR", help="Write comparison.html, .csv, .md and .png there."
+        None, "--out", parser=local_path, metavar="DIR", help="Write comparison.html, .csv, .md and .png there."
     ),
     task: str | None = typer.Option(
         None, metavar="NAME", help="Compare this task alone; published scores stand for it."
     ),
-    seed: int = typer.Option(0, min=0, help="Of the bootstrap."),
+    seed: int = typer.Option(0, min=0, metavar="N", help="Of the bootstrap."),
 ) -> None:
     """Compare two models: both scores, the difference with its interval, and English on the same classes."""
     from vlkit.evaluation.compare.comparison import compare as run
@@ -57,19 +58,19 @@ def _two(models: str) -> tuple[str, str] | None:
 def correlate(
     one: Scores,
     other: OtherScores,
-    given: Literal["", "log-classes"] = typer.Option(
-        "", metavar="log-classes", help="Also hold the logarithm of the number of classes fixed."
+    given: Literal["log-classes"] | None = typer.Option(
+        None, help="Also hold the logarithm of the number of classes fixed."
     ),
     tasks: str = typer.Option("", "--task", metavar="A,B", help="The task of each, where a file holds several."),
-    replicates: int = typer.Option(500, min=0, help="Resamples of the 95 % intervals; 0 for none."),
-    seed: int = typer.Option(0, min=0, help="Of the resamples."),
+    replicates: int = typer.Option(500, min=0, metavar="N", help="Resamples of the 95 % intervals; 0 for none."),
+    seed: int = typer.Option(0, min=0, metavar="N", help="Of the resamples."),
 ) -> None:
     """Correlate two tables of scores: all points, means of models, each model over languages; intervals are 95 %."""
     from vlkit.evaluation.compare.score_tables import cells, correlate_tables, read_scores
 
     first, _, second = tasks.partition(",")
     tables = read_scores(one, task=first or None), read_scores(other, task=second or first or None)
-    headers, rows = cells(correlate_tables(*tables, given=given, replicates=replicates, seed=seed))
+    headers, rows = cells(correlate_tables(*tables, given=given or "", replicates=replicates, seed=seed))
     show_table(headers, rows, title=f"{tables[0].name} ({tables[0].metric}) and {tables[1].name} ({tables[1].metric})",
                right=headers[3:])  # fmt: skip
     out().print(

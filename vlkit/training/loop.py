@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -17,7 +18,7 @@ from vlkit.data.sources.combine import problems
 from vlkit.data.stream.stream import Stream
 from vlkit.distributed.runtime import Runtime, share_of, started
 from vlkit.distributed.sharding import check_equal, share
-from vlkit.errors import VlkitError
+from vlkit.errors import Stopped, VlkitError
 from vlkit.models.feature_cache import FrozenPart
 from vlkit.models.folder import save
 from vlkit.models.registry import build, module_of
@@ -68,18 +69,28 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, show
         VlkitError: The recipe cannot be run, or the loss is not finite.
         KeyboardInterrupt: Ctrl-C, or SIGTERM among the steps; then a checkpoint was written first.
     """
-    with started(recipe.loop) as runtime, ExitStack() as stack:
+    run, trainer = Run(run_folder(recipe)), None
+    with started(recipe.loop) as runtime:
         share_of(recipe.loop.batch_size, runtime.ranks.size)
-        run = Run(run_folder(recipe))
-        runtime.first(lambda: stack.enter_context(locked(run.path)))
-        runtime.first(lambda: open_run(recipe, resume=resume, overwrite=overwrite))
-        trainer = _Trainer(recipe, run, runtime=runtime, show=show or _log_report)
         try:
-            trainer.fit(resume=resume)
-        finally:
-            trainer.watchers.close()
-        runtime.first(lambda: save(trainer.model, run.model_path))
+            with ExitStack() as stack:
+                runtime.first(lambda: stack.enter_context(locked(run.path)))
+                runtime.first(lambda: open_run(recipe, resume=resume, overwrite=overwrite))
+                trainer = _Trainer(recipe, run, runtime=runtime, show=show or _log_report)
+                stack.callback(trainer.watchers.close)
+                trainer.fit(resume=resume)
+                runtime.first(lambda: save(trainer.model, run.model_path))
+        except KeyboardInterrupt as stop:
+            raise stop if str(stop) else _stopped(stop, run, trainer) from None
     return run
+
+
+def _stopped(stop: KeyboardInterrupt, run: Run, trainer: _Trainer | None) -> Stopped:
+    """An interrupt before the first step or after the last one, and what is there."""
+    what = "stopped before a step was taken; nothing was changed: run the same command again"
+    if trainer is not None and trainer.begun:
+        what = f"stopped; {run.path} keeps what was saved, go on with --resume"
+    return Stopped(what, number=getattr(stop, "number", signal.SIGINT))
 
 
 def _log_report(title: str, report: Report) -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vlkit.errors import VlkitError
+from vlkit.errors import Stopped, VlkitError
 from vlkit.files import disk_errors
 from vlkit.models.trainable import Snapshot
 from vlkit.progress import Bar, bar
@@ -142,8 +143,9 @@ class Steps:
                     self._checkpoint(metrics, batches)
                     request.saving = False
                 if agreed.stop and not (done and final):
-                    raise KeyboardInterrupt(
-                        f"stopped after step {self.place.step}; {self.run.path} keeps it, go on with --resume"
+                    raise Stopped(
+                        f"stopped after step {self.place.step}; {self.run.path} keeps it, go on with --resume",
+                        number=request.signal or signal.SIGTERM,
                     )
 
     def _step(self, batch: Batch, request: StopRequest) -> _Agreed:

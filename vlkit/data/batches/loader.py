@@ -5,24 +5,22 @@ A work item is a step: the worker plans it, reads it and collates it, so nothing
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from vlkit.data.batches.unreadable import ATTEMPTS, BadSamples
+from vlkit.data.batches.workers import in_workers
 from vlkit.data.plan.sampling import PairSampler
 from vlkit.errors import DataError, VlkitError
 from vlkit.types import Batch, Pick, Preparer, Source
 
-T = TypeVar("T")
-
 
 class _Item(NamedTuple):
-    """What a worker hands over. Errors go as text: DataLoader would bury an exception in a worker's traceback."""
+    """What a worker hands over; an error goes with what could not be read before it."""
 
     batch: Batch | None
     bad: list[tuple[int, str]]
@@ -83,35 +81,10 @@ def batches(
     """
     work = _Steps(source, sampler, preparer, *rank_of)
     tolerance = bad if bad is not None else BadSamples(0.0, total=len(source))
-    for item in in_workers(work, num_workers, order=range(start_step, steps)):
-        for number, reason in item.bad:
-            tolerance.record(source.meta(number).key, reason, number=number)
-        if item.batch is None:
-            raise DataError(item.error)
-        yield item.batch
-
-
-def in_workers(items: Dataset[T], workers: int, *, order: Iterable[int] | None = None, ahead: int = 2) -> DataLoader[T]:
-    """Items as they are, made in ``workers`` processes (0: in this one), each so many ``ahead`` of the last."""
-    return DataLoader(
-        items,
-        batch_size=None,
-        sampler=order,
-        num_workers=workers,
-        collate_fn=_as_is,
-        prefetch_factor=ahead if workers else None,
-        worker_init_fn=_one_thread if workers else None,
-        generator=torch.Generator(),  # the loader draws a seed for its workers: not from the run's own generator
-    )
-
-
-def _as_is(item: Any) -> Any:
-    return item
-
-
-def _one_thread(worker: int) -> None:
-    """Workers share the cores with each other, and read on when the job is asked to stop."""
-    torch.set_num_threads(1)
-    # Ctrl-C and SIGTERM go to the whole process group, and the step under way still needs its batch.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
+    with closing(in_workers(work, num_workers, order=range(start_step, steps))) as items:
+        for item in items:
+            for number, reason in item.bad:
+                tolerance.record(source.meta(number).key, reason, number=number)
+            if item.batch is None:
+                raise DataError(item.error)
+            yield item.batch

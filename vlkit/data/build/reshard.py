@@ -15,7 +15,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from vlkit import files
-from vlkit.data.batches.loader import in_workers
+from vlkit.data.batches.workers import in_workers
 from vlkit.data.build.writer import ShardWriter, record_bytes
 from vlkit.data.formats.caption_forms import tag
 from vlkit.data.formats.images import LazyImage, StoredImage, open_image

@@ -15,6 +15,7 @@ from vlkit.data.names.imagenet import class_numbers, english_names
 from vlkit.data.names.label_set import LabelSet, raise_all
 from vlkit.errors import DataError, UnknownName
 from vlkit.foreign import clean
+from vlkit.paths import local_path
 
 log = logging.getLogger(__name__)
 _IMAGENET = 1000
@@ -40,7 +41,7 @@ def read_label_set(path: str | Path, *, num_classes: int | None = None) -> Label
     Raises:
         DataError: Missing, or not of this form; the message lists what is wrong.
     """
-    path = Path(path)
+    path = local_path(path)
     if path.suffix.lower() in DELIMITERS:
         return _table(path, num_classes)
     content = read_json(path, what="label file ")

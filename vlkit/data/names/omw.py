@@ -19,6 +19,7 @@ from vlkit.data.formats.text_files import read_lines
 from vlkit.data.names.imagenet import english_lemmas, english_names, wordnet_ids
 from vlkit.data.names.label_set import LabelSet, script
 from vlkit.errors import DataError, UnknownName
+from vlkit.paths import local_path
 
 _FILE = re.compile(r"wn-(?P<kind>data|wikt|cldr|nodia)-(?P<code>.+)\.tab")
 _OFFSET = re.compile(r"\d{8}-[a-z]")
@@ -65,7 +66,7 @@ def build_omw(
     Raises:
         DataError: No such folder, no such file in it, or a line of another form.
     """
-    source = Path(source)
+    source = local_path(source)
     paths = sorted(path for _, path in walk(source) if _FILE.fullmatch(path.name)) if source.is_dir() else []
     if not paths:
         raise DataError(f"{source} has no Open Multilingual Wordnet files (wn-data-*.tab, wn-wikt-*.tab)")

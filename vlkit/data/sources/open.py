@@ -15,6 +15,7 @@ from vlkit.data.sources.shards import ShardSource, expand
 from vlkit.data.sources.table import TableSource
 from vlkit.data.sources.tree import read_tree
 from vlkit.errors import DataError, UnknownName
+from vlkit.paths import local, local_path
 from vlkit.spec import sources as spec
 from vlkit.spec.dataset import DataSpec
 from vlkit.spec.load import load_recipe
@@ -60,7 +61,7 @@ def open_source(source: spec.SourceSpec) -> Source:
     if isinstance(source, spec.BuiltSource):
         return ShardSource(expand(built_path(source)))
     if isinstance(source, spec.ImageTree):
-        return read_tree(Path(source.path).expanduser(), language=source.language)
+        return read_tree(local_path(source.path), language=source.language)
     if isinstance(source, spec.ImageClasses):
         return captioned(*open_images(source.images, source.labels))
     if isinstance(source, spec.PipelineSource):
@@ -94,7 +95,7 @@ def open_caption_set(source: spec.CaptionSet) -> tuple[Sample, ...]:
 
 
 def _path(path: str) -> Path:
-    return Path(path).expanduser()
+    return local_path(path)
 
 
 def open_path(path: str, *, language: str | None = None) -> Source:
@@ -105,6 +106,7 @@ def open_path(path: str, *, language: str | None = None) -> Source:
     Raises:
         DataError: Missing, empty or of a wrong form.
     """
+    path = local(path)
     suffix = Path(path).suffix.lower()
     if suffix in (".yaml", ".yml"):
         return open_sources(load_recipe(path).data, split="all")

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from vlkit.data.formats.text_files import read_text
 from vlkit.errors import VlkitError, first_three
 from vlkit.foreign import clean
+from vlkit.paths import local_path
 
 Labels: TypeAlias = Sequence[str | Sequence[str]] | Mapping[str, str | Sequence[str]]
 
@@ -110,5 +111,5 @@ def load_labels(path: str | Path) -> list[tuple[str, ...]]:
     Raises:
         DataError: Missing, or not UTF-8 text.
     """
-    lines = read_text(Path(path), what="labels file ").split("\n")
+    lines = read_text(local_path(path), what="labels file ").split("\n")
     return [tuple(line.split("|")) for line in map(clean, lines) if line and line != "#" and not line.startswith("# ")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import ssl
 import threading
@@ -12,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 from vlkit.errors import AssetError
+from vlkit.foreign import read_json
 
 PROBE_SECONDS = 3.0
 _ALLOW = ["*.json", "model*.safetensors", "*.txt", "*.model", "*.jinja", "tokenizer*", "sentencepiece*", "spiece*",
@@ -104,17 +104,34 @@ def tokenizer_files(repo: str) -> Path:
     return _snapshot(repo, local_only=False, weights=False)
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """``model.safetensors`` and all shards of its index, as far as there are any; they need not be there.
+
+    Raises:
+        AssetError: The index is damaged, or names a file elsewhere.
+    """
+    index, whole = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    names = {whole.name} if whole.is_file() else set()
+    if index.is_file():
+        found = read_json(index, expected=dict, error=AssetError).get("weight_map")
+        if not isinstance(found, dict) or not found:
+            raise AssetError(f"{index} is damaged: it has no map of tensors to files (weight_map)")
+        for name in found.values():
+            if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+                raise AssetError(f"{index} names {name!r}, which is no safetensors file beside it; do not trust it")
+        names |= set(found.values())
+    return [folder / name for name in sorted(names)]
+
+
 def weights_problem(folder: Path) -> str | None:
     """Why ``folder`` has no usable weights; None when it has ``model.safetensors`` or all shards of its index."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return f"{index} is damaged"
-        missing = sorted(shard for shard in shards if not (folder / shard).is_file())
-        return f"{folder} lacks the weight files {missing}" if missing else None
-    if (folder / "model.safetensors").is_file():
+    try:
+        files = weight_files(folder)
+    except AssetError as error:
+        return str(error)
+    if missing := sorted(file.name for file in files if not file.is_file()):
+        return f"{folder} lacks the weight files {missing}"
+    if files:
         return None
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
     if pickles:

