@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from vlkit.data.formats.folders import follow, is_hidden, walk
+from vlkit.data.sources.shards import expand
 from vlkit.errors import DataError
 
 
@@ -80,3 +81,9 @@ def test_links_in_archives() -> None:
     found, lost = follow(links, there)
     assert found == {"cat/1.png": 1, "cat/deep/2.png": 2, "dog/a.png": 1, "puma/2.png": 2}
     assert lost == ["out", "root", "x", "y", "gone"]
+
+
+def test_what_macos_puts_beside_shards_is_passed_over(tmp_path: Path) -> None:
+    for name in ("b.tar", "a.tar", "._a.tar"):
+        put(tmp_path / name)
+    assert expand(str(tmp_path)) == (tmp_path / "a.tar", tmp_path / "b.tar")

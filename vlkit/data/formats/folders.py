@@ -26,6 +26,11 @@ def is_hidden(name: str) -> bool:
     )
 
 
+def files_in(folder: Path, pattern: str) -> list[Path]:
+    """What a pattern fits in a folder, sorted; hidden files are left out, as the ``._x.tar`` that macOS adds."""
+    return sorted(path for path in folder.glob(pattern) if not is_hidden(path.name))
+
+
 def walk(folder: Path) -> Iterator[tuple[str, Path]]:
     """Name inside of ``folder``, with ``/``, and path of each file; hidden ones are left out.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from vlkit.data.formats.archives import Member, list_archives, list_members
-from vlkit.data.formats.folders import is_hidden
+from vlkit.data.formats.folders import files_in, is_hidden
 from vlkit.data.formats.images import USUAL, StoredImage
 from vlkit.data.formats.parquet import read_rows
 from vlkit.data.sources.classes.collection import Collection, LabelledImage, read_label, some
@@ -72,9 +72,7 @@ def _parquet_files(root: Path) -> tuple[Path, ...]:
     """The parquet files of a path: itself, those in it, or those in its folder ``data``."""
     if root.is_file():
         return (root,) if root.suffix.lower() == ".parquet" else ()
-    found: list[Path] = []
-    for pattern in ("*.parquet", "data/*.parquet"):
-        found = found or sorted(file for file in root.glob(pattern) if not is_hidden(file.name))
+    found = files_in(root, "*.parquet") or files_in(root, "data/*.parquet")
     splits = sorted({file.name.split("-")[0] for file in found})
     if len(splits) > 1 and len(found) > 1:
         raise DataError(
