@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vlkit.errors import VlkitError
+from vlkit.paths import local_path
 
 fcntl: Any
 try:
@@ -33,9 +34,9 @@ _swept: set[Path] = set()
 def home() -> Path:
     """The cache folder: ``$VLKIT_HOME``, else ``$XDG_CACHE_HOME/vlkit``, else ``~/.cache/vlkit``."""
     if named := os.environ.get("VLKIT_HOME"):
-        return Path(named).expanduser()
+        return local_path(named)
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser() if base else Path.home() / ".cache") / "vlkit"
+    return (local_path(base) if base else Path.home() / ".cache") / "vlkit"
 
 
 def sha256(path: Path) -> str:

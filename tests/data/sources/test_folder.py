@@ -71,8 +71,14 @@ def test_all_table_forms_mean_the_same(tmp_path: Path, name: str, text: str) -> 
             "image,note\na,b\n",
             ":2: no caption; expected 'caption' or 'text', 'caption_LANGUAGE' columns, or a 'captions' object",
         ),
-        ("t.jsonl", '{"image": "a", "captions": {"en": "x"}}\n[1]\n', ":2: a JSON list, expected an object"),
+        ("t.jsonl", '{"image": "a", "captions": {"en": "x"}}\n[1]\n', ":2: expected an object, found a list"),
         ("t.jsonl", '{"captions": {"en": "x"}}\n', ":1: no 'image' column; there are: captions"),
+        (
+            "t.jsonl",
+            '{"image": {"a": 1}, "caption_en": "x"}\n',
+            ":1: 'image' must be the path of an image, found an object",
+        ),
+        ("t.csv", "image,caption_en,image\na,b,c\n", ":1: the column 'image' is there twice; name each otherwise"),
         ("t.jsonl", "", ": the table has no rows"),
         ("t.parquet", "x", ": a table must be one of .jsonl, .csv, .tsv"),
     ],
@@ -82,6 +88,14 @@ def test_wrong_tables_name_file_and_line(tmp_path: Path, name: str, text: str, m
     with pytest.raises(DataError) as caught:
         TableSource(path)
     assert str(caught.value) == f"{path}{message}"
+
+
+def test_zero_is_a_value(tmp_path: Path) -> None:
+    source = TableSource(write(tmp_path / "t.csv", "image,caption_en,concept,license\n0,x,0,0\na,y,,\n"))
+    assert [(one.key, one.concept, one.license) for one in (source[0], source[1])] == [("0", "0", "0"), ("a", "", "")]
+    lines = ['{"image": "a", "caption_en": "x", "concept": 0}', '{"image": "a", "caption_en": "y", "concept": 1}']
+    with pytest.raises(DataError, match=r"t\.jsonl:2: concept of 'a' is '1' here and '0' in line 1"):
+        TableSource(write(tmp_path / "t.jsonl", "\n".join(lines)))
 
 
 def test_more_wrong_tables(tmp_path: Path) -> None:

@@ -146,14 +146,14 @@ def test_incomplete_samples_are_named(tmp_path: Path) -> None:
     assert list(reasons) == list("bcdefghi")
     assert reasons["b"] == "no caption member (json, txt); it has: png"
     assert reasons["c"] == "no image member (jpg, png, webp, gif, tif, avif and what else Pillow reads); it has: json"
-    assert reasons["d"].startswith("bad JSON: ")
-    assert reasons["e"] == "its JSON is a list, expected an object"
+    assert reasons["d"].startswith("its captions: bad JSON: ")
+    assert reasons["e"] == "its captions: expected an object, found a list"
     assert reasons["f"].startswith("no language 'xx-none'")
     assert (
         reasons["g"] == "'caption' has no language: add a 'language' field or set the source's language (language: en)"
     )
     assert reasons["h"] == "it has no caption text"
-    assert reasons["i"] == "its captions are not UTF-8 (byte 0)"
+    assert reasons["i"] == "its captions: not UTF-8 text (byte 0); save it as UTF-8"
 
 
 def test_a_key_that_comes_twice_is_two_samples(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_patterns_for_more_shards_than_anybody_has_are_refused(tmp_path: Path, p
     with pytest.raises(DataError) as caught:
         expand(str(tmp_path / pattern))
     assert str(caught.value) == (
-        f"{tmp_path / pattern}: stands for more than 1,000,000 shards; name a folder of them, or larger ones"
+        f"{pattern}: stands for more than 1,000,000 shards; name a folder of them, or larger ones"
     )
 
 

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from vlkit import files
-from vlkit.data.build.flags import flag_entries
-from vlkit.data.build.openmoji import Entry, openmoji_entries
-from vlkit.data.build.rendering import ATTRIBUTION, LICENSE, Drawings
+from vlkit.data.build.openmoji import ATTRIBUTION, LICENSE, Drawings, Entry, flag_entries, openmoji_entries
 from vlkit.data.build.writer import ShardWriter, record_bytes
 from vlkit.errors import DataError
 from vlkit.outputs import check_replaceable

@@ -58,10 +58,9 @@ class ShardWriter:
             _half(self._path).unlink(missing_ok=True)
 
     def write(self, key: str, members: Mapping[str, bytes]) -> bool:
-        """Adds one sample; ``members`` maps suffix ("png", "json", "txt") to content.
+        """Adds one sample, whose ``members`` map suffix ("png", "json", "txt") to content.
 
-        Returns:
-            Whether it is the first one of a new shard: all shards before are whole now.
+        True where it is the first one of a new shard: all shards before are whole now.
 
         Raises:
             DataError: The key has a dot or a path, which readers would take for a suffix or a folder.

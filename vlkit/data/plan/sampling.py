@@ -8,32 +8,29 @@ enough concepts) and no image is seen twice in an epoch.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vlkit.data.formats.caption_forms import tag
-from vlkit.data.plan.quotas import LastResults, rank_in_group
 from vlkit.errors import DataError
 from vlkit.spec.dataset import EnglishShareMixing, MixingSpec, TemperatureMixing, UniformMixing, WeightsMixing
 from vlkit.types import Pick, SampleMeta
 
+T = TypeVar("T")
 _EPOCH, _STEP, _SPARE = 1, 2, 3  # streams of random numbers that must not meet
 _TRIES = 64
-_Kind = tuple[tuple[str, ...], tuple[int, ...]]
 
 
 class PairSampler:
     """Plans the batches of a run: ``batch_size`` pairs of the samples whose ``metas`` these are.
 
     ``mixing`` says how the language of a caption is drawn; ``languages`` are BCP 47 tags to learn from (None: all), and
-    samples with none of them are left out. With ``distinct_concepts`` no two pairs of a batch are of one concept, where
-    there are enough concepts.
-
-    Attributes:
-        left_out: How many samples have no caption in an allowed language.
-        steps_per_epoch: Batches in which no image comes twice.
+    samples with none of them are left out (``left_out`` of them). With ``distinct_concepts`` no two pairs of a batch
+    are of one concept, where there are enough concepts. In ``steps_per_epoch`` batches no image comes twice.
 
     Raises:
         DataError: Fewer pairs than a batch needs, or a language that no sample has.
@@ -53,11 +50,14 @@ class PairSampler:
         self.mixing: MixingSpec = mixing or UniformMixing()
         self.languages = _allowed(metas, chosen_languages(self.mixing, languages))
         # Most samples share their languages and counts: what hangs on those is worked out once a kind.
-        kinds: dict[_Kind, int] = {}
+        kinds: dict[tuple[tuple[str, ...], tuple[int, ...]], int] = {}
         kind_of = np.array(
             [kinds.setdefault((meta.languages, meta.counts), len(kinds)) for meta in metas], dtype=np.int64
         )
-        tables = [_caption_counts(kind, self.languages) for kind in kinds]
+        wanted = set(self.languages)
+        tables = [
+            {language: count for language, count in zip(*kind, strict=True) if language in wanted} for kind in kinds
+        ]
         usable = np.array([bool(table) for table in tables], dtype=bool)
         self._pool = np.flatnonzero(usable[kind_of]) if len(metas) else np.zeros(0, dtype=np.int64)
         self.left_out = len(metas) - len(self._pool)
@@ -127,10 +127,8 @@ class PairSampler:
 
     def _cumulative(self, tables: Sequence[Mapping[str, int]]) -> NDArray[np.float64]:
         """Cumulative probability over the languages, one row a kind of sample."""
-        amounts = np.array(
-            [[table.get(language, 0) for language in self.languages] for table in tables], dtype=np.float64
-        )
-        amounts = amounts.reshape(len(tables), len(self.languages))
+        listed = [table.get(language, 0) for table in tables for language in self.languages]
+        amounts = np.array(listed, dtype=np.float64).reshape(len(tables), len(self.languages))
         totals = np.bincount(self._kind_of, minlength=len(tables)) @ amounts
         cdfs = np.ones_like(amounts)
         for number, row in enumerate(amounts):
@@ -189,11 +187,6 @@ def _allowed(metas: Sequence[SampleMeta], languages: Sequence[str] | None) -> tu
     return wanted
 
 
-def _caption_counts(kind: _Kind, allowed: Sequence[str]) -> dict[str, int]:
-    wanted = set(allowed)
-    return {language: count for language, count in zip(*kind, strict=True) if language in wanted}
-
-
 def _batches_an_epoch(sizes: NDArray[np.int64], batch_size: int) -> tuple[int, int]:
     """The most batches that an epoch can fill with distinct concepts, and how many images a concept then gives.
 
@@ -209,3 +202,28 @@ def _batches_an_epoch(sizes: NDArray[np.int64], batch_size: int) -> tuple[int, i
 
     fit = 1 + bisect_left(range(2, most + 1), True, key=too_many)
     return fit, fit
+
+
+class LastResults(Generic[T]):
+    """A function whose last results are kept; they stay behind where it goes to another process."""
+
+    def __init__(self, function: Callable[..., T], count: int) -> None:
+        self._made_of = function, count
+        self._kept = lru_cache(maxsize=count)(function)
+
+    def __call__(self, *numbers: int) -> T:
+        """The function's result."""
+        return self._kept(*numbers)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LastResults, self._made_of
+
+
+def rank_in_group(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many of the same group come before each entry."""
+    by_group = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(groups[by_group]) != 0])
+    lengths = np.diff(np.r_[starts, len(groups)])
+    rank = np.empty(len(groups), dtype=np.int64)
+    rank[by_group] = np.arange(len(groups)) - np.repeat(starts, lengths)
+    return rank

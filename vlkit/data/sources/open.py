@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vlkit.data.build.concepts import held_out
+from vlkit.data.formats.folders import files_in
 from vlkit.data.formats.text_files import TABLES
 from vlkit.data.sources.captions import readers, wit
 from vlkit.data.sources.classes.open_classes import captioned, open_images
@@ -15,6 +16,7 @@ from vlkit.data.sources.shards import ShardSource, expand
 from vlkit.data.sources.table import TableSource
 from vlkit.data.sources.tree import read_tree
 from vlkit.errors import DataError, UnknownName
+from vlkit.paths import local, local_path
 from vlkit.spec import sources as spec
 from vlkit.spec.dataset import DataSpec
 from vlkit.spec.load import load_recipe
@@ -60,7 +62,7 @@ def open_source(source: spec.SourceSpec) -> Source:
     if isinstance(source, spec.BuiltSource):
         return ShardSource(expand(built_path(source)))
     if isinstance(source, spec.ImageTree):
-        return read_tree(Path(source.path).expanduser(), language=source.language)
+        return read_tree(local_path(source.path), language=source.language)
     if isinstance(source, spec.ImageClasses):
         return captioned(*open_images(source.images, source.labels))
     if isinstance(source, spec.PipelineSource):
@@ -94,7 +96,7 @@ def open_caption_set(source: spec.CaptionSet) -> tuple[Sample, ...]:
 
 
 def _path(path: str) -> Path:
-    return Path(path).expanduser()
+    return local_path(path)
 
 
 def open_path(path: str, *, language: str | None = None) -> Source:
@@ -105,12 +107,13 @@ def open_path(path: str, *, language: str | None = None) -> Source:
     Raises:
         DataError: Missing, empty or of a wrong form.
     """
+    path = local(path)
     suffix = Path(path).suffix.lower()
     if suffix in (".yaml", ".yml"):
         return open_sources(load_recipe(path).data, split="all")
     if suffix in TABLES:
         return TableSource(Path(path), language=language)
-    if suffix == ".zip" or (Path(path).is_dir() and not any(Path(path).glob("*.tar"))):
+    if suffix == ".zip" or (Path(path).is_dir() and not files_in(Path(path), "*.tar")):
         return read_tree(Path(path), language=language)
     return ShardSource(expand(path), language=language)
 

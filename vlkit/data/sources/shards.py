@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import re
 from collections.abc import Sequence
 from itertools import accumulate, islice, product
@@ -11,10 +10,12 @@ from pathlib import Path
 from braceexpand import braceexpand
 
 from vlkit.data.formats.caption_forms import CaptionError, read_record
+from vlkit.data.formats.folders import files_in
 from vlkit.data.formats.images import LazyImage, read_span
 from vlkit.data.formats.shard_index import ShardRow, read_index
 from vlkit.data.sources.combine import gathered, locate
 from vlkit.errors import DataError
+from vlkit.paths import matching, split_pattern
 from vlkit.types import Sample, SampleMeta
 
 _NUMBERS = re.compile(r"(\{\d+\.\.\d+\})")
@@ -28,19 +29,17 @@ def expand(pattern: str) -> tuple[Path, ...]:
     Raises:
         DataError: Nothing is there.
     """
-    if Path(pattern).is_dir():
-        paths = sorted(Path(pattern).glob("*.tar"))
+    folder, rest = split_pattern(pattern)
+    if not rest and folder.is_dir():
+        paths = files_in(folder, "*.tar")
         if not paths:
             raise DataError(
                 f"{pattern}: no .tar shards in this folder; build some with: vlkit data build openmoji --out {pattern}"
             )
         return tuple(paths)
     found: list[Path] = []
-    for piece in braces(pattern):
-        if any(character in piece for character in "*?["):
-            found += [Path(match) for match in sorted(glob.glob(piece))]  # noqa: PTH207 - absolute patterns too
-        else:
-            found.append(Path(piece))
+    for piece in braces(rest) if rest else [""]:
+        found += matching(folder, piece) if any(sign in piece for sign in "*?[") else [folder / piece]
     if not found:
         raise DataError(f"{pattern}: no shard matches this pattern")
     if missing := [path for path in found if not path.is_file()]:

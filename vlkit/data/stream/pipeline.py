@@ -29,7 +29,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from vlkit.data.batches.unreadable import UnreadableSample
-from vlkit.data.formats.caption_forms import CaptionError, fact, parse_captions
+from vlkit.data.formats.caption_forms import CaptionError, parse_captions, text_of
 from vlkit.data.formats.images import SHARD_IMAGES, open_image
 from vlkit.errors import DataError, did_you_mean
 from vlkit.foreign import parse_json
@@ -99,16 +99,16 @@ class Pipeline:
         captions = parse_captions(record, language=self.language)
         if not captions:
             raise CaptionError(f"it has no captions, only: {', '.join(map(str, value))}")
-        key = fact(record, "key", fact(record, "__key__", f"{number:09d}"))
+        key = text_of(record, "key", text_of(record, "__key__", f"{number:09d}"))
         found = [record[name] for name in ("image", *SHARD_IMAGES) if record.get(name) is not None]
         images = record.get("images") or found[:1]
         return Sample(
             key,
             tuple(one if callable(one) else partial(open_image, one, name=f"{key} of {self.object}") for one in images),
             captions,
-            concept=fact(record, "concept"),
-            split=fact(record, "split", "train"),
-            license=fact(record, "license"),
+            concept=text_of(record, "concept"),
+            split=text_of(record, "split", "train"),
+            license=text_of(record, "license"),
             source=self.name,
         )
 
@@ -252,7 +252,7 @@ class PipelineReader:
         try:
             sample = self.pipeline.sample(value, number=number)
         except CaptionError as error:
-            name = fact(value, "key", fact(value, "__key__", f"sample {number}"))
+            name = str(value.get("key", value.get("__key__", f"sample {number}")))
             self.bad.append(UnreadableSample(self.pipeline.object, name, str(error)))
             return None
         self._keys = zlib.crc32(sample.key.encode("utf-8", "surrogatepass"), self._keys)
