@@ -218,6 +218,10 @@ def test_timm_takes_the_weights_of_the_folder_whatever_its_configuration_names(t
         ("transformers_weights", "../evil.bin", "no safetensors file beside it"),
         ("model_cfg.vision_cfg.timm_model_name", "local-dir:/evil", "is no name of a timm model"),
         ("model_cfg.vision_cfg.timm_model_name", "hf-hub:a/b", "is no name of a timm model"),
+        ("architecture", "local-dir:/evil", "is no name of a timm model"),
+        ("pretrained_cfg.architecture", 3, "is no name of a timm model"),
+        ("backbone", "local-dir:/evil", "names a place"),
+        ("backbone_kwargs", {"checkpoint_path": "/evil.pth"}, "is no argument of an architecture"),
         ("model_cfg.text_cfg.context_length", 10**9, r"allowed: 1 to 65,536 tokens"),
         ("model_cfg.text_cfg", [], "is a list; expected an object"),
         ("text_config.num_attention_heads", 0, "must be 1 or more"),
@@ -342,7 +346,7 @@ def test_files_of_transformers_that_hold_something_else(name: str, text: str, tm
         ("open_clip", OPEN_CLIP, "preprocess_cfg.mean", "x", "preprocessing does not work"),
         ("open_clip", OPEN_CLIP, "preprocess_cfg.resize_mode", "x", "open_clip cannot use its preprocessing"),
         ("timm", "config.json", "pretrained_cfg.interpolation", "x", "timm cannot use its preprocessing"),
-        ("timm", "config.json", "architecture", 3, "no key 'architecture'"),
+        ("timm", "config.json", "architecture", ..., "no key 'architecture'"),
     ],
 )
 def test_values_that_libraries_stumble_over(

@@ -118,6 +118,12 @@ def _plain_name(value: Any) -> str | None:
     return "is no name of a timm model; write one that timm.list_models() has"
 
 
+def _no_place(value: Any) -> str | None:
+    if not isinstance(value, str) or re.fullmatch(r"[\w.-]+(/[\w.-]+)?", value):
+        return None
+    return "names a place; write the name of a model"
+
+
 def _known_code(value: Any) -> str | None:
     names = [*value.values()] if isinstance(value, dict) else [value]
     return _OF_THE_HUB if any("/" in str(name) for name in names) else None
@@ -151,6 +157,9 @@ def _file_beside(value: Any) -> str | None:
 _RULES: dict[str, Callable[[Any], str | None]] = {
     "tokenizer_kwargs": _tokenizer_kwargs,
     "model_args": _model_args,
+    "backbone_kwargs": _model_args,
+    "architecture": _plain_name,
+    "backbone": _no_place,
     "timm_model_name": _plain_name,
     "context_length": _context,
     "model_max_length": _number,

@@ -173,6 +173,19 @@ def _has_pooler(config: Any) -> bool:
 
 
 @contextmanager
+def never_asking() -> Iterator[None]:
+    """Where others call transformers meanwhile, it refuses to run code that comes with a model, and asks nobody."""
+    from transformers import dynamic_module_utils
+
+    seconds = dynamic_module_utils.TIME_OUT_REMOTE_CODE
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # how long it waits for an answer
+    try:
+        yield
+    finally:
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = seconds
+
+
+@contextmanager
 def quiet() -> Iterator[None]:
     """No load reports and no bars of transformers meanwhile: what matters of them becomes our errors."""
     from transformers.utils import logging

@@ -18,7 +18,7 @@ from vlkit.errors import AssetError, UnknownName, VlkitError
 from vlkit.parts import building
 from vlkit.parts.assets import hub
 from vlkit.parts.configs import check_settings, read_settings
-from vlkit.parts.hf_common import read_config
+from vlkit.parts.hf_common import never_asking, read_config
 from vlkit.parts.tokenizers import check_rules
 from vlkit.parts.weight_files import read_header, within
 
@@ -238,11 +238,8 @@ def hub_or_cache(wants_hub: bool, what: str) -> Iterator[None]:
         AssetError: What is loaded inside cannot be had or read.
     """
     from huggingface_hub import constants
-    from transformers import dynamic_module_utils
 
     why, allowed = None, constants.HF_HUB_OFFLINE
-    asks = dynamic_module_utils.TIME_OUT_REMOTE_CODE
-    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # transformers never asks whether to run code: it refuses
     if wants_hub:
         forbidden = hub.offline()
         unreachable = None if forbidden else hub.unreachable(hub.endpoint())
@@ -252,7 +249,8 @@ def hub_or_cache(wants_hub: bool, what: str) -> Iterator[None]:
     quiet = logging.root.manager.disable
     logging.disable(logging.ERROR)  # open_clip logs to the root logger what the error below says
     try:
-        yield
+        with never_asking():
+            yield
     except VlkitError:
         raise
     except Exception as error:  # whatever open_clip and what it calls raise
@@ -263,5 +261,4 @@ def hub_or_cache(wants_hub: bool, what: str) -> Iterator[None]:
         ) from error
     finally:
         constants.HF_HUB_OFFLINE = allowed
-        dynamic_module_utils.TIME_OUT_REMOTE_CODE = asks
         logging.disable(quiet)

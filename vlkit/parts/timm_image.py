@@ -179,7 +179,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not (folder / _CONFIG).is_file():
         raise AssetError(f"{folder} is no timm folder in hub layout: it has no {_CONFIG}")
     content = read_settings(folder / _CONFIG)
-    if not isinstance(content.get("architecture"), str):
+    if content.get("architecture") is None:
         raise AssetError(f"{folder / _CONFIG} has no key 'architecture'; it is no timm model")
     return content
 

@@ -43,7 +43,7 @@ def check_texts(texts: Sequence[str]) -> list[str]:
     """The texts as a list.
 
     Raises:
-        DataError: One bare string, no texts at all, or an entry that is no string.
+        DataError: One bare string, no texts at all, or an entry that is no string or holds half a surrogate pair.
     """
     if isinstance(texts, str):
         raise DataError(f"texts must be a list of strings, not the one string {texts!r}; write [{texts!r}]")
@@ -53,6 +53,10 @@ def check_texts(texts: Sequence[str]) -> list[str]:
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise DataError(f"texts[{index}] = {text!r} is a {type(text).__name__}; every text must be a string")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"texts[{index}] = {text[:40]!r} holds half a character; save the text as UTF-8") from None
     return texts
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from vlkit.models.dual_encoder.model import DualEncoder
+from vlkit.parts.hf_common import never_asking
 from vlkit.parts.hf_image import HfImageEncoder
 from vlkit.parts.tokenizers import marks_language, set_language
 
@@ -71,7 +72,8 @@ def compare(model: DualEncoder, folder: Path, *, own: Probe, library: str) -> Di
 
     ``own`` is what the model gave; ``library`` is ``open_clip`` or ``transformers``.
     """
-    theirs = _open_clip(folder) if library == "open_clip" else _transformers(model, folder)
+    with never_asking():
+        theirs = _open_clip(folder) if library == "open_clip" else _transformers(model, folder)
     similarity = abs(theirs.scale / own.scale - 1)
     if own.bias is not None and theirs.bias is not None:
         similarity = max(similarity, abs(theirs.bias - own.bias) / max(1, abs(own.bias)))
