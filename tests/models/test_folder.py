@@ -211,7 +211,7 @@ def test_an_error_inside_a_save_leaves_no_traces(model, tmp_path, monkeypatch) -
 def test_saving_never_replaces_anything_else(model, tmp_path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "one.jpg").write_bytes(b"x")
-    with pytest.raises(VlkitError, match=r"photos holds something else than a model \(no spec.yaml\)"):
+    with pytest.raises(VlkitError, match=r"photos holds something else than a model \(one.jpg\)"):
         save(model, tmp_path / "photos")
     with pytest.raises(VlkitError, match=r"one.jpg is a file; choose a folder"):
         save(model, tmp_path / "photos" / "one.jpg")
@@ -229,7 +229,7 @@ def test_a_model_that_could_not_be_built_again_is_not_saved(model, tmp_path) -> 
 
 def test_a_place_that_cannot_be_written_to(model, tmp_path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(VlkitError, match=r"cannot write .*file/m: .*file is no folder; free some space or choose"):
+    with pytest.raises(VlkitError, match=r"file is a file; choose a folder$"):
         save(model, tmp_path / "file" / "m")
 
 

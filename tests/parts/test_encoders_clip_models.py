@@ -12,8 +12,7 @@ import torch
 from tests.helpers import encoder_factory as factory
 from vlkit.errors import AssetError, VlkitError
 from vlkit.parts.clip_models import load_hf_clip, load_open_clip
-from vlkit.parts.image import build_image_encoder
-from vlkit.parts.text import build_text_encoder
+from vlkit.parts.encoders import build_image_encoder, build_text_encoder
 from vlkit.spec.parts import HfImage, HfText, OpenClipImage
 
 _LONG = [*factory.TEXTS, "x" * 200]

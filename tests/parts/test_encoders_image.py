@@ -14,7 +14,7 @@ import torch
 
 from tests.helpers import encoder_factory as factory
 from vlkit.errors import AssetError, UnknownName, VlkitError
-from vlkit.parts.image import IMAGE_ENCODERS, build_image_encoder, image_encoder
+from vlkit.parts.encoders import IMAGE_ENCODERS, build_image_encoder, image_encoder
 from vlkit.spec.parts import HfImage, MultiwayImage, OpenClipImage, TimmImage, TinyImage
 from vlkit.types import GivesStates, ImageEncoder, ResizesImages
 

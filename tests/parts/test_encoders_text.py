@@ -12,7 +12,7 @@ import torch
 
 from tests.helpers import encoder_factory as factory
 from vlkit.errors import AssetError, DataError, UnknownName, VlkitError
-from vlkit.parts.text import TEXT_ENCODERS, build_text_encoder, text_encoder
+from vlkit.parts.encoders import TEXT_ENCODERS, build_text_encoder, text_encoder
 from vlkit.spec.parts import HfText, MultiwayText, OpenClipText, TinyText
 from vlkit.types import GivesStates, KnowsVocabulary, TextBatch, TextEncoder
 

@@ -16,8 +16,7 @@ from tests.helpers import encoder_factory as factory
 from vlkit.errors import AssetError, VlkitError
 from vlkit.models.folder import load, load_meta, save
 from vlkit.parts.configs import read_settings
-from vlkit.parts.image import image_encoder
-from vlkit.parts.text import text_encoder
+from vlkit.parts.encoders import image_encoder, text_encoder
 from vlkit.parts.weight_files import read_header
 
 OPEN_CLIP = "open_clip_config.json"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import TypeVar, cast, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import torch
 from pydantic import Field, ValidationError
@@ -20,9 +20,11 @@ from vlkit.models.digest import weights_digest
 from vlkit.models.locate import SPEC, locate
 from vlkit.models.registry import add_adapters, build, build_meta, module_of
 from vlkit.models.trainable import ADAPTER, adapter_specs, part_of
-from vlkit.models.weights import assign_weights, plain_state, read_weights, write_weights
+from vlkit.models.weights import INDEX, WEIGHTS, assign_weights, plain_state, read_weights, write_weights
+from vlkit.outputs import check_replaceable
 from vlkit.parts.assets import hub
 from vlkit.parts.weight_files import Shapes, read_headers, shapes_of, within
+from vlkit.paths import local_path
 from vlkit.registry import Registry
 from vlkit.spec.base import Spec
 from vlkit.spec.load import dump_yaml, read_document
@@ -41,9 +43,9 @@ _HEADER = "# A model folder of vlkit, for vlkit.load().\n"
 FOREIGN = Registry(
     "kind of model",
     {
-        "open_clip": "vlkit.models.dual_encoder.foreign:load_open_clip",
-        "hf": "vlkit.models.dual_encoder.foreign:load_hf",
-        "tiny": "vlkit.models.dual_encoder.foreign:load_tiny",
+        "open_clip": "vlkit.models.dual_encoder.build:load_open_clip",
+        "hf": "vlkit.models.dual_encoder.build:load_hf",
+        "tiny": "vlkit.models.dual_encoder.build:load_tiny",
     },
 )
 """Whose loader reads the models of other libraries (``locate.Located``)."""
@@ -86,8 +88,8 @@ def save(
         VlkitError: A part has no spec, the folder holds something else, or the disk is full; adapters alone are wanted
             of a model that was not loaded.
     """
-    target = Path(folder).expanduser()
-    _check_target(target)
+    target = local_path(folder)
+    check_target(target)
     model = _uncompiled(model)
     if adapters_only:
         _check_apart(target, model.loaded_from)
@@ -197,8 +199,7 @@ def load(
         elif base is not None:
             raise VlkitError(f"{name_or_path} is a whole model, not adapters for one; leave base out")
         else:
-            with_own_loader: Callable[[str], Model] = FOREIGN.get_object(found.kind)
-            model = with_own_loader(found.where)
+            model = FOREIGN.get_object(found.kind)(found.where)
             if dtype is not None:
                 assign_weights(as_module(model), as_module(model).state_dict(), dtype=dtype)
     if not isinstance(model, expect):
@@ -206,7 +207,7 @@ def load(
             f"{name_or_path} holds a model of kind {model.spec.kind}, which is no {_words(expect)} as is wanted here"
         )
     if model.loaded_from is None:  # adapters name the whole model below them
-        folder = Path(name_or_path).expanduser()
+        folder = local_path(name_or_path)
         model.loaded_from = str(folder.resolve()) if folder.is_dir() else str(name_or_path)
     as_module(model).eval().to(device)
     return model
@@ -325,7 +326,7 @@ def _build_on_base(folder: Path, file: _SpecFile, shapes: Shapes, *, base: str |
 
 def _check_apart(target: Path, base: str | None) -> None:
     """Adapters must not take the place of the model that they are of."""
-    folder = Path((base or "").partition(":")[2] or base or "").expanduser()
+    folder = local_path((base or "").partition(":")[2] or base or "")
     if base and folder.is_dir() and folder.resolve().is_relative_to(target.resolve()):
         raise VlkitError(
             f"{target} holds the model that the adapters were added to, and nothing but adapters would be left of it; "
@@ -354,12 +355,16 @@ def _check_bases(folder: Path, file: _SpecFile, *, base: str | PathLike[str] | N
         file = _read_spec_file(below)
 
 
-def _check_target(target: Path) -> None:
-    if target.is_dir():
-        if any(target.iterdir()) and not (target / SPEC).is_file():
-            raise VlkitError(
-                f"{target} holds something else than a model (no {SPEC}), and saving would replace all of it; "
-                f"choose a new folder"
-            )
-    elif target.exists():
-        raise VlkitError(f"{target} is a file; choose a folder")
+def check_target(target: Path, *, inputs: Iterable[str] = ()) -> None:
+    """Refuses to write a model where something else is than an older one; ``inputs`` are files that are read meanwhile.
+
+    Raises:
+        VlkitError: See ``outputs.check_replaceable``.
+    """
+    spec: Any = {}
+    with contextlib.suppress(VlkitError):
+        spec = read_document(target / SPEC).plain() if (target / SPEC).is_file() else {}
+    ours = isinstance(spec, dict) and "vlkit" in spec and isinstance(spec.get("model"), dict)
+    parts = spec["model"] if ours else ()
+    names = (SPEC, "README.md", WEIGHTS, INDEX, "model-*-of-*.safetensors", *parts)
+    check_replaceable(target, what="a model", made=lambda _: ours, names=names, inputs=inputs)

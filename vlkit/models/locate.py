@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from vlkit.errors import AssetError, UnknownName, VlkitError
 from vlkit.parts.assets import hub
+from vlkit.paths import local_path
 
 SPEC = "spec.yaml"
 Kind = Literal["vlkit", "open_clip", "hf", "tiny"]
@@ -40,9 +41,9 @@ def locate(name: str) -> Located:
             raise VlkitError(f"model {name!r} lacks a name after the colon. {_FORMS}")
         if prefix == "open_clip":
             return Located("open_clip", rest)
-        folder = Path(rest).expanduser()
+        folder = local_path(rest)
         return _folder(folder) if folder.is_dir() else _on_hub(rest)
-    folder = Path(name).expanduser()
+    folder = local_path(name)
     if folder.is_dir():
         return _folder(folder)
     if folder.is_file():

@@ -52,18 +52,28 @@ def write_weights(
     where: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):
         file = WEIGHTS if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        tensors = {name: _alone(kept[name], dtype) for name in names}
-        try:
-            save_file(tensors, folder / file, metadata=metadata)
-            (folder / file).chmod(0o644)  # as all other files; safetensors lets the owner alone read
-        except (SafetensorError, OSError) as error:
-            raise VlkitError(
-                f"cannot write {file} of {folder}: {error}; free some space or choose another place"
-            ) from error
+        write_tensors({name: kept[name] for name in names}, folder / file, metadata=metadata, dtype=dtype)
         where |= dict.fromkeys(names, file)
     if len(shards) > 1:
         index = {"metadata": {"total_size": sum(sizes.values())} | metadata, "weight_map": where}
         write_atomic(folder / INDEX, json.dumps(index, indent=2) + "\n")
+
+
+def write_tensors(
+    tensors: Mapping[str, Tensor], path: Path, *, metadata: dict[str, str], dtype: torch.dtype | None = None
+) -> None:
+    """Writes one file of tensors, on the CPU and apart from each other; ``dtype`` as for ``write_weights``.
+
+    Raises:
+        VlkitError: The disk is full or the place cannot be written to.
+    """
+    try:
+        save_file({name: _alone(tensor, dtype) for name, tensor in tensors.items()}, path, metadata=metadata)
+        path.chmod(0o644)  # as all other files; safetensors lets the owner alone read
+    except (SafetensorError, OSError) as error:
+        raise VlkitError(
+            f"cannot write {path.name} of {path.parent}: {error}; free some space or choose another place"
+        ) from error
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

@@ -72,11 +72,7 @@ def needs_of(chosen: Sequence[ObjectiveSpec]) -> frozenset[str]:
 
 
 def build_objective(
-    chosen: Sequence[ObjectiveSpec],
-    model: Any,
-    *,
-    context: Context | None = None,
-    micro_batch: int | None = None,
+    chosen: Sequence[ObjectiveSpec], model: Any, *, context: Context | None = None, micro_batch: int | None = None
 ) -> WeightedSum:
     """The weighted sum of the objectives of a recipe; all losses over pairs share one pass through the encoders.
 

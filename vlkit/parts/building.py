@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,17 +67,11 @@ class ImageTransform:
         return f"ImageTransform({json.dumps(self.settings, sort_keys=True, ensure_ascii=False, default=str)})"
 
 
-class SquareResize:
-    """An RGB image to pixels_CHW of a square in [-1, 1] (mean = std = 0.5), whatever its aspect ratio."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def __call__(self, image: Image) -> Tensor:
-        """Bicubic, antialiased."""
-        small = image.resize((self.size, self.size), Resampling.BICUBIC)
-        pixels_HWC = torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8).view(self.size, self.size, 3)
-        return pixels_HWC.permute(2, 0, 1).float() / 127.5 - 1
+def resize_to_square(image: Image, *, size: int) -> Tensor:
+    """An RGB image as pixels_CHW in [-1, 1] (mean = std = 0.5), whatever its aspect ratio; bicubic, antialiased."""
+    small = image.resize((size, size), Resampling.BICUBIC)
+    pixels_HWC = torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8).view(size, size, 3)
+    return pixels_HWC.permute(2, 0, 1).float() / 127.5 - 1
 
 
 # transformers puts guarded wrappers of its own in the place of torch's functions while it builds
@@ -103,21 +97,15 @@ class _SkipInit(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-@contextmanager
-def weightless(*, saved: bool, empty: bool) -> Iterator[None]:
+def weightless(*, saved: bool, empty: bool) -> AbstractContextManager[Any]:
     """Builds fast where the weights are not wanted.
 
     ``empty`` builds on the meta device. ``saved`` leaves parameters unset, because a state dict is loaded over all of
     them next; buffers that no state dict holds are computed as usual, which is why this does not use the meta device.
     """
     if empty:
-        with torch.device("meta"):
-            yield
-    elif saved:
-        with _SkipInit():
-            yield
-    else:
-        yield
+        return torch.device("meta")
+    return _SkipInit() if saved else nullcontext()
 
 
 def hold(module: nn.Module, spec: EncoderSpec) -> None:

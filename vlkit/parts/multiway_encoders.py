@@ -10,6 +10,7 @@ Shapes: B batch, C channels, H height, W width, L text length, N patches, D enco
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from vlkit.parts import building
 from vlkit.parts.assets import hub
 from vlkit.parts.tokenizers import HfTokenizer, check_texts, load_tokenizer, marks_language, pad_rows, vocabulary_size
 from vlkit.parts.vocabulary import byte_vocabulary, hf_vocabulary
+from vlkit.paths import local_path
 from vlkit.spec.parts import MultiwayImage, MultiwayText
 from vlkit.types import ImageEncoder, TextBatch, Vocabulary
 
@@ -77,7 +79,7 @@ class MultiwayImageEncoder(MultiwayEncoder):
         init_weights(self.patches)
         self.cls_D = nn.init.trunc_normal_(nn.Parameter(torch.empty(spec.width)), std=INIT_STD)
         settings = {"library": "vlkit", "resize": "square", "size": spec.image_size, "mean": 0.5}
-        self.transform = building.ImageTransform(building.SquareResize(spec.image_size), settings)
+        self.transform = building.ImageTransform(partial(building.resize_to_square, size=spec.image_size), settings)
 
     def num_tokens(self, size: int) -> int:
         """N of ``tokens``."""
@@ -185,7 +187,7 @@ class MultiwayTextEncoder(MultiwayEncoder):
 
 def _tokenizer(spec: MultiwayText, saved: Path | None) -> HfTokenizer:
     name = str(spec.tokenizer)
-    folder = saved or Path(name).expanduser()
+    folder = saved or local_path(name)
     tokenizer = load_tokenizer(folder if folder.is_dir() else hub.tokenizer_files(name))
     if (size := vocabulary_size(tokenizer)) > spec.vocab:
         raise VlkitError(f"{name} has {size} tokens and model.text.vocab = {spec.vocab}; set vocab={size} or more")

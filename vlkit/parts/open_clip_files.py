@@ -21,6 +21,7 @@ from vlkit.parts.configs import check_settings, read_settings
 from vlkit.parts.hf_common import never_asking, read_config
 from vlkit.parts.tokenizers import check_rules
 from vlkit.parts.weight_files import read_header, within
+from vlkit.paths import local_path
 
 CONFIG = "open_clip_config.json"
 HF_TEXT = "hf_text"
@@ -46,7 +47,7 @@ class OpenClipName:
 
         if name.startswith("hf-hub:"):
             return cls(name, None)
-        folder = Path(name).expanduser()
+        folder = local_path(name)
         if folder.is_dir():
             if not (folder / CONFIG).is_file():
                 raise AssetError(f"{name} is no open_clip folder in hub layout: it has no {CONFIG}")
@@ -56,7 +57,7 @@ class OpenClipName:
             raise UnknownName(
                 "open_clip model", model, allowed=open_clip.list_models(), hint="See open_clip.list_models()."
             )
-        if weights and (file := Path(weights).expanduser()).is_file():
+        if weights and (file := local_path(weights)).is_file():
             return cls(model, str(file))
         if weights:
             tags = open_clip.list_pretrained_tags_by_model(model)

@@ -18,6 +18,7 @@ from vlkit.foreign import json_kind
 from vlkit.parts import assets, building
 from vlkit.parts.configs import read_settings
 from vlkit.parts.weight_files import read_header, within
+from vlkit.paths import local_path
 from vlkit.spec.parts import TimmImage
 from vlkit.types import ClassRows
 
@@ -57,8 +58,8 @@ class TimmImageEncoder(building.LibraryImageEncoder):
         config: dict[str, Any] = {}
         folder: Path | None
         pretrained = spec.pretrained and not empty and saved is None
-        if saved is not None or Path(spec.name).expanduser().is_dir():
-            folder = saved or Path(spec.name).expanduser()
+        if saved is not None or local_path(spec.name).is_dir():
+            folder = saved or local_path(spec.name)
         else:
             architecture = spec.name.partition(".")[0]
             known = timm.is_model(architecture)

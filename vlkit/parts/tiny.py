@@ -6,12 +6,13 @@ Shapes: B batch, C channels, H height, W width, L text length in bytes, N image 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vlkit.parts.building import ImageTransform, OwnEncoder, SquareResize, check_patches, compact, given, taken
+from vlkit.parts.building import ImageTransform, OwnEncoder, check_patches, compact, given, resize_to_square, taken
 from vlkit.parts.tokenizers import check_texts, pad_rows
 from vlkit.parts.vocabulary import byte_vocabulary
 from vlkit.spec.parts import TinyImage, TinyText
@@ -40,10 +41,6 @@ class _Block(nn.Module):
         return result
 
 
-def _blocks(width: int, *, depth: int) -> nn.ModuleList:
-    return nn.ModuleList(_Block(width) for _ in range(depth))
-
-
 class TinyImageEncoder(OwnEncoder):
     """A small vision transformer: patches, positions, blocks, mean of the tokens."""
 
@@ -55,10 +52,10 @@ class TinyImageEncoder(OwnEncoder):
         count = self.num_tokens(spec.image_size)
         self.patches = nn.Conv2d(3, spec.width, spec.patch_size, stride=spec.patch_size)
         self.positions_ND = nn.Parameter(torch.randn(count, spec.width) * 0.02)
-        self.blocks = _blocks(spec.width, depth=spec.depth)
+        self.blocks = nn.ModuleList(_Block(spec.width) for _ in range(spec.depth))
         self.norm = nn.LayerNorm(spec.width)
         settings = {"library": "vlkit-tiny", "size": spec.image_size}
-        self.transform = ImageTransform(SquareResize(spec.image_size), settings)
+        self.transform = ImageTransform(partial(resize_to_square, size=spec.image_size), settings)
 
     def num_tokens(self, size: int) -> int:
         """N of ``tokens``."""
@@ -87,7 +84,7 @@ class TinyTextEncoder(OwnEncoder):
         self.spec, self.width, self.token_width, self.max_length = spec, spec.width, spec.width, spec.max_length
         self.embedding = nn.Embedding(_ROWS, spec.width, padding_idx=_PAD)
         self.positions_LD = nn.Parameter(torch.randn(spec.max_length, spec.width) * 0.02)
-        self.blocks = _blocks(spec.width, depth=spec.depth)
+        self.blocks = nn.ModuleList(_Block(spec.width) for _ in range(spec.depth))
         self.norm = nn.LayerNorm(spec.width)
 
     def tokenize(self, texts: Sequence[str], *, language: str | None = None) -> TextBatch:
