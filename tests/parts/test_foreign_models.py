@@ -224,8 +224,8 @@ def test_timm_takes_the_weights_of_the_folder_whatever_its_configuration_names(t
         ("model_cfg.text_cfg.context_length", 10**9, r"allowed: 1 to 65,536 tokens"),
         ("model_cfg.text_cfg", [], "is a list; expected an object"),
         ("text_config.num_attention_heads", 0, "must be 1 or more"),
-        ("num_labels", 10**9, r"allowed: 0 to 1,000,000"),
-        ("layers", [3, -4], "is out of range"),
+        ("num_labels", 10**9, r"allowed: up to 1,000,000"),
+        ("layers", [3, 10**7], "10000000 is more than any model has"),
     ],
 )
 def test_what_no_configuration_may_say(dotted: str, value: Any, expected: str, tmp_path: Path) -> None:
@@ -233,6 +233,21 @@ def test_what_no_configuration_may_say(dotted: str, value: Any, expected: str, t
     change(tmp_path / "config.json", dotted, value)
     with pytest.raises(AssetError, match=rf"config\.json: {dotted.partition('.')[0]}.* = .*{expected}"):
         read_settings(tmp_path / "config.json")
+
+
+def test_what_configurations_of_known_models_say(tmp_path: Path) -> None:
+    usual = {
+        "auto_map": _AUTO, "architectures": ["X"], "attn_implementation": "sdpa", "backbone": "microsoft/resnet-50",
+        "custom_load": True, "id2label": {"0": "a"}, "max_position_embeddings": 131072, "num_hidden_layers": None,
+        "rope_scaling": {"factor": 8.0}, "text_config": None, "trust_remote_code": False, "use_cache": True,
+        "vision_feature_layer": -2, "vocab_size": 262144,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(usual))
+    assert read_settings(tmp_path / "config.json") == usual
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps(other := {"model_max_length": 10**30, "auto_map": _AUTO})
+    )
+    assert read_settings(tmp_path / "tokenizer_config.json") == other
 
 
 def test_an_adapter_of_peft_is_not_followed_to_its_base(tmp_path: Path) -> None:

@@ -92,8 +92,8 @@ def _wrong(key: str, value: Any) -> str | None:
         return f"is {json_kind(type(value))}; expected an object"
     if rule := _RULES.get(key):
         return rule(value)
-    if _COUNTED.search(key) and isinstance(value, int) and not 0 <= value <= _MOST:
-        return f"is out of range; allowed: 0 to {_MOST:,}"
+    if _COUNTED.search(key) and isinstance(value, int) and value > _MOST:
+        return f"is more than any model has; allowed: up to {_MOST:,}"
     if key.endswith("heads") and value == 0 and not isinstance(value, bool):
         return "must be 1 or more"
     return None
