@@ -283,8 +283,12 @@ def test_sizes_that_the_weights_do_not_bear_out(kind: str, dotted: str, value: i
     make.get(kind, getattr(factory, kind, timm_folder))(folder)
     change(folder / (OPEN_CLIP if kind == "open_clip" else "config.json"), dotted, value)
     take: Any = {"bert": text_encoder, "timm": image_encoder}.get(kind, load)
+    name = f"{'hf' if kind in ('bert', 'clip') else kind}:{folder}"
     with pytest.raises(VlkitError, match=says):
-        take(f"{'hf' if kind in ('bert', 'clip') else kind}:{folder}")
+        take(name)
+    random = image_encoder if dotted.partition(".")[2].startswith(("vision", "depth", "embed")) else text_encoder
+    with pytest.raises(VlkitError, match=says):
+        random(name if kind != "timm" else f"timm:{folder}", pretrained=False)
 
 
 def test_sizes_in_a_model_folder_are_compared_with_its_weights(tmp_path: Path) -> None:
@@ -307,10 +311,12 @@ def test_sizes_in_a_model_folder_are_compared_with_its_weights(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("key", "rule", "says"),
     [
-        ("normalizer", {"type": "Prepend", "prepend": "x" * 10**6}, "more than 4,096 times as long"),
-        ("normalizer", {"type": "Replace", "pattern": {"Regex": "."}, "content": "x" * 10**6}, "times as long"),
+        ("normalizer", {"type": "Prepend", "prepend": "x" * 10**6}, "of 100 characters more than 400,000 long"),
+        ("normalizer", {"type": "Replace", "pattern": {"Regex": "."}, "content": "x" * 10**6}, "400,000 long"),
         ("normalizer", {"type": "Sequence", "normalizers": [
-            {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}] * 40}, "times as long"),
+            {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}] * 40}, "more than 400,000 long"),
+        ("normalizer", {"type": "Sequence", "normalizers": [
+            {"type": "Replace", "pattern": {"Regex": ""}, "content": "a"}] * 40}, "more than 400,000 long"),
         ("post_processor", {"type": "TemplateProcessing", "pair": [], "single": [
             *[{"SpecialToken": {"id": "<s>", "type_id": 0}}] * 10**5, {"Sequence": {"id": "A", "type_id": 0}}],
             "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}}, r"adds 100,000 special tokens"),
@@ -327,7 +333,9 @@ def test_rules_of_tokenizers_that_no_memory_holds(key: str, rule: dict[str, Any]
 def test_usual_rules_of_tokenizers_pass(tmp_path: Path) -> None:
     folder = factory.bert(tmp_path / "m")
     rules = [{"type": "NFKC"}, {"type": "Lowercase"}, {"type": "Prepend", "prepend": "query: "},
-             {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}]  # fmt: skip
+             *[{"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}] * 30,
+             *[{"type": "Prepend", "prepend": ""}] * 30,
+             *[{"type": "Replace", "pattern": {"String": "``"}, "content": "''"}] * 30]  # fmt: skip
     change(folder / "tokenizer.json", "normalizer", {"type": "Sequence", "normalizers": rules})
     encoder = text_encoder(f"hf:{folder}")
     assert (

@@ -7,7 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from vlkit.parts.assets import hub
 from vlkit.parts.configs import check_settings, read_settings
 from vlkit.parts.hf_common import never_asking, read_config
 from vlkit.parts.tokenizers import check_rules
-from vlkit.parts.weight_files import read_header, within
+from vlkit.parts.weight_files import read_header, read_headers, within
 from vlkit.paths import local_path
 
 CONFIG = "open_clip_config.json"
@@ -193,6 +193,12 @@ def _weights_file(name: OpenClipName) -> Path:
     if name.file is not None:
         return name.file
     return Path(pretrained.download_pretrained(pretrained.get_pretrained_cfg(name.model, name.weights)))
+
+
+def borne_out(name: OpenClipName, config: OpenClipConfig) -> AbstractContextManager[None]:
+    """Builds nothing larger than the safetensors that lie beside a configuration, where it is built without them."""
+    files = () if name.folder is None else sorted(name.folder.glob("*.safetensors"))
+    return within(read_headers(files), where=name.folder, settings=config.model_cfg)
 
 
 def check_text_tower(config: OpenClipConfig) -> None:
