@@ -47,6 +47,7 @@ def test_links_that_go_in_a_ring_end(tmp_path: Path) -> None:
     (tmp_path / "a" / "to_b").symlink_to(tmp_path / "b")
     (tmp_path / "b" / "to_a").symlink_to(tmp_path / "a")
     assert names(tmp_path) == ["a/1.png", "a/to_b/2.png", "b/2.png", "b/to_a/1.png"]
+    assert names(tmp_path / "a") == ["1.png", "to_b/2.png"]
 
 
 def test_a_link_to_nothing_is_told(tmp_path: Path) -> None:
