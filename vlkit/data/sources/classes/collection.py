@@ -147,6 +147,11 @@ def is_number(text: str) -> bool:
     return text.isdecimal() and len(text) <= _DIGITS
 
 
+def are_numbers(labels: Iterable[str | int]) -> bool:
+    """Whether all labels are numbers of classes, as folders (``0``, ``10``, ``2``) or as numbers."""
+    return all(isinstance(label, int) or is_number(label) for label in labels)
+
+
 def any_classes(found: Collection) -> ClassImages:
     """The classes of any image set: numbered by it, or else in the order of their names.
 
@@ -156,7 +161,7 @@ def any_classes(found: Collection) -> ClassImages:
         DataError: A number that its list of names does not reach, below 0, above a million, or written in two ways.
     """
     labels = found.labels
-    numbered = all(isinstance(label, int) or is_number(label) for label in labels)
+    numbered = are_numbers(labels)
     place = {label: int(label) if numbered else number for number, label in enumerate(labels)}
     highest = len(found.names) - 1 if found.names else max(place.values())
     for image in found.images:

@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vlkit.data.names.imagenet import class_indices, class_numbers, english_lemmas, english_names, wordnet_ids
-from vlkit.data.sources.classes.collection import ClassImages, Collection, is_number, some, sort_into_classes
+from vlkit.data.sources.classes.collection import (
+    ClassImages,
+    Collection,
+    are_numbers,
+    is_number,
+    some,
+    sort_into_classes,
+)
 from vlkit.data.sources.classes.find import find_images
 from vlkit.errors import DataError
 
@@ -64,7 +71,7 @@ def _number(label: str) -> int:
 
 
 def _numbers(found: Collection, classes: str) -> dict[str | int, int]:
-    if isinstance(found.labels[0], str):
+    if not are_numbers(found.labels):
         number_of: dict[str | int, int] = {label: _number(str(label)) for label in found.labels}
         if strange := [str(label) for label, number in number_of.items() if number < 0]:
             raise DataError(
