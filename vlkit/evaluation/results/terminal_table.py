@@ -35,7 +35,8 @@ def task_table(results: Results, *, task: str | None = None) -> Table:
         for place, (name, one) in enumerate(shown.items()):
             header = one.short if place else Text(variant)
             table.add_column(header, footer=_number(mean[name], one), justify="right")
-    if measures.chance:
+    shows_chance = measures.chance and not measures.chance_of
+    if shows_chance:
         footer = f"{100 * fmean(mean[measures.chance] for mean in means.values()):.2f}"
         table.add_column("chance", footer=footer, justify="right")
     for tag in dict.fromkeys(tag for rows in by_variant.values() for tag in rows):
@@ -44,7 +45,7 @@ def task_table(results: Results, *, task: str | None = None) -> Table:
         cells = [
             _cell(rows.get(tag), name, one, best=best) for rows in by_variant.values() for name, one in shown.items()
         ]
-        cells += [f"{100 * found[0][measures.chance]:.2f}"] if measures.chance else []
+        cells += [f"{100 * found[0][measures.chance]:.2f}"] if shows_chance else []
         table.add_row(f"{tag}  {languages.get(tag).name}", *cells)
     return table
 
