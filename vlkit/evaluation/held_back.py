@@ -26,10 +26,8 @@ class HeldBack:
     """Images of the concepts held back, each to be told from all others by name, in each language (``Evaluator``).
 
     What frozen parts give is remembered from one measurement to the next. Every image of a concept counts; a concept's
-    names in a language are those of the first of its images that has any.
-
-    Args:
-        recipe: Its ``data.holdout_concepts`` says how many concepts are kept back, ``validation`` in which languages.
+    names in a language are those of the first of its images that has any. Of the recipe, ``data.holdout_concepts`` says
+    how many concepts are kept back, ``validation`` in which languages.
 
     Raises:
         VlkitError: Nothing is kept back.

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from vlkit.evaluation.tasks.task import Fact, Scored, Task
 from vlkit.evaluation.tasks.task_rows import evaluate_task
 from vlkit.files import digest, write_atomic
 from vlkit.models.digest import fixed_weights
+from vlkit.paths import local_path
 from vlkit.provenance import provenance
 from vlkit.spec.evaluation import SuiteSpec
 
@@ -67,13 +69,15 @@ def evaluate(
     ranks, start = Ranks() if ranks is None else ranks, time.monotonic()
     if not isinstance(suite, Suite):
         suite = open_suite(suite if isinstance(suite, SuiteSpec) else read_suite(suite))
-    place = None if folder is None else Path(folder)
+    place = None if folder is None else local_path(folder)
     with shared_errors(ranks):
         if place is not None and ranks.rank == 0:
             claim(place, suite.spec, resume=resume, overwrite=overwrite)
     given = Path(cache) if cache is not None else place and place / "features"
     with fixed_weights(model), _cache(model, suite, given, ranks) as kept:
-        encoding = _encoding(suite.spec, kept, ranks, quiet)
+        encoding = Encoding(batch_size=suite.spec.batch_size, cache=kept, ranks=ranks, quiet=quiet)
+        if suite.spec.workers is not None:
+            encoding = replace(encoding, workers=suite.spec.workers)
         rows, tables = _figures(model, suite, name, place=place, watch=watch, encoding=encoding)
         meta = _meta(model, suite, name, start, encoding)
     results = Results(meta, tuple(rows))
@@ -108,7 +112,7 @@ def _figures(
             variant=name,
             seed=seed,
             resume=place and place / "rows",
-            keep=_keeper(task, place, watch),
+            keep=partial(_keep, task, place, watch),
             encoding=encoding,
         )
         for file, more in task.tables(model, tags, seed=seed, encoding=encoding).items():
@@ -116,21 +120,13 @@ def _figures(
     return rows, tables
 
 
-def _keeper(task: Task, folder: Path | None, watch: Callable[[Task, Scored], None] | None) -> Callable[[Scored], None]:
-    def keep(scored: Scored) -> None:
-        if folder is not None and scored.answers is not None:
-            write_answers(folder, task.name, scored.language, scored.answers)
-        if folder is not None and scored.examples:
-            write_examples(folder, task.name, scored.language, scored.examples)
-        if watch is not None:
-            watch(task, scored)
-
-    return keep
-
-
-def _encoding(spec: SuiteSpec, cache: Path | None, ranks: Ranks, quiet: bool) -> Encoding:
-    encoding = Encoding(batch_size=spec.batch_size, cache=cache, ranks=ranks, quiet=quiet)
-    return encoding if spec.workers is None else replace(encoding, workers=spec.workers)
+def _keep(task: Task, folder: Path | None, watch: Callable[[Task, Scored], None] | None, scored: Scored) -> None:
+    if folder is not None and scored.answers is not None:
+        write_answers(folder, task.name, scored.language, scored.answers)
+    if folder is not None and scored.examples:
+        write_examples(folder, task.name, scored.language, scored.examples)
+    if watch is not None:
+        watch(task, scored)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ TASKS = Registry(
     "kind of task",
     {
         "retrieval": "vlkit.evaluation.tasks.retrieval_task:open_retrieval",
-        "zero_shot": "vlkit.evaluation.tasks.open_zero_shot:open_zero_shot",
+        "zero_shot": "vlkit.evaluation.tasks.zero_shot_task:open_zero_shot",
     },
 )
 """Kind of a task to what opens it: a function of its spec and the languages asked for (None for all) that finds images
@@ -46,11 +46,9 @@ class Suite:
 
 
 def read_suite(path_or_name: str | Path, overrides: Sequence[str] = ()) -> SuiteSpec:
-    """Reads a suite.
+    """Reads a suite from a YAML file, or a shipped one by name (``openmoji``).
 
-    Args:
-        path_or_name: A YAML file, or the name of a shipped suite (``openmoji``).
-        overrides: ``key=value`` arguments with dotted keys, e.g. ``["languages=[de,no]"]``.
+    ``overrides`` are ``key=value`` arguments with dotted keys, e.g. ``["languages=[de,no]"]``.
 
     Raises:
         SpecError: Something in it is wrong; the message lists every fault with its place.
@@ -97,7 +95,11 @@ def claim(folder: Path, suite: SuiteSpec, *, resume: bool, overwrite: bool) -> N
         raise VlkitError(f"{folder} is a file; --out takes a folder")
     if path.is_file():
         if overwrite:
-            _clear(folder)
+            for written in [inside for pattern in _WRITTEN for inside in folder.glob(pattern)]:
+                if written.is_dir():
+                    shutil.rmtree(written)
+                else:
+                    written.unlink()
         elif not resume:
             raise VlkitError(f"{folder} holds an evaluation; --resume goes on with it, --overwrite replaces it")
         elif path.read_text(encoding="utf-8") != wanted:
@@ -108,12 +110,3 @@ def claim(folder: Path, suite: SuiteSpec, *, resume: bool, overwrite: bool) -> N
     elif folder.is_dir() and any(not inside.name.startswith(".") for inside in folder.iterdir()):
         raise VlkitError(f"{folder} holds other files; --out takes a new folder")
     write_atomic(path, wanted)
-
-
-def _clear(folder: Path) -> None:
-    for pattern in _WRITTEN:
-        for path in folder.glob(pattern):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()

@@ -15,10 +15,10 @@ from vlkit.errors import DataError, VlkitError
 from vlkit.evaluation.metrics.intervals import subset_accuracy
 from vlkit.evaluation.run import evaluate, size_of
 from vlkit.evaluation.suite import open_suite
-from vlkit.evaluation.tasks.class_names import check_class_names, shared_classes, write_class_names
+from vlkit.evaluation.tasks.class_names import check_class_names, write_class_names
 from vlkit.evaluation.tasks.engine import score_task
 from vlkit.evaluation.tasks.task_rows import evaluate_task
-from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
+from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask, shared_classes
 from vlkit.spec.evaluation import ComparableSpec
 
 

@@ -17,7 +17,6 @@ import pytest
 import torch
 from PIL import Image
 
-import vlkit.evaluation.metrics.ranking as ranking
 import vlkit.evaluation.tasks.scorer as scorer
 from tests.helpers.evaluate_fakes import BrokenModel, CountingModel, OracleModel, picture, plain, sample
 from tests.helpers.ranks import RankError, on_ranks
@@ -360,12 +359,12 @@ def test_equal_scores_keep_the_order_of_classes_in_best_answers_and_ranks() -> N
     target_C, first_K = torch.randint(0, 9, (200,), generator=generator), torch.tensor([0, 1, 1, 3, 4, 5, 1, 7, 8])
     score_CK[:, 2] = score_CK[:, 6] = score_CK[:, 1]  # namesakes score alike
     order_CK = score_CK.sort(dim=1, descending=True, stable=True).indices
-    assert torch.equal(ranking.best_places(score_CK, 5), order_CK[:, :5])
-    rank_4C = ranking.ranks_of_right(score_CK, target_C, first_K)
+    assert torch.equal(scorer.best_places(score_CK, 5), order_CK[:, :5])
+    rank_4C = scorer.ranks_of_right(score_CK, target_C, first_K)
     for row in range(200):
         order, target = order_CK[row].tolist(), int(target_C[row])
         strangers = [k for k in order if k == target or first_K[k] != first_K[target]]
         equal = sum(bool(score_CK[row, k] == score_CK[row, target]) for k in strangers) - 1
         assert rank_4C[:, row].tolist() == [order.index(target) + 1, strangers.index(target) + 1, equal, order[0]]
     distinct_CK = torch.rand(50, 9, generator=generator)
-    assert torch.equal(ranking.best_places(distinct_CK, 9), distinct_CK.sort(dim=1, descending=True).indices)
+    assert torch.equal(scorer.best_places(distinct_CK, 9), distinct_CK.sort(dim=1, descending=True).indices)

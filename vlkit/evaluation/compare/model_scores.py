@@ -16,6 +16,7 @@ from vlkit.evaluation.results.answers import Answers, read_answers
 from vlkit.evaluation.results.results_file import RESULTS, ResultRow, Results, Value
 from vlkit.evaluation.tasks.retrieval_task import MEASURES as RETRIEVAL
 from vlkit.evaluation.tasks.zero_shot_task import MEASURES as ZERO_SHOT
+from vlkit.paths import local_path
 
 PREFIX = "reference:"
 RECALL = "image_retrieval_recall@1"  # what the published table of retrieval gives
@@ -89,7 +90,7 @@ def open_scores(where: str | Path, variant: str | None = None) -> ModelScores:
     """
     if str(where).startswith(PREFIX):
         return _table(str(where), variant)
-    path = Path(where)
+    path = local_path(where)
     path = path / RESULTS if path.is_dir() else path
     if is_released(path):
         return _released(path, variant)

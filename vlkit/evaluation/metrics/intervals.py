@@ -59,12 +59,8 @@ def bootstrap_interval(
     draw n images of a class with replacement and count the right ones is to draw from Binomial(n, share right), which
     is how it is done here. Where none or all were right resampling cannot vary, and the Wilson interval is given.
 
-    Args:
-        hits: N values, true where the answer was right.
-        classes: N class ids, any integers.
-        seed: The same seed gives the same interval, bit for bit.
-        replicates: Resamples R.
-        level: Share of the replicates inside the interval.
+    ``hits`` are N values, true where the answer was right, ``classes`` N class ids, any integers. ``level`` is the
+    share of the R replicates inside the interval. The same seed gives the same interval, bit for bit.
     """
     hits_N = np.asarray(hits, dtype=bool)
     classes_N = np.asarray(classes)
@@ -145,11 +141,7 @@ def subset_accuracy(ranks: npt.ArrayLike, classes: npt.ArrayLike, *, num_classes
     has rank r among K is right in a subset of m classes if none of the r - 1 before it is there, which happens with
     probability C(K - r, m - 1) / C(K - 1, m - 1): nothing needs to be drawn. Classes weigh equally.
 
-    Args:
-        ranks: Rank of the right class of each of the N images, from 1.
-        classes: Their classes, any integers.
-        num_classes: K.
-        size: m, 1..K.
+    ``ranks`` are those of the right class of each of the N images, from 1, ``classes`` any integers; ``size`` is 1..K.
     """
     rank_N, classes_N = np.asarray(ranks), np.asarray(classes)
     if not 1 <= size <= num_classes:

@@ -67,11 +67,9 @@ answer scores exactly as the best right one."""
 
 @dataclass(frozen=True)
 class RetrievalTask(PlainTask):
-    """Images to be found by their captions, and captions by their images.
+    """Images (``samples``) to be found by their captions, and captions by their images.
 
     Attributes:
-        name: Names the task in results.
-        samples: The images; their captions are the texts.
         captions: Take ``all`` captions of an image as queries, or the ``first`` of each language alone (as
             CLIP_benchmark does for Crossmodal-3600; the figures differ by several points).
         gallery: Candidates of a language's captions: the images with a caption in that ``language``, or ``all``.
@@ -180,18 +178,12 @@ def open_retrieval(task: RetrievalSpec, languages: Iterable[str] | None) -> list
         DataError: Files that are missing or wrong.
         UnknownName: No such split.
     """
-    return [
-        RetrievalTask(
-            task.name, _captioned(task), captions=task.captions, gallery=task.gallery, tokenizer_languages=task.told
-        )
-    ]
-
-
-def _captioned(task: RetrievalSpec) -> Sequence[Sample]:
     source = open_source(task.source)
     if task.split is not None:
         metas = [source.meta(index) for index in range(len(source))]
         if task.split not in (splits := {meta.split for meta in metas}):
             raise UnknownName(f"split in the data of task {task.name}", task.split, allowed=splits)
         source = Subset(source, [index for index, meta in enumerate(metas) if meta.split == task.split])
-    return [source[index] for index in range(len(source))]
+    samples = [source[index] for index in range(len(source))]
+    told = task.told
+    return [RetrievalTask(task.name, samples, captions=task.captions, gallery=task.gallery, tokenizer_languages=told)]

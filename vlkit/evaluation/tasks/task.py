@@ -24,21 +24,17 @@ Fact: TypeAlias = str | Mapping[str, str]
 
 @dataclass(frozen=True)
 class Scored:
-    """What a task found out about a model in one language.
-
-    Attributes:
-        language: BCP 47.
-        values: Settings, counts and figures of the row, in the order of the columns.
-        answers: To each image, where two models are to be compared image by image.
-        detail: All that was found, for those who know the task.
-        examples: A few captions with what was found for them, to be looked at.
-    """
+    """What a task found out about a model in one language."""
 
     language: str
     values: Mapping[str, Value]
+    """Settings, counts and figures of the row, in the order of the columns."""
     answers: Answers | None = None
+    """To each image, where two models are to be compared image by image."""
     detail: Any = None
+    """All that was found, for those who know the task."""
     examples: Sequence[FoundImages] = ()
+    """A few captions with what was found for them, to be looked at."""
 
 
 class Task(Protocol):
