@@ -23,7 +23,7 @@ from vlkit.evaluation.report.page import write_report
 from vlkit.evaluation.results.class_scores import ClassTable
 from vlkit.evaluation.results.results_file import ResultRow, Results
 from vlkit.evaluation.run import evaluate
-from vlkit.evaluation.tasks.open_zero_shot import open_zero_shot
+from vlkit.evaluation.suite import open_suite
 
 
 def _row(variant: str, language: str, acc1: float, half: float = 0.02, **more: Any) -> ResultRow:
@@ -120,7 +120,7 @@ def test_few_languages_need_no_filter(tmp_path: Path, count: int) -> None:
 def test_worst_classes_have_counts(tmp_path: Path) -> None:
     spec = zero_shot(tmp_path)
     results = evaluate(CountingModel(), suite(spec), folder=tmp_path / "out", quiet=True)
-    task = open_zero_shot(suite(spec).tasks[0], None)[0]  # type: ignore[arg-type]
+    task = open_suite(suite(spec)).tasks[0]
     table = ClassTable.read(tmp_path / "out", "pets", results.languages, titles=task.titles)
     assert table is not None
     for one in table.overall():
