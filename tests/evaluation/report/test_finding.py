@@ -41,7 +41,7 @@ def test_two_models_side_by_side() -> None:
     low, high = bootstrap_mean(gaps)
     expected = (
         f"many leads one by {100 * sum(gaps) / 5:.1f} points [{100 * low:.1f}, {100 * high:.1f}] in top-1, the mean of "
-        f"5 languages; many is ahead in 4 of 5 languages, English is level."
+        f"5 languages; it is ahead in 4 of 5 languages, English is level."
     )
     assert finding(Results({}, tuple(rows))) == expected
     assert finding(Results({}, tuple(reversed(rows)))).startswith("many leads one by ")
@@ -64,7 +64,7 @@ def test_one_model_alone_and_what_is_at_chance() -> None:
     ("value", "low", "high", "states", "said"),
     [
         (-0.1, -0.12, -0.08, {"de": -1, "fr": -1}, "b leads a by 10.0 points [8.0, 12.0] in x, the mean of 2 "
-         "languages; b is ahead in German and French."),
+         "languages; it is ahead in German and French."),
         (0.01, -0.02, 0.03, {"de": 1, "fr": 0, "it": -1, "sw": 0}, "a and b are level in x, the mean of 4 languages: "
          "1.0 points [-2.0, 3.0] apart; a is ahead in German, b is ahead in Italian, French and Swahili are level."),
         (0.1, 0.05, 0.15, {"de": 1}, "a leads b by 10.0 points [5.0, 15.0] in x, German."),

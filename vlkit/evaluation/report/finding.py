@@ -71,7 +71,7 @@ def lead_sentence(
     if len(states) > 1:
         ahead, behind, even = ([tag for tag, state in states.items() if state == sign] for sign in (1, -1, 0))
         word = "ahead" if sure else "higher"
-        parts = [f"{one} is {word} in {_counted(ahead, states)}" if ahead else ""]
+        parts = [f"{one if level else 'it'} is {word} in {_counted(ahead, states)}" if ahead else ""]
         parts += [f"{other} is {word} in {_counted(behind, states)}" if behind else ""]
         parts += [f"{_counted(even, states)} {'is' if len(even) == 1 else 'are'} level" if even else ""]
         said += "; " + ", ".join(part for part in parts if part)
