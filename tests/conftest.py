@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault(_ASSETS, os.environ.get("VLKIT_HOME", ""))
     os.environ["VLKIT_HOME"] = str(Path(tempfile.gettempdir()) / "vlkit-tests-no-home")
     os.environ.update(CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
-    for name in ("FORCE_COLOR", "PY_COLORS", "CLICOLOR_FORCE", "GITHUB_ACTIONS", "COLUMNS", "VLKIT_DEBUG"):
+    for name in ("FORCE_COLOR", "PY_COLORS", "CLICOLOR_FORCE", "GITHUB_ACTIONS", "COLUMNS", "VLKIT_TRACEBACK"):
         os.environ.pop(name, None)  # typer and rich read some of them when they are imported
 
 

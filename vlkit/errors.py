@@ -71,9 +71,46 @@ class MissingPackage(VlkitError):  # noqa: N818
     """An optional package is needed and not installed."""
 
     def __init__(self, package: str, *, purpose: str, extra: str) -> None:
-        super().__init__(
-            f"{purpose} needs the package {package!r}, which is not installed; run: pip install 'vlkit[{extra}]'"
-        )
+        super().__init__(f"{purpose} needs the package {package!r}, which is not installed; run: {pip_install(extra)}")
+
+
+def pip_install(extra: str) -> str:
+    """The command that installs what an extra of vlkit lacks; it works from a clone, a wheel or an index alike."""
+    found = requirements(extra)
+    lacking = [package for package, problem in found if problem] or [package for package, _ in found] or [extra]
+    return "pip install " + " ".join(f"'{package}'" for package in lacking)
+
+
+def requirements(extra: str = "") -> list[tuple[str, str]]:
+    """What vlkit requires, or one of its extras (as in ``pyproject.toml``), each with what is wrong with it, if it is.
+
+    As pip writes them: ``mteb<3,>=2.12.30``. An extra that stands for another one of vlkit's has what that one has.
+    """
+    from importlib import metadata
+
+    from packaging.requirements import Requirement
+
+    try:
+        listed = [Requirement(line) for line in metadata.requires("vlkit") or ()]
+    except metadata.PackageNotFoundError:  # a source tree on the path
+        return []
+    found: list[tuple[str, str]] = []
+    for one in listed:
+        if bool(extra) != ("extra" in str(one.marker or "")) or (
+            one.marker and not one.marker.evaluate({"extra": extra})
+        ):
+            continue
+        if one.name == "vlkit":
+            found += [pair for below in sorted(one.extras) for pair in requirements(below)]
+            continue
+        try:
+            version = metadata.version(one.name)
+        except metadata.PackageNotFoundError:
+            problem = "not installed"
+        else:
+            problem = "" if one.specifier.contains(version, prereleases=True) else f"version {version} does not do"
+        found.append((f"{one.name}{one.specifier}", problem))
+    return found
 
 
 def nearest(name: str, names: Iterable[str], *, count: int = 3) -> list[str]:

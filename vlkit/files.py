@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vlkit.errors import VlkitError
+from vlkit.paths import local_path
 
 fcntl: Any
 try:
@@ -33,9 +34,9 @@ _swept: set[Path] = set()
 def home() -> Path:
     """The cache folder: ``$VLKIT_HOME``, else ``$XDG_CACHE_HOME/vlkit``, else ``~/.cache/vlkit``."""
     if named := os.environ.get("VLKIT_HOME"):
-        return Path(named).expanduser()
+        return local_path(named)
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser() if base else Path.home() / ".cache") / "vlkit"
+    return (local_path(base) if base else Path.home() / ".cache") / "vlkit"
 
 
 def sha256(path: Path) -> str:
@@ -47,10 +48,22 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def file_state(path: Path) -> str:
+    """What changes whenever a file does: its size and the times of its last changes, one of which nobody can set.
+
+    "missing" where there is none.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return "missing"
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+
+
 def digest(value: Any) -> str:
     """Hex digest (16 digits) of anything JSON can hold, the same on every machine."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import Any
 
 from vlkit.errors import VlkitError, first_three
 from vlkit.files import disk_errors, fcntl, same_file
+from vlkit.paths import local_path
 
 _LOCK = ".lock"
 _UNSEEN = (_LOCK, ".DS_Store", "Thumbs.db", "desktop.ini")  # ours, and what file managers leave behind
@@ -101,7 +102,7 @@ def refuse_inputs(target: Path, inputs: Iterable[str | Path]) -> None:
 def _there(text: str) -> Path | None:
     """Where a text leads, if it is the path of something that is there."""
     with suppress(OSError, ValueError, RuntimeError):  # nothing there, or no path at all
-        return Path(text).expanduser().resolve(strict=True)
+        return local_path(text).resolve(strict=True)
     return None
 
 

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
+from vlkit.foreign import printable
+from vlkit.terminal import console
+
 T = TypeVar("T")
 _LINE_EVERY = 10.0  # seconds between plain lines
 _shown: list[Any] = []  # the display on the terminal, where there is one
@@ -51,7 +54,7 @@ class _Lines:
         elif self.total and 0 < self.done < self.total:
             said.append(f"{(self.total - self.done) * seconds / self.done:.0f} s left")
         said += [f"{name} {value}" for name, value in self.fields.items()]
-        sys.stderr.write(f"{self.description}: {', '.join(said)}\n")
+        sys.stderr.write(f"{printable(self.description)}: {printable(', '.join(said))}\n")
         sys.stderr.flush()
 
     def _count(self) -> str:
@@ -120,7 +123,6 @@ def _rich_bar(description: str, total: int | None, unit: str) -> Iterator[Bar]:
 
 
 def _display(unit: str) -> Any:
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -144,7 +146,7 @@ def _display(unit: str) -> Any:
                 task.fields["rate"] = _rate(task.speed, task.fields["unit"]) if task.speed else ""
             yield from super().get_renderables()
 
-    return WithRate(*columns, console=Console(stderr=True))
+    return WithRate(*columns, console=console(stderr=True))
 
 
 def track(

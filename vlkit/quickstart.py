@@ -27,6 +27,7 @@ from vlkit.models.dual_encoder.card import CardFacts, render_card
 from vlkit.models.dual_encoder.frozen import remembering
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.folder import load, save
+from vlkit.next_steps import next_commands, save_example
 from vlkit.outputs import locked
 from vlkit.parts.assets import ASSETS
 from vlkit.spec.load import dump_yaml, load_recipe
@@ -53,6 +54,8 @@ class Quickstart:
     folder: Path
     results: Results
     seconds: float
+    commands: tuple[str, ...]
+    """What to try next, as lines for a shell."""
 
 
 def quickstart(
@@ -66,8 +69,8 @@ def quickstart(
     """Trains, evaluates and reports; features that earlier runs computed are used again.
 
     Writes ``model/`` (the multilingual one), ``metrics.jsonl``, ``results.json``, ``results.csv``, ``results.md``,
-    ``results-classes.csv`` and ``report.html`` into ``folder``, and the run of the English-only variant into a folder
-    in it.
+    ``results-classes.csv``, ``report.html`` and ``example.png`` (a drawing to try) into ``folder``, and the run of the
+    English-only variant into a folder in it.
 
     Args:
         folder: A new place, or that of an earlier quickstart.
@@ -112,8 +115,8 @@ def _quickstart(
     write_atomic(folder / MARKDOWN, results_markdown(results, classes=[classes]))
     write_atomic(folder / CLASSES, classes.csv())
     _write_card(runs[MAIN], recipes[MAIN], results)
-    _report(folder, results, seen[MAIN], recipes=recipes, runs=runs)
-    return Quickstart(folder, results, time.monotonic() - start)
+    commands = _report(folder, results, seen[MAIN], recipes=recipes, runs=runs)
+    return Quickstart(folder, results, time.monotonic() - start, commands)
 
 
 def _begun(recipes: Mapping[str, Recipe], *, resume: bool, overwrite: bool) -> dict[str, bool]:
@@ -189,13 +192,15 @@ def _classes(scores: TaskScores) -> ClassTable:
 
 def _report(
     folder: Path, results: Results, scores: TaskScores, *, recipes: dict[str, Recipe], runs: dict[str, Run]
-) -> None:
+) -> tuple[str, ...]:
+    gallery = make_gallery(scores)
+    commands = next_commands(folder, *save_example(folder, gallery))
     credits = [Credit(asset.name, asset.license, asset.source) for asset in ASSETS if asset.name in _USED]
     write_report(
         folder / "report.html",
         results=results,
         classes=_classes(scores),
-        gallery=make_gallery(scores),
+        gallery=gallery,
         gallery_variant=MAIN,
         metrics={name: run.metrics_path for name, run in runs.items()},
         recipe_yaml=dump_yaml(recipes[MAIN]),
@@ -206,13 +211,6 @@ def _report(
             f"to be told apart from {len(scores.task.samples) - 1} others by name. Both variants are the same "
             "model; one learned from English names alone."
         ),
-        commands=next_commands(folder),
+        commands=commands,
     )
-
-
-def next_commands(folder: Path) -> tuple[str, str]:
-    """Two things to try next."""
-    return (
-        f'vlkit classify photo.jpg --labels "chat,chien,voiture,café" --language fr --model {folder / "model"}',
-        "vlkit train quickstart/multilingual run.folder=runs/mine data.languages=[en,de,fr] stages.0.steps=400",
-    )
+    return commands

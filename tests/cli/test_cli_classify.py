@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import functools
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+import threading
+import zipfile
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -47,7 +54,7 @@ def test_json_holds_the_same_for_one_image_as_for_several(run):
     assert several["images"][1]["image"] == "two.png" and several["errors"] == []
     assert several["language"] == "en" and several["model"] == "tiny"
     for ours, theirs in zip(several["images"][1]["predictions"], alone["images"][0]["predictions"], strict=True):
-        assert ours["label"] == theirs["label"] and ours["score"] == pytest.approx(theirs["score"], abs=2e-6)
+        assert ours["label"] == theirs["label"] and ours["cosine"] == pytest.approx(theirs["cosine"], abs=2e-6)
     shares = [one["probability"] for one in alone["images"][0]["predictions"]]
     assert sum(shares) == pytest.approx(1, abs=1e-5) and shares == sorted(shares, reverse=True)
     assert {one["label"] for one in alone["images"][0]["predictions"]} == {"cat", "dog"}
@@ -129,3 +136,97 @@ def test_bad_labels_are_found_before_torch_is_loaded_and_plots_never_are(tmp_pat
     )
     environment = os.environ | {"PYTHONPATH": str(Path(vlkit.__file__).parent.parent)}
     subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path, env=environment)
+
+
+def images_of(result):
+    return [one["image"] for one in json.loads(result.stdout)["images"]]
+
+
+def test_an_image_given_twice_is_answered_twice(run):
+    options = ("--labels", "cat,dog", "--model", "tiny", "--json")
+    found = json.loads(run("one.png", "two.png", "one.png", *options).stdout)["images"]
+    assert [one["image"] for one in found] == ["one.png", "two.png", "one.png"]
+    for ours, theirs in zip(found[0]["predictions"], found[2]["predictions"], strict=True):
+        assert ours["label"] == theirs["label"] and ours["cosine"] == pytest.approx(theirs["cosine"], abs=2e-6)
+
+
+def test_folders_archives_and_patterns_stand_for_their_images(run, tmp_path):
+    folder = tmp_path / "photos [1]"
+    (folder / "sub").mkdir(parents=True)
+    for place in ("b.png", "sub/a.PNG", "c.txt", ".hidden.png"):
+        shutil.copy(tmp_path / "one.png", folder / place)
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.write(tmp_path / "two.png", "deep/two.png")
+    options = ("--labels", "cat,dog", "--model", "tiny", "--json")
+    assert images_of(run("photos [1]", *options)) == ["photos [1]/b.png", "photos [1]/sub/a.PNG"]
+    assert images_of(run("photos [1]/", "all.zip", *options))[1:] == ["photos [1]/sub/a.PNG", "all.zip/deep/two.png"]
+    assert images_of(run("photos [1]/b.png", *options)) == ["photos [1]/b.png"]
+    assert images_of(run("photos [1]/*.png", "[t]wo.png", *options)) == ["photos [1]/b.png", "two.png"]
+    assert images_of(run("photos [1]/**/*.PNG", *options)) == ["photos [1]/sub/a.PNG"]
+
+    (tmp_path / "empty").mkdir()
+    wrong = run("none/*.png", "empty", "one.png", *options)
+    assert wrong.exit_code == 2 and images_of(wrong) == ["one.png"]
+    first, second = wrong.stderr.splitlines()
+    assert first == "error: no file matches none/*.png" and second.startswith("error: empty holds no images (files")
+
+
+@pytest.fixture
+def served(tmp_path):
+    """The address of a server of the folder."""
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_urls_are_fetched(run, served, monkeypatch):
+    options = ("--labels", "cat,dog", "--model", "tiny", "--json")
+    here = json.loads(run("one.png", *options).stdout)["images"][0]["predictions"]
+    found = run(f"{served}/one.png", f"{served}/none.png", f"{served}/bad.png", "http://127.0.0.1:1/x.png", *options)
+    assert images_of(found) == [f"{served}/one.png"]
+    assert json.loads(found.stdout)["images"][0]["predictions"] == here
+    lines = found.stderr.splitlines()
+    assert lines[-3] == f"error: cannot read image {served}/none.png: the server answers 404 File not found"
+    assert lines[-2].startswith(f"error: cannot read image {served}/bad.png: ")
+    assert lines[-1].startswith("error: cannot read image http://127.0.0.1:1/x.png: ") and "refused" in lines[-1]
+    monkeypatch.setenv("VLKIT_LIMIT_MB", "0")
+    assert "more than the limit of 0 MB" in run(f"{served}/one.png", *options).stderr
+
+
+def test_templates_and_device_are_those_asked_for(run):
+    options = ("--labels", "cat,dog", "--model", "tiny", "--json", "--device", "cpu")
+    usual = json.loads(run("one.png", *options).stdout)
+    assert len(usual["templates"]) > 1
+    given = json.loads(run("one.png", *options, "--templates", "a {}.", "--templates", "{}").stdout)
+    assert given["templates"] == ["a {}.", "{}"]
+    classifier = vlkit.ZeroShotClassifier(vlkit.load("tiny"), ["cat", "dog"], templates=["a {}.", "{}"])
+    expected = {one.label: one.score for one in classifier.classify("one.png")[0]}
+    found = {one["label"]: one["cosine"] for one in given["images"][0]["predictions"]}
+    assert found == pytest.approx(expected, abs=2e-6)
+    assert run("one.png", *options, "--templates", "no slot").exit_code == 2
+    if not torch.cuda.is_available():
+        wrong = run("one.png", *options[:4], "--device", "cuda")
+        assert wrong.exit_code == 2 and "this machine has none; there are: cpu" in wrong.stderr
+
+
+def test_json_holds_all_labels_and_the_table_a_few(run, tmp_path):
+    labels = ",".join(f"thing {number}" for number in range(9))
+    every = json.loads(run("one.png", "--labels", labels, "--model", "tiny", "--json").stdout)
+    assert len(every["images"][0]["predictions"]) == 9
+    assert set(every["images"][0]["predictions"][0]) == {"label", "probability", "cosine"}
+    few = json.loads(run("one.png", "--labels", labels, "--model", "tiny", "--json", "--top", "2").stdout)
+    assert few["images"][0]["predictions"] == every["images"][0]["predictions"][:2]
+    assert run("one.png", "--labels", labels, "--model", "tiny").stdout.count("thing") == 5
+    many = run(*["one.png"] * 60, "--labels", "a,b", "--model", "tiny")
+    assert many.stdout.count("one.png") == 50 and "the first 50 of 60 images; --json prints all" in many.stderr
+
+
+def test_names_and_labels_do_not_act_on_the_terminal(run, tmp_path):
+    shutil.copy(tmp_path / "one.png", tmp_path / "x\x1b[2J\x9b.png")
+    (tmp_path / "y\x1b]0;t\x07.png").write_bytes(b"nothing")
+    arguments = ("x\x1b[2J\x9b.png", "y\x1b]0;t\x07.png", "--labels", "a\x1b[31m,b", "--model", "tiny")
+    for result in (run(*arguments), run(*arguments, "--json")):
+        assert not re.search("[\x1b\x9b\x07]", result.stdout + result.stderr)
+    assert images_of(run(*arguments, "--json")) == ["x\x1b[2J\x9b.png"]

@@ -74,7 +74,7 @@ def test_build_then_info() -> None:
 
 def test_build_flags_goes_to_its_own_folder_by_default() -> None:
     assert run("data", "build", "flags", "--languages", "sw", "--quiet").exit_code == 0
-    assert json.loads(run("data", "info", "data/flags", "--json").stdout)["languages"] == {"sw": 2}
+    assert json.loads(run("data", "info", "shards/flags", "--json").stdout)["languages"] == {"sw": 2}
 
 
 def test_info_names_broken_samples(tmp_path: Path) -> None:

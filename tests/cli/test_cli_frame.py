@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 from typer.testing import CliRunner
 
+from vlkit import progress
 from vlkit.cli import app as frame
 from vlkit.cli.app import COMMANDS, app, run
+from vlkit.cli.console import say, show_table, show_warning, tell, write
+from vlkit.cli.help import EXAMPLES
 from vlkit.errors import SpecError, VlkitError
 from vlkit.version import __version__
 
@@ -78,7 +84,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[BaseException]]:
     module.fail = fail  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "failing_command", module)
     monkeypatch.setitem(frame.COMMANDS, "fail", ("failing_command:fail", "Fails."))
-    monkeypatch.delenv("VLKIT_DEBUG", raising=False)
+    monkeypatch.delenv("VLKIT_TRACEBACK", raising=False)
     yield raised
 
 
@@ -131,17 +137,90 @@ def test_an_interrupt_is_exit_code_130(
 
 def test_debugging_shows_the_traceback(failing: list[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
     failing.append(VlkitError("x"))
-    monkeypatch.setenv("VLKIT_DEBUG", "1")
+    monkeypatch.setenv("VLKIT_TRACEBACK", "1")
     monkeypatch.setattr(sys, "argv", ["vlkit", "fail"])
     with pytest.raises(VlkitError, match=r"^x$"):
         run()
 
 
-def test_a_bug_is_not_hidden(failing: list[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
-    failing.append(RuntimeError("a bug"))
-    monkeypatch.setattr(sys, "argv", ["vlkit", "fail"])
-    with pytest.raises(RuntimeError, match=r"^a bug$"):
+def test_a_bug_is_one_line_and_its_trace_a_file(
+    failing: list[BaseException], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VLKIT_HOME", str(tmp_path))
+    failing.append(RuntimeError("a bug\nof two lines \x1b[31m\udc80"))
+    code, written, said = run_fail(monkeypatch, capsys)
+    (trace,) = (tmp_path / "errors").iterdir()
+    assert (code, written) == (1, "")
+    assert said == (
+        rf"error: unexpected RuntimeError: a bug of two lines \x1b[31m\x80 (the trace is in {trace}; VLKIT_TRACEBACK=1 "
+        "shows it). Please report it with the trace\n"
+    )
+    text = trace.read_text(encoding="utf-8")
+    assert text.startswith("vlkit fail\n") and "Traceback" in text and "raise raised[0]" in text
+    assert f'"vlkit": "{__version__}"' in text
+
+    monkeypatch.setenv("VLKIT_TRACEBACK", "1")
+    with pytest.raises(RuntimeError, match="a bug"):
         run()
+
+
+def test_a_bug_is_one_line_where_nothing_can_be_written(
+    failing: list[BaseException], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("VLKIT_HOME", str(tmp_path / "file"))
+    failing.append(KeyError("key"))
+    expected = (
+        "error: unexpected KeyError: 'key' (VLKIT_TRACEBACK=1 shows the trace). Please report it with the trace\n"
+    )
+    assert run_fail(monkeypatch, capsys) == (1, "", expected)
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_help_is_as_it_was_written(name: str, option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    result = RUNNER.invoke(app, [*name.split(), option])
+    assert result.exit_code == 0, result.output
+    assert all(f"    {example}\n" in result.stdout + "\n" for example in EXAMPLES[name])
+    assert not re.search(r"<(str|int|float|bool|path|list)|[{]", re.sub("(?s)Examples:.*", "", result.stdout))
+
+
+def test_brackets_in_help_are_brackets() -> None:
+    assert "languages=[en,de,sw]" in RUNNER.invoke(app, ["eval", "--help"]).stdout
+
+
+def test_every_command_has_examples() -> None:
+    names = set()
+    for name in COMMANDS:
+        found = frame._command(name)
+        names |= {name, *(f"{name} {below}" for below in getattr(found, "commands", {}))}
+    assert names == set(EXAMPLES)
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [("vlkit comp", ["compare"]), ("vlkit data sh", ["shard"]), ("vlkit show contrastive/ti", ["contrastive/tiny"])],
+)
+def test_completion(typed: str, expected: list[str]) -> None:
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" ")), "_VLKIT_COMPLETE": "complete_bash"}
+    ran = subprocess.run(
+        [sys.executable, "-c", "from vlkit.cli.app import run; run()"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **words},
+        check=False,
+    )
+    assert set(expected) <= set(ran.stdout.split()), ran.stderr
+
+
+def test_warnings_are_notes_and_those_for_developers_silent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_warning(UserWarning("labels differ \x1b[2J"), UserWarning)
+    show_warning(FutureWarning("will change"), FutureWarning)
+    show_warning(DeprecationWarning("is old"), DeprecationWarning)
+    assert capsys.readouterr().err == "note: labels differ \\x1b[2J\n"
 
 
 def test_a_closed_pipe_is_quiet() -> None:
@@ -173,3 +252,31 @@ def test_leaving_at_once_keeps_output_code_and_exit_functions(arguments: list[st
     assert ran.returncode == code
     assert ran.stdout.endswith("exit function ran\n")
     assert bool(ran.stderr) == (code != 0)
+
+
+ESCAPES = "\x1b]0;title\x07 \x1b[31mred\x9b2J caf\u00e9 \u202eevil\udce9"
+SHOWN = r"\x1b]0;title \x1b[31mred\x9b2J café \u202eevil\xe9"
+
+
+@pytest.mark.parametrize("tty", [False, True])
+def test_nothing_printed_acts_on_the_terminal(
+    tty: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: tty)
+    say(ESCAPES)
+    tell(ESCAPES)
+    show_table(("caption",), [(ESCAPES,)], title=ESCAPES)
+    with progress.bar(ESCAPES, total=1) as shown:
+        shown.advance(note=ESCAPES)
+    written = "".join(capsys.readouterr())
+    assert written.replace(r"title\x07", "title").count(SHOWN) == 6
+    assert not re.search("[\x07\x9b\u202e\udc80-\udcff]", written)
+    assert {code for code in re.findall("\x1b.{0,4}", written) if not re.match(r"\x1b\[[\d;]*m", code)} == set()
+
+
+def test_json_reads_back_what_the_terminal_is_spared(capsys: pytest.CaptureFixture[str]) -> None:
+    write(json.dumps({"caption": ESCAPES}, ensure_ascii=False))
+    written = capsys.readouterr().out
+    assert "\x9b" not in written and "\u202e" not in written and json.loads(written) == {"caption": ESCAPES}

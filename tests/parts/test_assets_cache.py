@@ -140,7 +140,7 @@ def test_a_missing_package_is_said_before_anything_is_fetched(tmp_path: Path, mo
     monkeypatch.setattr(wheels, "run_pip", lambda *args, **more: pytest.fail("fetched"))
     assert reason() == (
         "converting org/small needs the package 'no_such_package', which is not installed; "
-        "run: pip install 'vlkit[gguf]'"
+        "run: pip install 'gguf>=0.10'"
     )
 
 

@@ -65,11 +65,7 @@ def on_ranks(
 
 
 def _wait(running: dict[int, subprocess.Popen[bytes]], folder: Path) -> None:
-    """Until all are done.
-
-    Raises:
-        VlkitError: The first that failed.
-    """
+    """Until all are done; an error for the first that failed."""
     left = set(running)
     while left:
         for rank in sorted(left):

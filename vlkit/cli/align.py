@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
 from vlkit.cli.console import collector_off, say, show_table, tags, tell, write
 from vlkit.cli.eval import model_name
+from vlkit.cli.options import AsJson, Device
 from vlkit.errors import VlkitError
+from vlkit.paths import local_path
 
 if TYPE_CHECKING:
     from vlkit.evaluation.alignment.outcome import Alignment
@@ -56,14 +58,17 @@ def align(
         help="openmoji (with emoji-names), or a file whose line n names the image of line n: images as the pivot.",
     ),
     against: Path | None = typer.Option(
-        None, metavar="RESULTS", help="A results.json: correlate with its zero-shot scores over languages."
+        None,
+        parser=local_path,
+        metavar="RESULTS",
+        help="A results.json: correlate with its zero-shot scores over languages.",
     ),
     folder: Path | None = typer.Option(
-        None, "--out", metavar="DIR", help="Folder for the results; default: runs/align/MODEL."
+        None, "--out", parser=local_path, metavar="DIR", help="Folder for the results; default: runs/align/MODEL."
     ),
     batch_size: int = typer.Option(32, min=1, metavar="N", help="Texts a forward pass."),
-    device: Literal["auto", "cpu", "cuda", "mps"] = typer.Option("auto", help="Where to compute."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    device: Device = "auto",
+    as_json: AsJson = False,
 ) -> None:
     """Score how well a model aligns languages, from parallel texts: MEXA, Language Ranker, bitext retrieval."""
     wanted = tags(languages)
@@ -80,16 +85,8 @@ def align(
     if loaded.note:
         tell(f"note: {loaded.note}")
     name = model_name(model)
-    found = run(
-        loaded,
-        lines,
-        name=name,
-        languages=wanted,
-        score=score,
-        pooling=pooling,
-        images=samples,
-        encoding=Encoding(text_batch_size=batch_size, quiet=False),
-    )
+    settings: Any = {"languages": wanted, "score": score, "pooling": pooling, "images": samples}
+    found = run(loaded, lines, name=name, encoding=Encoding(text_batch_size=batch_size, quiet=False), **settings)
     _end(found, results, folder or Path("runs/align") / name, as_json=as_json)
 
 
@@ -107,7 +104,7 @@ def _open(
 
 def _end(found: Alignment, results: Results | None, folder: Path, *, as_json: bool) -> None:
     if results is not None:
-        from vlkit.evaluation.alignment.against import correlate_with
+        from vlkit.evaluation.alignment.outcome import correlate_with
 
         found = replace(found, correlations=correlate_with(found, results))
     paths = found.save(folder)
@@ -129,11 +126,7 @@ def _results(path: Path) -> Results:
 
 def _show(found: Alignment) -> None:
     rows = sorted(found.languages, key=lambda row: -_first(row.mexa_mean, row.projected_mexa, row.langrank))
-    shown = {
-        name: column
-        for name, column in _COLUMNS.items()
-        if any(not _missing(getattr(row, name)) for row in found.languages)
-    }
+    shown = {name: column for name, column in _COLUMNS.items() if not all(_missing(getattr(row, name)) for row in rows)}
     headers = ("language", "pairs", *(title for title, _ in shown.values()))
     cells = [
         [row.language, str(row.n), *(_cell(getattr(row, name), scale) for name, (_, scale) in shown.items())]
@@ -144,8 +137,7 @@ def _show(found: Alignment) -> None:
     show_table(headers, cells, title=title, right=headers[1:])
     chances = [row.mexa_chance for row in rows if not _missing(row.mexa_chance)]
     if chances:
-        line = f"chance: MEXA {100 * math.fsum(chances) / len(chances):.2f} %, P@1 {100 / max(2, rows[0].n):.2f} %"
-        say(line)
+        say(f"chance: MEXA {100 * math.fsum(chances) / len(chances):.2f} %, P@1 {100 / max(2, rows[0].n):.2f} %")
     if found.images:
         _show_images(found)
     if found.correlations:
@@ -162,18 +154,12 @@ def _show_images(found: Alignment) -> None:
 
 def _show_correlations(found: Alignment) -> None:
     headers = ("score", "zero-shot scores of", "languages", "Pearson", "95 % interval", "Spearman", "Kendall")
-    cells = [
-        [
-            row.score,
-            f"{row.variant}, {row.task}",
-            str(row.n),
-            _cell(row.pearson, 1),
-            f"{_cell(row.pearson_low, 1)} to {_cell(row.pearson_high, 1)}",
-            _cell(row.spearman, 1),
-            _cell(row.kendall, 1),
-        ]
-        for row in found.correlations
-    ]
+    cells = []
+    for row in found.correlations:
+        pearson, low, high, *others = (
+            _cell(value, 1) for value in (row.pearson, row.pearson_low, row.pearson_high, row.spearman, row.kendall)
+        )
+        cells.append([row.score, f"{row.variant}, {row.task}", str(row.n), pearson, f"{low} to {high}", *others])
     show_table(headers, cells, title="correlation over languages", right=headers[2:])
 
 

@@ -5,37 +5,41 @@ from __future__ import annotations
 import importlib
 import io
 import sys
+import warnings
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from vlkit.cli.console import debugging, leave, show_error
+from vlkit.cli.console import debugging, leave, show_error, show_unexpected, show_warning
+from vlkit.cli.help import make_readable
 from vlkit.cli.interrupts import raise_on_sigterm, say_stopped
 from vlkit.errors import VlkitError
 from vlkit.version import __version__
 
 # name -> (where: a function or a typer app with subcommands, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
-    "quickstart": ("vlkit.cli.quickstart:quickstart", "Real parts, real data: train, evaluate and report, in one go."),
+    "quickstart": ("vlkit.cli.quickstart:quickstart", "Real parts, real data: train, evaluate and report."),
     "train": ("vlkit.cli.train:train", "Train what a recipe describes."),
-    "show": ("vlkit.cli.show:show", "Print a recipe with all its values and where each one comes from."),
-    "explain": ("vlkit.cli.show:explain", "Say what a recipe may hold: type, default and meaning of each key."),
+    "show": ("vlkit.cli.show:show", "Print a recipe with all values and where they come from."),
+    "explain": ("vlkit.cli.show:explain", "Say what a recipe may hold: key, type, default, meaning."),
     "classify": ("vlkit.cli.classify:classify", "Sort images by labels in any language, without training."),
     "data": ("vlkit.cli.data:app", "Build and inspect data sets."),
-    "eval": ("vlkit.cli.eval:evaluate", "Evaluate a model on a suite of tasks, in many languages."),
+    "eval": ("vlkit.cli.eval:evaluate", "Evaluate a model on a suite, in many languages."),
     "mteb": ("vlkit.cli.mteb:mteb", "Run tasks of mteb (MTEB, MIEB) on a model, by language."),
     "compare": ("vlkit.cli.compare:compare", "Compare two evaluations, language by language."),
-    "correlate": (
-        "vlkit.cli.compare:correlate",
-        "Say how far two tables of scores go together, over languages and models.",
-    ),
-    "align": ("vlkit.cli.align:align", "Score how well a model aligns languages, from parallel texts."),
+    "correlate": ("vlkit.cli.compare:correlate", "Say how far two tables of scores go together."),
+    "align": ("vlkit.cli.align:align", "Score how well a model aligns languages."),
     "labels": ("vlkit.cli.labels:app", "Build and check class names in many languages."),
-    "export": ("vlkit.cli.export:export", "Write a model for open_clip or transformers, and compare it there."),
-    "list": ("vlkit.cli.list:list_names", "List models, encoders, recipes, suites, languages, objectives or heads."),
+    "export": ("vlkit.cli.export:export", "Write a model for open_clip or transformers."),
+    "list": ("vlkit.cli.list:list_names", "List models, parts, recipes, suites, languages and more."),
     "bench": ("vlkit.cli.bench:app", "Measure loaders and losses beside a peer, in the same run."),
+    "doctor": ("vlkit.cli.doctor:doctor", "Say what is installed, what works and what is missing."),
+    "cache": ("vlkit.cli.cache:app", "List or clear what vlkit keeps on this machine."),
 }
+_WRONG_OPTION = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+# what typer raises on purpose: a wrong option, the end of a command, an answer of no; and a pipe whose reader has gone
+_MEANT: tuple[type[BaseException], ...] = (_WRONG_OPTION, typer.Exit, typer.Abort, BrokenPipeError)
 
 
 class LazyGroup(TyperGroup):
@@ -52,11 +56,14 @@ class LazyGroup(TyperGroup):
         return name, _command(name) if name in COMMANDS else stub, rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Runs a command; what a user can cause and fix ends here as one message and exit code 2."""
+        """Runs a command; every error ends here as one message.
+
+        Exit codes: 2 for what a user can cause and fix, 130 for an interrupt, 1 for what nobody foresaw.
+        """
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:
-            raise  # typer ends quietly when the reader of a pipe has gone
+        except _MEANT:
+            raise
         except (VlkitError, OSError) as error:
             if debugging():
                 raise
@@ -66,6 +73,11 @@ class LazyGroup(TyperGroup):
             if debugging():
                 raise
             raise typer.Exit(say_stopped(error, ctx.invoked_subcommand)) from error
+        except Exception as error:
+            if debugging():
+                raise
+            show_unexpected(error)
+            raise typer.Exit(1) from error
 
 
 def _command(name: str) -> Any:
@@ -75,13 +87,20 @@ def _command(name: str) -> Any:
     if not isinstance(found, typer.Typer):
         function, found = found, typer.Typer(add_completion=False)
         found.command(name, no_args_is_help=False)(function)
-    command = typer.main.get_command(found)
+    found.rich_markup_mode = None  # brackets in help are brackets
+    command = make_readable(typer.main.get_command(found), name)
     command.name, command.short_help = name, line
     return command
 
 
 app = typer.Typer(
-    cls=LazyGroup, name="vlkit", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+    cls=LazyGroup,
+    name="vlkit",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="VLKIT_HOME says where caches are kept, VLKIT_TRACEBACK=1 shows where an error came from.",
 )
 
 
@@ -105,6 +124,8 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a narrow terminal encoding must not end a run
+    if not sys.warnoptions:
+        warnings.showwarning = show_warning
     typer.main.get_command(app)(prog_name="vlkit")
 
 

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vlkit.cli.console import listed, say, show_table, tell, write
+from vlkit.paths import local_path
 
 if TYPE_CHECKING:
-    from vlkit.bench.contrastive import ContrastiveBench
-    from vlkit.bench.grouped import GroupedBench
-    from vlkit.bench.zeroshot import ZeroShotBench
+    from vlkit.bench.figures import Figures
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Repeats = Annotated[int, typer.Option(min=1, help="How often each side is timed; medians count.")]
+Repeats = Annotated[int, typer.Option(min=1, metavar="N", help="How often each side is timed; medians count.")]
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
@@ -30,11 +29,11 @@ def zeroshot(
     model: str = typer.Option(
         "ViT-B-32", metavar="MODEL[/WEIGHTS]", help="Of open_clip; random weights, or a tag or file."
     ),
-    images: int = typer.Option(500, min=1, help="JPEGs that are made for it."),
-    languages: int = typer.Option(12, min=1, help="With names of countries in each."),
-    classes: int = typer.Option(50, min=2, help="Countries."),
-    batch_size: int = typer.Option(64, min=1, help="Images a forward pass, of both sides."),
-    workers: int = typer.Option(2, min=0, help="Reading processes of the peer; 0: none."),
+    images: int = typer.Option(500, min=1, metavar="N", help="JPEGs that are made for it."),
+    languages: int = typer.Option(12, min=1, metavar="N", help="With names of countries in each."),
+    classes: int = typer.Option(50, min=2, metavar="N", help="Countries."),
+    batch_size: int = typer.Option(64, min=1, metavar="N", help="Images a forward pass, of both sides."),
+    workers: int = typer.Option(2, min=0, metavar="N", help="Reading processes of the peer; 0: none."),
     repeats: Repeats = 3,
     as_json: AsJson = False,
 ) -> None:
@@ -45,17 +44,9 @@ def zeroshot(
     """
     from vlkit.bench.zeroshot import bench_zeroshot
 
-    result = bench_zeroshot(
-        model,
-        images=images,
-        languages=languages,
-        classes=classes,
-        batch_size=batch_size,
-        workers=workers,
-        repeats=repeats,
-        peer=peer,
-        tell=_tell,
-    )
+    made = {"images": images, "languages": languages, "classes": classes}
+    run = {"batch_size": batch_size, "workers": workers, "repeats": repeats}
+    result = bench_zeroshot(model, **made, **run, peer=peer, tell=_tell)
     if as_json:
         write(result.to_json())
     else:
@@ -64,10 +55,10 @@ def zeroshot(
 
 @app.command()
 def scoring(
-    images: int = typer.Option(50_000, min=1, help="Made embeddings."),
-    dim: int = typer.Option(512, min=1, help="Width of embeddings."),
-    languages: int = typer.Option(10, min=1, help="English is none of them."),
-    classes: int = typer.Option(1000, min=1, help="Of each language."),
+    images: int = typer.Option(50_000, min=1, metavar="N", help="Made embeddings."),
+    dim: int = typer.Option(512, min=1, metavar="N", help="Width of embeddings."),
+    languages: int = typer.Option(10, min=1, metavar="N", help="English is none of them."),
+    classes: int = typer.Option(1000, min=1, metavar="N", help="Of each language."),
     as_json: AsJson = False,
 ) -> None:
     """Time and memory of scoring made embeddings against many languages, in a fresh process."""
@@ -88,7 +79,9 @@ def scoring(
 
 @app.command()
 def prompts(
-    templates: Path = typer.Option(..., metavar="FILE", help="Language codes to lists of templates, JSON or YAML."),
+    templates: Path = typer.Option(
+        ..., parser=local_path, metavar="FILE", help="Language codes to lists of templates, JSON or YAML."
+    ),
     encoder: str = typer.Option(
         "hf:intfloat/multilingual-e5-small",
         metavar="NAME",
@@ -114,9 +107,9 @@ def prompts(
 @app.command()
 def data(
     path: str | None = typer.Argument(None, metavar="[PATH]", help="Shards to read; default: made 1280 x 960 JPEGs."),
-    batch_size: int = typer.Option(64, min=2, help="Pairs a batch."),
-    workers: int = typer.Option(2, min=1, help="Reading processes of either side."),
-    steps: int = typer.Option(24, min=1, help="Batches timed a repeat."),
+    batch_size: int = typer.Option(64, min=2, metavar="N", help="Pairs a batch."),
+    workers: int = typer.Option(2, min=1, metavar="N", help="Reading processes of either side."),
+    steps: int = typer.Option(24, min=1, metavar="N", help="Batches timed a repeat."),
     repeats: Repeats = 5,
     as_json: AsJson = False,
 ) -> None:
@@ -136,14 +129,14 @@ def data(
 
 @app.command()
 def contrastive(
-    ranks: int = typer.Option(1, min=1, help="Processes that share a batch; on CPU they share the cores."),
-    batch: int = typer.Option(8192, min=2, help="Pairs of each process."),
+    ranks: int = typer.Option(1, min=1, metavar="N", help="Processes that share a batch; on CPU they share the cores."),
+    batch: int = typer.Option(8192, min=2, metavar="N", help="Pairs of each process."),
     sizes: str = typer.Option("", metavar="N,N,...", help="Several values for --batch, one after the other."),
-    dim: int = typer.Option(512, min=1, help="Width of embeddings."),
+    dim: int = typer.Option(512, min=1, metavar="N", help="Width of embeddings."),
     loss: Literal["softmax", "sigmoid"] = typer.Option("softmax", help="That of CLIP or of SigLIP."),
     precision: Literal["fp32", "bf16"] = typer.Option("fp32", help="Of embeddings; bf16 runs inside autocast."),
     exchange: Literal["gather", "ring"] = typer.Option("gather", help="How vlkit sends texts."),
-    scale: float = typer.Option(1 / 0.07, min=0.0, help="Scale of similarities."),
+    scale: float = typer.Option(1 / 0.07, min=0.0, metavar="X", help="Scale of similarities."),
     device: Literal["auto", "cpu", "cuda"] = typer.Option("auto", help="auto: GPUs where there are enough."),
     repeats: Repeats = 5,
     check: bool = typer.Option(True, help="Compare gradients with float64."),
@@ -170,10 +163,12 @@ def contrastive(
 
 @app.command()
 def grouped(
-    ranks: int = typer.Option(4, min=2, help="Processes; two groups of half of them."),
-    batch: int = typer.Option(1024, min=2, help="Pairs of each process."),
-    dim: int = typer.Option(512, min=1, help="Width of embeddings."),
-    megabits: float = typer.Option(1000.0, min=0.001, help="Rate of the link between the groups, 10^6 bits a second."),
+    ranks: int = typer.Option(4, min=2, metavar="N", help="Processes; two groups of half of them."),
+    batch: int = typer.Option(1024, min=2, metavar="N", help="Pairs of each process."),
+    dim: int = typer.Option(512, min=1, metavar="N", help="Width of embeddings."),
+    megabits: float = typer.Option(
+        1000.0, min=0.001, metavar="X", help="Rate of the link between the groups, 10^6 bits a second."
+    ),
     repeats: Repeats = 5,
     as_json: AsJson = False,
 ) -> None:
@@ -194,17 +189,16 @@ def _tell(doing: str) -> None:
     tell(f"measuring {doing}")
 
 
-def _show_contrastive(results: list[ContrastiveBench]) -> None:
+def _show_contrastive(results: list[Figures]) -> None:
     first = results[0]
     rows = []
     for found in results:
         peer = (found.peer_s, found.peer_mb, found.peer_bytes, found.peer_gradient_error)
-        ours = (found.ours_s, found.ours_mb, found.ours_bytes, found.gradient_error)
-        rows.append([str(found.batch), "vlkit", *map(_number, ours), _number(found.ours_tflops)])
-        rows.append(["", "open_clip", *map(_number, peer), ""])
+        ours = (found.ours_s, found.ours_mb, found.ours_bytes, found.gradient_error, found.ours_tflops)
         ratios = (found.time_ratio, found.memory_ratio, found.bytes_ratio)
-        rows.append(["", "ratio", *map(_number, ratios), "", ""])
-        rows += [["", name, _number(seconds), "", "", "", ""] for name, seconds in found.others.items()]
+        rows.append([str(found.batch), *_row("vlkit", *ours)])
+        sides = {"open_clip": peer, "ratio": ratios, **{name: (seconds,) for name, seconds in found.others.items()}}
+        rows += [["", *_row(name, *values), *[""] * (5 - len(values))] for name, values in sides.items()]
     headers = ["pairs a rank", "side", "s a step", "extra MB", "bytes received", "gradient error", "TFLOP/s"]
     title = f"{first.loss}, {first.ranks} ranks on {first.device}, width {first.dim}, {first.precision}"
     show_table(headers, rows, title=title, right=[headers[0], *headers[2:]])
@@ -213,17 +207,12 @@ def _show_contrastive(results: list[ContrastiveBench]) -> None:
         say(note)
 
 
-def _show_grouped(found: GroupedBench) -> None:
+def _show_grouped(found: Figures) -> None:
     headers = ["loss", "s a step", "bytes across", "gradient error"]
     rows = [
-        ["vlkit grouped", _number(found.grouped_s), _number(found.crossing_bytes), _number(found.gradient_error)],
-        [
-            "vlkit exact",
-            _number(found.exact_s),
-            _number(found.exact_crossing_bytes),
-            _number(found.exact_gradient_error),
-        ],
-        ["open_clip", _number(found.peer_s), _number(found.peer_crossing_bytes), ""],
+        _row("vlkit grouped", found.grouped_s, found.crossing_bytes, found.gradient_error),
+        _row("vlkit exact", found.exact_s, found.exact_crossing_bytes, found.exact_gradient_error),
+        [*_row("open_clip", found.peer_s, found.peer_crossing_bytes), ""],
     ]
     title = f"{found.ranks} ranks in two groups, {found.batch} pairs a rank, width {found.dim}"
     show_table(headers, rows, title=title, right=headers[1:])
@@ -233,21 +222,15 @@ def _show_grouped(found: GroupedBench) -> None:
     )
 
 
-def _show_zeroshot(found: ZeroShotBench) -> None:
+def _show_zeroshot(found: Figures) -> None:
     headers = ["side", "s, all languages", "s, one language", "images encoded", "texts encoded"]
-    rows: list[list[str | float | None]] = [
-        ["vlkit", found.ours_s, found.ours_one_language_s, found.image_forwards, found.text_rows],
-        [found.peer or "", found.peer_s, found.peer_one_language_s, found.peer_image_forwards, found.peer_text_rows],
-        ["ratio", found.time_ratio, found.one_language_ratio, None, None],
-    ]
+    theirs = (found.peer_s, found.peer_one_language_s, found.peer_image_forwards, found.peer_text_rows)
+    rows = [_row("vlkit", found.ours_s, found.ours_one_language_s, found.image_forwards, found.text_rows)]
+    if found.peer:
+        rows.append(_row(found.peer, *theirs, none=""))
+        rows.append(_row("ratio", found.time_ratio, found.one_language_ratio, None, None, none=""))
     title = f"{found.model}, {found.n_images} images, {len(found.languages)} languages of {found.classes} classes"
-    shown = rows if found.peer else rows[:1]
-    show_table(
-        headers,
-        [[value if isinstance(value, str) else _number(value, none="") for value in row] for row in shown],
-        title=title,
-        right=headers[1:],
-    )
+    show_table(headers, rows, title=title, right=headers[1:])
     if found.peer and found.agreement is not None:
         say(
             f"equal answers {100 * found.agreement:.2f} %; time ratio without loading the model again "
@@ -258,6 +241,10 @@ def _show_zeroshot(found: ZeroShotBench) -> None:
 
 def _mb(value: float | None) -> str:
     return "not known" if value is None else f"{value:,.0f} MB"
+
+
+def _row(name: str, *figures: float | None, none: str = "-") -> list[str]:
+    return [name, *(_number(figure, none=none) for figure in figures)]
 
 
 def _number(value: float | None, *, none: str = "-") -> str:

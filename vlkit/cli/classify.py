@@ -2,56 +2,80 @@
 
 from __future__ import annotations
 
-import json
+import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from vlkit.cli.console import collector_off, headed, message, out, write
+from vlkit.cli.console import collector_off, headed, message, out, tell, write_json
+from vlkit.cli.loading import loaded
+from vlkit.cli.options import AsJson, Device
 from vlkit.errors import DataError, VlkitError
+from vlkit.paths import local_path
 
 if TYPE_CHECKING:
+    from vlkit.cli.images import NamedImage
     from vlkit.evaluation.classify.zero_shot import Predictions, ZeroShotClassifier
 
 DEFAULT_MODEL = Path("runs/quickstart/model")
 _AT_ONCE = 32  # images held decoded in memory
 _PIPE_WIDTH = 200
+_TOP, _MOST = 5, 50  # answers of an image, and images, that a terminal shows
 
 
 def classify(
-    images: list[str] = typer.Argument(metavar="IMAGE...", help="One or more image files."),
+    images: list[str] = typer.Argument(
+        metavar="IMAGE...", help="Image files, folders or archives of them, patterns such as 'photos/*.jpg', URLs."
+    ),
     labels: str = typer.Option(
         "", metavar="A,B,...", help="What to choose from; several names for one thing: 'cat|kitten,dog'."
     ),
-    labels_file: Path | None = typer.Option(None, metavar="FILE", help="More labels, one a line, names split at '|'."),
+    labels_file: Path | None = typer.Option(
+        None, parser=local_path, metavar="FILE", help="More labels, one a line, names split at '|'."
+    ),
     language: str = typer.Option("en", metavar="LANG", help="Language of the labels (see vlkit list languages)."),
+    templates: list[str] | None = typer.Option(
+        None,
+        "--templates",
+        metavar="TEXT",
+        help="What stands around a label, as in 'a photo of a {}.'; may be given several times; '{}' is the label "
+        "alone. Default: those of the language.",
+    ),
     model: str = typer.Option("", metavar="PATH", help=f"A model folder or name; without it {DEFAULT_MODEL}."),
-    top: int = typer.Option(5, min=1, metavar="K", help="Answers shown for each image."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    device: Device = "auto",
+    top: int | None = typer.Option(
+        None, min=1, metavar="K", help=f"Answers shown for each image; default: {_TOP}, in JSON all."
+    ),
+    as_json: AsJson = False,
 ) -> None:
     """Sort images by labels in any language, without training."""
     from vlkit import languages
+    from vlkit.cli.images import find_images
+    from vlkit.prompts import check_template
 
     # what can be wrong is looked at before anything slow is loaded
     names = _read_labels(labels, labels_file)
     tag = languages.normalize(language)
+    for template in templates or ():
+        check_template(template)
     where = _find_model(model)
+    found, problems = find_images(images)
 
     with collector_off():  # 4000 modules and a model are made, nothing is thrown away
         from vlkit.evaluation.classify.zero_shot import ZeroShotClassifier
-        from vlkit.models.folder import load
         from vlkit.types import ImageTextModel
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # look-alike labels were named once already
-            classifier = ZeroShotClassifier(load(where, expect=ImageTextModel), names, language=tag)  # type: ignore[type-abstract]
-    predictions, problems = _classify(classifier, images)
+    with loaded(where, device=device, expect=ImageTextModel) as (ready, _), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # look-alike labels were named once already
+        classifier = ZeroShotClassifier(ready, names, language=tag, templates=templates or None)
+        predictions = _classify(classifier, found, problems)
     if as_json:
-        write(_as_json(predictions, problems, model=where, language=tag, top=top))
-    elif predictions:
-        out(width=None if out().is_terminal else _PIPE_WIDTH).print(predictions.table(top))
+        write_json(_plain(predictions, problems, model=where, classifier=classifier, top=top))
+    elif predictions is not None:
+        _show(predictions, top or _TOP)
     for problem in problems.values():
         headed("error", problem, color="red")
     raise typer.Exit(2 if problems else 0)  # an exception keeps this frame, so that the model is not taken apart
@@ -81,38 +105,54 @@ def _find_model(model: str) -> str:
     return str(DEFAULT_MODEL)
 
 
-def _classify(classifier: ZeroShotClassifier, images: list[str]) -> tuple[Predictions | None, dict[str, str]]:
-    """Answers for the images that can be read, and what is wrong with the others."""
-    from vlkit.data.formats.images import open_image
+def _classify(
+    classifier: ZeroShotClassifier, images: Sequence[NamedImage], problems: dict[str, str]
+) -> Predictions | None:
+    """Answers for the images that can be read; what is wrong with the others is added to ``problems``."""
     from vlkit.evaluation.classify.zero_shot import Predictions
+    from vlkit.progress import bar
 
     parts: list[Predictions] = []
-    problems: dict[str, str] = {}
-    for start in range(0, len(images), _AT_ONCE):
-        opened = {}
-        for path in images[start : start + _AT_ONCE]:
-            try:
-                opened[path] = open_image(path)
-            except DataError as error:
-                problems[path] = message(error)
-        if opened:
-            parts.append(classifier.classify(list(opened.values()), names=list(opened)))
-    return (Predictions.join(parts) if parts else None), problems
+    with bar("images", total=len(images), unit="images", quiet=len(images) <= _AT_ONCE) as shown:
+        for start in range(0, len(images), _AT_ONCE):
+            opened = []
+            for image in images[start : start + _AT_ONCE]:
+                try:
+                    opened.append((image.name, image.open()))
+                except DataError as error:
+                    problems[image.name] = message(error)
+            if opened:
+                names, decoded = zip(*opened, strict=True)
+                parts.append(classifier.classify(decoded, names=names))
+            shown.advance(len(images[start : start + _AT_ONCE]))
+    return Predictions.join(parts) if parts else None
 
 
-def _as_json(predictions: Predictions | None, problems: dict[str, str], *, model: str, language: str, top: int) -> str:
-    answers = zip(predictions.images, predictions.top(top), strict=True) if predictions else ()
+def _show(predictions: Predictions, top: int) -> None:
+    out(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(predictions[:_MOST].table(top))
+    if len(predictions) > _MOST:
+        tell(f"the first {_MOST} of {len(predictions):,} images; --json prints all")
+
+
+def _plain(
+    predictions: Predictions | None,
+    problems: dict[str, str],
+    *,
+    model: str,
+    classifier: ZeroShotClassifier,
+    top: int | None,
+) -> dict[str, Any]:
+    """What ``--json`` prints: for each image all labels, best first, with probability and cosine."""
     found = [
         {
-            "image": image,
+            "image": one.image,
             "predictions": [
-                {"label": one.label, "probability": round(one.probability, 6), "score": round(one.score, 6)}
-                for one in best
+                {"label": answer.label, "probability": round(answer.probability, 6), "cosine": round(answer.score, 6)}
+                for answer in one.answers[:top]
             ],
         }
-        for image, best in answers
+        for one in predictions or ()
     ]
     errors = [{"image": image, "error": problem} for image, problem in problems.items()]
-    return json.dumps(
-        {"model": model, "language": language, "images": found, "errors": errors}, ensure_ascii=False, indent=1
-    )
+    settings = {"model": model, "language": classifier.language, "templates": list(classifier.templates)}
+    return {**settings, "images": found, "errors": errors}

@@ -8,24 +8,22 @@ from typing import Literal
 import typer
 
 from vlkit.cli.console import out, say, show_table, tell
+from vlkit.cli.options import OtherScores, Scores
 from vlkit.errors import VlkitError
+from vlkit.paths import local_path
 
 
 def compare(
-    one: str = typer.Argument(
-        metavar="ONE",
-        help="A results.json, the folder of an evaluation, a released result file of Babel-ImageNet, or published "
-        "scores: reference:babel_imagenet/OC-B32",
-    ),
-    other: str = typer.Argument(metavar="OTHER", help="Another one."),
+    one: Scores,
+    other: OtherScores,
     models: str = typer.Option("", metavar="A,B", help="The two models, where a file holds several."),
     folder: Path | None = typer.Option(
-        None, "--out", metavar="DIR", help="Write comparison.html, .csv, .md and .png there."
+        None, "--out", parser=local_path, metavar="DIR", help="Write comparison.html, .csv, .md and .png there."
     ),
     task: str | None = typer.Option(
         None, metavar="NAME", help="Compare this task alone; published scores stand for it."
     ),
-    seed: int = typer.Option(0, min=0, help="Of the bootstrap."),
+    seed: int = typer.Option(0, min=0, metavar="N", help="Of the bootstrap."),
 ) -> None:
     """Compare two models: both scores, the difference with its interval, and English on the same classes."""
     from vlkit.evaluation.compare.comparison import compare as run
@@ -51,32 +49,28 @@ def compare(
 def _two(models: str) -> tuple[str, str] | None:
     if not models:
         return None
-    names = [name.strip() for name in models.split(",")]
-    if len(names) != 2 or not all(names):
+    one, _, other = (name.strip() for name in models.partition(","))
+    if not one or not other or "," in other:
         raise VlkitError(f"--models {models!r}: give two names with a comma between, as in --models mine,baseline")
-    return names[0], names[1]
+    return one, other
 
 
 def correlate(
-    one: str = typer.Argument(
-        metavar="ONE",
-        help="Published scores (reference:babel_imagenet, or one model of them: reference:babel_imagenet/OC-B32), a "
-        "results.json or its folder, or a released result file of Babel-ImageNet.",
-    ),
-    other: str = typer.Argument(metavar="OTHER", help="Another one."),
-    given: Literal["", "log-classes"] = typer.Option(
-        "", metavar="log-classes", help="Also hold the logarithm of the number of classes fixed."
+    one: Scores,
+    other: OtherScores,
+    given: Literal["log-classes"] | None = typer.Option(
+        None, help="Also hold the logarithm of the number of classes fixed."
     ),
     tasks: str = typer.Option("", "--task", metavar="A,B", help="The task of each, where a file holds several."),
-    replicates: int = typer.Option(500, min=0, help="Resamples of the 95 % intervals; 0 for none."),
-    seed: int = typer.Option(0, min=0, help="Of the resamples."),
+    replicates: int = typer.Option(500, min=0, metavar="N", help="Resamples of the 95 % intervals; 0 for none."),
+    seed: int = typer.Option(0, min=0, metavar="N", help="Of the resamples."),
 ) -> None:
     """Correlate two tables of scores: all points, means of models, each model over languages; intervals are 95 %."""
     from vlkit.evaluation.compare.score_tables import cells, correlate_tables, read_scores
 
     first, _, second = tasks.partition(",")
     tables = read_scores(one, task=first or None), read_scores(other, task=second or first or None)
-    headers, rows = cells(correlate_tables(*tables, given=given, replicates=replicates, seed=seed))
+    headers, rows = cells(correlate_tables(*tables, given=given or "", replicates=replicates, seed=seed))
     show_table(headers, rows, title=f"{tables[0].name} ({tables[0].metric}) and {tables[1].name} ({tables[1].metric})",
                right=headers[3:])  # fmt: skip
     out().print(

@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import atexit
 import gc
+import json
 import os
+import shlex
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from vlkit.errors import SpecError, VlkitError
+from vlkit.files import home, write_atomic
+from vlkit.foreign import printable, printable_json
+from vlkit.terminal import console
 
 if TYPE_CHECKING:
     from rich.console import Console, JustifyMethod
     from rich.table import Table
 
 _PIPE_WIDTH = 10_000
+_LONGEST = 300  # characters of an unforeseen message
 
 
 def out(*, width: int | None = None) -> Console:
     """Results, at the terminal's width or a given one; made at each call, so that a redirected stream is met."""
-    from rich.console import Console
-
-    return Console(highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty(), width=width)
+    return console(soft_wrap=not sys.stdout.isatty(), width=width)
 
 
 def err() -> Console:
     """Messages. Lines are never broken: ``file:line`` stays one word that an editor can open."""
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+    return console(stderr=True, soft_wrap=True)
 
 
 def say(text: str, *, style: str | None = None) -> None:
@@ -56,8 +60,13 @@ def tags(languages: str) -> list[str] | None:
 
 
 def write(text: str) -> None:
-    """Text on standard output exactly as it is: no wrapping, no markup, no color."""
-    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    """JSON or YAML on standard output: no wrapping, no markup, no color, and nothing that a terminal acts on."""
+    sys.stdout.write(printable_json(text.removesuffix("\n")) + "\n")
+
+
+def write_json(value: Any, *, indent: int | None = 1) -> None:
+    """A value as JSON on standard output."""
+    write(json.dumps(value, ensure_ascii=False, indent=indent))
 
 
 def show_table(
@@ -92,7 +101,7 @@ def table(
             header, justify=justify, overflow="fold", no_wrap=number == 0, style="cyan" if number == 0 else None
         )
     for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
+        made.add_row(*(Text(printable(cell)) for cell in row))
     return made
 
 
@@ -124,8 +133,37 @@ def message(error: BaseException) -> str:
 
 
 def debugging() -> bool:
-    """Whether errors are shown with their traceback (``VLKIT_DEBUG=1``)."""
-    return os.environ.get("VLKIT_DEBUG", "") not in ("", "0")
+    """Whether errors are shown with their traceback (``VLKIT_TRACEBACK=1``)."""
+    return os.environ.get("VLKIT_TRACEBACK", "") not in ("", "0")
+
+
+def show_unexpected(error: BaseException) -> None:
+    """One line on an error that nobody foresaw, and its whole trace in a file."""
+    said = " ".join(str(error).split())
+    what = type(error).__name__ + (f": {said[:_LONGEST]}" if said else "")
+    try:
+        where = f"the trace is in {_write_trace(error)}; VLKIT_TRACEBACK=1 shows it"
+    except (OSError, VlkitError):
+        where = "VLKIT_TRACEBACK=1 shows the trace"
+    headed("error", f"unexpected {what} ({where}). Please report it with the trace", color="red")
+
+
+def _write_trace(error: BaseException) -> Path:
+    from datetime import datetime
+
+    from vlkit.provenance import environment
+
+    path = home() / "errors" / f"{datetime.now():%Y-%m-%d-%H%M%S}-{os.getpid()}.txt"
+    trace = "".join(traceback.format_exception(error))
+    head = f"{shlex.join(sys.argv)}\n{json.dumps(environment())}\n\n"
+    write_atomic(path, (head + trace).encode("utf-8", "backslashreplace"))
+    return path
+
+
+def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """A warning as a note of one line; what libraries say to their developers is not for users."""
+    if not issubclass(category, FutureWarning | DeprecationWarning | PendingDeprecationWarning):
+        headed("note", str(message))
 
 
 @contextmanager

@@ -4,29 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vlkit.cli.console import err, listed, say, show_table, tell, write
+from vlkit.paths import local_path
 
 if TYPE_CHECKING:
     from vlkit.data.sources.combine import SourceSummary
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Build and inspect data sets.")
+Language = Annotated[str | None, typer.Option(metavar="LANG", help="Language of captions that name none themselves.")]
+Languages = Annotated[
+    str | None, typer.Option(metavar="A,B,...", help="Languages to keep, with commas (de,fr,zh); default: all.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress display.")]
 _SHOWN_PROBLEMS, _SHOWN_LANGUAGES = 5, 16
 
 
 @app.command()
 def build(
     name: str = typer.Argument(metavar="NAME", help="openmoji or flags."),
-    folder: Path | None = typer.Option(None, "--out", help="Folder for the shards; default: data/NAME."),
-    image_size: int = typer.Option(224, help="Side of the images in pixels."),
-    languages: str | None = typer.Option(None, help="Languages to keep, with commas (de,fr,zh); default: all."),
-    cldr: Path | None = typer.Option(
-        None, help="An unpacked cldr-annotations-full: emoji names in its 100+ languages."
+    folder: Path | None = typer.Option(
+        None, "--out", parser=local_path, metavar="DIR", help="Folder for the shards; default: shards/NAME."
     ),
-    quiet: bool = typer.Option(False, help="No progress display."),
+    image_size: int = typer.Option(224, metavar="N", help="Side of the images in pixels."),
+    languages: Languages = None,
+    cldr: Path | None = typer.Option(
+        None,
+        parser=local_path,
+        metavar="DIR",
+        help="An unpacked cldr-annotations-full: emoji names in its 100+ languages.",
+    ),
+    quiet: Quiet = False,
 ) -> None:
     """Build an image-text data set as WebDataset shards: openmoji (emoji names) or flags (country names)."""
     from vlkit.data.build.builders import build_flags, build_openmoji
@@ -34,12 +45,12 @@ def build(
 
     if name not in ("openmoji", "flags"):
         raise UnknownName("data set", name, allowed=("openmoji", "flags"))
-    if name == "flags" and cldr is not None:
-        raise DataError("--cldr adds names to openmoji; the names of flags come from babel (leave --cldr out)")
-    target = folder or Path("data") / name
+    target = folder or Path("shards") / name
     chosen = None if languages is None else listed(languages)
     if name == "openmoji":
         build_openmoji(target, image_size=image_size, languages=chosen, cldr=cldr, quiet=quiet)
+    elif cldr is not None:
+        raise DataError("--cldr adds names to openmoji; the names of flags come from babel (leave --cldr out)")
     else:
         build_flags(target, image_size=image_size, languages=chosen, quiet=quiet)
     tell(f"written to {target}; look at it with: vlkit data info {target}")
@@ -51,18 +62,24 @@ def shard(
         metavar="PATH",
         help="A .jsonl/.csv/.tsv table, a folder of images, shards (a folder, a tar, a pattern), or a recipe (.yaml).",
     ),
-    folder: Path = typer.Option(..., "--out", help="Folder for the shards."),
-    per_shard: int | None = typer.Option(None, help="Most samples of a shard; 1000 where --max-mb is not given."),
-    max_mb: float | None = typer.Option(None, help="Most megabytes of a shard."),
-    image_size: int | None = typer.Option(
-        None, help="Make larger images so small (pixels of the shorter side), as JPEGs; default: copy all as they are."
+    folder: Path = typer.Option(..., "--out", parser=local_path, metavar="DIR", help="Folder for the shards."),
+    per_shard: int | None = typer.Option(
+        None, metavar="N", help="Most samples of a shard; 1000 where --max-mb is not given."
     ),
-    quality: int = typer.Option(90, help="Of those JPEGs, 1 to 100."),
-    languages: str | None = typer.Option(None, help="Languages to keep, with commas (de,fr,zh); default: all."),
-    language: str | None = typer.Option(None, help="Language of captions that name none themselves."),
-    workers: int = typer.Option(2, min=0, help="Processes that read and resize; the bytes do not depend on it."),
+    max_mb: float | None = typer.Option(None, metavar="X", help="Most megabytes of a shard."),
+    image_size: int | None = typer.Option(
+        None,
+        metavar="N",
+        help="Make larger images so small (pixels of the shorter side), as JPEGs; default: copy all as they are.",
+    ),
+    quality: int = typer.Option(90, metavar="N", help="Of those JPEGs, 1 to 100."),
+    languages: Languages = None,
+    language: Language = None,
+    workers: int = typer.Option(
+        2, min=0, metavar="N", help="Processes that read and resize; the bytes do not depend on it."
+    ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace what is in the folder."),
-    quiet: bool = typer.Option(False, help="No progress display."),
+    quiet: Quiet = False,
 ) -> None:
     """Write images with captions as WebDataset shards; an interrupted call goes on where it was when made again."""
     from vlkit.data.build.reshard import ShardOptions, write_shards
@@ -95,7 +112,7 @@ def info(
         metavar="PATH",
         help="A folder of shards or images, a tar, a pattern, a .jsonl/.csv/.tsv table, or a recipe (.yaml).",
     ),
-    language: str | None = typer.Option(None, help="Language of captions that name none themselves."),
+    language: Language = None,
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Show what a data set holds: images, concepts, splits, languages, broken samples, one sample."""

@@ -3,40 +3,51 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from vlkit.cli.console import collector_off, out, show_table, tell
+from vlkit.cli.console import out, show_table, tell
+from vlkit.cli.loading import loaded
+from vlkit.cli.options import Device, Model, complete_suites
 from vlkit.distributed.launch import launched
 from vlkit.errors import VlkitError
+from vlkit.paths import local_path
 
 if TYPE_CHECKING:
     from vlkit.evaluation.results.results_file import Results
     from vlkit.evaluation.suite import Suite
 
+_MOST = 40  # languages that a terminal shows
+
 
 def evaluate(
-    model: str = typer.Argument(metavar="MODEL", help="A model folder or name, as vlkit.load takes it."),
+    model: Model,
     suite: str = typer.Argument(
-        metavar="SUITE", help="A YAML file, or the name of a shipped suite (see: vlkit list suites)."
+        metavar="SUITE",
+        help="A YAML file, or the name of a shipped suite (see: vlkit list suites).",
+        autocompletion=complete_suites,
     ),
     overrides: list[str] = typer.Argument(
         None, metavar="KEY=VALUE", help="Values laid over the suite, e.g. languages=[en,de,sw]"
     ),
     folder: Path | None = typer.Option(
-        None, "--out", metavar="DIR", help="Folder for the results; default: runs/eval/SUITE-NAME."
+        None, "--out", parser=local_path, metavar="DIR", help="Folder for the results; default: runs/eval/SUITE-NAME."
     ),
     name: str = typer.Option("", metavar="NAME", help="What results call the model; default: after MODEL."),
     resume: bool = typer.Option(False, "--resume", help="Go on with the evaluation that is in the folder."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the evaluation that is in the folder."),
     cache: Path | None = typer.Option(
-        None, metavar="DIR", help="Folder for image embeddings, to be shared by evaluations; default: in --out."
+        None,
+        parser=local_path,
+        metavar="DIR",
+        help="Folder for image embeddings, to be shared by evaluations; default: in --out.",
     ),
-    device: Literal["auto", "cpu", "cuda", "mps"] = typer.Option("auto", help="Where to compute."),
-    parity: Literal["", "babel-imagenet"] = typer.Option(
-        "", help="Take the settings of a published evaluation, and show how far the scores are from its figures."
+    device: Device = "auto",
+    parity: Literal["babel-imagenet"] | None = typer.Option(
+        None, help="Take the settings of a published evaluation, and show how far the scores are from its figures."
     ),
     dump_classnames: bool = typer.Option(
         False, "--dump-classnames", help="Also write classnames.json; refused for names that may not be passed on."
@@ -50,10 +61,14 @@ def evaluate(
 ) -> None:
     """Evaluate a model on a suite; on several GPUs: torchrun --nproc-per-node 8 -m vlkit eval MODEL SUITE."""
     leads = launched().leads
-    opened = _open(suite, overrides or (), parity, leads=leads, names=dump_classnames, own_use=own_use)
+    opened = _open(suite, overrides or (), parity or "", leads=leads, names=dump_classnames, own_use=own_use)
     called = name or model_name(model)
     place = folder or Path("runs/eval") / f"{Path(suite).stem}-{called}"
-    results = _run(model, opened, called, folder=place, cache=cache, resume=resume, overwrite=overwrite, device=device)
+    settings: Any = {"folder": place, "cache": cache, "resume": resume, "overwrite": overwrite}
+    with loaded(model, device=device) as (found, runtime):
+        from vlkit.evaluation.run import evaluate as run
+
+        results = run(found, opened, name=called, ranks=runtime.ranks, **settings)
     if leads:
         if dump_classnames:
             _write_names(opened, place, own_use=own_use)
@@ -64,38 +79,6 @@ def evaluate(
         _show(results, place)
         if parity:
             _show_parity(results, opened, model)
-
-
-def _run(
-    model: str,
-    suite: Suite,
-    name: str,
-    *,
-    folder: Path,
-    cache: Path | None,
-    resume: bool,
-    overwrite: bool,
-    device: Literal["auto", "cpu", "cuda", "mps"],
-) -> Results:
-    with collector_off():
-        from vlkit.distributed.runtime import started
-        from vlkit.evaluation.run import evaluate as run
-        from vlkit.models.folder import load
-        from vlkit.spec.training import LoopSpec
-
-    with started(LoopSpec(device=device)) as runtime:
-        with collector_off():
-            loaded: Any = load(model, device=runtime.device)  # tasks say what they need of it
-        return run(
-            loaded,
-            suite,
-            name=name,
-            folder=folder,
-            cache=cache,
-            resume=resume,
-            overwrite=overwrite,
-            ranks=runtime.ranks,
-        )
 
 
 def model_name(model: str) -> str:
@@ -168,8 +151,10 @@ def _show_parity(results: Results, suite: Suite, model: str) -> None:
 def _show(results: Results, folder: Path) -> None:
     from vlkit.evaluation.results.terminal_table import task_table
 
-    console = out(width=None if out().is_terminal else 200)
+    console = out(width=None if sys.stdout.isatty() else 200)
     for task in results.tasks:
-        console.print(task_table(results, task=task))
+        console.print(task_table(results, task=task, most=_MOST))
+    if any(sum(row.task == task for row in results) > _MOST for task in results.tasks):
+        tell(f"all languages are in {folder / 'results.csv'}")
     pages = ", ".join(str(page) for page in sorted(folder.glob("report*.html")))
     tell(f"written to {folder / 'results.json'}; look at {pages}")

@@ -8,6 +8,8 @@ from typing import Literal
 import typer
 
 from vlkit.cli.console import headed, say, show_table
+from vlkit.cli.options import Model
+from vlkit.paths import local_path
 
 _WHAT = {
     "pixels": "image embeddings of equal pixels",
@@ -18,9 +20,9 @@ _WHAT = {
 
 
 def export(
-    model: str = typer.Argument(metavar="MODEL", help="A model folder or name, as vlkit.load takes it."),
+    model: Model,
     format: Literal["open_clip", "transformers"] = typer.Option(..., "--format", help="Whose format."),
-    folder: Path = typer.Option(..., "--out", metavar="DIR", help="Where the model is written."),
+    folder: Path = typer.Option(..., "--out", parser=local_path, metavar="DIR", help="Where the model is written."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a model that is in the folder already."),
     repo: str = typer.Option(
         "", "--repo", metavar="ORG/NAME", help="Write a folder to be uploaded to the hub under this name (open_clip)."

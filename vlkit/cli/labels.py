@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from vlkit.cli.console import show_table, tell, write
+from vlkit.paths import local_path
 
 if TYPE_CHECKING:
     from vlkit.data.names.label_set import LabelSet
@@ -18,11 +19,17 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Class names 
 @app.command()
 def build(
     name: str = typer.Argument(metavar="NAME", help="omw: Open Multilingual Wordnet, for the ImageNet classes."),
-    source: Path = typer.Option(..., metavar="DIR", help="Folder with its .tab files, at any depth."),
-    target: Path = typer.Option(Path("labels-omw.json"), "--out", metavar="FILE", help="JSON file to write."),
+    source: Path = typer.Option(
+        ..., parser=local_path, metavar="DIR", help="Folder with its .tab files, at any depth."
+    ),
+    target: Path = typer.Option(
+        Path("labels-omw.json"), "--out", parser=local_path, metavar="FILE", help="JSON file to write."
+    ),
     lemmas: Literal["one", "all"] = typer.Option("one", help="One name a class, or all of them."),
-    drop_english: bool = typer.Option(False, help="Leave out names that are spelled as an English one."),
-    min_classes: int = typer.Option(10, min=1, help="Leave out languages that name fewer classes."),
+    drop_english: bool = typer.Option(
+        False, "--drop-english", help="Leave out names that are spelled as an English one."
+    ),
+    min_classes: int = typer.Option(10, min=1, metavar="N", help="Leave out languages that name fewer classes."),
 ) -> None:
     """Build a label file from free sources."""
     from vlkit.data.names.omw import build_omw
@@ -43,7 +50,9 @@ def build(
 
 @app.command()
 def check(
-    path: Path = typer.Argument(metavar="FILE", help="Babel-ImageNet's JSON, vlkit's own, or a .csv or .tsv table."),
+    path: Path = typer.Argument(
+        parser=local_path, metavar="FILE", help="Babel-ImageNet's JSON, vlkit's own, or a .csv or .tsv table."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Check a label file and report, for each language, how many classes it names and what is odd about the names."""
@@ -59,18 +68,10 @@ def check(
         write(json.dumps({"name": labels.name, "digest": labels.digest, "notes": labels.notes, "languages": found}))
         return
     headers = ("language", "classes", "names", "ambiguous", "as in English", "script", "other scripts")
-    rows = [
-        (
-            one.language,
-            str(one.n_classes),
-            str(one.n_names),
-            str(one.n_ambiguous),
-            str(one.n_english),
-            next(iter(one.scripts)).title(),
-            str(one.n_other_script),
-        )
-        for one in reports
-    ]
+    rows = []
+    for one in reports:
+        counts = map(str, (one.n_classes, one.n_names, one.n_ambiguous, one.n_english))
+        rows.append((one.language, *counts, next(iter(one.scripts)).title(), str(one.n_other_script)))
     show_table(headers, rows, title=f"{labels.name}, {labels.num_classes} classes", right=headers[1:5] + headers[6:])
     for note in labels.notes:
         tell(note)

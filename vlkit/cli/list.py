@@ -18,7 +18,9 @@ Rows = list[tuple[str, ...]]
 
 
 def list_names(
-    kind: str = typer.Argument(metavar="KIND", help=f"One of: {', '.join(get_args(Listed))}."),
+    kind: str = typer.Argument(
+        metavar="KIND", help=f"One of: {', '.join(get_args(Listed))}.", autocompletion=lambda: list(get_args(Listed))
+    ),
     pattern: str = typer.Argument(
         "*", metavar="PATTERN", help="Show only what matches: a part of it, or a pattern with * and ?."
     ),
@@ -91,8 +93,8 @@ def languages() -> tuple[tuple[str, ...], Rows]:
 
 def objectives() -> tuple[tuple[str, ...], Rows]:
     """The losses."""
+    from vlkit.spec.objectives import ObjectiveSpec
     from vlkit.spec.schema import shape_of
-    from vlkit.spec.training import ObjectiveSpec
 
     return ("kind", "about"), list(_kinds(shape_of(ObjectiveSpec)))
 

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import typer
 
 from vlkit.cli.console import collector_off, show_table, tags, tell, write
 from vlkit.cli.eval import model_name
+from vlkit.cli.loading import loaded
+from vlkit.cli.options import Device, Model
 from vlkit.errors import VlkitError
+from vlkit.paths import local_path
 
 if TYPE_CHECKING:
     from vlkit.evaluation.mteb.mteb_run import MtebRow
 
 
 def mteb(
-    model: str = typer.Argument(metavar="MODEL", help="A model folder or name, as vlkit.load takes it."),
+    model: Model,
     tasks: list[str] = typer.Argument(
         metavar="TASK...", help="mteb's tasks or benchmarks, e.g. XM3600T2IRetrieval or 'MIEB(Multilingual)'."
     ),
@@ -28,13 +32,17 @@ def mteb(
         "", metavar="A,B,...", help="Run what is in these languages alone; default: all (see vlkit list languages)."
     ),
     folder: Path | None = typer.Option(
-        None, "--out", metavar="DIR", help="Folder for mteb's result files, which several models may share."
+        None,
+        "--out",
+        parser=local_path,
+        metavar="DIR",
+        help="Folder for mteb's result files, which several models may share.",
     ),
     name: str = typer.Option("", metavar="NAME", help="What results call the model; default: after MODEL."),
     resume: bool = typer.Option(False, "--resume", help="Run only what the folder lacks."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Run all, and replace what is in the folder."),
     batch_size: int = typer.Option(32, min=1, metavar="N", help="Images or texts a forward pass."),
-    device: Literal["auto", "cpu", "cuda", "mps"] = typer.Option("auto", help="Where to compute."),
+    device: Device = "auto",
     as_json: bool = typer.Option(False, "--json", help="Print JSON, with all of mteb's metrics."),
 ) -> None:
     """Run tasks of mteb (MTEB and MIEB) on a model; mteb reads their data sets and computes the scores."""
@@ -45,21 +53,17 @@ def mteb(
         from vlkit.evaluation.mteb.mteb_model import require_mteb
 
         require_mteb()
-        from vlkit.distributed.runtime import started
+        from vlkit.distributed.launch import launched
         from vlkit.evaluation.embed.encoding import Encoding
         from vlkit.evaluation.mteb.mteb_run import choose_tasks, evaluate_mteb
-        from vlkit.models.folder import load
-        from vlkit.spec.training import LoopSpec
         from vlkit.types import ImageTextModel
 
+        if (size := launched().size) > 1:
+            raise VlkitError(f"vlkit mteb is one process, not {size}; start it without torchrun")
         chosen = choose_tasks(tasks, wanted)
-    with started(LoopSpec(device=device)) as runtime:
-        if runtime.ranks.size > 1:
-            raise VlkitError(f"vlkit mteb is one process, not {runtime.ranks.size}; start it without torchrun")
-        with collector_off():
-            loaded = load(model, device=runtime.device, expect=ImageTextModel)  # type: ignore[type-abstract]
+    with loaded(model, device=device, expect=ImageTextModel) as (found, _):
         rows = evaluate_mteb(
-            loaded,
+            found,
             chosen,
             name=name or model_name(model),
             folder=folder,
@@ -68,7 +72,7 @@ def mteb(
             encoding=Encoding(text_batch_size=batch_size, quiet=False),
         )
     if as_json:
-        write(json.dumps([row.plain() for row in rows], ensure_ascii=False, indent=1))
+        write(json.dumps([asdict(row) for row in rows], ensure_ascii=False, indent=1))
     else:
         _show(rows)
     if folder is not None:

@@ -7,18 +7,18 @@ from pathlib import Path
 import typer
 
 from vlkit.cli.console import out
+from vlkit.paths import local_path
 
 
 def quickstart(
     folder: Path = typer.Option(
-        Path("runs/quickstart"), "--out", metavar="DIR", help="Where model, results and report go."
+        Path("runs/quickstart"), "--out", parser=local_path, metavar="DIR", help="Where model, results and report go."
     ),
     resume: bool = typer.Option(False, "--resume", help="Go on with the quickstart that is there, stopped or not."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a quickstart that is there already."),
 ) -> None:
     """Train on real data in 14 languages, evaluate on unseen concepts, report."""
     from vlkit.evaluation.results.terminal_table import task_table
-    from vlkit.quickstart import next_commands
     from vlkit.quickstart import quickstart as run
 
     console = out()
@@ -35,5 +35,5 @@ def quickstart(
     console.print(task_table(done.results))
     console.print(f"\ndone in {done.seconds:.0f} s; look at {folder / 'report.html'}", markup=False)
     console.print("\ntry next:", style="bold")
-    for command in next_commands(folder):
+    for command in done.commands:
         console.print(f"  {command}", markup=False, soft_wrap=True)

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from vlkit.cli.console import out, show_table, write
-
-RecipeName = Annotated[
-    str,
-    typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe (see: vlkit list recipes)."),
-]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Values laid over the recipe, e.g. optim.lr=3e-4")
-]
+from vlkit.cli.options import Overrides, RecipeName
 
 
 def show(recipe: RecipeName, overrides: Overrides = None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from vlkit.cli.console import out, say, write
-from vlkit.cli.show import Overrides, RecipeName
+from vlkit.cli.options import Overrides, RecipeName
 from vlkit.distributed.launch import launched
 from vlkit.errors import SpecError, Stopped
 

@@ -94,12 +94,7 @@ def add_adapters(model: Model, adapters: Mapping[str, AdapterSpec]) -> Model:
 
 
 def export(
-    model: Model,
-    folder: str | PathLike[str],
-    *,
-    format: str,
-    overwrite: bool = False,
-    repo: str | None = None,
+    model: Model, folder: str | PathLike[str], *, format: str, overwrite: bool = False, repo: str | None = None
 ) -> Any:
     """Writes a model for another library, after that library has loaded it and given the same results.
 

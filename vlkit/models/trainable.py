@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SCALE, ADAPTER = "scale", "_adapter"
+_HEADER, _SIDES = ("part", "parameters", "trainable", "dtype", "lr"), "<>><>"
 _TRAINED_BYTES = 4  # of a weight that trains
 
 
@@ -204,28 +205,25 @@ class Report:
 
     def __str__(self) -> str:
         table = [_HEADER, *self.cells()]
-        widths = [max(len(line[column]) for line in table) for column in range(len(_HEADER))]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = []
-        for part, parameters, trainable, dtype, lr in table:
-            left, right = f"{part:<{widths[0]}}", f"{parameters:>{widths[1]}}  {trainable:>{widths[2]}}"
-            lines.append(f"{left}  {right}  {dtype:<{widths[3]}}  {lr:>{widths[4]}}".rstrip())
+        for line in table:
+            cells = (f"{cell:{side}{width}}" for cell, side, width in zip(line, _SIDES, widths, strict=True))
+            lines.append("  ".join(cells).rstrip())
         return "\n".join([*lines, self.note] if self.note else lines)
 
     def __rich__(self) -> Table:
         from rich.table import Table
 
         table = Table(show_edge=False, pad_edge=False, caption=self.note or None, caption_justify="left")
-        for name in _HEADER:
-            table.add_column(name, justify="left" if name in ("part", "dtype") else "right")
+        for name, side in zip(_HEADER, _SIDES, strict=True):
+            table.add_column(name, justify="left" if side == "<" else "right")
         *body, total = self.cells()
         for row, cells in zip(self.rows, body, strict=True):
             table.add_row(*cells, style="" if row.trainable else "dim")
         table.add_section()
         table.add_row(*total, style="bold")
         return table
-
-
-_HEADER = ("part", "parameters", "trainable", "dtype", "lr")
 
 
 def trainable_report(model: nn.Module, lrs: Mapping[str, float] | None = None) -> Report:
@@ -295,10 +293,8 @@ def check_moved(before: Snapshot, after: Snapshot, expected: Collection[str]) ->
     Raises:
         VlkitError: Names every part that stood still, and every tensor that moved and should not have.
     """
-    if missing := [
-        *(before.parameters.keys() ^ after.parameters.keys()),
-        *(before.buffers.keys() ^ after.buffers.keys()),
-    ]:
+    missing = (before.parameters.keys() ^ after.parameters.keys()) | (before.buffers.keys() ^ after.buffers.keys())
+    if missing:
         raise VlkitError(
             f"the model itself changed between the two snapshots: {first_three(sorted(missing))} is in only one of them"
         )

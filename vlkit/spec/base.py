@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
+
+from vlkit.paths import local
+
+LocalPath = Annotated[str, AfterValidator(local)]
+"""A path in a recipe or suite; what ``~`` stands for is put in here, once."""
 
 
 class Spec(BaseModel):

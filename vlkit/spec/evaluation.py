@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from vlkit.languages import normalize
-from vlkit.spec.base import Kinds, Spec
+from vlkit.spec.base import Kinds, LocalPath, Spec
 from vlkit.spec.sources import HoldsOneSplit, IndexedSourceSpec, LabelFiles, LabelsSpec, NamedImages, OwnLabels
 
 
@@ -63,7 +63,7 @@ class TemplateFile(Spec):
     """A JSON or YAML file of language codes and templates; the bare name for languages that are not in it."""
 
     kind: Literal["file"] = "file"
-    path: str
+    path: LocalPath
     """The file."""
     english: Literal["openai", "file"] = "openai"
     """openai: OpenAI's 80 templates for English, as in Babel-ImageNet's own evaluation; file: those of the file."""

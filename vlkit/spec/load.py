@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from vlkit.errors import SpecError, UnknownName, VlkitError, did_you_mean
 from vlkit.files import packaged
+from vlkit.paths import local_path
 from vlkit.spec.base import Spec
 from vlkit.spec.merge import COMMAND_LINE, DEFAULT, apply_override, fill, merge, parse_overrides
 from vlkit.spec.problems import problems_of, unfinite
@@ -225,7 +226,7 @@ def shipped_suites() -> dict[str, Path]:
 
 
 def _find(path_or_name: str | Path, what: str, shipped: Mapping[str, Path], *, folder: str, hint: str) -> Path:
-    path, name = Path(path_or_name), str(path_or_name)
+    path, name = local_path(path_or_name), str(path_or_name)
     if path.is_file():
         return path
     if (key := name.removesuffix(".yaml").removeprefix(f"{folder}/")) in shipped:

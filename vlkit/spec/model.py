@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from vlkit.spec.adapt import AdapterSpec
-from vlkit.spec.base import Kinds, Spec
+from vlkit.spec.base import Kinds, LocalPath, Spec
 from vlkit.spec.parts import DecoderSpec, HeadSpec, ImageEncoderSpec, MlpHeadSpec, TextEncoderSpec
 
 
@@ -50,7 +50,7 @@ class SavedSpec(BaseModelSpec):
     """A trained model to go on from; what comes out is a model folder like any other."""
 
     kind: Literal["saved"] = "saved"
-    path: str
+    path: LocalPath
     """What `vlkit.load` takes: a model folder, `open_clip:MODEL/TAG`, `hf:ID`, ..."""
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from vlkit.spec.base import Spec
+from vlkit.spec.base import LocalPath, Spec
 from vlkit.spec.dataset import DataSpec
 from vlkit.spec.model import ModelSpec
-from vlkit.spec.objectives import ContrastiveObjective
-from vlkit.spec.training import LoopSpec, ObjectiveSpec, OptimSpec, StageSpec, ValidationSpec
+from vlkit.spec.objectives import ContrastiveObjective, ObjectiveSpec
+from vlkit.spec.training import LoopSpec, OptimSpec, StageSpec, ValidationSpec
 
 
 class RunSpec(Spec):
     """Where a run is written."""
 
-    folder: str | None = None
+    folder: LocalPath | None = None
     """The run folder; null takes runs/NAME."""
     name: str = "run"
     """Name of the run and of its model in results."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vlkit.spec.base import Spec
+from vlkit.spec.base import LocalPath, Spec
 
 
 class _Source(Spec):
@@ -20,7 +20,7 @@ class WebDatasetSource(_Source):
     """WebDataset shards: tar files whose members share a key (`0001.png`, `0001.json`)."""
 
     kind: Literal["webdataset"] = "webdataset"
-    path: str
+    path: LocalPath
     """A tar file, a folder of tar files, a brace pattern (`data/train-{0000..0009}.tar`), such a pattern behind
     `https://`, `s3://`, ..., or `pipe:COMMAND` whose output is a tar."""
     language: str | None = None
@@ -34,9 +34,9 @@ class FolderSource(_Source):
     """A table (JSONL or CSV) of image paths and captions beside a folder of images."""
 
     kind: Literal["folder"] = "folder"
-    path: str
+    path: LocalPath
     """The table: `.jsonl`, `.csv` or `.tsv`."""
-    images: str | None = None
+    images: LocalPath | None = None
     """Folder that image paths are relative to; null takes the table's own folder."""
     language: str | None = None
     """BCP 47 tag of the captions where the table has no language column."""
@@ -61,7 +61,7 @@ class ImageTree(_Source):
     """
 
     kind: Literal["tree"] = "tree"
-    path: str
+    path: LocalPath
     """The folder, tar or zip."""
     language: str | None = None
     """BCP 47 tag of the folders' names, and of captions that name none themselves."""
@@ -77,7 +77,7 @@ class HoldsOneSplit(_Source):
 class _ImageFiles(Spec):
     """Images in any form: what a path holds is found out by looking."""
 
-    path: str
+    path: LocalPath
     """A folder, tar or zip with a folder for each class; WebDataset shards; parquet files; or a pattern of files."""
     labels_file: str | None = None
     """For images without folders: a file that says of which class each is."""
@@ -105,7 +105,7 @@ class ObjectNetImages(Spec):
     """ObjectNet's objects that are ImageNet classes (113), each told apart by the names of all its ImageNet classes."""
 
     kind: Literal["objectnet"] = "objectnet"
-    path: str
+    path: LocalPath
     """The release's folder, or its folder of images."""
     mappings: str | None = None
     """The folder of objectnet_to_imagenet_1k.json and folder_to_objectnet_label.json; null: mappings of the release."""
@@ -126,7 +126,7 @@ class LabelFiles(Spec):
     """Label files: Babel-ImageNet's JSON, vlkit's own JSON, or tables (`vlkit labels check FILE`)."""
 
     kind: Literal["files"] = "files"
-    paths: tuple[str, ...] = Field(min_length=1)
+    paths: tuple[LocalPath, ...] = Field(min_length=1)
     """One or more; a language is taken from the first file that has it."""
 
 
@@ -146,7 +146,7 @@ class ImageClasses(HoldsOneSplit):
 class _CaptionSet(HoldsOneSplit):
     """A published set of captioned images, from files of one's own."""
 
-    images: str
+    images: LocalPath
     """The folder that the names of images are relative to."""
 
 
@@ -154,7 +154,7 @@ class BabelJson(_CaptionSet):
     """XTD, xFlickrCO or Crossmodal-3600 as Babel-ImageNet's repository has them."""
 
     kind: Literal["babel_json"] = "babel_json"
-    path: str
+    path: LocalPath
     """`{"images": [name, ...], "captions": {"de": [[caption, ...], ...]}}`"""
 
 
@@ -162,7 +162,7 @@ class Crossmodal3600(_CaptionSet):
     """Crossmodal-3600 as its authors publish it; images are named `KEY.jpg`."""
 
     kind: Literal["crossmodal3600"] = "crossmodal3600"
-    path: str
+    path: LocalPath
     """captions.jsonl"""
 
 
@@ -170,9 +170,9 @@ class AlignedLines(_CaptionSet):
     """Multi30K and XTD as their authors publish them: text files whose lines belong together. May be `.gz`."""
 
     kind: Literal["aligned_lines"] = "aligned_lines"
-    names: str
+    names: LocalPath
     """File names of the images, one a line."""
-    captions: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(min_length=1)
+    captions: dict[str, Annotated[tuple[LocalPath, ...], Field(min_length=1)]] = Field(min_length=1)
     """Language code -> files with one caption a line."""
 
 
@@ -180,7 +180,7 @@ class CaptionJsonl(_CaptionSet):
     """Flickr30K-CN and COCO-CN as M2-Encoder has them, xFlickrCO as IGLUE has it: one JSON line an image."""
 
     kind: Literal["caption_jsonl"] = "caption_jsonl"
-    captions: dict[str, str] = Field(min_length=1)
+    captions: dict[str, LocalPath] = Field(min_length=1)
     """Language code -> file."""
 
 
@@ -188,11 +188,11 @@ class WitJsonl(_CaptionSet):
     """WIT as IGLUE publishes it: one JSON line a caption, whose image has an address and a number."""
 
     kind: Literal["wit"] = "wit"
-    captions: dict[str, str] = Field(min_length=1)
+    captions: dict[str, LocalPath] = Field(min_length=1)
     """Language code -> file (`test_da.jsonl`)."""
     naming: Literal["wit_ix", "image_idx", "url_name", "url_md5", "file"] = "wit_ix"
     """How files are called, whatever their ending: `wit-test_15`; `57`; the address's last part; its MD5; see names."""
-    names: str | None = None
+    names: LocalPath | None = None
     """For naming file: a table (CSV or TSV) of wit_ix or address and file name, or a JSON object of these."""
 
     @model_validator(mode="after")
@@ -206,7 +206,7 @@ class CaptionParquet(HoldsOneSplit):
     """Images with captions in parquet files, as WIT is on the Hugging Face hub (mteb/wit): one split a language."""
 
     kind: Literal["caption_parquet"] = "caption_parquet"
-    captions: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(min_length=1)
+    captions: dict[str, Annotated[tuple[LocalPath, ...], Field(min_length=1)]] = Field(min_length=1)
     """Language code -> files with the columns image, image_id and captions."""
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from vlkit.errors import VlkitError
+from vlkit.errors import VlkitError, pip_install
 from vlkit.files import digest
 from vlkit.registry import Registry
 
@@ -78,17 +78,6 @@ class RemoteTracker:
         self._library.finish()
 
 
-def open_trackers(kinds: Sequence[str], folder: Path, *, name: str, recipe: Mapping[str, Any]) -> list[Tracker]:
-    """The trackers of a run.
-
-    ``kinds`` are names of ``TRACKERS``, ``recipe`` is the resolved one as plain values.
-
-    Raises:
-        VlkitError: A tracker's library is not installed.
-    """
-    return [TRACKERS.get_object(kind)(kind, folder, name, recipe) for kind in kinds]
-
-
 def scalars(line: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """The numbers of a line of metrics.jsonl; those of a map within it under ``map/key``."""
     found: dict[str, float] = {}
@@ -105,6 +94,6 @@ def _library(module: str, extra: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise VlkitError(
-            f"run.trackers = {extra} needs a package that is not installed ({error}); pip install 'vlkit[{extra}]', or "
-            f"leave it out: metrics.jsonl is always written"
+            f"run.trackers = {extra} needs a package that is not installed ({error}); {pip_install(extra)}, or leave "
+            f"it out: metrics.jsonl is always written"
         ) from error

@@ -13,7 +13,7 @@ from vlkit.models.trainable import in_eval
 from vlkit.registry import Registry
 from vlkit.spec.recipe import Recipe
 from vlkit.training.run_folder import Run
-from vlkit.training.trackers import TRACKERS, Tracker, open_trackers
+from vlkit.training.trackers import TRACKERS, Tracker
 from vlkit.types import Model, as_module
 
 EVALUATORS = Registry("validation", {"held_back": "vlkit.evaluation.held_back:HeldBack"})
@@ -47,8 +47,8 @@ class Watchers:
     def open(self, run: Run, runtime: Runtime) -> None:
         """Opens the trackers, once the run folder is there."""
         if runtime.leads:
-            plain = self.recipe.model_dump(mode="json")
-            self.trackers = open_trackers(self.recipe.run.trackers, run.path, name=self.recipe.run.name, recipe=plain)
+            spec, plain = self.recipe.run, self.recipe.model_dump(mode="json")
+            self.trackers = [TRACKERS.get_object(kind)(kind, run.path, spec.name, plain) for kind in spec.trackers]
 
     def close(self) -> None:
         """Closes the trackers; what goes wrong there does not hide how the run ended."""

@@ -138,22 +138,12 @@ class Start(Protocol):
     """What a kind of model works out before the first step of a stage: function ``start`` of its module ``start``."""
 
     def __call__(
-        self,
-        model: Any,
-        stage: StageSpec,
-        *,
-        objectives: Sequence[LossSpec],
-        frozen: FrozenTables | None,
-        first: bool,
+        self, model: Any, stage: StageSpec, *, objectives: Sequence[LossSpec], frozen: FrozenTables | None, first: bool
     ) -> None:
         """Changes the model in place; every process calls it and rank 0's result counts.
 
-        Args:
-            model: With the stage's parts set to train.
-            stage: The stage.
-            objectives: The losses of the stage.
-            frozen: What frozen parts make of the data; None where data are streamed.
-            first: Nothing has trained yet.
+        The stage's parts are set to train. ``objectives`` are its losses; ``frozen`` is None where data are streamed;
+        with ``first`` nothing has trained yet.
 
         Raises:
             VlkitError: Something that the model needs is not there.

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 
 from tests.helpers.evaluate_fakes import BrokenModel, CountingModel, picture, plain
 from vlkit import prompts
-from vlkit.errors import DataError, UnknownName, VlkitError
+from vlkit.errors import DataError, MissingPackage, UnknownName, VlkitError
 from vlkit.evaluation.classify.label_lists import load_labels, read_labels, split_labels
 from vlkit.evaluation.classify.zero_shot import Predictions, ZeroShotClassifier
 from vlkit.evaluation.embed.texts import class_embeddings
@@ -140,8 +142,8 @@ def test_labels_from_a_line_and_from_a_file(tmp_path):
     assert split_labels("猫，狗、车") == [("猫",), ("狗",), ("车",)]
     assert split_labels("قطة، كلب") == [("قطة",), (" كلب",)]
     path = tmp_path / "labels.txt"
-    path.write_text("# animals\nchat | matou\n\nchien\n", encoding="utf-8-sig")
-    assert read_labels(load_labels(path)) == {"chat": ("chat", "matou"), "chien": ("chien",)}
+    path.write_text("# animals\nchat | matou\n\n \u200f\nchien\u2028noir\n#1\n", encoding="utf-8-sig")
+    assert read_labels(load_labels(path)) == {"chat": ("chat", "matou"), "chien noir": ("chien noir",), "#1": ("#1",)}
     path.write_bytes("café".encode("latin-1"))
     with pytest.raises(
         DataError, match=r"cannot read labels file .*labels\.txt: not UTF-8 text \(byte 3\); save it as UTF-8"
@@ -208,3 +210,42 @@ def test_two_senses_of_a_word_are_told_apart_by_their_other_names() -> None:
     assert found["grue, engin de levage"] == ("grue", "engin de levage")
     with pytest.raises(VlkitError, match="is given twice"):
         read_labels([("grue", "oiseau"), ("grue", "engin"), ("grue", "engin")])
+
+
+def test_predictions_are_a_sequence_of_images(classifier):
+    predictions = classifier.classify([picture(i) for i in range(3)], names=["a", "b", "<b>"])
+    every = predictions.top(4)
+    assert [one.image for one in predictions] == ["a", "b", "<b>"]
+    assert [list(one) for one in predictions] == every
+    assert predictions[1].image == predictions["b"].image == predictions[-2].image == "b"
+    one = predictions["b"]
+    assert (one.label, one.score, one.probability) == (every[1][0].label, every[1][0].score, every[1][0].probability)
+    assert len(one) == 4 and one[3] == every[1][3]
+    rest = predictions[1:]
+    assert isinstance(rest, Predictions) and rest.images == ("b", "<b>") and [list(x) for x in rest] == every[1:]
+    with pytest.raises(IndexError):
+        predictions[3]
+    with pytest.raises(UnknownName, match="no image 'c'; there are: <b>, a, b"):
+        predictions["c"]
+
+
+def test_predictions_are_a_data_frame_and_a_table_of_a_notebook(classifier, monkeypatch):
+    pandas = pytest.importorskip("pandas")
+    predictions = classifier.classify([picture(i) for i in range(3)], names=["a", "<script>", "c\x1b[2J"])
+    frame = predictions.to_pandas()
+    assert list(frame.columns) == ["image", "rank", "label", "probability", "cosine"] and len(frame) == 12
+    best = frame[frame["rank"] == 1].set_index("image")
+    for one in predictions:
+        assert tuple(best.loc[one.image, ["label", "cosine"]]) == (one.label, one.score)
+    assert frame.groupby("image")["probability"].sum().tolist() == pytest.approx([1, 1, 1])
+    assert isinstance(frame, pandas.DataFrame)
+
+    page = predictions._repr_html_()
+    assert page.count("<tr>") == 1 + 3 * 3 and "&lt;script&gt;" in page and "<script>" not in page
+    assert predictions["a"].label in page and r"c\x1b[2J" in page and "\x1b" not in page
+    many = Predictions.join([predictions] * 20)
+    assert many._repr_html_().endswith("<p>50 of 60 images</p>")
+
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingPackage, match=r"a data frame needs the package 'pandas', .*pip install 'pandas'$"):
+        predictions.to_pandas()

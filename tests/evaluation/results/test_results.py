@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -11,6 +12,7 @@ from vlkit.errors import DataError, UnknownName, VlkitError
 from vlkit.evaluation.results.results_file import ResultRow, Results
 from vlkit.evaluation.results.terminal_table import task_table
 from vlkit.evaluation.tasks.zero_shot_task import MEASURES
+from vlkit.languages import all_languages
 from vlkit.provenance import provenance
 
 
@@ -170,3 +172,38 @@ def test_a_place_that_cannot_be_written_to(results, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(VlkitError, match=r"cannot write .*: .*file is no folder; free some space"):
         results.save(tmp_path / "file" / "results.json")
+
+
+def test_results_are_a_sequence_of_rows(results: Results) -> None:
+    assert len(results) == 4 and list(results) == list(results.rows) and results[-1] is results.rows[3]
+    assert isinstance(results[1:3], Results) and results[1:3].rows == results.rows[1:3]
+    assert results[1:3].meta == results.meta
+    assert list(results[0])[:3] == ["task", "variant", "language"] and "acc1" in list(results[0])
+    assert repr(results) == "Results(4 rows; tasks: things; models: one, two; 2 languages)"
+
+
+def test_results_are_a_data_frame_and_a_table_of_a_notebook(results: Results) -> None:
+    pytest.importorskip("pandas")
+    frame = results.to_pandas()
+    assert frame[["variant", "language", "acc1"]].to_numpy().tolist() == [
+        ["one", "de", 0.1], ["one", "zh", 0.3], ["two", "de", 0.25], ["two", "zh", 0.2]
+    ]  # fmt: skip
+    assert frame["median_rank"].isna().all()
+    page = replace(results, rows=(row("<b>", "de", 0.1234), *results.rows))._repr_html_()
+    assert "<td>&lt;b&gt;</td><td>de</td>" in page and ">0.123</td>" in page and page.count("<tr>") == 6
+
+
+def test_a_table_of_many_languages_shows_the_best_the_worst_and_means_over_all() -> None:
+    tags = [one.tag for one in all_languages()[:60]]
+    rows = [row("mine", tag, number / 100) for number, tag in enumerate(tags)]
+    results = Results({}, tuple(rows))
+    console = Console(width=120)
+    with console.capture() as text:
+        console.print(task_table(results, most=4))
+    lines = text.get().splitlines()
+    shown = [line.split()[1] for line in lines if line.startswith("│") and "%" not in line]
+    assert shown == [tags[59], tags[58], "...", tags[1], tags[0], "mean"]
+    assert "... 56 more ..." in text.get() and "mean of 60" in text.get() and "29.5" in text.get()
+    with console.capture() as whole:
+        console.print(task_table(results, most=60))
+    assert whole.get().count("\n") == len(lines) + 55

@@ -17,6 +17,7 @@ from vlkit import languages as language_table
 from vlkit.data.names.imagenet import english_lemmas, wordnet_ids
 from vlkit.data.names.label_set import LabelSet, script
 from vlkit.errors import DataError, UnknownName
+from vlkit.paths import local_path
 
 _FILE = re.compile(r"wn-(?P<kind>data|wikt|cldr|nodia)-(?P<code>.+)\.tab")
 _OFFSET = re.compile(r"\d{8}-[a-z]")
@@ -60,7 +61,7 @@ def build_omw(
     Raises:
         DataError: No such folder, no such file in it, or a line of another form.
     """
-    source = Path(source)
+    source = local_path(source)
     paths = sorted(path for path in source.rglob("wn-*.tab") if _FILE.fullmatch(path.name))
     if not paths:
         raise DataError(f"{source} has no Open Multilingual Wordnet files (wn-data-*.tab, wn-wikt-*.tab)")

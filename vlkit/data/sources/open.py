@@ -10,11 +10,12 @@ from vlkit.data.build.concepts import held_out
 from vlkit.data.formats.text_files import TABLES
 from vlkit.data.sources.captions import readers, wit
 from vlkit.data.sources.classes.open_classes import captioned, open_images
-from vlkit.data.sources.combine import ConcatSource, Named, SampleList, Subset
+from vlkit.data.sources.combine import ConcatSource, Named, SampleList, Subset, identities, read_metas
 from vlkit.data.sources.shards import ShardSource, expand
 from vlkit.data.sources.table import TableSource
 from vlkit.data.sources.tree import read_tree
 from vlkit.errors import DataError, UnknownName
+from vlkit.paths import local, local_path
 from vlkit.spec import sources as spec
 from vlkit.spec.dataset import DataSpec
 from vlkit.spec.load import load_recipe
@@ -60,7 +61,7 @@ def open_source(source: spec.SourceSpec) -> Source:
     if isinstance(source, spec.BuiltSource):
         return ShardSource(expand(built_path(source)))
     if isinstance(source, spec.ImageTree):
-        return read_tree(Path(source.path).expanduser(), language=source.language)
+        return read_tree(local_path(source.path), language=source.language)
     if isinstance(source, spec.ImageClasses):
         return captioned(*open_images(source.images, source.labels))
     if isinstance(source, spec.PipelineSource):
@@ -94,7 +95,7 @@ def open_caption_set(source: spec.CaptionSet) -> tuple[Sample, ...]:
 
 
 def _path(path: str) -> Path:
-    return Path(path).expanduser()
+    return local_path(path)
 
 
 def open_path(path: str, *, language: str | None = None) -> Source:
@@ -105,6 +106,7 @@ def open_path(path: str, *, language: str | None = None) -> Source:
     Raises:
         DataError: Missing, empty or of a wrong form.
     """
+    path = local(path)
     suffix = Path(path).suffix.lower()
     if suffix in (".yaml", ".yml"):
         return open_sources(load_recipe(path).data, split="all")
@@ -138,28 +140,28 @@ def open_sources(data: DataSpec, *, split: str = "train") -> Source:
     whole: Source = opened[0] if len(opened) == 1 else ConcatSource(opened)
     if split == "all":
         return whole
-    metas = [whole.meta(index) for index in range(len(whole))]
-    splits = {meta.split for meta in metas}
-    wanted = split
+    metas = read_metas(whole)
+    shown: Sequence[str] = [""] * len(metas)
+    kept_back: frozenset[str] = frozenset()
     if data.holdout_concepts and split in ("train", VALIDATION):
-        concepts = {meta.concept or meta.key for meta in metas if meta.split == "train"}
+        shown = identities(whole)
+        concepts = {one for one, meta in zip(shown, metas, strict=True) if meta.split == "train"}
         if data.holdout_concepts >= len(concepts):
             raise DataError(
                 f"data.holdout_concepts = {data.holdout_concepts} keeps everything back: "
                 f"the training split has {len(concepts)} concepts"
             )
         kept_back = held_out(concepts, data.holdout_concepts, salt=_SALT)
-        wanted = "train"
-    else:
-        kept_back = frozenset()
+    wanted = "train" if kept_back else split
     keep = split == VALIDATION and bool(kept_back)
     indices = [
         index
-        for index, meta in enumerate(metas)
-        if meta.split == wanted and ((meta.concept or meta.key) in kept_back) == keep
+        for index, (one, meta) in enumerate(zip(shown, metas, strict=True))
+        if meta.split == wanted and (one in kept_back) == keep
     ]
     if not indices:
-        raise UnknownName("split", split, allowed=splits | ({VALIDATION} if data.holdout_concepts else set()))
+        allowed = {meta.split for meta in metas} | ({VALIDATION} if data.holdout_concepts else set())
+        raise UnknownName("split", split, allowed=allowed)
     return whole if len(indices) == len(whole) else Subset(whole, indices)
 
 

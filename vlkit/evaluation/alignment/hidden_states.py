@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from vlkit.errors import VlkitError
 from vlkit.parts.building import compact
+from vlkit.paths import local_path
 from vlkit.types import GivesStates, ImageTextModel, Model, TextBatch, TextEncoder, as_module
 
 PROJECTED = "projected"
@@ -33,29 +35,27 @@ class States(NamedTuple):
 
 @dataclass(frozen=True)
 class LayeredText:
-    """Texts to the states of layers.
+    """Texts to the states of layers: what ``module`` gives, maybe as a part of an image-text ``model``.
 
     Attributes:
-        module: What is run.
         tokenize: ``tokenize(texts, language=tag)`` -> ``TextBatch``.
         states: Tokens to states, on the module's device.
-        pieces: Texts to token ids without special tokens; None where only whole inputs can be counted.
         layers: Names of the layers: ``"0"`` is the token embedding, ``"1"`` the first transformer layer, and so on.
-        depth: Transformer layers, where all of them are given; else 0.
         projects: Whether there is an embedding of the model's own besides, L2-normalised.
+        depth: Transformer layers, where all of them are given; else 0.
+        pieces: Texts to token ids without special tokens; None where only whole inputs can be counted.
         unknown_id: The token that stands for what the tokenizer does not know.
         prefix: What the tokenizer puts before every text.
         note: What this tower cannot give.
-        model: The image-text model it is part of.
     """
 
     module: nn.Module
     tokenize: Callable[..., TextBatch]
     states: Callable[[TextBatch], States]
-    pieces: Callable[[Sequence[str]], list[list[int]]] | None
     layers: tuple[str, ...]
-    depth: int
     projects: bool
+    depth: int = 0
+    pieces: Callable[[Sequence[str]], list[list[int]]] | None = None
     unknown_id: int | None = None
     prefix: str = ""
     note: str = ""
@@ -72,20 +72,20 @@ def open_text(name: str, *, device: str = "cpu") -> LayeredText:
     from vlkit.models.folder import load
     from vlkit.models.locate import kind_of
     from vlkit.parts import assets
+    from vlkit.parts.encoders import build_text_encoder
     from vlkit.parts.hf_common import is_two_tower, read_config
-    from vlkit.parts.text import build_text_encoder
     from vlkit.spec.parts import HfText
 
-    prefix, colon, rest = name.partition(":")
-    folder = Path(rest if colon and prefix == "hf" else name).expanduser()
+    rest = name.removeprefix("hf:")
+    folder = local_path(rest)
     found: Path | None = None
     if folder.is_dir():
         found = folder if kind_of(folder) == "hf" else None
-    elif prefix == "hf" and rest:
+    elif rest != name and rest:
         found = assets.resolve(rest, library="hf")
     if found is None or is_two_tower(read_config(found)):
         return from_model(load(name, device=device, expect=ImageTextModel))  # type: ignore[type-abstract]
-    encoder = build_text_encoder(HfText(name=rest if prefix == "hf" and colon else name, max_length=_MAX_LENGTH))
+    encoder = build_text_encoder(HfText(name=rest, max_length=_MAX_LENGTH))
     return from_encoder(cast("nn.Module", encoder).to(device))
 
 
@@ -104,20 +104,17 @@ def from_model(model: ImageTextModel) -> LayeredText:
 def _layered(
     module: nn.Module, encoder: Any, *, run: Callable[[TextBatch], Tensor], model: ImageTextModel | None
 ) -> LayeredText:
+    from vlkit.parts.hf_common import is_two_tower
     from vlkit.parts.hf_text import HfTextEncoder
     from vlkit.parts.open_clip_parts import OpenClipTextEncoder
 
-    common: dict[str, Any] = {
-        "module": module,
-        "tokenize": (encoder if model is None else model).tokenize,
-        "projects": model is not None,
-        "model": model,
-        "depth": 0,
-        "pieces": None,
-    }
+    tokenize = (encoder if model is None else model).tokenize
+    common: dict[str, Any] = {"module": module, "tokenize": tokenize, "projects": model is not None, "model": model}
     if isinstance(encoder, HfTextEncoder):
         common |= {"prefix": encoder.spec.prefix or "", **_hf_pieces(encoder.tokenizer.tokenizer)}
-        return LayeredText(**common | _hf_states(_hf_inner(encoder), encoder.fixed_length, run, model))
+        whole: Any = encoder.model
+        inner = whole.text_model if encoder.projects and is_two_tower(encoder.config) else whole
+        return LayeredText(**common | _hf_states(inner, encoder.fixed_length, run, model))
     if isinstance(encoder, OpenClipTextEncoder):
         own: Any = encoder.tokenizer
         known = encoder.hf_tokenizer
@@ -129,19 +126,9 @@ def _layered(
     return LayeredText(**common | _other_states(encoder, run, model))
 
 
-def _hf_inner(encoder: Any) -> nn.Module:
-    from vlkit.parts.hf_common import is_two_tower
-
-    whole = encoder.projects and is_two_tower(encoder.config)
-    return cast("nn.Module", encoder.model.text_model if whole else encoder.model)
-
-
 def _hf_pieces(tokenizer: Any) -> dict[str, Any]:
-    def pieces(texts: Sequence[str]) -> list[list[int]]:
-        found: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, truncation=False)["input_ids"]
-        return found
-
-    return {"pieces": pieces, "unknown_id": tokenizer.unk_token_id}
+    bare = partial(tokenizer, add_special_tokens=False, truncation=False)
+    return {"pieces": lambda texts: bare(list(texts))["input_ids"], "unknown_id": tokenizer.unk_token_id}
 
 
 def _hf_states(
@@ -154,8 +141,7 @@ def _hf_states(
     def states(tokens: TextBatch) -> States:
         with _hidden_states(inner) as caught:
             output = run(tokens)
-        if not caught or len(caught[-1]) != depth + 1:
-            seen = len(caught[-1]) if caught else 0
+        if (seen := len(caught[-1]) if caught else 0) != depth + 1:
             raise VlkitError(f"{type(inner).__name__} gave {seen} hidden states; expected {depth + 1}")
         mask_BL = tokens.mask_BL if fixed_length else compact(*tokens)[1]
         return States(caught[-1], mask_BL, _unit(output, model))

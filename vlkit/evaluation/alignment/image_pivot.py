@@ -5,7 +5,7 @@ N pairs of an image and a text, E embedding width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from vlkit.evaluation.alignment.parallel_texts import EMOJI_NAMES, ParallelTexts
 from vlkit.evaluation.alignment.scores import pair_scores
 from vlkit.evaluation.embed.encode import embed_images
 from vlkit.evaluation.embed.encoding import Encoding
+from vlkit.paths import local_path
 from vlkit.types import ImageTextModel, Sample
 
 OPENMOJI = "openmoji"
@@ -25,16 +26,12 @@ OPENMOJI = "openmoji"
 
 @dataclass(frozen=True)
 class ImageScores:
-    """Images against the texts of one language; shares in 0..1.
+    """Images against the texts of one language, the pivot's too; shares in 0..1. See ``PairScores``.
 
     Attributes:
-        language: BCP 47; the pivot language is among them.
         n: Pairs; chance of the three shares below but ``mexa`` is 1/n.
         n_excluded: Lines without a text in the language or the pivot, or whose embedding is not finite.
-        mexa: Share of images and texts that are each other's nearest neighbour, strictly.
-        mexa_chance: What it would be on average if the pairs were shuffled.
         p1_image_to_text: Share of images whose strictly nearest text is their own: zero-shot top-1 where ties lose.
-        p1_text_to_image: The other way round.
         english_swap: Share of texts that the pivot's texts, in the place of class prototypes, put into their own class.
     """
 
@@ -51,16 +48,14 @@ class ImageScores:
 def open_images(name: str, texts: ParallelTexts) -> tuple[Sample, ...]:
     """An image for each line of ``texts``, in order.
 
-    Args:
-        name: ``openmoji`` for the drawings of ``emoji-names``; or a text file whose line n names the image of line n,
-            relative to the file.
-        texts: What the images are paired with.
+    ``name`` is ``openmoji`` for the drawings of ``emoji-names``; or a text file whose line n names the image of line n,
+    relative to the file.
 
     Raises:
         DataError: Files that are missing or do not fit the texts.
     """
     if name != OPENMOJI:
-        return _listed(Path(name).expanduser(), texts)
+        return _listed(local_path(name), texts)
     from vlkit.data.sources.open import open_source
     from vlkit.spec.sources import BuiltSource
 
@@ -107,24 +102,21 @@ def embed_pivot_images(
 def score_images(
     image_NE: Tensor, text_NE: Mapping[str, tuple[Sequence[int], Tensor]], *, pivot: str
 ) -> tuple[ImageScores, ...]:
-    """Scores of each language, the pivot's first.
+    """Scores of each language, the pivot's first, whose texts stand for the classes in ``english_swap``.
 
-    Args:
-        image_NE: One row a line.
-        text_NE: By BCP 47 tag, numbers of the lines and the model's own embeddings of their texts.
-        pivot: Whose texts stand for the classes in ``english_swap``.
+    ``image_NE`` has a row a line; ``text_NE`` by BCP 47 tag numbers of the lines and the model's own embeddings of
+    their texts.
 
     Raises:
         UnknownName: The pivot is not among the languages.
     """
     if pivot not in text_NE:
         raise UnknownName("language", pivot, allowed=text_NE)
-    order: Iterable[str] = dict.fromkeys([pivot, *text_NE])
+    pivot_rows, pivot_NE = text_NE[pivot]
+    place = {row: number for number, row in enumerate(pivot_rows)}
     found = []
-    for tag in order:
+    for tag in dict.fromkeys([pivot, *text_NE]):
         rows, own_NE = text_NE[tag]
-        pivot_rows, pivot_NE = text_NE[pivot]
-        place = {row: number for number, row in enumerate(pivot_rows)}
         seen = pair_scores(image_NE[list(rows)].numpy(), own_NE.numpy())
         swapped = pair_scores(pivot_NE[[place[row] for row in rows]].numpy(), own_NE.numpy())
         found.append(

@@ -13,6 +13,7 @@ from vlkit.data.sources.captions.collect import some
 from vlkit.errors import DataError, UnknownName
 from vlkit.evaluation.tasks.task import choose_languages
 from vlkit.files import digest
+from vlkit.paths import local_path
 
 EMOJI_NAMES = "emoji-names"
 _SUFFIXES = (".devtest", ".dev", ".txt")
@@ -20,13 +21,9 @@ _SUFFIXES = (".devtest", ".dev", ".txt")
 
 @dataclass(frozen=True)
 class ParallelTexts:
-    """Parallel texts.
+    """Parallel texts: ``lines`` are N texts by BCP 47 tag, "" where a language has none, ``keys`` N names of them.
 
-    Attributes:
-        name: Names them in results.
-        pivot: BCP 47 tag of the language that all others are compared with.
-        lines: By BCP 47 tag N texts; "" where a language has none. The pivot is among them.
-        keys: N names of the lines.
+    The ``pivot``, which all other languages are compared with, is among them.
     """
 
     name: str
@@ -70,10 +67,7 @@ class ParallelTexts:
 def open_texts(name: str, *, pivot: str = "en", languages: Sequence[str] | None = None) -> ParallelTexts:
     """Parallel texts by name: ``emoji-names``, a folder, or ``en=one.txt,de=other.txt``.
 
-    Args:
-        name: What to open.
-        pivot: BCP 47 tag or other code.
-        languages: Read these (and the pivot) alone; None takes all there are.
+    Of ``languages`` (BCP 47 tags or other codes) these and the pivot are read; None takes all there are.
 
     Raises:
         UnknownName: Not a language, or one without texts.
@@ -81,7 +75,7 @@ def open_texts(name: str, *, pivot: str = "en", languages: Sequence[str] | None 
     """
     if name == EMOJI_NAMES:
         return emoji_texts(pivot=pivot, languages=languages)
-    if "=" in name and not Path(name).expanduser().is_dir():
+    if "=" in name and not local_path(name).is_dir():
         files: dict[str, Path] = {}
         for part in name.split(","):
             code, equals, path = part.partition("=")
@@ -89,9 +83,9 @@ def open_texts(name: str, *, pivot: str = "en", languages: Sequence[str] | None 
                 raise DataError(f"texts {name!r}: {part!r} should read LANGUAGE=FILE, as in en=one.txt,de=other.txt")
             if code.strip() in files:
                 raise DataError(f"texts {name!r}: {code.strip()!r} stands there twice")
-            files[code.strip()] = Path(path.strip()).expanduser()
+            files[code.strip()] = local_path(path.strip())
         return read_files(files, pivot=pivot, languages=languages)
-    return read_folder(Path(name).expanduser(), pivot=pivot, languages=languages)
+    return read_folder(local_path(name), pivot=pivot, languages=languages)
 
 
 def read_folder(folder: Path, *, pivot: str = "en", languages: Sequence[str] | None = None) -> ParallelTexts:
@@ -104,21 +98,18 @@ def read_folder(folder: Path, *, pivot: str = "en", languages: Sequence[str] | N
     for place in (folder, folder / "devtest", folder / "dev"):
         for suffix in _SUFFIXES:
             if paths := sorted(path for path in place.glob(f"*{suffix}") if path.is_file()):
-                return _read({path.stem: path for path in paths}, str(folder), pivot=pivot, languages=languages)
+                files = {path.stem: path for path in paths}
+                return read_files(files, name=str(folder), pivot=pivot, languages=languages)
     raise DataError(
         f"{folder}: no texts; expected one file a language, as en.txt, or eng_Latn.devtest here or in devtest/"
     )
 
 
 def read_files(
-    files: Mapping[str, Path], *, pivot: str = "en", languages: Sequence[str] | None = None
+    files: Mapping[str, Path], *, name: str = "", pivot: str = "en", languages: Sequence[str] | None = None
 ) -> ParallelTexts:
     """The same from files of any name, by language code."""
-    name = ",".join(f"{code}={path}" for code, path in files.items())
-    return _read(files, name, pivot=pivot, languages=languages)
-
-
-def _read(files: Mapping[str, Path], name: str, *, pivot: str, languages: Sequence[str] | None) -> ParallelTexts:
+    name = name or ",".join(f"{code}={path}" for code, path in files.items())
     pivot = language_table.normalize(pivot)
     wanted = None if languages is None else {pivot, *map(language_table.normalize, languages)}
     problems: list[str] = []
@@ -169,8 +160,7 @@ def emoji_texts(*, pivot: str = "en", languages: Sequence[str] | None = None) ->
         UnknownName: A language without names.
     """
     from vlkit.data.build.builders import HOLDOUT
-    from vlkit.data.build.openmoji import openmoji_entries
-    from vlkit.data.build.rendering import Drawings
+    from vlkit.data.build.openmoji import Drawings, openmoji_entries
     from vlkit.parts.assets import fetch_wheel
 
     entries = openmoji_entries(Drawings(fetch_wheel("openmoji")), holdout=HOLDOUT["openmoji"])

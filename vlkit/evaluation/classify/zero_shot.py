@@ -5,10 +5,10 @@ N images, K labels, E embedding width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 import torch
@@ -17,11 +17,15 @@ from torch import Tensor
 from vlkit import languages as language_table
 from vlkit import prompts
 from vlkit.data.formats.images import open_image
-from vlkit.errors import DataError, VlkitError
+from vlkit.errors import DataError, UnknownName, VlkitError
 from vlkit.evaluation.classify.label_lists import Labels, read_labels
 from vlkit.evaluation.embed.encode import Embedder, embed_images, similarity_scale
 from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.texts import class_embeddings
+from vlkit.evaluation.results.frames import HTML_ROWS, data_frame, html_table
+from vlkit.foreign import printable
+from vlkit.paths import local
+from vlkit.terminal import console
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,8 +44,44 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class RankedLabels:
+    """All answers for one image, best first; ``label``, ``score`` and ``probability`` are those of the best."""
+
+    image: str
+    answers: tuple[Prediction, ...]
+
+    @property
+    def label(self) -> str:
+        """The best answer."""
+        return self.answers[0].label
+
+    @property
+    def score(self) -> float:
+        """Its cosine."""
+        return self.answers[0].score
+
+    @property
+    def probability(self) -> float:
+        """Its share of the softmax over all labels."""
+        return self.answers[0].probability
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def __iter__(self) -> Iterator[Prediction]:
+        return iter(self.answers)
+
+    def __getitem__(self, rank: int) -> Prediction:
+        """The answer of a rank, 0 for the best."""
+        return self.answers[rank]
+
+
+@dataclass(frozen=True)
 class Predictions:
-    """Answers for N images, of K labels in the order given to the classifier."""
+    """Answers for N images, of K labels in the order given to the classifier.
+
+    Iterating and indexing give ``RankedLabels``, image by image; a slice is ``Predictions`` again.
+    """
 
     labels: tuple[str, ...]
     images: tuple[str, ...]
@@ -64,6 +104,32 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __iter__(self) -> Iterator[RankedLabels]:
+        for image, answers in zip(self.images, self.top(len(self.labels)), strict=True):
+            yield RankedLabels(image, tuple(answers))
+
+    @overload
+    def __getitem__(self, which: int | str) -> RankedLabels: ...
+
+    @overload
+    def __getitem__(self, which: slice) -> Predictions: ...
+
+    def __getitem__(self, which: int | str | slice) -> RankedLabels | Predictions:
+        """One image by its number or name, or several by a slice.
+
+        Raises:
+            UnknownName: No image of this name.
+            IndexError: No image of this number.
+        """
+        if isinstance(which, str):
+            if which not in self.images:
+                raise UnknownName("image", which, allowed=self.images)
+            which = self.images.index(which)
+        if isinstance(which, slice):
+            return Predictions(self.labels, self.images[which], self.scores[which], self.probabilities[which])
+        start = range(len(self))[which]
+        return next(iter(self[start : start + 1]))
+
     def top(self, k: int = 1) -> list[list[Prediction]]:
         """The best ``k`` answers of each image, best first; all of them where there are fewer than ``k`` labels."""
         if k < 1:
@@ -77,6 +143,22 @@ class Predictions:
             ]
             for row, columns in enumerate(best_NK.tolist())
         ]
+
+    def rows(self, k: int | None = None) -> list[dict[str, Any]]:
+        """One flat row an image and answer: ``image``, ``rank`` (from 1), ``label``, ``probability``, ``cosine``."""
+        return [
+            {"image": image, "rank": rank, "label": one.label, "probability": one.probability, "cosine": one.score}
+            for image, answers in zip(self.images, self.top(k or len(self.labels)), strict=True)
+            for rank, one in enumerate(answers, 1)
+        ]
+
+    def to_pandas(self) -> Any:
+        """``rows`` of all answers as a ``pandas.DataFrame``.
+
+        Raises:
+            MissingPackage: pandas is not installed.
+        """
+        return data_frame(self.rows())
 
     def table(self, k: int = 3) -> Table:
         """A rich table of the best ``k`` answers of each image with bars."""
@@ -93,8 +175,8 @@ class Predictions:
             for rank, answer in enumerate(answers):
                 style = "bold" if rank == 0 else ""
                 table.add_row(
-                    Text(image if rank == 0 else ""),
-                    Text(answer.label, style=style),
+                    Text(printable(image) if rank == 0 else ""),
+                    Text(printable(answer.label), style=style),
                     Text(f"{100 * answer.probability:.1f} %", style=style),
                     Bar(1.0, 0.0, answer.probability, width=20, color="green" if rank == 0 else "cyan"),
                     f"{answer.score:.3f}",
@@ -102,12 +184,15 @@ class Predictions:
         return table
 
     def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=120, color_system=None, emoji=False, force_terminal=False)
-        with console.capture() as text:
-            console.print(self.table())
+        shown = console(width=120, color_system=None, force_terminal=False)
+        with shown.capture() as text:
+            shown.print(self.table())
         return "\n".join(line.rstrip() for line in text.get().splitlines())
+
+    def _repr_html_(self) -> str:
+        """The best three answers of each image, for notebooks."""
+        rows = [{**row, "image": row["image"] if row["rank"] == 1 else ""} for row in self[:HTML_ROWS].rows(3)]
+        return html_table(rows, total=len(self), shown=min(len(self), HTML_ROWS), what="images")
 
     def __repr__(self) -> str:
         best = ", ".join(
@@ -256,4 +341,4 @@ def read_image(image: ImageLike, *, name: str) -> Image:
         image = image.detach().cpu()
         image = (image.float() if image.is_floating_point() else image).numpy()
         image = np.moveaxis(image, 0, -1) if image.ndim == 3 else image
-    return open_image(image, name=name)
+    return open_image(local(image) if isinstance(image, str) else image, name=name)

@@ -16,6 +16,7 @@ from vlkit.evaluation.results.answers import Answers, read_answers
 from vlkit.evaluation.results.results_file import RESULTS, ResultRow, Results, Value
 from vlkit.evaluation.tasks.retrieval_task import MEASURES as RETRIEVAL
 from vlkit.evaluation.tasks.zero_shot_task import MEASURES as ZERO_SHOT
+from vlkit.paths import local_path
 
 PREFIX = "reference:"
 RECALL = "image_retrieval_recall@1"  # what the published table of retrieval gives
@@ -45,10 +46,12 @@ class ModelScores:
         """The answers of this model alone: a file of several models has no such folder."""
         return None if self.folder is None else read_answers(self.folder, task, language)
 
-    def images(self, task: str) -> Any:
-        """Digest of the images of a task; None where it is not known."""
-        found = self.results.meta.get("images")
-        return found.get(task) if isinstance(found, Mapping) else None
+    def fact(self, kind: str, task: str, language: str = "") -> Any:
+        """What the file says of a task (``images``), or of a language of it (``label_sets``); None if nothing."""
+        found = self.results.meta.get(kind)
+        for key in (task, language) if language else (task,):
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return found
 
     @property
     def figure(self) -> str:
@@ -87,7 +90,7 @@ def open_scores(where: str | Path, variant: str | None = None) -> ModelScores:
     """
     if str(where).startswith(PREFIX):
         return _table(str(where), variant)
-    path = Path(where)
+    path = local_path(where)
     path = path / RESULTS if path.is_dir() else path
     if is_released(path):
         return _released(path, variant)

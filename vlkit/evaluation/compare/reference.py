@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from vlkit import languages as language_table
 from vlkit.errors import DataError, UnknownName
 from vlkit.files import packaged
+from vlkit.paths import local_path
 
 _SYSTEMS: dict[str, language_table.System] = {"babel_imagenet": "babelnet", "xm3600": "xm3600"}
 
@@ -85,7 +86,7 @@ def read_babel_scores(path: str | Path) -> list[BabelScore]:
     Raises:
         DataError: Missing, or not of that form.
     """
-    path = Path(path)
+    path = local_path(path)
     try:
         entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["results"]
         scores = [float(entry["accuracy"]) for entry in entries]

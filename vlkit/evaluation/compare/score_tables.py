@@ -14,6 +14,7 @@ from vlkit.evaluation.compare.reference import read_babel_scores, reference
 from vlkit.evaluation.metrics.correlation import Correlation, Estimate, correlate
 from vlkit.evaluation.report.breakdown import is_english
 from vlkit.evaluation.results.results_file import RESULTS, Results
+from vlkit.paths import local_path
 
 _FEWEST = 3  # points that a correlation needs
 _REPLICATES = 500
@@ -65,7 +66,7 @@ def read_scores(where: str | Path, *, task: str | None = None) -> ScoreTable:
     """
     if str(where).startswith(PREFIX):
         return _reference(str(where))
-    path = Path(where)
+    path = local_path(where)
     path = path / RESULTS if path.is_dir() else path
     if is_released(path):
         return _released(path)

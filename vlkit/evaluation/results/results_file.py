@@ -6,15 +6,18 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 from vlkit.errors import DataError, UnknownName, VlkitError
+from vlkit.evaluation.results.frames import HTML_ROWS, data_frame, html_table
 from vlkit.evaluation.results.measures import Measures, Metric
 from vlkit.files import write_atomic
+from vlkit.foreign import spreadsheet_cell
+from vlkit.paths import local_path
 
 RESULTS = "results.json"
 FORMAT = 1  # of the file; results of vlkit 0.3 have none
@@ -40,6 +43,10 @@ class ResultRow:
     language: str
     values: Mapping[str, Value]
     measures: Measures = field(repr=False)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of its columns."""
+        return iter(self.flat())
 
     def __getitem__(self, name: str) -> float:
         """A count or figure; NaN where the row does not have it."""
@@ -87,10 +94,48 @@ class Mean:
 
 @dataclass(frozen=True)
 class Results:
-    """Rows of any tasks and where they come from (see ``provenance``)."""
+    """Rows of any tasks and where they come from (see ``provenance``); iterating and indexing give the rows."""
 
     meta: Mapping[str, Any]
     rows: tuple[ResultRow, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[ResultRow]:
+        return iter(self.rows)
+
+    @overload
+    def __getitem__(self, which: int) -> ResultRow: ...
+
+    @overload
+    def __getitem__(self, which: slice) -> Results: ...
+
+    def __getitem__(self, which: int | slice) -> ResultRow | Results:
+        """One row by its number, or the results of several by a slice."""
+        return replace(self, rows=self.rows[which]) if isinstance(which, slice) else self.rows[which]
+
+    def __repr__(self) -> str:
+        return (
+            f"Results({len(self)} rows; tasks: {', '.join(self.tasks)}; models: {', '.join(self.variants)}; "
+            f"{len(self.languages)} languages)"
+        )
+
+    def to_pandas(self) -> Any:
+        """A ``pandas.DataFrame`` of one row a task, model and language; shares are in 0..1, what a row lacks is NaN.
+
+        Raises:
+            MissingPackage: pandas is not installed.
+        """
+        return data_frame([row.flat() for row in self])
+
+    def _repr_html_(self) -> str:
+        """The leading figures, for notebooks."""
+        rows = []
+        for row in self.rows[:HTML_ROWS]:
+            brief = {one.short: row[name] for name, one in row.measures.brief.items()}
+            rows.append({"task": row.task, "model": row.variant, "language": row.language, **brief})
+        return html_table(rows, total=len(self), shown=len(rows), what="rows")
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -159,7 +204,7 @@ class Results:
         Raises:
             VlkitError: The place cannot be written to.
         """
-        path = Path(path)
+        path = local_path(path)
         content = {
             "format": FORMAT,
             "meta": plain(self.meta),
@@ -181,7 +226,7 @@ class Results:
         Raises:
             DataError: Missing, not JSON, not of this form, or of another version.
         """
-        path = Path(path)
+        path = local_path(path)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             entries = content["results"]
@@ -207,11 +252,15 @@ class Results:
 
 
 def csv_text(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows as CSV, header first; floats are rounded to 6 digits, NaN is empty."""
+    """Rows as CSV, header first; floats are rounded to 6 digits, NaN is empty, no text is a formula.
+
+    ``foreign.from_spreadsheet_cell`` gives texts back as they were.
+    """
     stream = io.StringIO()
     writer = csv.DictWriter(stream, fieldnames=names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(plain(row) for row in rows)
+    for row in map(plain, rows):
+        writer.writerow({name: spreadsheet_cell(one) if isinstance(one, str) else one for name, one in row.items()})
     return stream.getvalue()
 
 

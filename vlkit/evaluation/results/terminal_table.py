@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from statistics import fmean
 
 from rich.table import Table
@@ -13,12 +14,14 @@ from vlkit.evaluation.results.measures import Measure
 from vlkit.evaluation.results.results_file import ResultRow, Results
 
 
-def task_table(results: Results, *, task: str | None = None) -> Table:
+def task_table(results: Results, *, task: str | None = None, most: int | None = None) -> Table:
     """One line a language: the figures of every model that have a short title, what chance gives, and means.
 
     Args:
         results: Rows of one or more models.
         task: Which one, where there are several.
+        most: Where there are more languages than this, the best and the worst of the first model stand alone, half of
+            it each; means are over all. None shows all, in their order.
 
     Raises:
         UnknownName, VlkitError: No such task, no rows at all, or several tasks and none named.
@@ -29,7 +32,7 @@ def task_table(results: Results, *, task: str | None = None) -> Table:
     measures = first.measures
     shown = measures.brief
     said = [f"{one.short} %{' [95 % interval]' if one.low else ''}" for one in shown.values()]
-    table = Table(title=f"{first.task}: {', '.join(said)}", show_footer=True)
+    table = Table(title=Text(f"{first.task}: {', '.join(said)}"), show_footer=True)
     table.add_column("language", footer=f"mean of {max(mean.languages for mean in means.values())}")
     for variant, mean in means.items():
         for place, (name, one) in enumerate(shown.items()):
@@ -38,7 +41,11 @@ def task_table(results: Results, *, task: str | None = None) -> Table:
     if measures.chance:
         footer = f"{100 * fmean(mean[measures.chance] for mean in means.values()):.2f}"
         table.add_column("chance", footer=footer, justify="right")
-    for tag in dict.fromkeys(tag for rows in by_variant.values() for tag in rows):
+    for tag in _chosen(by_variant, most):
+        if not tag:
+            left_out = len({tag for rows in by_variant.values() for tag in rows}) - 2 * (len(table.rows))
+            table.add_row(Text(f"... {left_out} more ..."), style="dim")
+            continue
         found = [rows[tag] for rows in by_variant.values() if tag in rows]
         best = max(row.headline.value for row in found)
         cells = [
@@ -47,6 +54,16 @@ def task_table(results: Results, *, task: str | None = None) -> Table:
         cells += [f"{100 * found[0][measures.chance]:.2f}"] if measures.chance else []
         table.add_row(f"{tag}  {languages.get(tag).name}", *cells)
     return table
+
+
+def _chosen(by_variant: Mapping[str, Mapping[str, ResultRow]], most: int | None) -> list[str]:
+    """Tags in the order in which they are shown; "" stands for those left out."""
+    tags = list(dict.fromkeys(tag for rows in by_variant.values() for tag in rows))
+    if most is None or len(tags) <= most:
+        return tags
+    rows = next(iter(by_variant.values()))
+    ranked = sorted(rows, key=lambda tag: -rows[tag].headline.value)
+    return [*ranked[: most // 2], "", *ranked[-(most // 2) :]]
 
 
 def _cell(row: ResultRow | None, name: str, measure: Measure, *, best: float) -> str:

@@ -94,12 +94,9 @@ class Pair(NamedTuple):
 class PairPreparer:
     """Image and caption as the two encoders want them.
 
-    Args:
-        transform: The image encoder's own, RGB image to pixels_CHW; None reads no images at all.
-        tokenize: The text encoder's own: ``tokenize(texts, language=...)``.
-        augment: Random variations of the images.
-        draft_size: Pixels that the shorter side of an image has to keep where it is decoded at a reduced size, so that
-            no crop of it has to be enlarged; None decodes in full.
+    ``transform`` is the image encoder's own, RGB image to pixels_CHW, None reads no images at all; ``draft_size`` are
+    the pixels that the shorter side of an image has to keep where it is decoded at a reduced size, so that no crop of
+    it has to be enlarged, None decodes in full.
     """
 
     transform: Callable[[Image], Tensor] | None

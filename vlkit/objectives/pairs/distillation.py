@@ -158,11 +158,10 @@ class ClipDistillation(_Taught):
         image_BF, text_BF = self._teach(batch)
         targets = _logits(image_BF, text_BF, self.teacher.scale, ranks=self.ranks)
         given = _logits(own.image_BE, own.text_BE, own.scale, ranks=self.ranks)
-        total = sum(
+        total: Any = sum(
             -(target_BN.softmax(dim=1) * logits_BN.log_softmax(dim=1)).sum(dim=1).mean() / 2
             for target_BN, logits_BN in zip(targets, given, strict=True)
         )
-        total = cast("Tensor", total)
         return Loss(total, {self.name: total.detach()})
 
     @torch.no_grad()

@@ -11,6 +11,7 @@ from vlkit.errors import AssetError, UnknownName, VlkitError, nearest
 from vlkit.parts.assets import cache, hub, weights_table
 from vlkit.parts.assets.make import made_from, make
 from vlkit.parts.assets.weights_table import Library
+from vlkit.paths import local_path
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def _looks_like_path(name: str) -> bool:
 
 
 def _local(name: str) -> Path:
-    folder = Path(name).expanduser()
+    folder = local_path(name)
     if not folder.exists():
         raise AssetError(f"no folder {folder}" + (f" (in {Path.cwd()})" if not folder.is_absolute() else ""))
     if not folder.is_dir():

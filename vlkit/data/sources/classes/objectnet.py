@@ -17,6 +17,7 @@ from vlkit.data.names.label_set import LabelSet
 from vlkit.data.sources.classes.collection import ClassImages, some, sort_into_classes
 from vlkit.data.sources.classes.find import find_images
 from vlkit.errors import DataError
+from vlkit.paths import local_path
 
 _FOLDERS = "folder_to_objectnet_label.json"
 _CLASSES = "objectnet_to_imagenet_1k.json"
@@ -79,7 +80,7 @@ def read_objectnet(path: str, *, mappings: Path | None = None, border: int = 2) 
     Raises:
         DataError: Files that are missing or wrong, a folder that is no object, or an object without images.
     """
-    root = Path(path).expanduser()
+    root = local_path(path)
     inside = root / "images"
     folder = mappings or next(
         (one for one in (root / "mappings", root.parent / "mappings") if one.is_dir()), root / "mappings"

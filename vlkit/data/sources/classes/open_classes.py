@@ -16,6 +16,7 @@ from vlkit.data.sources.classes.imagenet_images import imagenet_images
 from vlkit.data.sources.classes.objectnet import ObjectNet, read_objectnet
 from vlkit.data.sources.combine import SampleList
 from vlkit.errors import DataError
+from vlkit.paths import local_path
 from vlkit.spec import sources as spec
 
 
@@ -46,7 +47,7 @@ def open_images(images: spec.NamedImages, labels: spec.OwnLabels | spec.LabelFil
         found = any_classes(find_images(images.path, labels_file=_path(images.labels_file)))
         language = images.language
     if isinstance(labels, spec.LabelFiles):
-        paths = [Path(path).expanduser() for path in labels.paths]
+        paths = [local_path(path) for path in labels.paths]
         names = _label_files(paths, labels_for or found.num_classes, found.where)
         names = names if objects is None else objects.names_of(names)
     else:
@@ -55,7 +56,7 @@ def open_images(images: spec.NamedImages, labels: spec.OwnLabels | spec.LabelFil
 
 
 def _path(path: str | None) -> Path | None:
-    return None if path is None else Path(path).expanduser()
+    return None if path is None else local_path(path)
 
 
 def _own(images: ClassImages, language: str) -> LabelSet:

@@ -23,7 +23,8 @@ from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.locate import kind_of
 from vlkit.outputs import check_replaceable
 from vlkit.parts import hf_common
-from vlkit.parts.building import LOAD_ERRORS
+from vlkit.parts.building import said
+from vlkit.paths import local_path
 
 Format = Literal["open_clip", "transformers"]
 TOLERANCE = 1e-5
@@ -46,12 +47,7 @@ class Exported(NamedTuple):
 
 
 def export(
-    model: DualEncoder,
-    folder: str | PathLike[str],
-    *,
-    format: Format,
-    overwrite: bool = False,
-    repo: str | None = None,
+    model: DualEncoder, folder: str | PathLike[str], *, format: Format, overwrite: bool = False, repo: str | None = None
 ) -> Exported:
     """Writes a model for another library; see ``models.registry.export``.
 
@@ -66,7 +62,7 @@ def export(
     """
     if format not in get_args(Format):
         raise UnknownName("format", format, allowed=get_args(Format))
-    target = Path(folder).expanduser().absolute()
+    target = local_path(folder).absolute()
     inputs = [] if model.loaded_from is None else [model.loaded_from]
     taken = check_replaceable(target, what="a model that vlkit exported", made=_is_export, names=_FILES, inputs=inputs)
     if taken and not overwrite:
@@ -90,8 +86,8 @@ def export(
 def _checked(model: DualEncoder, folder: Path, *, own: Probe, format: Format, notes: list[str]) -> Differences:
     try:
         found = compare(model, folder, own=own, library=format)
-    except LOAD_ERRORS as error:
-        raise VlkitError(f"{format} cannot load what was written, so nothing was kept: {error}") from error
+    except Exception as error:  # whatever the other library raises
+        raise VlkitError(f"{format} cannot load what was written, so nothing was kept: {said(error)}") from error
     worst = {name: value for name, value in found._asdict().items() if not value <= TOLERANCE}  # NaN is too far, too
     if any(note.startswith("preprocessing differs") for note in notes):
         worst.pop("images", None)

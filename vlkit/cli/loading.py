@@ -1,0 +1,27 @@
+"""The model that a command is about, on its device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from vlkit.cli.console import collector_off
+
+if TYPE_CHECKING:
+    from vlkit.cli.options import DeviceName
+    from vlkit.distributed.runtime import Runtime
+
+
+@contextmanager
+def loaded(model: str, *, device: DeviceName, **wanted: Any) -> Iterator[tuple[Any, Runtime]]:
+    """The model as ``vlkit.load`` takes it, and the processes of the job; ``wanted`` goes to ``vlkit.load``."""
+    with collector_off():
+        from vlkit.distributed.runtime import started
+        from vlkit.models.folder import load
+        from vlkit.spec.training import LoopSpec
+
+    with started(LoopSpec(device=device)) as runtime:
+        with collector_off():
+            found = load(model, device=runtime.device, **wanted)
+        yield found, runtime
