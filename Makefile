@@ -28,7 +28,7 @@ help: ## Show this help
 	@echo '       make quickstart PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"   (torch without CUDA)'
 
 quickstart: $(STAMP)-run ## Real parts, real data: train, evaluate and report, in minutes
-	$(BIN)/vlkit quickstart $(ARGS)
+	$(BIN)/vlkit quickstart --overwrite $(ARGS)
 
 test: $(STAMP)-test ## Run the tests
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)

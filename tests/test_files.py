@@ -149,7 +149,7 @@ def test_stopped_between_the_two_renames_the_old_folder_comes_back(
     rename = Path.rename
 
     def stopping(self: Path, to: Path) -> Path:
-        if to == target and not target.exists() and self.name != "old":
+        if to == target and not target.exists() and ".vlkit-old-" not in str(self):
             raise error
         return rename(self, to)
 
@@ -225,3 +225,119 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         write_atomic(tmp_path / "f", "new")
     assert str(caught.value) == f"cannot write {tmp_path / 'f'}: No space left on device{FIX}"
     assert (tmp_path / "f").read_text() == "old" and names(tmp_path) == ["f"]
+
+
+def _leftover(folder: Path, name: str) -> Path:
+    path = folder / name
+    path.mkdir(parents=True)
+    (path / "part").write_text("half")
+    return path
+
+
+def test_what_killed_writers_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    _leftover(tmp_path, ".m.vlkit-new-abcd_123")
+    _leftover(tmp_path, ".other.json.vlkit-new-abcd_123")
+    (tmp_path / ".f.vlkit-new-12345678").touch()
+    for name in (".m-abcd_123", "m.vlkit-new-abcd_123", ".m.vlkit-new-ABCD1234", ".vlkit-new-abcd1234"):
+        _leftover(tmp_path, name)
+    with atomic_folder(tmp_path / "m") as mine:
+        files.sweep(tmp_path)
+        assert mine.is_dir()  # of a writer that lives
+        theirs, held = files._half_made(tmp_path / "m", "new")
+        write(tmp_path / "n", "other")
+        assert theirs.is_dir()
+        os.close(held)
+    files.sweep(tmp_path)
+    assert names(tmp_path) == [
+        ".m-abcd_123",
+        ".m.vlkit-new-ABCD1234",
+        ".vlkit-new-abcd1234",
+        "m",
+        "m.vlkit-new-abcd_123",
+        "n",
+    ]
+
+
+def test_a_file_that_a_killed_writer_left_is_swept_once_a_process(tmp_path: Path) -> None:
+    (tmp_path / ".f.vlkit-new-12345678").touch()
+    write_atomic(tmp_path / "g", "x")
+    assert names(tmp_path) == ["g"]
+
+
+def test_a_writer_killed_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
+    aside = _leftover(tmp_path, ".m.vlkit-old-12345678/m").parent
+    _leftover(tmp_path, ".m.vlkit-new-12345678")
+    files.sweep(tmp_path)
+    assert names(tmp_path) == ["m"] and read(tmp_path / "m") == ["half"]
+    _leftover(tmp_path, f"{aside.name}/m")
+    write(tmp_path / "m", "new")
+    assert names(tmp_path) == ["m"] and read(tmp_path / "m") == ["new"] * 3
+
+
+def test_a_link_to_a_folder_stays(tmp_path: Path) -> None:
+    write(tmp_path / "disk" / "m", "old")
+    (tmp_path / "m").symlink_to("disk/m")
+    write(tmp_path / "m", "new")
+    assert (tmp_path / "m").readlink() == Path("disk/m") and read(tmp_path / "disk" / "m") == ["new"] * 3
+    assert names(tmp_path) == ["disk", "m"] and names(tmp_path / "disk") == ["m"]
+
+
+@pytest.mark.parametrize("name", ["x" * 250, "й" * 120, "画" * 80])
+def test_a_long_name_leaves_room_for_what_is_half_made(tmp_path: Path, name: str) -> None:
+    write(tmp_path / name, "old")
+    write(tmp_path / name, "new")
+    write_atomic(tmp_path / name[:-1], "x")
+    assert names(tmp_path) == sorted([name, name[:-1]]) and read(tmp_path / name) == ["new"] * 3
+
+
+class SafetensorError(Exception):
+    """As safetensors, written in Rust, raises it."""
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Error while serializing: I/O error: No space left on device (os error 28)",
+        'Error while serializing: IoError(Os { code: 28, kind: StorageFull, message: "No space left on device" })',
+        "Error while serializing: I/O error: No space left on device",
+    ],
+)
+def test_a_full_disk_that_a_library_in_rust_met_is_told_alike(tmp_path: Path, said: str) -> None:
+    with pytest.raises(VlkitError) as caught, atomic_folder(tmp_path / "m", then="go on with --resume"):
+        raise SafetensorError(said)
+    assert str(caught.value) == f"cannot write {tmp_path / 'm'}: No space left on device{FIX}, then go on with --resume"
+    with pytest.raises(SafetensorError), atomic_folder(tmp_path / "m"):
+        raise SafetensorError("the header is too large")
+
+
+def _interrupted(target: str, at: int) -> None:
+    """Writes over a folder, and is killed at one of the calls to the file system."""
+    calls = iter(range(10_000))
+
+    def count(event: str, _: tuple[object, ...]) -> None:
+        if event.startswith(("os.", "open", "shutil.", "tempfile.")) and next(calls) == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+    write(Path(target), "new")
+    os._exit(17)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills with a signal")
+def test_killed_at_any_call_a_folder_is_the_old_or_the_new_one_and_can_be_written_again(tmp_path: Path) -> None:
+    context, seen, at = multiprocessing.get_context("fork"), set[str](), 0
+    while True:
+        target = tmp_path / str(at) / "m"
+        write(target, "old")
+        child = context.Process(target=_interrupted, args=(str(target), at))
+        child.start()
+        child.join()
+        if child.exitcode == 17:
+            break
+        files.sweep(target.parent)
+        assert names(target.parent) == ["m"] and read(target) in (["old"] * 3, ["new"] * 3)
+        seen.update(read(target))
+        write(target, "again")
+        assert names(target.parent) == ["m"] and read(target) == ["again"] * 3
+        at += 1
+    assert at > 10 and seen == {"old", "new"}

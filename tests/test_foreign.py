@@ -2,6 +2,7 @@ import json
 import unicodedata
 
 import pytest
+from markdown_it import MarkdownIt
 
 from vlkit import foreign
 from vlkit.errors import AssetError, DataError, VlkitError
@@ -86,3 +87,26 @@ def test_cells_are_no_formulas_and_give_the_text_back(text):
     cell = foreign.spreadsheet_cell(text)
     assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
     assert foreign.from_spreadsheet_cell(cell) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[x](javascript:alert(1))",
+        "![x](https://example.com/seen.png)",
+        "[x]: javascript:alert(1)",
+        "70 [66.6-75.6] [[x]](javascript:alert(1)) [![y](z)](javascript:x)",
+        "[x][y] <javascript:alert(1)> <img src=x onerror=alert(1)>",
+        "[a](&#106;avascript:alert(1)) &lt;b&gt; AT&T",
+        "*a* **b** _c_ `d` ~~e~~ snake_case \\ \\* a\\|b | c",
+    ],
+)
+def test_text_in_markdown_stays_text(text):
+    table = f"| {foreign.markdown_text(text)} | b |\n| --- | --- |\n| {foreign.markdown_text(text)} | d |\n"
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(table)
+    cells = [token.children for token in tokens if token.type == "inline"]
+    assert len(cells) == 4
+    assert {child.type for cell in cells for child in cell} <= {"text", "text_special"}
+    assert ["".join(child.content for child in cells[place]) for place in (0, 2)] == [text, text]
+    heading = MarkdownIt().parse(f"## {foreign.markdown_text(text)}: m\n")[1]
+    assert "".join(child.content for child in heading.children) == f"{text}: m"

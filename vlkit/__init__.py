@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from vlkit.models.folder import load, save
     from vlkit.models.registry import build, export
     from vlkit.models.trainable import freeze, trainable_report, unfreeze
-    from vlkit.parts.image import image_encoder
-    from vlkit.parts.text import text_encoder
+    from vlkit.parts.encoders import image_encoder, text_encoder
     from vlkit.spec.adapt import LoRA
     from vlkit.spec.load import load_recipe
     from vlkit.training.loop import train
@@ -36,14 +35,14 @@ _HOMES = {
     "evaluate": "vlkit.evaluation.run",
     "export": "vlkit.models.registry",
     "freeze": "vlkit.models.trainable",
-    "image_encoder": "vlkit.parts.image",
+    "image_encoder": "vlkit.parts.encoders",
     "list_models": "vlkit.models.catalog",
     "list_parts": "vlkit.models.catalog",
     "load": "vlkit.models.folder",
     "load_recipe": "vlkit.spec.load",
     "merge": "vlkit.adapt.inject",
     "save": "vlkit.models.folder",
-    "text_encoder": "vlkit.parts.text",
+    "text_encoder": "vlkit.parts.encoders",
     "train": "vlkit.training.loop",
     "trainable_report": "vlkit.models.trainable",
     "unfreeze": "vlkit.models.trainable",

@@ -59,6 +59,14 @@ class AssetError(VlkitError):
     """A pretrained part that could not be had; the message says what was tried and what to do."""
 
 
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM (``number``) ended what was done; the message says how to go on."""
+
+    def __init__(self, message: str = "", *, number: int = 2) -> None:
+        super().__init__(message)
+        self.number = number
+
+
 class MissingPackage(VlkitError):  # noqa: N818
     """An optional package is needed and not installed."""
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import unicodedata
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ _ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u206
 _HALF = re.compile("[\ud800-\udfff]")
 _ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+# What Markdown, with tables, would take for more than text. Brackets make a link before ( [ or : alone.
+_MARKUP = re.compile(r"[\\`*|~<]|^\[|\](?=[(\[:])|(?<!\w)_|_(?!\w)|&(?=#?\w+;)")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -100,21 +103,44 @@ def _refuse_halves(value: Any) -> None:
             raise _RefusedError(f"half a character (\\u{ord(half[0]):04x}) in {printable(found[:40])!r}")
 
 
-def check_size(size: int, *, what: str, error: type[VlkitError] = DataError) -> None:
-    """Refuses to take ``size`` bytes of what somebody else made into memory where that is above the limit.
+def limit() -> int:
+    """How many bytes one file, member or cell from elsewhere may take in memory: 1024 MB, or ``$VLKIT_LIMIT_MB``.
 
     Raises:
-        VlkitError: It is above the limit (1024 MB, or ``$VLKIT_LIMIT_MB``), or the variable is no number.
+        VlkitError: The variable is no number.
     """
     given = os.environ.get(LIMIT, "")
     if given and not (given.isascii() and given.isdigit()):
         raise VlkitError(f"{LIMIT} is {given!r}; expected a whole number of MB, e.g. {_DEFAULT_LIMIT}")
-    limit = int(given or _DEFAULT_LIMIT)
-    if size > limit * 10**6:
+    return int(given or _DEFAULT_LIMIT) * 10**6
+
+
+def check_size(size: int, *, what: str, error: type[VlkitError] = DataError) -> None:
+    """Refuses to take ``size`` bytes of what somebody else made into memory where that is above the limit.
+
+    Raises:
+        VlkitError: It is.
+    """
+    if size > limit():
         raise error(
-            f"{what}: {size / 10**6:,.0f} MB, more than the limit of {limit} MB; if it is to be trusted, set the "
-            f"environment variable {LIMIT} higher"
+            f"{what}: {size / 10**6:,.0f} MB, more than the limit of {limit() // 10**6:,} MB; if it is to be trusted, "
+            f"set the environment variable {LIMIT} higher"
         )
+
+
+def inflate(raw: bytes, *, what: str, wbits: int, error: type[VlkitError] = DataError) -> bytes:
+    """Unpacks deflated bytes (``wbits`` as for zlib.decompress), but never to more than the limit.
+
+    Raises:
+        VlkitError: More comes out than the limit, or the end is missing.
+        zlib.error: Damaged.
+    """
+    most, stream = limit(), zlib.decompressobj(wbits)
+    content = stream.decompress(raw, most + 1)
+    check_size(len(content), what=f"{what}, unpacked", error=error)
+    if not stream.eof:
+        raise error(f"cannot read {what}: the compressed data breaks off; get the file anew")
+    return content
 
 
 def clean(text: str) -> str:
@@ -162,3 +188,8 @@ def spreadsheet_cell(text: str) -> str:
 def from_spreadsheet_cell(cell: str) -> str:
     """The text that `spreadsheet_cell` wrote."""
     return cell.removeprefix("'")
+
+
+def markdown_text(text: str) -> str:
+    """Text on one line of Markdown that reads as it is: no link, image, element, emphasis or new cell comes of it."""
+    return _MARKUP.sub(lambda found: {"<": "&lt;", "&": "&amp;"}.get(found[0], f"\\{found[0]}"), " ".join(text.split()))

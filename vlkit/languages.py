@@ -99,6 +99,11 @@ def normalize(code: str) -> str:
     return get(code).tag
 
 
+def variety(code: str) -> str:
+    """What stands behind the language in a code (``br`` of ``pt-BR``), in which codes of one tag may still differ."""
+    return _fold(code).partition("-")[2]
+
+
 def all_languages() -> tuple[Language, ...]:
     """Every row of the table, sorted by tag."""
     return _table().languages

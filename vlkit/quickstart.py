@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vlkit.data.sources.open import open_sources
+from vlkit.errors import Stopped, VlkitError
 from vlkit.evaluation.report.gallery import make_gallery
 from vlkit.evaluation.report.markdown import results_markdown
 from vlkit.evaluation.report.page import CLASSES, MARKDOWN, Credit, write_report
 from vlkit.evaluation.results.class_scores import ClassTable, language_classes
-from vlkit.evaluation.results.results_file import Results
+from vlkit.evaluation.results.results_file import RESULTS, Results
 from vlkit.evaluation.run import evaluate
 from vlkit.evaluation.suite import Suite, read_suite
 from vlkit.evaluation.tasks.engine import LanguageScores, TaskScores
@@ -25,11 +28,12 @@ from vlkit.models.dual_encoder.frozen import remembering
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.folder import load, save
 from vlkit.next_steps import next_commands, save_example
+from vlkit.outputs import locked
 from vlkit.parts.assets import ASSETS
 from vlkit.spec.load import dump_yaml, load_recipe
 from vlkit.spec.recipe import Recipe
 from vlkit.training.loop import Show, train
-from vlkit.training.run_folder import Run
+from vlkit.training.run_folder import Run, run_folder, was_begun
 
 MAIN, BASELINE = "multilingual", "english_only"
 _BEST = 5  # answers to each image that the gallery may show
@@ -54,36 +58,88 @@ class Quickstart:
     """What to try next, as lines for a shell."""
 
 
-def quickstart(folder: Path, *, show: Show | None = None, say: Callable[[str], None] | None = None) -> Quickstart:
+def quickstart(
+    folder: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    show: Show | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Quickstart:
     """Trains, evaluates and reports; features that earlier runs computed are used again.
 
     Writes ``model/`` (the multilingual one), ``metrics.jsonl``, ``results.json``, ``results.csv``, ``results.md``,
     ``results-classes.csv``, ``report.html`` and ``example.png`` (a drawing to try) into ``folder``, and the run of the
-    English-only variant into a folder in it. ``show`` takes the table of what trains at the start of each stage,
-    ``say`` a line at the start of each part.
+    English-only variant into a folder in it.
+
+    Args:
+        folder: A new place, or that of an earlier quickstart.
+        resume: Go on with the one that is there, stopped or not.
+        overwrite: Replace it.
+        show: Takes the table of what trains at the start of each stage.
+        say: Takes a line at the start of each part.
 
     Raises:
-        VlkitError: A part or the data cannot be had, or the place cannot be written to.
+        VlkitError: A part or the data cannot be had, or the place cannot be written to or holds something else.
     """
-    start, tell = time.monotonic(), say or (lambda line: None)
+    tell = say or (lambda line: None)
+    try:
+        with locked(folder):
+            return _quickstart(folder, resume=resume, overwrite=overwrite, show=show, tell=tell)
+    except KeyboardInterrupt as stop:
+        number = getattr(stop, "number", signal.SIGINT)
+        raise Stopped(f"stopped; {folder} keeps what was done, go on with --resume", number=number) from None
+
+
+def _quickstart(
+    folder: Path, *, resume: bool, overwrite: bool, show: Show | None, tell: Callable[[str], None]
+) -> Quickstart:
+    start = time.monotonic()
     places = {MAIN: folder, BASELINE: folder / BASELINE}
-    recipes = {name: load_recipe(f"quickstart/{name}", [f"run.folder={place}"]) for name, place in places.items()}
+    recipes = {
+        name: load_recipe(f"quickstart/{name}", [f"run.folder={json.dumps(str(place))}"])
+        for name, place in places.items()
+    }
+    begun = _begun(recipes, resume=resume, overwrite=overwrite)
     runs: dict[str, Run] = {}
     for name, recipe in recipes.items():
         tell(f"training {name}")
-        runs[name] = train(recipe, overwrite=True, show=show)
+        runs[name] = train(recipe, resume=begun[name] and not overwrite, overwrite=overwrite, show=show)
     tell("evaluating on concepts never seen in training")
     found, seen = {}, dict[str, TaskScores]()
     for name, run in runs.items():
         found[name], seen[name] = _evaluate(run, recipes[name], name=name)
     results = _joined(found, recipe=recipes[MAIN], seconds=time.monotonic() - start)
-    results.save(folder / "results.json")
+    results.save(folder / RESULTS)
     classes = _classes(seen[MAIN])
     write_atomic(folder / MARKDOWN, results_markdown(results, classes=[classes]))
     write_atomic(folder / CLASSES, classes.csv())
     _write_card(runs[MAIN], recipes[MAIN], results)
     commands = _report(folder, results, seen[MAIN], recipes=recipes, runs=runs)
     return Quickstart(folder, results, time.monotonic() - start, commands)
+
+
+def _begun(recipes: Mapping[str, Recipe], *, resume: bool, overwrite: bool) -> dict[str, bool]:
+    """Which of the runs have been begun; refuses what is there unasked, before anything is trained.
+
+    Raises:
+        VlkitError: A quickstart is there already, or files of another's.
+    """
+    begun = {name: was_begun(recipe) for name, recipe in recipes.items()}
+    folder = run_folder(recipes[MAIN])
+    if not any(begun.values()):
+        for name in (RESULTS, "results.csv", MARKDOWN, CLASSES, "report.html"):
+            if (folder / name).exists():
+                raise VlkitError(
+                    f"{folder} holds {name}, which no quickstart wrote and this one would replace; choose another "
+                    f"place with --out"
+                )
+    elif not resume and not overwrite:
+        raise VlkitError(
+            f"{folder} holds a run already; go on with it with --resume, replace it with --overwrite, or choose "
+            f"another place with --out"
+        )
+    return begun
 
 
 def _evaluate(run: Run, recipe: Recipe, *, name: str) -> tuple[Results, TaskScores]:

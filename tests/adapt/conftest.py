@@ -11,8 +11,7 @@ import torch
 
 from tests.helpers import encoder_factory as factory
 from vlkit.models.folder import load, save
-from vlkit.parts.image import image_encoder
-from vlkit.parts.text import text_encoder
+from vlkit.parts.encoders import image_encoder, text_encoder
 
 TEXTS = ("a cat", "ein Hund", "猫")
 

@@ -12,7 +12,7 @@ from tests.helpers import encoder_factory as factory
 from vlkit.adapt.inject import add_lora, merge
 from vlkit.errors import SpecError, UnknownName, VlkitError
 from vlkit.models.dual_encoder.model import DualEncoder
-from vlkit.models.folder import load, read_spec, save
+from vlkit.models.folder import load, load_meta, read_spec, save
 from vlkit.models.registry import build, build_meta
 from vlkit.models.trainable import (
     check_moved,
@@ -25,6 +25,7 @@ from vlkit.models.trainable import (
     trainable_report,
     unfreeze,
 )
+from vlkit.models.weights import read_weights
 from vlkit.spec.adapt import Bottleneck, LoRA
 from vlkit.spec.describe import explain
 from vlkit.spec.load import load_recipe
@@ -107,6 +108,46 @@ def test_adapters_alone_hold_what_differs_and_know_their_base(base: Path, tmp_pa
     save(other, moved)
     with pytest.raises(VlkitError, match="no longer is the model"):
         load(alone, base=moved)
+
+
+@pytest.mark.parametrize("held", ["as it was loaded", "as it is stored", "all of it", "one part"])
+def test_adapters_of_a_short_base_are_all_that_is_written(held: str, base: Path, tmp_path: Path) -> None:
+    if held == "as it is stored":
+        base = save(load(base), tmp_path / "short", dtype=torch.bfloat16)
+    model: DualEncoder = load(base, dtype=torch.bfloat16 if held == "as it was loaded" else None)
+    if held in ("all of it", "one part"):
+        (model if held == "all of it" else model.image).to(torch.bfloat16)
+    add_lora(model.text, LoRA(rank=2))
+    jolt(model, "text_adapter")
+    alone = save(model, tmp_path / "alone", adapters_only=True)
+    written = read_weights(alone)
+    rounded = {"log_scale"} if held == "all of it" else set()
+    assert {name for name in written if "lora" not in name} == rounded and len(written) == 8 + len(rounded)
+    back = load(alone).state_dict()
+    for name, tensor in model.state_dict().items():
+        assert back[name].dtype == tensor.dtype and torch.equal(back[name], tensor), name
+
+
+def test_adapters_never_take_the_place_of_their_base(base: Path, tmp_path: Path) -> None:
+    model = adapted(base)
+    (tmp_path / "link").symlink_to(base)
+    for place in (base, tmp_path / "link", base / ".." / base.name):
+        with pytest.raises(VlkitError, match=r"holds the model that the adapters were added to, .*another folder"):
+            save(model, place, adapters_only=True)
+    assert same(build(SavedSpec(path=str(base))), load("tiny"))
+
+
+def test_adapters_on_themselves_are_refused(base: Path, tmp_path: Path) -> None:
+    model = adapted(base)
+    one, two = (save(model, tmp_path / name, adapters_only=True) for name in ("one", "two"))
+    text = (one / "spec.yaml").read_text()
+    for below in (one, two):
+        (two / "spec.yaml").write_text(text.replace(str(base), str(one)))
+        (one / "spec.yaml").write_text(text.replace(str(base), str(below)))
+        for action in (load, load_meta, lambda where: build(SavedSpec(path=str(where)))):
+            with pytest.raises(VlkitError, match=f"model below them is never reached: adapters .* of {below}"):
+                action(one)
+    assert same(load(one, base=base), model)
 
 
 def test_a_whole_model_takes_no_base(base: Path) -> None:

@@ -24,6 +24,7 @@ from vlkit.bench.zeroshot_sides import ScoredRun
 from vlkit.cli.bench import app
 from vlkit.errors import DataError, MissingPackage, UnknownName, VlkitError
 from vlkit.evaluation.embed.texts import class_embeddings
+from vlkit.parts.open_clip_parts import OpenClipName
 
 _TINY = {
     "embed_dim": 16,
@@ -84,9 +85,7 @@ def test_ratios_are_ours_over_the_peers_and_medians_over_neighbours() -> None:
         runs[3].reload_seconds = reload
         return zeroshot._Repeat(*runs)
 
-    setting: Any = zeroshot.ZeroShotSetting(
-        zeroshot_sides.BenchModel("m", "w"), zeroshot.Images(Path(), 4), batch_size=2, workers=0
-    )
+    setting: Any = zeroshot.ZeroShotSetting(OpenClipName("m", "w"), Path(), batch_size=2, workers=0)
     repeats = [repeat(1, 10, 2), repeat(40, 100, 20), repeat(3, 10, 4)]  # the machine was slow in the second
     found = zeroshot._result(repeats, setting, ("en", "de"), 1.0, model="m", weights="w", classes=2)
     assert found.time_ratio == found.cpu_ratio == pytest.approx(0.3)
@@ -121,7 +120,7 @@ def test_accuracy_stands_in_where_the_peers_fails_and_only_there() -> None:
 
 def test_made_images_and_names_are_the_same_again_and_told_apart(tmp_path: Path) -> None:
     one, other = (make_images(tmp_path / name, count=5, classes=3) for name in ("one", "other"))
-    files = [sorted((made.root / "test").rglob("*.jpg")) for made in (one, other)]
+    files = [sorted((made / "test").rglob("*.jpg")) for made in (one, other)]
     assert [path.read_bytes() for path in files[0]] == [path.read_bytes() for path in files[1]]
     assert len({path.read_bytes() for path in files[0]}) == 5
     assert [path.parent.name for path in files[0]] == ["0000", "0000", "0001", "0001", "0002"]

@@ -15,7 +15,7 @@ from vlkit.models.catalog import list_models, list_parts
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.folder import load
 from vlkit.models.locate import locate
-from vlkit.parts.open_clip_parts import OpenClipName
+from vlkit.parts.open_clip_files import OpenClipName
 from vlkit.spec.load import load_recipe, shipped_recipes
 from vlkit.spec.recipe import Recipe
 from vlkit.training.run_folder import Run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def test_a_suite_gives_what_its_tasks_give(both: SuiteSpec, tmp_path: Path) -> N
     assert list(results.only("pets").rows) == evaluate_task(CountingModel(), opened.tasks[0], variant="mine")
     rows = evaluate_task(CountingModel(), opened.tasks[1], variant="mine")
     assert list(results.only("captions").rows) == rows
-    assert model.images_seen == 16 + 12  # each image of each task once, in three and two languages
+    assert model.images_seen == 16  # each image once: the 12 with captions are among the pets
     kept = Results.load(tmp_path / "out" / "results.json")
     assert [row.language for row in kept.rows] == ["en", "de", "sw", "en", "de"]
     lines = (tmp_path / "out" / "results-retrieval.csv").read_text(encoding="utf-8").splitlines()
@@ -127,12 +128,33 @@ def test_a_stopped_run_goes_on(both: SuiteSpec, tmp_path: Path, stop: str) -> No
     assert not (tmp_path / "out" / "results.json").exists()
     model = CountingModel()
     resumed = evaluate(model, both, folder=tmp_path / "out", resume=True, quiet=True)
-    assert model.images_seen == 12  # those of the task that had not been reached
+    assert model.images_seen == 0  # the task that had not been reached looks at images of the first
     assert resumed.rows == whole.rows
     assert figures(tmp_path / "out") == figures(tmp_path / "whole")
     again = CountingModel()
-    evaluate(again, both, folder=tmp_path / "out", resume=True, quiet=True)
-    assert again.images_seen == 0 and again.texts_seen == []
+    work = evaluate(again, both, folder=tmp_path / "out", resume=True, quiet=True).meta["work"]
+    assert again.images_seen == work["texts_encoded"] == work["texts_asked"] == 0
+
+
+@pytest.mark.parametrize("how", ["overwrite", "resume"])
+def test_an_image_that_was_replaced_counts_as_it_is_now(both: SuiteSpec, tmp_path: Path, how: str) -> None:
+    def run(**said: bool) -> Results:
+        return evaluate(CountingModel(), both, folder=tmp_path / "out", quiet=True, **said)
+
+    before = run()
+    path = next((tmp_path / "images").rglob("*.png"))
+    raw, times = path.read_bytes(), (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    picture(77).save(path)
+    os.utime(path, ns=times)
+    changed = run(**{how: True})
+    assert changed.meta["work"]["images_encoded"] == 1
+    assert changed.meta["images"]["pets"] != before.meta["images"]["pets"]
+    fresh = evaluate(CountingModel(), both, quiet=True)
+    assert [row.flat() for row in changed.rows] == [row.flat() for row in fresh.rows]
+    path.write_bytes(raw)  # another time, the same image
+    again = run(**{how: True})
+    assert again.rows == before.rows and again.meta["images"] == before.meta["images"]
+    assert again.meta["work"]["images_encoded"] == 0
 
 
 def test_half_a_file_of_a_language_is_computed_again(both: SuiteSpec, tmp_path: Path) -> None:
@@ -188,7 +210,7 @@ def _evaluate_here(plain: dict[str, Any], folder: str) -> int:
 def test_two_processes_write_what_one_writes(both: SuiteSpec, tmp_path: Path) -> None:
     evaluate(CountingModel(), both, folder=tmp_path / "one", quiet=True)
     seen = on_ranks(2, _evaluate_here, both.model_dump(mode="json"), str(tmp_path / "two"))
-    assert sum(seen) == 28 and min(seen) > 0
+    assert sum(seen) == 16 and min(seen) > 0
     assert figures(tmp_path / "two") == figures(tmp_path / "one")
     for path in (tmp_path / "one" / "answers").rglob("*.npz"):
         assert (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes() == path.read_bytes()
@@ -247,14 +269,46 @@ class TestImages:
         model = CountingModel()
         results = evaluate(model, spec, folder=tmp_path / "out", quiet=True)
         assert [(row.language, row["num_classes"], row["n_images"]) for row in results.rows] == [
-            ("en", 2, 4), ("de", 2, 4), ("fy", 1, 2),
+            ("en", 2, 4), ("de", 2, 4),
         ]  # fmt: skip
-        assert {"Foto  Schleie .", "Foto  Weisshai .", "hai"} <= set(model.texts_seen)
+        assert {"Foto  Schleie .", "Foto  Weisshai ."} <= set(model.texts_seen)
         tench = {template.replace("{}", "tench") for template in openai_templates()}
         assert tench <= set(model.texts_seen)
         assert not any("Tinca" in text or text.startswith("English") for text in model.texts_seen)
+        said = "babel-imagenet: fy left out: one class is named, which leaves nothing to tell apart"
+        assert results.meta["notes"] == [said] and "hai" not in model.texts_seen
+        assert f"- {said}\n" in (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
         written = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
         assert b"Schleie" not in written and b"Weisshai" not in written  # the license of the names
+
+    def test_languages_with_nothing_to_tell_apart_are_in_no_mean(self, tmp_path: Path) -> None:
+        plain = zero_shot(tmp_path)
+        whole = evaluate(CountingModel(), suite(plain), quiet=True)
+        labels(tmp_path / "labels.json", {**NAMES, "fy": ["kat", None, None, None], "gd": [None, None, None, "cupa"]})
+        results = evaluate(CountingModel(), suite(plain, languages=["de", "fy", "en", "sw"]), quiet=True)
+        assert results.mean("model")["acc1"] == whole.mean("model")["acc1"]
+        assert results.mean("model").languages == 3
+        assert results.meta["languages"] == ["de", "en", "sw"]
+        assert results.meta["notes"] == ["pets: fy left out: one class is named, which leaves nothing to tell apart"]
+        notes = open_suite(suite(plain)).notes
+        assert notes == ("pets: fy, gd left out: one class is named, which leaves nothing to tell apart",)
+        with pytest.raises(DataError, match="task pets: no language is left to score; fy left out: one class is named"):
+            open_suite(suite(plain, languages=["fy"]))
+        shared = open_suite(suite({**plain, "comparable": {"shared": True}}))  # the two leave classes to be shared
+        assert [len(task.classes("de")[0]) for task in shared.tasks] == [4, 3]
+
+    def test_captions_of_one_image_are_found_by_any_model(self, tmp_path: Path) -> None:
+        zero_shot(tmp_path)
+        table = retrieval(tmp_path)
+        path = tmp_path / "table.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines()
+        first = json.loads(lines[0])
+        first["captions"]["sw"] = ["paka", "paka mmoja"]
+        path.write_text("\n".join([json.dumps(first), *lines[1:]]), encoding="utf-8")
+        opened = open_suite(suite(table))
+        assert opened.languages == (("en", "de"),)
+        assert opened.notes == ("captions: sw left out: captions of one image, which leaves nothing to tell apart",)
+        assert open_suite(suite({**table, "gallery": "all"})).languages == (("en", "de", "sw"),)
 
 
 class TestBadInput:
@@ -395,7 +449,10 @@ class TestCompare:
         content = json.loads(two[1].read_text())
         content["meta"]["images"]["pets"] = "other"
         two[1].write_text(json.dumps(content))
-        assert not any(row.paired for row in compare(*two).rows)
+        found = compare(*two)
+        assert not any(row.paired for row in found.rows)
+        said = "not the same images, so that the difference has no interval; evaluate both on the same ones"
+        assert found.notes == (f"pets en, de, sw: {said}",)
         content["results"][0]["num_classes"] = 3
         content["results"] = [one for one in content["results"] if (one["task"], one["language"]) != ("pets", "sw")]
         two[1].write_text(json.dumps(content))
@@ -404,6 +461,44 @@ class TestCompare:
         assert [mean.resampled for mean in found.means] == ["languages", "languages"]
         assert found.notes[0] == "only in the first: pets sw"
         assert found.notes[1] == "pets en: 4 and 3 classes, 16 and 16 images; left out"
+
+    @pytest.mark.parametrize(
+        ("names", "notes", "kept"),
+        [  # four classes in English and German, three in Swahili, as before
+            ({"sw": ["paka", None, "dubu", "kikombe"]}, ["pets sw: other classes; left out"], ["de", "en"]),
+            (
+                {"de": ["Kater", "Hund", "Eisbär", "Tasse"]},
+                ["pets de: the classes have other names"],
+                ["de", "en", "sw"],
+            ),
+        ],
+    )
+    def test_the_same_number_of_other_classes_or_names(
+        self, two: tuple[Path, Path], tmp_path: Path, names: Any, notes: list[str], kept: list[str]
+    ) -> None:
+        labels(tmp_path / "labels.json", {**NAMES, **names})
+        evaluate(CountingModel(), suite(zero_shot(tmp_path)), name="three", folder=tmp_path / "three", quiet=True)
+        found = compare(two[0], tmp_path / "three", task="pets")
+        assert sorted(row.language for row in found.rows) == kept and all(row.paired for row in found.rows)
+        assert [note for note in found.notes if note.startswith("pets")] == notes
+
+    def test_other_prompts_images_and_captions(self, two: tuple[Path, Path], tmp_path: Path) -> None:
+        spec = suite(zero_shot(tmp_path, templates={"kind": "list", "texts": ["a {}"]}))
+        evaluate(CountingModel(), spec, name="three", folder=tmp_path / "three", quiet=True)
+        found = compare(two[0], tmp_path / "three", task="pets")
+        assert found.notes == ("pets en, de, sw: other prompts",) and all(row.paired for row in found.rows)
+
+        table = retrieval(tmp_path)
+        path = tmp_path / "table.jsonl"
+        path.write_text(path.read_text(encoding="utf-8").replace("cat, 0", "Katze, 0"), encoding="utf-8")
+        picture(99).save(next((tmp_path / "images").rglob("0.png")))
+        spec = suite(zero_shot(tmp_path), table)
+        evaluate(CountingModel(), spec, name="three", folder=tmp_path / "four", quiet=True)
+        found = compare(two[0], tmp_path / "four")
+        assert not any(row.paired for row in found.rows)
+        assert sorted((row.task, row.language) for row in found.rows if row.task == "captions") == [("captions", "en")]
+        assert [note.partition(":")[0] for note in found.notes] == ["pets en, de, sw", "captions en", "captions de"]
+        assert found.notes[-1] == "captions de: other captions, or of other images; left out"
 
     def test_nothing_in_common_and_several_models(self, two: tuple[Path, Path], tmp_path: Path) -> None:
         content = json.loads(two[1].read_text())

@@ -23,8 +23,12 @@ def fast_tokenizer(
     extra: int = 0,
     pad_id: int = 0,
     max_length: int = 512,
+    ends_last: bool = False,
 ) -> Any:
-    """A character-level tokenizer of 300 pieces (+ ``extra``) with the usual special tokens."""
+    """A character-level tokenizer of 300 pieces (+ ``extra``) with the usual special tokens.
+
+    ``ends_last`` gives the end token the highest id, as CLIP's has it.
+    """
     from transformers import PreTrainedTokenizerFast
 
     characters = sorted({*map(chr, range(32, 127)), *"".join(TEXTS), "▁"})
@@ -32,6 +36,8 @@ def fast_tokenizer(
     specials.insert(pad_id, "<pad>")
     pieces = [*specials, *characters]
     pieces += [f"<x{i}>" for i in range(300 + extra - len(pieces))]
+    if ends_last:
+        pieces = [*(piece for piece in pieces if piece != "</s>"), "</s>"]
     core = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="<unk>"))
     core.normalizer = normalizers.Lowercase()
     core.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
@@ -156,6 +162,65 @@ def metaclip_2(folder: Path) -> Path:
     config = MetaClip2Config(text_config=_clip_text_sizes(), vision_config=_VISION, projection_dim=12)
     CLIPImageProcessor(size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
     return _save(MetaClip2Model(config), fast_tokenizer(pad_id=0), folder)
+
+
+def align(folder: Path) -> Path:
+    """An EfficientNet without a projection, and a scale that divides."""
+    from transformers import AlignConfig, AlignModel, EfficientNetImageProcessor
+
+    vision = {
+        "image_size": 64, "width_coefficient": 0.1, "depth_coefficient": 0.1, "hidden_dim": 64, "kernel_sizes": [3, 3],
+        "in_channels": [32, 16], "out_channels": [16, 24], "depthwise_padding": [], "strides": [1, 2],
+        "num_block_repeats": [1, 1], "expand_ratios": [1, 6],
+    }  # fmt: skip
+    config = AlignConfig(text_config={**_SIZES, "vocab_size": 300}, vision_config=vision, projection_dim=8)
+    size = {"height": 64, "width": 64}
+    EfficientNetImageProcessor(size=size, crop_size=size).save_pretrained(folder)
+    return _save(AlignModel(config), fast_tokenizer(), folder)
+
+
+def groupvit(folder: Path) -> Path:
+    """Perceptrons as projections, and fewer tokens than patches."""
+    from transformers import CLIPImageProcessor, GroupViTConfig, GroupViTModel
+
+    tokenizer = fast_tokenizer(pad_id=3)
+    text = {**_clip_text_sizes(), "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    groups = {
+        "depths": [1, 1, 1],
+        "num_hidden_layers": 3,
+        "num_group_tokens": [4, 2, 0],
+        "num_output_groups": [4, 2, 2],
+    }
+    config = GroupViTConfig(
+        text_config=text, vision_config={**_VISION, **groups}, projection_dim=12, projection_intermediate_dim=16
+    )
+    CLIPImageProcessor(size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
+    return _save(GroupViTModel(config), tokenizer, folder)
+
+
+def owlvit(folder: Path) -> Path:
+    """Reads texts at their highest id."""
+    from transformers import OwlViTConfig, OwlViTImageProcessor, OwlViTModel
+
+    tokenizer = fast_tokenizer(ends_last=True, max_length=16)
+    text = {**_clip_text_sizes(), "max_position_embeddings": 16, "eos_token_id": tokenizer.eos_token_id}
+    config = OwlViTConfig(text_config=text, vision_config=_VISION, projection_dim=12)
+    OwlViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return _save(OwlViTModel(config), tokenizer, folder)
+
+
+def blip_2(folder: Path) -> Path:
+    """An image encoder before a language model: images and texts share no space."""
+    from transformers import Blip2Config, Blip2Model, BlipImageProcessor
+
+    text = {
+        "model_type": "opt", "hidden_size": 16, "ffn_dim": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "vocab_size": 300, "word_embed_proj_dim": 16, "max_position_embeddings": 40,
+    }  # fmt: skip
+    reader = {**_SIZES, "vocab_size": 300, "encoder_hidden_size": 16}
+    config = Blip2Config(vision_config=_VISION, qformer_config=reader, text_config=text, num_query_tokens=4)
+    BlipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return _save(Blip2Model(config), fast_tokenizer(), folder)
 
 
 def siglip(folder: Path) -> Path:

@@ -84,24 +84,25 @@ def compile_all() -> dict[str, dict[str, int]]:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from vlkit.objectives.pairs.contrastive import triton_kernels
+    from vlkit.objectives.pairs.contrastive.triton_kernels import tile_kernel
 
     found = {}
     cases = (
-        ("sum_kernel", "bf16", 90),
-        ("weight_kernel", "bf16", 90),
-        ("weight_kernel", "bf16", 80),
-        ("sum_kernel", "fp32", 90),
+        ("sums", "bf16", 90),
+        ("weights", "bf16", 90),
+        ("weights", "bf16", 80),
+        ("sums", "fp32", 90),
     )
     for (name, element, capability), ids in zip(cases, (True, True, False, False), strict=True):
         blocks = kernels._FOUR_BYTES if element == "fp32" else kernels._TWO_BYTES
-        kernel: Any = getattr(triton_kernels, name)
+        kernel: Any = tile_kernel
         pointer = f"*{element}"
         constants = {"BM": blocks.BM, "BN": blocks.BN, "BD": blocks.BD, "GROUP": 8, "IDS": ids, "EVEN": not ids}
-        constants["WIDEN"] = False
-        types = {"image_MD": pointer, "text_ND": pointer, "weight_MN": pointer, "scale": "fp32", "shift": "fp32"}
+        constants |= {"WIDEN": False, "SUMS": name == "sums"}
+        types = {"image_MD": pointer, "text_ND": pointer, "scale": "fp32", "shift": "fp32"}
+        types["out"] = "*fp32" if name == "sums" else pointer
         types |= dict.fromkeys(("row_id_M", "col_id_N"), "*i64" if ids else pointer)
-        types |= dict.fromkeys(("row_sum_M", "col_sum_N", "row_max_M", "row_factor_M", "col_factor_N"), "*fp32")
+        types |= dict.fromkeys(("row_M", "col_N"), "*fp32")
         types |= dict.fromkeys("MND", "i32") | dict.fromkeys(constants, "constexpr")
         aligned = {
             (place,): [["tt.divisibility", 16]] for place, key in enumerate(kernel.arg_names) if types[key][0] in "*i"

@@ -16,7 +16,7 @@ from tests.helpers.train_factory import drawings, losses, write_rows
 from vlkit.cli.app import app
 from vlkit.models.registry import build
 from vlkit.models.trainable import part_names, set_trainable, snapshot
-from vlkit.parts.open_clip_parts import OpenClipName
+from vlkit.parts.open_clip_files import OpenClipName
 from vlkit.spec.load import load_recipe, shipped_recipes
 from vlkit.spec.model import DualEncoderSpec
 from vlkit.spec.recipe import Recipe

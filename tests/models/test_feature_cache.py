@@ -80,7 +80,7 @@ def test_what_is_remembered_is_as_at_inference(pixels: torch.Tensor, spec: Any) 
 
 
 def test_the_mode_of_every_module_is_put_back() -> None:
-    from vlkit.parts.text import build_text_encoder
+    from vlkit.parts.encoders import build_text_encoder
 
     encoder = build_text_encoder(TinyText(width=16))
     encoder.train()

@@ -240,7 +240,11 @@ def test_all_shards_must_be_there(place: Path, monkeypatch: pytest.MonkeyPatch) 
     (place / "snapshot/b.safetensors").touch()
     assert resolve("org/large", library="hf") == place / "snapshot"
     index.write_text("[]")
+    assert "model.safetensors.index.json: expected an object, found a list" in error_of("org/large")
+    index.write_text('{"weight_map": {}}')
     assert "model.safetensors.index.json is damaged" in error_of("org/large")
+    index.write_text('{"weight_map": {"x": "../a.safetensors"}}')
+    assert "names '../a.safetensors', which is no safetensors file beside it" in error_of("org/large")
 
 
 def test_timm_names_become_hub_ids(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

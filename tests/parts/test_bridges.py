@@ -9,8 +9,7 @@ from vlkit.errors import UnknownName, VlkitError
 from vlkit.nn import heads
 from vlkit.nn.decoders import TextDecoder
 from vlkit.parts.bridges import build_decoder, build_head
-from vlkit.parts.image import build_image_encoder
-from vlkit.parts.text import build_text_encoder
+from vlkit.parts.encoders import build_image_encoder, build_text_encoder
 from vlkit.spec.parts import (
     DecoderSpec,
     IdentityHeadSpec,

@@ -16,8 +16,7 @@ from vlkit.models.folder import load, save
 from vlkit.models.registry import build
 from vlkit.models.trainable import set_trainable, trainable_report
 from vlkit.parts.building import build_part
-from vlkit.parts.image import IMAGE_ENCODERS, image_encoder
-from vlkit.parts.text import TEXT_ENCODERS, text_encoder
+from vlkit.parts.encoders import IMAGE_ENCODERS, TEXT_ENCODERS, image_encoder, text_encoder
 from vlkit.spec.adapt import Bottleneck, LoRA
 from vlkit.spec.model import DualEncoderSpec
 from vlkit.spec.parts import (

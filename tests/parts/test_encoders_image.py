@@ -14,7 +14,7 @@ import torch
 
 from tests.helpers import encoder_factory as factory
 from vlkit.errors import AssetError, UnknownName, VlkitError
-from vlkit.parts.image import IMAGE_ENCODERS, build_image_encoder, image_encoder
+from vlkit.parts.encoders import IMAGE_ENCODERS, build_image_encoder, image_encoder
 from vlkit.spec.parts import HfImage, MultiwayImage, OpenClipImage, TimmImage, TinyImage
 from vlkit.types import GivesStates, ImageEncoder, ResizesImages
 
@@ -316,3 +316,14 @@ def test_the_width_of_tokens_of_open_clips_other_towers(
     with torch.no_grad():
         tokens_BNT = encoder.tokens(torch.zeros(1, 3, encoder.image_size, encoder.image_size))
     assert tokens_BNT.shape == (1, encoder.num_tokens(encoder.image_size), width)
+
+
+def test_timm_models_that_make_no_tokens_of_an_image_say_so() -> None:
+    encoder: Any = build_image_encoder(TimmImage(name="crossvit_tiny_240", pretrained=False), empty=True)
+    pixels_BCHW = torch.empty(2, 3, 240, 240, device="meta")
+    assert encoder(pixels_BCHW).shape == (2, encoder.width)
+    for ask in (encoder.tokens, encoder.pooled_and_states, lambda _: encoder.num_tokens(240)):
+        with pytest.raises(
+            VlkitError, match=r"^timm:crossvit_tiny_240 gives no tokens, .* a list of 2; leave decoders"
+        ):
+            ask(pixels_BCHW)

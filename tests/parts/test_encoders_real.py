@@ -8,8 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vlkit.parts.image import build_image_encoder, image_encoder
-from vlkit.parts.text import build_text_encoder, text_encoder
+from vlkit.parts.encoders import build_image_encoder, build_text_encoder, image_encoder, text_encoder
 
 pytestmark = pytest.mark.assets
 

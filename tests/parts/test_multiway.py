@@ -18,7 +18,7 @@ from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.folder import load, save
 from vlkit.models.registry import build, build_meta
 from vlkit.models.trainable import check_moved, freeze, set_trainable, snapshot, trainable_report
-from vlkit.parts.text import build_text_encoder, text_encoder
+from vlkit.parts.encoders import build_text_encoder, text_encoder
 from vlkit.spec.load import load_recipe
 from vlkit.spec.model import DualEncoderSpec
 from vlkit.spec.parts import DecoderSpec, LinearHeadSpec, MultiwayImage, MultiwayText, TinyImage, TinyText

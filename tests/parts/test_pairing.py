@@ -18,7 +18,7 @@ import torch
 from tests.helpers import encoder_factory as factory
 from vlkit.errors import AssetError, VlkitError
 from vlkit.models.folder import load, save
-from vlkit.parts.text import build_text_encoder
+from vlkit.parts.encoders import build_text_encoder
 from vlkit.parts.tokenizers import tokenize_mixed
 from vlkit.spec.parts import HfText, OpenClipText
 

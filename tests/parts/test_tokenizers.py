@@ -11,7 +11,7 @@ import pytest
 from tests.helpers import encoder_factory as factory
 from vlkit.errors import AssetError, UnknownName, VlkitError
 from vlkit.parts.building import compact
-from vlkit.parts.text import build_text_encoder
+from vlkit.parts.encoders import build_text_encoder
 from vlkit.parts.tokenizers import HfTokenizer, load_tokenizer, pad_rows
 from vlkit.spec.parts import HfText, OpenClipText
 

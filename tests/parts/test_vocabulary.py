@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from vlkit.parts.text import build_text_encoder
+from vlkit.parts.encoders import build_text_encoder
 from vlkit.parts.vocabulary import byte_vocabulary, marked_vocabulary
 from vlkit.spec.parts import TinyText
 from vlkit.types import Vocabulary

@@ -18,10 +18,11 @@ from vlkit.spec.base import Spec
 from vlkit.spec.dataset import DataSpec, TemperatureMixing, UniformMixing
 from vlkit.spec.load import dump_yaml, find_recipe, load_recipe, load_spec, resolve, resolve_spec, shipped_recipes
 from vlkit.spec.model import DualEncoderSpec
+from vlkit.spec.objectives import ClassPrototypeObjective, ContrastiveObjective
 from vlkit.spec.parts import HfText, IdentityHeadSpec, LinearHeadSpec, MlpHeadSpec, TimmImage, TinyImage, TinyText
 from vlkit.spec.recipe import Recipe
 from vlkit.spec.sources import BuiltSource, FolderSource
-from vlkit.spec.training import ClassPrototypeObjective, ContrastiveObjective, OptimSpec, StageSpec
+from vlkit.spec.training import OptimSpec, StageSpec
 
 BASE = """\
 model:

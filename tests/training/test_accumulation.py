@@ -19,7 +19,7 @@ from vlkit.distributed.runtime import Runtime
 from vlkit.errors import VlkitError
 from vlkit.models.trainable import set_trainable
 from vlkit.objectives.weighted_sum import WeightedSum
-from vlkit.parts.image import build_image_encoder
+from vlkit.parts.encoders import build_image_encoder
 from vlkit.spec.parts import TinyImage
 from vlkit.spec.training import LoopSpec
 from vlkit.training.trainee import Trainee

@@ -21,8 +21,7 @@ from vlkit.errors import DataError
 from vlkit.models.dual_encoder.frozen import frozen_parts
 from vlkit.models.feature_cache import FrozenImages, FrozenPart, FrozenTexts, encode_frozen
 from vlkit.models.registry import build
-from vlkit.parts.image import build_image_encoder
-from vlkit.parts.text import build_text_encoder
+from vlkit.parts.encoders import build_image_encoder, build_text_encoder
 from vlkit.spec.dataset import AugmentSpec
 from vlkit.spec.parts import TinyImage, TinyText
 from vlkit.training import feature_tables as tables

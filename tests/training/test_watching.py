@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import types
 from pathlib import Path
@@ -52,6 +53,20 @@ def test_only_what_was_held_back_is_measured_and_every_image_counts(table: Path,
     assert len(task.samples) == 10 and len(set(task.targets)) == 5  # two images of each concept
     assert not trained & {sample.concept for sample in task.samples}
     assert list(task.names) == ["de"] and all(task.names["de"])
+
+
+def test_a_language_with_one_concept_held_back_is_in_no_mean(
+    table: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = watched(table, tmp_path / "run", validation={"languages": ["de", "en"]})
+    kept = HeldBack(made).task.samples
+    lines = [json.loads(line) for line in table.read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        if any(sample.key == line["image"] and sample.concept != kept[0].concept for sample in kept):
+            line["captions"].pop("de", None)
+    table.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert list(HeldBack(made).task.names) == ["en"]
+    assert "validation: de left out: one class is named" in caplog.text
 
 
 def test_a_killed_run_measures_the_same(table: Path, tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Adds adapters to a module in place, and folds them into its weights."""
+"""Adds adapters to a module in place, and folds them into its weights.
+
+Shapes: B batch, L length, D width.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,10 @@ import warnings
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vlkit.adapt.targets import find_layers, last_of_blocks, layer_width
 from vlkit.errors import VlkitError
-from vlkit.nn.bottleneck import WithBottleneck
 from vlkit.spec.adapt import AdapterSpec, Bottleneck, LoRA
 
 _NAME = "default"  # peft's own name of a sole adapter
@@ -20,9 +22,8 @@ _NAME = "default"  # peft's own name of a sole adapter
 def add_adapter(module: nn.Module, spec: AdapterSpec) -> nn.Module:
     """Adds an adapter to ``module`` and freezes all else in it; its outputs stay the same, to the bit, until it trains.
 
-    The adapter's weights are float32, in a module that is held in 16 bits too.
-
-    Changes the module in place; ``module.adapter`` is the spec afterwards.
+    The adapter's weights are float32, in a module that is held in 16 bits too. Changes the module in place;
+    ``module.adapter`` is the spec afterwards.
 
     Returns:
         The module itself.
@@ -42,7 +43,9 @@ def add_adapter(module: nn.Module, spec: AdapterSpec) -> nn.Module:
         _inject_lora(module, spec, names=list(layers))
     else:
         for name, layer in last_of_blocks(layers).items():
-            _replace(module, name, _after(layer, spec))
+            place, adapted = next(layer.parameters()), WithBottleneck(layer, layer_width(layer), bottleneck=spec.width)
+            adapted.bottleneck.to(place.device, place.dtype)
+            _replace(module, name, adapted)
     for parameter in module.parameters():
         if parameter.requires_grad:  # what trains is float32, also where the module is held in less
             parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
@@ -106,11 +109,39 @@ def _inject_lora(module: nn.Module, spec: LoRA, *, names: list[str]) -> None:
         inject_adapter_in_model(config, shell, adapter_name=_NAME)
 
 
-def _after(layer: nn.Module, spec: Bottleneck) -> WithBottleneck:
-    place = next(layer.parameters())
-    adapted = WithBottleneck(layer, layer_width(layer), bottleneck=spec.width)
-    adapted.bottleneck.to(place.device, place.dtype)
-    return adapted
+class WithBottleneck(nn.Module):
+    """A sub-layer whose output h becomes h + up(gelu(down(h))); the sub-layer alone, to the bit, as long as up is zero.
+
+    Sources: Houlsby et al. (arXiv 1902.00751, section 2.1), Pfeiffer et al. (2005.00052).
+
+    ``base_layer`` gives h_BLD, or a tuple whose first entry that is; ``width`` is D, ``bottleneck`` the width between.
+    """
+
+    def __init__(self, base_layer: nn.Module, width: int, *, bottleneck: int) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        up = nn.Linear(bottleneck, width)
+        nn.init.zeros_(up.weight)
+        nn.init.zeros_(up.bias)
+        self.bottleneck = nn.Sequential(nn.Linear(width, bottleneck), nn.GELU(), up)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:  # libraries ask a layer for its weight or its width
+            return getattr(super().__getattr__("base_layer"), name)
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        """What the sub-layer gives, changed by the bottleneck."""
+        given = self.base_layer(*inputs, **options)
+        if isinstance(given, tuple):
+            return (self._changed(given[0]), *given[1:])
+        return self._changed(given)
+
+    def _changed(self, h_BLD: Tensor) -> Tensor:
+        place = next(self.bottleneck.parameters())  # held in more bits than the sub-layer, perhaps
+        changed_BLD: Tensor = h_BLD + self.bottleneck(h_BLD.to(place.dtype)).to(h_BLD.dtype)
+        return changed_BLD
 
 
 @torch.no_grad()

@@ -18,9 +18,8 @@ _ATTENTION_LEAVES = ("qkv", "out")
 def find_layers(module: nn.Module, targets: str | Sequence[str]) -> dict[str, nn.Module]:
     """The layers that ``targets`` means, by their full name.
 
-    Torch's own ``nn.MultiheadAttention`` counts as one layer.
-
-    ``targets`` are ``attention``, ``mlp``, ``all``, or names and ends of names.
+    ``targets`` are ``attention``, ``mlp``, ``all``, or names and ends of names. Torch's own ``nn.MultiheadAttention``
+    counts as one layer.
 
     Raises:
         VlkitError: A target means no layer; the message lists those that there are.

@@ -7,7 +7,7 @@ import os
 import statistics
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -29,62 +29,9 @@ Found = list[dict[str, Any]]
 """What ``losses.measure`` found, of each process."""
 
 
-@dataclass(frozen=True)
-class ContrastiveBench(Figures):
-    """Ratios are vlkit's figure over open_clip's; below 1 is better. Medians of repeats, the slowest process counts.
-
-    ``peer_*`` is of open_clip what ``ours_*`` (or the name without ``peer_``) is of vlkit.
-
-    Attributes:
-        time_ratio: Of the wall-clock time of forward and backward, the median over neighbouring repeats.
-        memory_ratio: Of the extra memory at the peak.
-        bytes_ratio: Of the bytes that a process receives in one step; None for one process.
-        gradient_error: The largest relative error of a gradient (images, texts, scale, bias) against float64.
-        cpu_ratio: Of the processor time of a process, which other work on the machine changes less.
-        ours_s: Seconds a step.
-        ours_mb: Extra megabytes (10^6) at the peak, a process.
-        ours_bytes: Bytes a process receives in a step.
-        ours_collectives: Calls of the whole group a step.
-        ours_tflops: Operations of our matrix products a second and process, in 10^12.
-        matrix_tflops: What one process's matrix product alone reaches here, in 10^12.
-        others: Seconds a step of more peers.
-        notes: What could not be measured, and why.
-    """
-
-    time_ratio: float | None
-    memory_ratio: float | None
-    bytes_ratio: float | None
-    gradient_error: float | None
-    peer_gradient_error: float | None
-    cpu_ratio: float | None
-    ours_s: float
-    peer_s: float | None
-    ours_mb: float
-    peer_mb: float | None
-    ours_bytes: int
-    peer_bytes: int | None
-    ours_collectives: int
-    peer_collectives: int | None
-    ours_tflops: float
-    matrix_tflops: float
-    peer: str
-    loss: str
-    ranks: int
-    batch: int
-    dim: int
-    scale: float
-    precision: str
-    exchange: str
-    device: str
-    memory: str
-    repeats: int
-    others: dict[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-
 def bench_contrastive(
     setting: Setting, *, ranks: int = 1, repeats: int = 5, check: bool = True, tell: Callable[[str], object] = str
-) -> ContrastiveBench:
+) -> Figures:
     """Measures vlkit's loss and open_clip's by turns, on the same embeddings, in processes of their own.
 
     open_clip runs the mode of its losses that is exact and cheapest: ``local_loss`` with ``gather_with_grad``. Memory
@@ -92,16 +39,17 @@ def bench_contrastive(
     ``notes`` says so.
     ``check`` compares gradients with float64 (8 B^2 D operations in double precision, in this process).
 
+    Returns:
+        Figures as docs/benchmarks.md says. Ratios are vlkit's over open_clip's; below 1 is better. ``peer_*`` is of
+        open_clip what ``ours_*`` (or the name without ``peer_``) is of vlkit.
+
     Raises:
         VlkitError: Too few GPUs, or a process failed.
     """
     if setting.device == "cuda" and torch.cuda.device_count() < ranks:
         raise VlkitError(f"{ranks} ranks need as many GPUs, there are {torch.cuda.device_count()}; set --device cpu")
-    sides, notes = ["vlkit"], []
-    short = _missing_memory(setting, ranks)
-    if short:
-        notes.append(short)
-    else:
+    sides, notes = ["vlkit"], _missing_memory(setting, ranks)
+    if not notes:
         sides.append("open_clip")
         if ranks == 1 and setting.loss == "softmax":
             sides.append("transformers")
@@ -114,48 +62,44 @@ def bench_contrastive(
         found = measured("measure", setting, ranks=ranks, sides=sides, repeats=repeats, reference=reference)
     tell("memory")
     peaks = {name: max(measured("measure_memory", setting, ranks=ranks, name=name)) for name in sides[:2]}
-    common = {"ranks": ranks, "repeats": repeats, "notes": tuple(notes)}
-    return _result(setting, found, peaks, **common)
+    return _result(setting, found, peaks, repeats=repeats, notes=notes)
 
 
-def _result(setting: Setting, found: Found, peaks: dict[str, int], **common: Any) -> ContrastiveBench:
+def _result(setting: Setting, found: Found, peaks: dict[str, int], *, repeats: int, notes: tuple[str, ...]) -> Figures:
     sides = list(found[0]["sides"])
     ours = summary(found, "vlkit")
     peer = summary(found, "open_clip") if "open_clip" in sides else None
-    return ContrastiveBench(
+    return Figures(
         time_ratio=paired(found, "seconds", "vlkit", "open_clip") if peer else None,
         memory_ratio=peaks["vlkit"] / max(1, peaks["open_clip"]) if peer else None,
-        bytes_ratio=ours.received / peer.received if peer and peer.received else None,
+        bytes_ratio=ours.received / peer.received if peer and peer.received else None,  # None for one process
         gradient_error=ours.error,
         peer_gradient_error=peer.error if peer else None,
         cpu_ratio=paired(found, "cpu_seconds", "vlkit", "open_clip") if peer else None,
-        ours_s=ours.seconds,
+        ours_s=ours.seconds,  # a step
         peer_s=peer.seconds if peer else None,
-        ours_mb=peaks["vlkit"] / 1e6,
+        ours_mb=peaks["vlkit"] / 1e6,  # extra at the peak, a process
         peer_mb=peaks["open_clip"] / 1e6 if peer else None,
         ours_bytes=ours.received,
         peer_bytes=peer.received if peer else None,
-        ours_collectives=ours.collectives,
+        ours_collectives=ours.collectives,  # calls of the whole group a step
         peer_collectives=peer.collectives if peer else None,
         ours_tflops=_OPERATIONS[setting.loss] * setting.batch**2 * len(found) * setting.dim / ours.seconds / 1e12,
         matrix_tflops=min(rank["matrix_rate"] for rank in found) / 1e12,
         peer=peer_name(setting),
-        **{key: getattr(setting, key) for key in ("loss", "batch", "dim", "scale", "precision", "exchange", "device")},
+        loss=setting.loss,
+        ranks=len(found),
+        batch=setting.batch,
+        dim=setting.dim,
+        scale=setting.scale,
+        precision=setting.precision,
+        exchange=setting.exchange,
+        device=setting.device,
         memory=_MEMORY[setting.device],
-        others={name: summary(found, name).seconds for name in sides[2:]},
-        **common,
+        repeats=repeats,
+        others={name: summary(found, name).seconds for name in sides[2:]},  # seconds a step of more peers
+        notes=notes,  # what could not be measured, and why
     )
-
-
-@dataclass(frozen=True)
-class Summary:
-    """One side over all processes: the slowest, the most, the largest."""
-
-    seconds: float
-    received: int
-    collectives: int
-    crossing: int
-    error: float | None
 
 
 def measured(function: str, setting: Setting, *, ranks: int, places: Any = None, **arguments: Any) -> list[Any]:
@@ -166,18 +110,16 @@ def measured(function: str, setting: Setting, *, ranks: int, places: Any = None,
     )
 
 
-def summary(found: Found, name: str) -> Summary:
-    """What ``losses.measure`` found for a side."""
+def summary(found: Found, name: str) -> Figures:
+    """What ``losses.measure`` found for a side: of all processes the slowest, the most, the largest error."""
     here = [rank["sides"][name] for rank in found]
     squares = [
         [sum(column) for column in zip(*(rank["errors"][key] for rank in here), strict=True)]
         for key in here[0]["errors"]
     ]
-    return Summary(
+    return Figures(
+        **{key: max(rank[key] for rank in here) for key in ("received", "collectives", "crossing")},
         seconds=statistics.median(slowest(found, name, "seconds")),
-        received=max(rank["received"] for rank in here),
-        collectives=max(rank["collectives"] for rank in here),
-        crossing=max(rank["crossing"] for rank in here),
         error=max((math.sqrt(off / whole) for off, whole in squares if whole), default=None),
     )
 
@@ -245,12 +187,12 @@ def peer_name(setting: Setting) -> str:
     return f"open_clip_torch {version('open_clip_torch')} {mode}"
 
 
-def _missing_memory(setting: Setting, ranks: int) -> str:
+def _missing_memory(setting: Setting, ranks: int) -> tuple[str, ...]:
     need = _PEER_BYTES[setting.loss] * setting.batch**2 * ranks
     if setting.device == "cuda":
         free = torch.cuda.mem_get_info()[0]
     else:
         need, free = need * ranks, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if need < 0.9 * free:
-        return ""
-    return f"open_clip's logits need some {need / 2**30:.0f} GiB and {free / 2**30:.0f} are free: not measured"
+        return ()
+    return (f"open_clip's logits need some {need / 2**30:.0f} GiB and {free / 2**30:.0f} are free: not measured",)

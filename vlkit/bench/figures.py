@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from types import SimpleNamespace
 from typing import Any
 
 
-@dataclass(frozen=True)
-class Figures:
-    """What a benchmark found."""
+class Figures(SimpleNamespace):
+    """What a benchmark found, by name."""
 
     def to_json(self) -> str:
         """One line."""
-        return json.dumps({name: self.rounded(value) for name, value in asdict(self).items()})
+        return json.dumps({name: self.rounded(value) for name, value in vars(self).items()})
 
     @staticmethod
     def rounded(value: Any) -> Any:

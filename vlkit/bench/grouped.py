@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from vlkit.bench.contrastive import Found, measured, paired, peer_name, summary, write_reference
@@ -16,43 +15,6 @@ from vlkit.errors import VlkitError
 _SIDES = _GROUPED, _EXACT, _PEER = ["vlkit grouped", "vlkit", "open_clip"]
 
 
-@dataclass(frozen=True)
-class GroupedBench(Figures):
-    """Two groups of processes; negatives come from the own group, so this is a different loss from its peers.
-
-    Attributes:
-        time_ratio: The grouped loss's step over that of open_clip's loss over all processes.
-        exact_time_ratio: The same over vlkit's exact loss over all processes.
-        crossing_bytes: What a process receives from the other group in a step of the grouped loss.
-        exact_crossing_bytes: In a step of vlkit's exact loss (counted as a ring sends it).
-        peer_crossing_bytes: In a step of open_clip's.
-        gradient_error: The largest relative error against float64, of the mean of the two groups' losses.
-        exact_gradient_error: That of vlkit's exact loss, against the loss over all.
-        negatives_per_anchor: Other texts that an image meets.
-        link: What joins the groups: a real one, or a model and its numbers.
-    """
-
-    time_ratio: float
-    exact_time_ratio: float
-    crossing_bytes: int
-    exact_crossing_bytes: int
-    peer_crossing_bytes: int
-    gradient_error: float | None
-    exact_gradient_error: float | None
-    negatives_per_anchor: int
-    grouped_s: float
-    exact_s: float
-    peer_s: float
-    link: str
-    peer: str
-    ranks: int
-    group_size: int
-    batch: int
-    dim: int
-    scale: float
-    repeats: int
-
-
 def bench_grouped(
     *,
     ranks: int = 4,
@@ -61,10 +23,16 @@ def bench_grouped(
     megabits: float = 1000.0,
     repeats: int = 5,
     tell: Callable[[str], object] = str,
-) -> GroupedBench:
+) -> Figures:
     """Measures a step of the grouped loss and of two exact ones by turns; the groups are two halves of the processes.
 
-    ``batch`` is pairs a process, ``megabits`` the rate of the link between the halves in 10^6 bits a second.
+    Negatives come from the own group, so this is a different loss from its peers. ``batch`` is pairs a process,
+    ``megabits`` the rate of the link between the halves in 10^6 bits a second.
+
+    Returns:
+        Ratios of a step's time, bytes that a process receives from the other group in a step (of exact losses as a ring
+        sends them), and the largest relative errors of gradients against float64: the grouped ones of the mean of the
+        two groups' losses.
 
     Raises:
         VlkitError: An odd number of processes, or one of them failed.
@@ -74,19 +42,19 @@ def bench_grouped(
     setting = Setting(batch=batch, dim=dim, group_size=ranks // 2)
     found, link = _measured(setting, ranks, megabits, repeats, tell)
     grouped, exact, peer = (summary(found, side) for side in _SIDES)
-    return GroupedBench(
-        time_ratio=paired(found, "seconds", _GROUPED, _PEER),
-        exact_time_ratio=paired(found, "seconds", _GROUPED, _EXACT),
+    return Figures(
+        time_ratio=paired(found, "seconds", _GROUPED, _PEER),  # over open_clip's loss over all processes
+        exact_time_ratio=paired(found, "seconds", _GROUPED, _EXACT),  # over vlkit's
         crossing_bytes=grouped.crossing,
         exact_crossing_bytes=exact.crossing,
         peer_crossing_bytes=peer.crossing,
         gradient_error=grouped.error,
         exact_gradient_error=exact.error,
-        negatives_per_anchor=setting.group_size * batch - 1,
+        negatives_per_anchor=setting.group_size * batch - 1,  # other texts that an image meets
         grouped_s=grouped.seconds,
         exact_s=exact.seconds,
         peer_s=peer.seconds,
-        link=link,
+        link=link,  # a real one, or a model and its numbers
         peer=peer_name(setting),
         ranks=ranks,
         group_size=setting.group_size,

@@ -16,12 +16,10 @@ _INTERFACE = "vlkit0"
 
 @dataclass(frozen=True)
 class Link:
-    """How two groups of processes are joined.
+    """How two groups of processes are joined: at ``megabits`` (10^6 bits) a second, each way.
 
-    Attributes:
-        megabits: Rate in 10^6 bits a second, each way.
-        latency_us: What a call adds in the model, in microseconds; a real link has its own.
-        places: Arguments for ``ranks.on_ranks`` that put each process at its end of a real link; None is a model.
+    ``latency_us`` is what a call adds in the model, in microseconds; a real link has its own. ``places`` are arguments
+    for ``ranks.on_ranks`` that put each process at its end of a real link; None is a model.
     """
 
     megabits: float

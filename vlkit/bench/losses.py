@@ -30,18 +30,10 @@ _SMALL = 64  # pairs of the call that loads libraries and meets the other proces
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured.
+    """What is measured: ``batch`` pairs a process, embeddings ``dim`` wide, of two bytes inside autocast for ``bf16``.
 
-    Attributes:
-        loss: Which loss.
-        batch: Pairs a process.
-        dim: Embedding width.
-        precision: ``fp32``, or ``bf16``: embeddings of two bytes inside autocast.
-        exchange: How our side sends texts.
-        group_size: Processes that share negatives on the side ``grouped``.
-        scale: Scale of similarities.
-        bias: Bias of the sigmoid loss.
-        device: ``cpu`` or ``cuda``.
+    ``exchange`` is how our side sends texts, ``group_size`` the processes that share negatives on the side ``grouped``;
+    ``scale`` of similarities, ``bias`` of the sigmoid loss; ``device`` is ``cpu`` or ``cuda``.
     """
 
     loss: LossName = "softmax"
@@ -157,13 +149,8 @@ def _step(loss: Side, leaves: Pairs, setting: Setting) -> Pairs:
 def measure(*, setting: dict[str, Any], sides: list[str], repeats: int, reference: dict[str, str]) -> dict[str, Any]:
     """Time, bytes and errors of each side in this process, sides by turns, and its rate of a matrix product.
 
-    Each side is called once before it is timed.
-
-    Args:
-        setting: A ``Setting``'s fields.
-        sides: Names, see ``side``.
-        repeats: How often each is timed.
-        reference: By side, the folder of the exact gradients of each process; others are not compared.
+    Each side is called once before it is timed. ``reference`` is, by side, the folder of the exact gradients of each
+    process; other sides are not compared.
     """
     ranks, chosen = Ranks.world(), Setting(**setting)
     leaves = pairs(chosen, ranks.rank)

@@ -7,6 +7,7 @@ import resource
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,21 +23,19 @@ def extra_memory(call: Callable[[], object], *, device: str = "cpu") -> int:
     process. Call it once in a fresh process: memory that was freed but kept by the allocator does not count again.
     """
     gc.collect()
+    look: Callable[[], int] = _life_peak
     if device == "cuda":
         torch.cuda.synchronize()
-        before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        held = call()
-        torch.cuda.synchronize()
-        peak = torch.cuda.max_memory_allocated()
+        before, look = torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated
     elif _set_back():
-        before = _status("VmRSS")
-        held = call()
-        peak = _status("VmHWM")
+        before, look = _status("VmRSS"), partial(_status, "VmHWM")
     else:
-        before = _life_peak()
-        held = call()
-        peak = _life_peak()
+        before = look()
+    held = call()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    peak = look()
     del held
     return max(0, peak - before)
 
@@ -64,11 +63,6 @@ class PeakMemory:
     Resident memory is the kernel's high-water mark, set back at the start where Linux lets us. Its anonymous part,
     which leaves out pages of files, has no such mark: it is looked up every ``interval`` seconds. Without Linux's
     ``/proc`` there is no such figure, and resident memory is that of the whole life of the process.
-
-    Attributes:
-        start_rss_mb: Resident at the start.
-        peak_rss_mb: Resident at the peak.
-        peak_anonymous_mb: Anonymous at the peak.
     """
 
     start_rss_mb: float | None = None

@@ -6,9 +6,7 @@ T texts, L length, K classes, D width of the encoder.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
@@ -25,51 +23,19 @@ from vlkit.languages import normalize
 from vlkit.types import TextBatch, TextEncoder
 
 
-@dataclass(frozen=True)
-class PromptsBench(Figures):
-    """Rows of the text encoder for all languages, and class embeddings made both ways for some.
-
-    Naive: each class's name in each template is encoded. vlkit: equal texts of a language are encoded once, and count
-    as often as they occur.
-
-    Attributes:
-        rows_ratio: ``rows`` over ``naive_rows``.
-        naive_rows: Classes times templates, over all languages.
-        rows: Classes times distinct templates, over all languages.
-        languages: Languages that have templates in the file and a number of classes in the table.
-        embedding_difference: The largest absolute difference of a value of the L2-normalised class embeddings, over the
-            languages that were compared.
-        checked: These languages.
-        checked_naive_rows: Texts that went through the encoder the naive way, counted.
-        checked_rows: Texts that went through it in vlkit's way, counted.
-        counts_of: The table of the numbers of classes.
-    """
-
-    rows_ratio: float
-    naive_rows: int
-    rows: int
-    languages: int
-    embedding_difference: float
-    checked: tuple[str, ...]
-    checked_naive_rows: int
-    checked_rows: int
-    checked_classes: int
-    encoder: str
-    counts_of: str
-
-
 def bench_prompts(
     templates: str | Path,
     *,
     encoder: str = "hf:intfloat/multilingual-e5-small",
     check: Sequence[str] = (),
     classes: int = 4,
-) -> PromptsBench:
+) -> Figures:
     """Counts the texts of a template file over Babel-ImageNet's numbers of classes, and compares class embeddings.
 
     English is left out: its entry in such a file is no set of English templates but a translation. Embeddings of the
     names of ``classes`` countries are compared in the languages of ``check``, by default the three with the most
-    repeated templates.
+    repeated templates: the naive way encodes each class's name in each template; vlkit encodes equal texts of a
+    language once, and counts them as often as they occur.
 
     Raises:
         DataError: The file is of another form, or none of its languages is in the table.
@@ -85,17 +51,19 @@ def bench_prompts(
     rows = sum(count * len(weighted(found[tag])) for tag, count in counts.items())
     chosen = _chosen(found, named_languages(classes), check)
     names = make_names(chosen, classes=classes)
-    compared = compare_ways(encoder, {tag: found[tag] for tag in chosen}, names)
-    return PromptsBench(
+    apart, checked_naive, checked = compare_ways(encoder, {tag: found[tag] for tag in chosen}, names)
+    return Figures(
         rows_ratio=rows / naive,
-        naive_rows=naive,
-        rows=rows,
-        languages=len(counts),
+        naive_rows=naive,  # classes times templates, over all languages
+        rows=rows,  # classes times distinct templates
+        languages=len(counts),  # with templates in the file and a number of classes in the table
+        embedding_difference=apart,
         checked=chosen,
+        checked_naive_rows=checked_naive,
+        checked_rows=checked,
         checked_classes=classes,
         encoder=encoder,
         counts_of=table.name,
-        **compared,
     )
 
 
@@ -111,9 +79,9 @@ def _chosen(found: Mapping[str, Sequence[str]], named: Sequence[str], check: Seq
 
 def compare_ways(
     encoder: str, templates: Mapping[str, Sequence[str]], names: Mapping[str, Sequence[str]]
-) -> dict[str, Any]:
-    """Class embeddings made in vlkit's way and the naive way, with the texts that either sent through the encoder."""
-    from vlkit.parts.text import text_encoder
+) -> tuple[float, int, int]:
+    """The largest difference of a value of class embeddings made both ways, and the texts encoded: naive, vlkit's."""
+    from vlkit.parts.encoders import text_encoder
 
     model = _TextsAlone(text_encoder(encoder))
     apart, rows, naive_rows = 0.0, 0, 0
@@ -124,7 +92,7 @@ def compare_ways(
         naive_KD = _naive(model, names[tag], listed, language=tag)
         naive_rows += model.seen
         apart = max(apart, (ours_KD - naive_KD).abs().max().item())
-    return {"embedding_difference": apart, "checked_naive_rows": naive_rows, "checked_rows": rows}
+    return apart, naive_rows, rows
 
 
 @torch.inference_mode()

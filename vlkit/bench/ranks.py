@@ -35,15 +35,10 @@ def on_ranks(
     prefixes: Sequence[Sequence[str]] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> list[Any]:
-    """What ``target`` returns on each of ``ranks`` new processes, in their order.
+    """What ``target`` (``module:function``) returns on each of ``ranks`` new processes, in their order.
 
-    Args:
-        target: ``module:function``, called with ``arguments``; takes and gives what JSON can hold.
-        arguments: By name.
-        ranks: Processes; they share the cores evenly. More than one are a group (gloo on CPU, NCCL on GPUs).
-        device: ``cpu`` or ``cuda``; rank n has GPU n.
-        prefixes: Words before each process's command, to start it in another place.
-        environment: More environment variables.
+    It takes and gives what JSON can hold. Processes share the cores evenly, on ``cuda`` rank n has GPU n; more than one
+    are a group (gloo on CPU, NCCL on GPUs). ``prefixes`` are words before each one's command, to start it elsewhere.
 
     Raises:
         VlkitError: A process failed: its last words; the others are ended.
@@ -70,11 +65,7 @@ def on_ranks(
 
 
 def _wait(running: dict[int, subprocess.Popen[bytes]], folder: Path) -> None:
-    """Until all are done.
-
-    Raises:
-        VlkitError: The first that failed.
-    """
+    """Until all are done; an error for the first that failed."""
     left = set(running)
     while left:
         for rank in sorted(left):

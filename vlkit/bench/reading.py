@@ -27,9 +27,10 @@ from torch import Tensor
 
 from vlkit.bench.figures import Figures, by_turns, ratio
 from vlkit.data.batches.loader import batches
-from vlkit.data.build.writer import ShardWriter, json_bytes
+from vlkit.data.build.writer import ShardWriter, record_bytes
 from vlkit.data.formats.images import read_span
-from vlkit.data.plan.sampling import PairSampler, read_metas
+from vlkit.data.plan.sampling import PairSampler
+from vlkit.data.sources.combine import read_metas
 from vlkit.data.sources.shards import ShardSource, expand
 from vlkit.errors import DataError
 from vlkit.models.dual_encoder.batch import PairBatch, PairPreparer
@@ -41,24 +42,8 @@ _LENGTH = 77  # tokens a text, as in open_clip
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
-@dataclass(frozen=True)
-class DataBench(Figures):
-    """Medians over the repeats; ``throughput_ratio`` above 1 means that vlkit is the faster one.
-
-    ``pixel_difference`` is the mean absolute difference between what the encoder is shown and the same image decoded in
-    full, in levels of 0..255; ``peer_pixel_difference`` likewise for the peer.
-    """
-
-    throughput_ratio: float
-    pixel_difference: float
-    peer_pixel_difference: float
-    ours_images_per_s: float
-    peer_images_per_s: float
-    peer: str
-    images: int
-    batch_size: int
-    workers: int
-    repeats: int
+class LoaderFigures(Figures):
+    """Rates of images and differences of pixels."""
 
     @staticmethod
     def rounded(value: Any) -> Any:
@@ -76,19 +61,13 @@ class _Work:
 
 
 def bench_data(
-    path: str | None = None,
-    *,
-    batch_size: int = 64,
-    workers: int = 2,
-    steps: int = 24,
-    repeats: int = 5,
-) -> DataBench:
+    path: str | None = None, *, batch_size: int = 64, workers: int = 2, steps: int = 24, repeats: int = 5
+) -> Figures:
     """Times both pipelines by turns, each from a fresh start, warm-up batches not counted.
 
     Both read the same shards with the same number of workers, the same batch size and the same transform (open_clip's,
-    224 pixels); the time of a repeat is that of ``steps`` batches arriving in the training process.
-
-    ``path`` is shards as WebDatasetSource takes them; None makes 1280 x 960 JPEGs.
+    224 pixels); the time of a repeat is that of ``steps`` batches arriving in the training process. ``path`` is shards
+    as WebDatasetSource takes them; None makes 1280 x 960 JPEGs.
 
     Raises:
         DataError: Fewer images than a batch.
@@ -110,9 +89,9 @@ def bench_data(
             pixels = sides[name](work, repeat)
             rates[name].append(_rate(pixels, steps=steps, batch_size=batch_size, warm_up=warm_up))
         ours, peer = _differences(shards, transform)
-    return DataBench(
-        throughput_ratio=ratio(rates["ours"], rates["peer"]),
-        pixel_difference=ours,
+    return LoaderFigures(
+        throughput_ratio=ratio(rates["ours"], rates["peer"]),  # above 1: vlkit is the faster one
+        pixel_difference=ours,  # mean, absolute, from a full decode, in levels of 0..255
         peer_pixel_difference=peer,
         ours_images_per_s=statistics.median(rates["ours"]),
         peer_images_per_s=statistics.median(rates["peer"]),
@@ -215,7 +194,7 @@ def _prepare(path: str | None, folder: Path, *, parts: int) -> tuple[tuple[Path,
     samples = list(_made() if path is None else _copied(path))
     with ShardWriter(folder, per_shard=-(-len(samples) // parts)) as writer:
         for number, (suffix, image, caption) in enumerate(samples):
-            text = {"txt": caption.encode(), "json": json_bytes({"captions": {"en": caption}})}
+            text = {"txt": caption.encode(), "json": record_bytes({"en": [caption]})}
             writer.write(f"{number:06d}", {suffix: image, **text})
     return expand(str(folder)), len(samples)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -32,40 +31,7 @@ _PERIOD = 4093  # prime: sums of two rows of the tables are different for 16 mil
 _MOST = _PERIOD**2
 
 
-@dataclass(frozen=True)
-class ScoringBench(Figures):
-    """Of a fresh process; seconds are wall-clock time, ``cpu`` those of processors.
-
-    Attributes:
-        language_s: Seconds a language: class embeddings and the ranks of all images.
-        language_cpu_s: The same of processor time, which other work on the machine changes less.
-        row_s: Seconds a language: the figures of its row, with the interval of top-1 by bootstrap.
-        score_s: Seconds for all languages, without the rows.
-        features_s: Seconds in which the embeddings were made and written to the file.
-        peak_rss_mb: Resident memory at its peak (10^6 bytes), with libraries and what is mapped from files; None where
-            the system does not tell.
-        peak_anonymous_mb: The same without pages of files, which the system can drop at any time.
-        start_rss_mb: Resident memory before there was any image: Python and its libraries.
-        features_mb: Size of the file of embeddings.
-    """
-
-    language_s: float
-    language_cpu_s: float
-    row_s: float
-    score_s: float
-    features_s: float
-    peak_rss_mb: float | None
-    peak_anonymous_mb: float | None
-    start_rss_mb: float | None
-    features_mb: float
-    images: int
-    dim: int
-    languages: int
-    classes: int
-    threads: int
-
-
-def bench_scoring(*, images: int = 50_000, dim: int = 512, languages: int = 10, classes: int = 1000) -> ScoringBench:
+def bench_scoring(*, images: int = 50_000, dim: int = 512, languages: int = 10, classes: int = 1000) -> Figures:
     """Scores in a fresh process, so that its memory is that of the evaluation alone.
 
     English is none of the languages, so that each is scored once.
@@ -79,11 +45,11 @@ def bench_scoring(*, images: int = 50_000, dim: int = 512, languages: int = 10, 
     if not 1 <= classes <= images <= _MOST:
         raise VlkitError(f"--images {images} --classes {classes}: images must be 1 to {_MOST:,}, classes 1 to images")
     arguments = {"images": images, "dim": dim, "languages": languages, "classes": classes}
-    return ScoringBench(**on_ranks("vlkit.bench.scoring:measure", arguments, ranks=1)[0])
+    return Figures(**on_ranks("vlkit.bench.scoring:measure", arguments, ranks=1)[0], **arguments)
 
 
 def measure(*, images: int, dim: int, languages: int, classes: int) -> dict[str, Any]:
-    """What a fresh process does; the fields of ``ScoringBench``."""
+    """What a fresh process does; seconds are wall-clock time, megabytes 10^6 bytes."""
     tags = _tags(languages)
     with PeakMemory() as memory:
         model, start = Tables(dim), time.perf_counter()
@@ -98,36 +64,27 @@ def measure(*, images: int, dim: int, languages: int, classes: int) -> dict[str,
         score_s = time.perf_counter() - model.encoded - row_s
         score_cpu_s = time.process_time() - model.encoded_cpu - row_cpu_s
     return {
-        "language_s": score_s / languages,
-        "language_cpu_s": score_cpu_s / languages,
-        "row_s": row_s / languages,
-        "score_s": score_s,
-        "features_s": model.encoded - start,
+        "language_s": score_s / languages,  # class embeddings and the ranks of all images
+        "language_cpu_s": score_cpu_s / languages,  # which other work on the machine changes less
+        "row_s": row_s / languages,  # the figures of a language's row, with the interval of top-1 by bootstrap
+        "score_s": score_s,  # all languages, without the rows
+        "features_s": model.encoded - start,  # to make the embeddings and write them to the file
         "peak_rss_mb": memory.peak_rss_mb,
         "peak_anonymous_mb": memory.peak_anonymous_mb,
-        "start_rss_mb": memory.start_rss_mb,
-        "features_mb": images * dim * 4 / 1e6,
-        "images": images,
-        "dim": dim,
-        "languages": languages,
-        "classes": classes,
+        "start_rss_mb": memory.start_rss_mb,  # before there was any image: Python and its libraries
+        "features_mb": images * dim * 4 / 1e6,  # the file of embeddings
         "threads": torch.get_num_threads(),
     }
 
 
 class Tables:
-    """An image-text model without encoders: the embedding of a number is the sum of rows of two tables.
-
-    Attributes:
-        encoded: When the last image was encoded, by ``time.perf_counter``.
-        encoded_cpu: The same by ``time.process_time``.
-    """
+    """An image-text model without encoders: the embedding of a number is the sum of rows of two tables."""
 
     def __init__(self, dim: int) -> None:
         generator = torch.Generator().manual_seed(0)
         self.one_PE, self.other_PE = (torch.randn(_PERIOD, dim, generator=generator) for _ in range(2))
         self.place = {tag: number for number, tag in enumerate(_tags(None))}
-        self.encoded = self.encoded_cpu = 0.0
+        self.encoded = self.encoded_cpu = 0.0  # when the last image was, by ``perf_counter`` and ``process_time``
 
     def transform(self, image: Image.Image) -> Tensor:
         """The number that is the colour of the image."""

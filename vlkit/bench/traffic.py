@@ -29,21 +29,13 @@ _NAMES = (*_RING, *_POINT_TO_POINT, *_FROM_ROOT, *_TO_ROOT)
 
 @dataclass(frozen=True)
 class Call:
-    """One call of one rank.
+    """One call of one rank."""
 
-    Attributes:
-        name: What was called, as in ``torch.distributed``: ``all_gather``, ``all_reduce``, ``send`` ...
-        ranks: Who takes part, as ranks of the whole job.
-        payload: Bytes of the whole message: all pieces of a gather, one copy of what is reduced.
-        received: Bytes that this rank receives by the ring algorithm; the share of its own piece is not sent.
-        dtypes: The element types on the wire.
-    """
-
-    name: str
-    ranks: tuple[int, ...]
-    payload: int
-    received: int
-    dtypes: tuple[torch.dtype, ...]
+    name: str  # as in ``torch.distributed``: ``all_gather``, ``all_reduce``, ``send`` ...
+    ranks: tuple[int, ...]  # who takes part, as ranks of the whole job
+    payload: int  # bytes of the whole message: all pieces of a gather, one copy of what is reduced
+    received: int  # bytes that this rank receives by the ring algorithm; the share of its own piece is not sent
+    dtypes: tuple[torch.dtype, ...]  # on the wire
 
 
 class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from vlkit.bench.reading import made_photo
 from vlkit.data.build.cldr import territory_names
 from vlkit.errors import DataError
-from vlkit.parts.open_clip_parts import OpenClipName
+from vlkit.parts.open_clip_files import OpenClipName
 
 _FIRST = ("en", "de", "fr", "es", "ru", "zh", "ja", "ar", "hi", "sw", "tr", "th")
 _REGIONS = [chr(one) + chr(other) for one in range(65, 91) for other in range(65, 91)]
@@ -22,24 +21,10 @@ TEMPLATES = ("a photo of a {}.", "{}", "a drawing of the {}.", "{}")
 """Of the check with several templates; one occurs twice."""
 
 
-@dataclass(frozen=True)
-class BenchModel:
-    """One model for both sides: the name of its architecture for open_clip, and its weights, a tag or a file."""
+def make_images(root: Path, *, count: int, classes: int, seed: int = 0) -> Path:
+    """JPEGs ``root/test/CLASS/NUMBER.jpg`` of 320 x 240 pixels, dealt out to the classes by turns; ``root`` itself.
 
-    name: str
-    weights: str
-
-
-@dataclass(frozen=True)
-class Images:
-    """A folder ``root`` with ``test/CLASS/NUMBER.jpg``, which both sides read, and its number of images."""
-
-    root: Path
-    count: int
-
-
-def make_images(root: Path, *, count: int, classes: int, seed: int = 0) -> Images:
-    """JPEGs of 320 x 240 pixels, dealt out to the classes by turns; the same on every machine for one Pillow.
+    They are the same on every machine for one Pillow.
 
     Raises:
         DataError: Fewer images than classes.
@@ -51,7 +36,7 @@ def make_images(root: Path, *, count: int, classes: int, seed: int = 0) -> Image
         path = root / "test" / f"{number % classes:04d}" / f"{number:06d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(made_photo(random, width=_WIDTH, height=_HEIGHT))
-    return Images(root, count)
+    return root
 
 
 def named_languages(classes: int) -> tuple[str, ...]:
@@ -85,7 +70,7 @@ def make_names(languages: Sequence[str], *, classes: int) -> dict[str, list[str]
     return names
 
 
-def make_model(name: str, folder: Path, *, seed: int = 0) -> BenchModel:
+def make_model(name: str, folder: Path) -> OpenClipName:
     """The weights that both sides load: those the name asks for (``MODEL/TAG``, ``MODEL/FILE``), else random ones.
 
     Raises:
@@ -97,8 +82,8 @@ def make_model(name: str, folder: Path, *, seed: int = 0) -> BenchModel:
 
     parsed = OpenClipName.parse(name)
     if parsed.weights is not None:
-        return BenchModel(parsed.model, parsed.weights)
-    torch.manual_seed(seed)
+        return parsed
+    torch.manual_seed(0)
     quiet = logging.root.manager.disable
     logging.disable(logging.WARNING)  # open_clip warns that no weights are loaded, which is the aim
     try:
@@ -108,7 +93,7 @@ def make_model(name: str, folder: Path, *, seed: int = 0) -> BenchModel:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "random.safetensors"
     save_file({key: tensor.clone().contiguous() for key, tensor in model.state_dict().items()}, path)
-    return BenchModel(parsed.model, str(path))
+    return OpenClipName(parsed.model, str(path))
 
 
 def write_names(folder: Path, dataset: str, names: dict[str, list[str]], templates: tuple[str, ...]) -> None:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from vlkit.bench.contrastive import pick_device
-from vlkit.bench.zeroshot_data import BenchModel, Images, write_names
+from vlkit.bench.zeroshot_data import write_names
 from vlkit.data.sources.classes.collection import any_classes
 from vlkit.data.sources.classes.find import find_images
 from vlkit.errors import MissingPackage
@@ -33,6 +33,7 @@ from vlkit.evaluation.tasks.engine import score_task
 from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.folder import load
+from vlkit.parts.open_clip_files import OpenClipName
 
 _DATASET = "fer2013"  # the set of CLIP_benchmark that reads any ROOT/test of class folders; names come from a file
 
@@ -41,14 +42,11 @@ _DATASET = "fer2013"  # the set of CLIP_benchmark that reads any ROOT/test of cl
 class ZeroShotSetting:
     """What both sides are given: processes, precision (float32) and threads are those of this process.
 
-    Attributes:
-        batch_size: Images a forward pass.
-        workers: Reading processes of CLIP_benchmark's loader; vlkit reads in the process itself.
-        templates: Texts with one ``{}``.
+    ``batch_size`` images a forward pass; ``workers`` read for CLIP_benchmark, vlkit reads in the process itself.
     """
 
-    model: BenchModel
-    images: Images
+    name: OpenClipName
+    images: Path
     batch_size: int
     workers: int
     templates: tuple[str, ...] = ("{}",)
@@ -56,19 +54,11 @@ class ZeroShotSetting:
 
 @dataclass
 class ScoredRun:
-    """One side over some languages.
+    """One side over some languages: its time, what went through its towers, and what it answered.
 
-    Attributes:
-        seconds: Wall-clock time.
-        cpu_seconds: Processor time, with that of processes it started and that have ended.
-        reload_seconds: Of ``seconds``, what loading the model a second time and more often took.
-        loads: How often the model was loaded.
-        image_rows: Images that went through the image tower.
-        text_rows: Texts that went through the text tower.
-        best_N: By language, the best class of each image.
-        target_N: Its right class.
-        accuracy: By language, top-1 as the side reports it.
-        margin: The smallest distance of the best from the next best cosine, where the side tells scores.
+    ``cpu_seconds`` include processes that it started and that have ended; ``reload_seconds`` is what loading the model
+    again took of ``seconds``. By language: ``best_N``, the best class of each image, and ``accuracy`` as the side
+    reports it; ``margin`` is the smallest distance of the best from the next best cosine, where the side tells scores.
     """
 
     seconds: float = 0.0
@@ -78,7 +68,7 @@ class ScoredRun:
     image_rows: int = 0
     text_rows: int = 0
     best_N: dict[str, Tensor] = field(default_factory=dict)
-    target_N: Tensor | None = None
+    target_N: Tensor = field(default_factory=lambda: torch.empty(0))
     accuracy: dict[str, float] = field(default_factory=dict)
     margin: float = float("inf")
 
@@ -104,12 +94,11 @@ def run_ours(setting: ZeroShotSetting, names: Mapping[str, list[str]]) -> Scored
     """vlkit: loads the model and scores all languages in one pass, with intervals and the best five answers."""
     run = ScoredRun(loads=1)
     with run.timed():
-        model = load(
-            f"open_clip:{setting.model.name}/{setting.model.weights}", device=pick_device("auto", 1), expect=DualEncoder
-        )
+        name = f"open_clip:{setting.name.model}/{setting.name.weights}"
+        model = load(name, device=pick_device("auto", 1), expect=DualEncoder)
         run.count(model.get_submodule("image"), "image")
         run.count(model.get_submodule("text"), "text")
-        images = any_classes(find_images(str(setting.images.root / "test")))
+        images = any_classes(find_images(str(setting.images / "test")))
         labels = {tag: [(name,) for name in listed] for tag, listed in names.items()}
         task = ZeroShotTask("bench", images.samples, labels, images.targets, setting.templates)
         scores = score_task(model, task, encoding=Encoding(batch_size=setting.batch_size))
@@ -124,15 +113,8 @@ def run_peer(setting: ZeroShotSetting, names: Mapping[str, list[str]], *, run: S
     """CLIP_benchmark: its command line once a language, in this process.
 
     ``clip_benchmark eval --model .. --pretrained .. --no_amp --custom_classname_file LANGUAGE.json ..``; it has names
-    of its own in five languages only, so those of others come from files.
-
-    Args:
-        setting: What both sides are given.
-        names: K names by language.
-        run: Goes on with this one: its model counts as loaded.
-
-    Raises:
-        MissingPackage: It is not installed.
+    of its own in five languages only, so those of others come from files. ``run`` goes on with this one: its model
+    counts as loaded.
     """
     run = ScoredRun() if run is None else run
     cli, metrics = peer_modules()
@@ -164,10 +146,10 @@ def peer_modules() -> tuple[Any, Any]:
 def _words(setting: ZeroShotSetting, folder: Path, tag: str) -> list[str]:
     values = {
         "--dataset": _DATASET,
-        "--dataset_root": setting.images.root,
+        "--dataset_root": setting.images,
         "--task": "zeroshot_classification",
-        "--model": setting.model.name,
-        "--pretrained": setting.model.weights,
+        "--model": setting.name.model,
+        "--pretrained": setting.name.weights,
         "--batch_size": setting.batch_size,
         "--num_workers": setting.workers,
         "--custom_classname_file": folder / f"{tag}.json",

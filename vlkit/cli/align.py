@@ -104,7 +104,7 @@ def _open(
 
 def _end(found: Alignment, results: Results | None, folder: Path, *, as_json: bool) -> None:
     if results is not None:
-        from vlkit.evaluation.alignment.against import correlate_with
+        from vlkit.evaluation.alignment.outcome import correlate_with
 
         found = replace(found, correlations=correlate_with(found, results))
     paths = found.save(folder)

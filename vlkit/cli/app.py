@@ -13,6 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from vlkit.cli.console import debugging, leave, show_error, show_unexpected, show_warning
 from vlkit.cli.help import make_readable
+from vlkit.cli.interrupts import raise_on_sigterm, say_stopped
 from vlkit.errors import VlkitError
 from vlkit.version import __version__
 
@@ -71,8 +72,7 @@ class LazyGroup(TyperGroup):
         except KeyboardInterrupt as error:
             if debugging():
                 raise
-            sys.stderr.write(f"\n{str(error) or 'interrupted'}\n")
-            raise typer.Exit(130) from error
+            raise typer.Exit(say_stopped(error, ctx.invoked_subcommand)) from error
         except Exception as error:
             if debugging():
                 raise
@@ -131,8 +131,11 @@ def run() -> None:
 
 def main() -> None:
     """The entry point of `vlkit` and `python -m vlkit`: ``run`` in a process of its own."""
+    raise_on_sigterm()
     try:
         run()
+    except KeyboardInterrupt as stop:  # before a command was chosen, or as it ended
+        leave(say_stopped(stop, None))
     except SystemExit as end:
         if isinstance(end.code, int):
             leave(end.code)

@@ -11,9 +11,7 @@ from vlkit.cli.console import listed, say, show_table, tell, write
 from vlkit.paths import local_path
 
 if TYPE_CHECKING:
-    from vlkit.bench.contrastive import ContrastiveBench
-    from vlkit.bench.grouped import GroupedBench
-    from vlkit.bench.zeroshot import ZeroShotBench
+    from vlkit.bench.figures import Figures
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Repeats = Annotated[int, typer.Option(min=1, metavar="N", help="How often each side is timed; medians count.")]
@@ -191,7 +189,7 @@ def _tell(doing: str) -> None:
     tell(f"measuring {doing}")
 
 
-def _show_contrastive(results: list[ContrastiveBench]) -> None:
+def _show_contrastive(results: list[Figures]) -> None:
     first = results[0]
     rows = []
     for found in results:
@@ -209,7 +207,7 @@ def _show_contrastive(results: list[ContrastiveBench]) -> None:
         say(note)
 
 
-def _show_grouped(found: GroupedBench) -> None:
+def _show_grouped(found: Figures) -> None:
     headers = ["loss", "s a step", "bytes across", "gradient error"]
     rows = [
         _row("vlkit grouped", found.grouped_s, found.crossing_bytes, found.gradient_error),
@@ -224,7 +222,7 @@ def _show_grouped(found: GroupedBench) -> None:
     )
 
 
-def _show_zeroshot(found: ZeroShotBench) -> None:
+def _show_zeroshot(found: Figures) -> None:
     headers = ["side", "s, all languages", "s, one language", "images encoded", "texts encoded"]
     theirs = (found.peer_s, found.peer_one_language_s, found.peer_image_forwards, found.peer_text_rows)
     rows = [_row("vlkit", found.ours_s, found.ours_one_language_s, found.image_forwards, found.text_rows)]

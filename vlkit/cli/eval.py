@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 from vlkit.cli.console import out, show_table, tell
 from vlkit.cli.loading import loaded
 from vlkit.cli.options import Device, Model, complete_suites
+from vlkit.distributed.launch import launched
 from vlkit.errors import VlkitError
 from vlkit.paths import local_path
 
@@ -60,7 +60,7 @@ def evaluate(
     ),
 ) -> None:
     """Evaluate a model on a suite; on several GPUs: torchrun --nproc-per-node 8 -m vlkit eval MODEL SUITE."""
-    leads = os.environ.get("RANK", "0") == "0"
+    leads = launched().leads
     opened = _open(suite, overrides or (), parity or "", leads=leads, names=dump_classnames, own_use=own_use)
     called = name or model_name(model)
     place = folder or Path("runs/eval") / f"{Path(suite).stem}-{called}"

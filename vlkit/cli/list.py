@@ -93,8 +93,8 @@ def languages() -> tuple[tuple[str, ...], Rows]:
 
 def objectives() -> tuple[tuple[str, ...], Rows]:
     """The losses."""
+    from vlkit.spec.objectives import ObjectiveSpec
     from vlkit.spec.schema import shape_of
-    from vlkit.spec.training import ObjectiveSpec
 
     return ("kind", "about"), list(_kinds(shape_of(ObjectiveSpec)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean
@@ -52,13 +53,13 @@ def mteb(
         from vlkit.evaluation.mteb.mteb_model import require_mteb
 
         require_mteb()
-        from vlkit.distributed.runtime import process_count
+        from vlkit.distributed.launch import launched
         from vlkit.evaluation.embed.encoding import Encoding
         from vlkit.evaluation.mteb.mteb_run import choose_tasks, evaluate_mteb
         from vlkit.types import ImageTextModel
 
-        if process_count() > 1:
-            raise VlkitError(f"vlkit mteb is one process, not {process_count()}; start it without torchrun")
+        if (size := launched().size) > 1:
+            raise VlkitError(f"vlkit mteb is one process, not {size}; start it without torchrun")
         chosen = choose_tasks(tasks, wanted)
     with loaded(model, device=device, expect=ImageTextModel) as (found, _):
         rows = evaluate_mteb(
@@ -71,7 +72,7 @@ def mteb(
             encoding=Encoding(text_batch_size=batch_size, quiet=False),
         )
     if as_json:
-        write(json.dumps([row.plain() for row in rows], ensure_ascii=False, indent=1))
+        write(json.dumps([asdict(row) for row in rows], ensure_ascii=False, indent=1))
     else:
         _show(rows)
     if folder is not None:

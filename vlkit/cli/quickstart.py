@@ -14,6 +14,8 @@ def quickstart(
     folder: Path = typer.Option(
         Path("runs/quickstart"), "--out", parser=local_path, metavar="DIR", help="Where model, results and report go."
     ),
+    resume: bool = typer.Option(False, "--resume", help="Go on with the quickstart that is there, stopped or not."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a quickstart that is there already."),
 ) -> None:
     """Train on real data in 14 languages, evaluate on unseen concepts, report."""
     from vlkit.evaluation.results.terminal_table import task_table
@@ -28,7 +30,7 @@ def quickstart(
         console.print(title, markup=False)
         console.print(report)
 
-    done = run(folder, show=show, say=say)
+    done = run(folder, resume=resume, overwrite=overwrite, show=show, say=say)
     console.print()
     console.print(task_table(done.results))
     console.print(f"\ndone in {done.seconds:.0f} s; look at {folder / 'report.html'}", markup=False)

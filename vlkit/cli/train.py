@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import signal
 from typing import TYPE_CHECKING
 
 import typer
 
 from vlkit.cli.console import out, say, write
 from vlkit.cli.options import Overrides, RecipeName
-from vlkit.errors import SpecError
+from vlkit.distributed.launch import launched
+from vlkit.errors import SpecError, Stopped
 
 if TYPE_CHECKING:
     from vlkit.models.trainable import Report
@@ -32,10 +33,10 @@ def train(
     try:
         resolved = resolve(recipe, overrides or ())
     except SpecError:
-        if os.environ.get("LOCAL_RANK", "0") == "0":
+        if launched().local_rank == 0:
             raise
         raise typer.Exit(2) from None  # the first process of the machine says it
-    leads = os.environ.get("RANK", "0") == "0"
+    leads = launched().leads
     if dry_run:
         if leads:
             _rehearse(resolved)
@@ -43,8 +44,14 @@ def train(
     from vlkit.training.loop import train as run_loop
 
     run = run_loop(resolved.spec, resume=resume, overwrite=overwrite, show=_show)
-    if leads:
-        say(f"\n{run.summary()}\nthe model is in {run.model_path}")
+    try:
+        if leads:
+            say(f"\n{run.summary()}\nthe model is in {run.model_path}")
+    except KeyboardInterrupt as stop:
+        number = getattr(stop, "number", signal.SIGINT)
+        raise Stopped(
+            f"stopped; the run is done, {run.path} keeps it (--resume shows it again)", number=number
+        ) from None
 
 
 def _show(title: str, report: Report) -> None:
@@ -71,16 +78,16 @@ def _rehearse(resolved: Resolved[Recipe]) -> None:
 
 def _division(recipe: Recipe) -> str:
     """How a step's pairs are dealt out."""
-    from vlkit.distributed.runtime import process_count, share_of
+    from vlkit.distributed.runtime import share_of
     from vlkit.spec.objectives import PairObjective
 
-    processes, micro = process_count(), recipe.loop.micro_batch
+    (_, processes, _, local), micro = launched(), recipe.loop.micro_batch
     share = share_of(recipe.loop.batch_size, processes)
     pieces = 1 if micro is None else -(-share // micro)
     each = f"{share:,} pairs each" + (f" in {pieces} micro-batches of up to {micro:,}" if pieces > 1 else "")
     said = [f"{recipe.loop.batch_size:,} pairs a step", f"{processes} {'process' if processes == 1 else 'processes'}"]
     for objective in recipe.objectives:
         if isinstance(objective, PairObjective):
-            group = getattr(objective, "group_size", processes) or int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+            group = getattr(objective, "group_size", processes) or local
             each += f"; {objective.kind}: {share * group - 1:,} negatives per anchor"
     return f"{', '.join(said)}, {each}"

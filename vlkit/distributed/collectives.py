@@ -16,8 +16,6 @@ from torch import Tensor
 
 from vlkit.errors import VlkitError
 
-_OPS = {"sum": "SUM", "max": "MAX", "min": "MIN"}
-
 
 @dataclass(frozen=True)
 class Ranks:
@@ -73,7 +71,7 @@ class Ranks:
     def all_reduce(self, x: Tensor, op: Literal["sum", "max", "min"] = "sum") -> Tensor:
         """The element-wise sum (or maximum, minimum) over processes, in place; returns ``x``."""
         if self.size > 1:
-            dist.all_reduce(x, op=getattr(dist.ReduceOp, _OPS[op]), group=self.group)
+            dist.all_reduce(x, op=getattr(dist.ReduceOp, op.upper()), group=self.group)
         return x
 
     def shift(self, *tensors: Tensor) -> tuple[Tensor, ...]:

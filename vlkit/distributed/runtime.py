@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import sys
 import time
 import traceback
@@ -10,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -18,10 +21,11 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from vlkit.distributed.collectives import Ranks
-from vlkit.errors import VlkitError
+from vlkit.distributed.launch import Launch, launched
+from vlkit.errors import Stopped, VlkitError
 from vlkit.spec.training import LoopSpec
 
-_FAILED = "vlkit/failed"
+_FAILED, _PROCESS = "vlkit/failed", "vlkit/process/{rank}"  # keys that the processes of a job share
 _LONG = timedelta(days=7)  # one process encodes a data set or writes a checkpoint while the others wait
 
 
@@ -46,11 +50,6 @@ def autocast(spec: LoopSpec, device: torch.device) -> AbstractContextManager[obj
         # The cache would keep the cast weights of all blocks, which fsdp holds one after the other.
         return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=spec.parallel != "fsdp")
     return nullcontext()
-
-
-def process_count() -> int:
-    """How many processes this one was started with (by torchrun)."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def share_of(batch_size: int, processes: int) -> int:
@@ -132,16 +131,16 @@ def started(spec: LoopSpec) -> Iterator[Runtime]:
     if dist.is_available() and dist.is_initialized():
         with _joined(choose_device(spec)) as runtime:
             yield runtime
-    elif process_count() == 1:
+    elif (launch := launched()).size == 1:
         yield Runtime(choose_device(spec))
     else:
-        yield from _launched(spec)
+        yield from _in_job(spec, launch)
 
 
-def _launched(spec: LoopSpec) -> Iterator[Runtime]:
+def _in_job(spec: LoopSpec, launch: Launch) -> Iterator[Runtime]:
     store: Any = None
     try:
-        device = _own_device(choose_device(spec))
+        device = _own_device(choose_device(spec), launch.local_rank)
         store, rank, size = next(rendezvous("env://", timeout=timedelta(seconds=spec.timeout)))
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
@@ -150,11 +149,12 @@ def _launched(spec: LoopSpec) -> Iterator[Runtime]:
             world_size=size,
             timeout=timedelta(seconds=spec.timeout),
         )
+        store.set(_PROCESS.format(rank=rank), f"{os.getpid()} {socket.gethostname()}")
         with _joined(device) as runtime:
             yield runtime
             runtime.host.barrier()
     except BaseException as error:
-        _leave(error, store)
+        _leave(error, store, launch)
     dist.destroy_process_group()
 
 
@@ -162,13 +162,13 @@ def _launched(spec: LoopSpec) -> Iterator[Runtime]:
 def _joined(device: torch.device) -> Iterator[Runtime]:
     ranks = Ranks.world()
     group = dist.new_group(backend="gloo", timeout=_LONG)
-    turn = 0 if ranks.rank == 0 else 1 if os.environ.get("LOCAL_RANK", str(ranks.rank)) == "0" else 2
+    local = os.environ.get("LOCAL_RANK", str(ranks.rank))
+    turn = 0 if ranks.rank == 0 else 1 if local == "0" else 2
     yield Runtime(device, ranks, replace(ranks, group=group), turn)
     dist.destroy_process_group(group)
 
 
-def _own_device(device: torch.device) -> torch.device:
-    local = int(os.environ.get("LOCAL_RANK", "0"))
+def _own_device(device: torch.device, local: int) -> torch.device:
     if device.type == "mps":
         raise VlkitError("loop.device = mps takes one process; start without torchrun")
     if device.type != "cuda":
@@ -182,25 +182,59 @@ def _own_device(device: torch.device) -> torch.device:
     return torch.device("cuda", local)
 
 
-def _leave(error: BaseException, store: Any) -> NoReturn:
+def _leave(error: BaseException, store: Any, launch: Launch) -> NoReturn:
     """Says what went wrong, unless another process has said the same, and ends this process."""
-    rank = os.environ.get("RANK", "?")
-    expected = isinstance(error, VlkitError | OSError | KeyboardInterrupt)
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, when one process is gone: this one is ending
+    stopped = isinstance(error, KeyboardInterrupt)
+    expected = stopped or isinstance(error, VlkitError | OSError)
     text = str(error) if expected else "".join(traceback.format_exception(error)).rstrip()
-    if _lost_others(error):
-        if _told(store):
+    if (lost := _lost_others(error)) or (stopped and _gone(store, launch)):
+        if _told(store, seconds=0.0 if _gone(store, launch, seconds=2.0) else 5.0):
             os._exit(1)
-        text = (
+        text = _gone(store, launch) or (
             f"another process of the job is gone and left no message: killed, perhaps for want of memory, or cut off "
-            f"({str(error).splitlines()[0]}); go on with --resume"
+            f"({str(error).splitlines()[0] if lost else 'stopped'})"
         )
-    elif not _is_news(store, rank, str(error)):
-        text = ""
-    if text:
-        sys.stderr.write(text + "\n" if isinstance(error, KeyboardInterrupt) else f"rank {rank}: {text}\n")
+        text, stopped = f"{text}; go on with --resume", True
+    if _is_news(store, str(launch.rank), text if lost else str(error)) and text:
+        sys.stderr.write(f"{text}\n" if stopped else f"rank {launch.rank}: {text}\n")
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(130 if isinstance(error, KeyboardInterrupt) else 2 if expected else 1)
+    number = error.number if isinstance(error, Stopped) else int(signal.SIGINT)
+    os._exit(128 + number if isinstance(error, KeyboardInterrupt) else 2 if expected else 1)
+
+
+def _gone(store: Any, launch: Launch, *, seconds: float = 0.0) -> str:
+    """Which process of this machine has ended, and of what, in words; "" where none is known to within a time."""
+    until = time.monotonic() + seconds
+    while True:
+        with suppress(Exception):  # the store may have been the other's
+            for rank in range(launch.size):
+                key = _PROCESS.format(rank=rank)
+                if rank == launch.rank or not store.check([key]):
+                    continue
+                pid, host = store.get(key).decode().split(" ", 1)
+                if host == socket.gethostname() and (how := _how_ended(int(pid))):
+                    return f"rank {rank} (process {pid}) {how}"
+        if time.monotonic() >= until:
+            return ""
+        time.sleep(0.05)
+
+
+def _how_ended(pid: int) -> str:
+    """How a process ended, where the system still knows; "" for one that lives."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2].split()
+    except FileNotFoundError:
+        return "is gone and left no message: killed, perhaps for want of memory" if Path("/proc/self").exists() else ""
+    if state not in "ZX":
+        return ""
+    code = os.waitstatus_to_exitcode(int(fields[48]))  # proc(5): field 52, for who may look; else 0
+    if code < 0:
+        why = ", perhaps for want of memory" if code == -signal.SIGKILL else ""
+        return f"was killed by {signal.Signals(-code).name}{why}"
+    return f"ended with code {code} and left no message" if code else "is gone and left no message"
 
 
 def _lost_others(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any, cast
@@ -11,21 +12,22 @@ from vlkit.errors import VlkitError
 from vlkit.evaluation.embed.encode import Embedder
 from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.tasks.engine import score_task
+from vlkit.evaluation.tasks.task import left_out_notes
 from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
 from vlkit.models.registry import module_of
 from vlkit.spec.recipe import Recipe
 from vlkit.spec.training import HeldBackValidation
 from vlkit.types import ImageTextModel, Model, Sample
 
+log = logging.getLogger(__name__)
+
 
 class HeldBack:
     """Images of the concepts held back, each to be told from all others by name, in each language (``Evaluator``).
 
     What frozen parts give is remembered from one measurement to the next. Every image of a concept counts; a concept's
-    names in a language are those of the first of its images that has any.
-
-    Args:
-        recipe: Its ``data.holdout_concepts`` says how many concepts are kept back, ``validation`` in which languages.
+    names in a language are those of the first of its images that has any. Of the recipe, ``data.holdout_concepts`` says
+    how many concepts are kept back, ``validation`` in which languages.
 
     Raises:
         VlkitError: Nothing is kept back.
@@ -71,4 +73,6 @@ def _task(samples: list[Sample], languages: tuple[str, ...] | None) -> ZeroShotT
             listed = names.setdefault(tag, [None] * len(concepts))
             listed[target] = listed[target] or captions
     whole = ZeroShotTask("held_back", samples, names, targets)
+    for note in left_out_notes(whole.left_out, languages):
+        log.warning("validation: %s", note)
     return ZeroShotTask("held_back", samples, {tag: names[tag] for tag in whole.choose(languages)}, targets)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from torch import nn
 
 from vlkit.distributed.collectives import Ranks, shared_errors
 from vlkit.evaluation.embed.encode import Embedder
-from vlkit.evaluation.embed.encoding import Encoding, EncodingCounts
+from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.identity import UNKNOWN, model_digest
+from vlkit.evaluation.embed.image_contents import image_contents
 from vlkit.evaluation.report.page import write_pages
 from vlkit.evaluation.results.answers import write_answers
 from vlkit.evaluation.results.results_file import RESULTS, ResultRow, Results, csv_text
 from vlkit.evaluation.suite import Suite, claim, open_suite, read_suite
-from vlkit.evaluation.tasks.task import Scored, Task
+from vlkit.evaluation.tasks.task import Fact, Scored, Task
 from vlkit.evaluation.tasks.task_rows import evaluate_task
 from vlkit.files import digest, write_atomic
 from vlkit.models.digest import fixed_weights
@@ -72,9 +74,11 @@ def evaluate(
             claim(place, suite.spec, resume=resume, overwrite=overwrite)
     given = Path(cache) if cache is not None else place and place / "features"
     with fixed_weights(model), _cache(model, suite, given, ranks) as kept:
-        encoding = _encoding(suite.spec, kept, ranks, quiet)
+        encoding = Encoding(batch_size=suite.spec.batch_size, cache=kept, ranks=ranks, quiet=quiet)
+        if suite.spec.workers is not None:
+            encoding = replace(encoding, workers=suite.spec.workers)
         rows, tables = _figures(model, suite, name, place=place, watch=watch, encoding=encoding)
-        meta = _meta(model, suite, name, time.monotonic() - start, encoding.counts)
+        meta = _meta(model, suite, name, start, encoding)
     results = Results(meta, tuple(rows))
     with shared_errors(ranks):
         if place is not None and ranks.rank == 0:
@@ -106,7 +110,7 @@ def _figures(
             variant=name,
             seed=seed,
             resume=place and place / "rows",
-            keep=_keeper(task, place, watch),
+            keep=partial(_keep, task, place, watch),
             encoding=encoding,
         )
         for file, more in task.tables(model, tags, seed=seed, encoding=encoding).items():
@@ -114,19 +118,11 @@ def _figures(
     return rows, tables
 
 
-def _keeper(task: Task, folder: Path | None, watch: Callable[[Task, Scored], None] | None) -> Callable[[Scored], None]:
-    def keep(scored: Scored) -> None:
-        if folder is not None and scored.answers is not None:
-            write_answers(folder, task.name, scored.language, scored.answers)
-        if watch is not None:
-            watch(task, scored)
-
-    return keep
-
-
-def _encoding(spec: SuiteSpec, cache: Path | None, ranks: Ranks, quiet: bool) -> Encoding:
-    encoding = Encoding(batch_size=spec.batch_size, cache=cache, ranks=ranks, quiet=quiet)
-    return encoding if spec.workers is None else replace(encoding, workers=spec.workers)
+def _keep(task: Task, folder: Path | None, watch: Callable[[Task, Scored], None] | None, scored: Scored) -> None:
+    if folder is not None and scored.answers is not None:
+        write_answers(folder, task.name, scored.language, scored.answers)
+    if watch is not None:
+        watch(task, scored)
 
 
 @contextmanager
@@ -140,27 +136,29 @@ def _cache(model: Embedder, suite: Suite, given: Path | None, ranks: Ranks) -> I
         ranks.barrier()  # all read it
 
 
-def _meta(model: Embedder, suite: Suite, name: str, seconds: float, counts: EncodingCounts) -> dict[str, Any]:
+def _meta(model: Embedder, suite: Suite, name: str, start: float, encoding: Encoding) -> dict[str, Any]:
     languages = dict.fromkeys(tag for tags in suite.languages for tag in tags)
-    facts: dict[str, dict[str, str]] = {"prompts": {}}
-    for task in suite.tasks:
+    facts: dict[str, dict[str, Fact]] = {"prompts": {}}
+    for task, tags in zip(suite.tasks, suite.languages, strict=True):
         for kind, fact in task.facts.items():
-            facts.setdefault(kind, {})[task.name] = fact
+            kept = fact if isinstance(fact, str) else {tag: fact[tag] for tag in tags if tag in fact}
+            facts.setdefault(kind, {})[task.name] = kept
     return provenance(
         models={name: model_digest(model)},
         seed=suite.spec.seed,
         languages=list(languages),
-        prompts=facts.pop("prompts"),
+        prompts={task: str(said) for task, said in facts.pop("prompts").items()},
         data_digest=digest([task.digest for task in suite.tasks]),
-        seconds=seconds,
-        images={task.name: images_digest(task) for task in suite.tasks},
+        seconds=time.monotonic() - start,
+        images={task.name: images_digest(task, encoding) for task in suite.tasks},
         **size_of(model),
         **facts,
+        **({"notes": list(suite.notes)} if suite.notes else {}),
         suite=suite.spec.model_dump(mode="json"),
         work={
-            "images_encoded": counts.images,
-            "texts_encoded": counts.texts,
-            "texts_asked": counts.texts_asked,
+            "images_encoded": encoding.counts.images,
+            "texts_encoded": encoding.counts.texts,
+            "texts_asked": encoding.counts.texts_asked,
         },
     )
 
@@ -177,6 +175,6 @@ def size_of(model: object) -> dict[str, Any]:
     return {"parameters": sum(sizes.values()), "precision": sizes.most_common(1)[0][0]}
 
 
-def images_digest(task: Task) -> str:
-    """Hex digest of the images' keys and classes: where it is the same, answers can be compared image by image."""
-    return digest([[sample.key for sample in task.samples], list(task.targets)])
+def images_digest(task: Task, encoding: Encoding) -> str:
+    """Hex digest of the images and their classes: where it is the same, answers can be compared image by image."""
+    return digest([image_contents(task.samples, encoding=encoding).tolist(), list(task.targets)])

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vlkit.errors import VlkitError
-from vlkit.evaluation.tasks.task import Task
+from vlkit.evaluation.tasks.task import Task, left_out_notes
 from vlkit.files import write_atomic
 from vlkit.registry import Registry
 from vlkit.spec.evaluation import SuiteSpec
 from vlkit.spec.load import dump_yaml, find_suite, resolve_spec
 
+log = logging.getLogger(__name__)
 TASKS = Registry(
     "kind of task",
     {
         "retrieval": "vlkit.evaluation.tasks.retrieval_task:open_retrieval",
-        "zero_shot": "vlkit.evaluation.tasks.open_zero_shot:open_zero_shot",
+        "zero_shot": "vlkit.evaluation.tasks.zero_shot_task:open_zero_shot",
     },
 )
 """Kind of a task to what opens it: a function of its spec and the languages asked for (None for all) that finds images
@@ -32,19 +34,21 @@ _WRITTEN = (
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite whose files have been read: what was asked for, its tasks in order, and the BCP 47 tags of each task."""
+    """A suite whose files have been read: what was asked for, its tasks in order, and the BCP 47 tags of each task.
+
+    ``notes`` are for those who read the results: languages that are left out, and why.
+    """
 
     spec: SuiteSpec
     tasks: tuple[Task, ...]
     languages: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
 
 
 def read_suite(path_or_name: str | Path, overrides: Sequence[str] = ()) -> SuiteSpec:
-    """Reads a suite.
+    """Reads a suite from a YAML file, or a shipped one by name (``openmoji``).
 
-    Args:
-        path_or_name: A YAML file, or the name of a shipped suite (``openmoji``).
-        overrides: ``key=value`` arguments with dotted keys, e.g. ``["languages=[de,no]"]``.
+    ``overrides`` are ``key=value`` arguments with dotted keys, e.g. ``["languages=[de,no]"]``.
 
     Raises:
         SpecError: Something in it is wrong; the message lists every fault with its place.
@@ -62,15 +66,19 @@ def open_suite(suite: SuiteSpec) -> Suite:
     """
     tasks: list[Task] = []
     languages: list[tuple[str, ...]] = []
+    notes: list[str] = []
     for one in suite.tasks:
         wanted = suite.languages if one.languages is None else one.languages
         opened: Sequence[Task] = TASKS.get_object(getattr(one, "kind", ""))(one, wanted)
         tasks += opened
         languages += [task.choose(wanted) for task in opened]
+        notes += [f"{task.name}: {note}" for task in opened for note in left_out_notes(task.left_out, wanted)]
     names = [task.name for task in tasks]
     if taken := [name for name in names if names.count(name) > 1]:
         raise VlkitError(f"comparable.shared makes a task {taken[0]!r}, which the suite has already; rename that one")
-    return Suite(suite, tuple(tasks), tuple(languages))
+    for note in notes:
+        log.warning(note)
+    return Suite(suite, tuple(tasks), tuple(languages), tuple(notes))
 
 
 def claim(folder: Path, suite: SuiteSpec, *, resume: bool, overwrite: bool) -> None:
@@ -87,7 +95,11 @@ def claim(folder: Path, suite: SuiteSpec, *, resume: bool, overwrite: bool) -> N
         raise VlkitError(f"{folder} is a file; --out takes a folder")
     if path.is_file():
         if overwrite:
-            _clear(folder)
+            for written in [inside for pattern in _WRITTEN for inside in folder.glob(pattern)]:
+                if written.is_dir():
+                    shutil.rmtree(written)
+                else:
+                    written.unlink()
         elif not resume:
             raise VlkitError(f"{folder} holds an evaluation; --resume goes on with it, --overwrite replaces it")
         elif path.read_text(encoding="utf-8") != wanted:
@@ -98,12 +110,3 @@ def claim(folder: Path, suite: SuiteSpec, *, resume: bool, overwrite: bool) -> N
     elif folder.is_dir() and any(not inside.name.startswith(".") for inside in folder.iterdir()):
         raise VlkitError(f"{folder} holds other files; --out takes a new folder")
     write_atomic(path, wanted)
-
-
-def _clear(folder: Path) -> None:
-    for pattern in _WRITTEN:
-        for path in folder.glob(pattern):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()

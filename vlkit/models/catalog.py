@@ -45,9 +45,7 @@ def list_models(pattern: str = "*") -> list[ModelCard]:
     """Whole models that ``vlkit.load`` takes: the tiny one, those of open_clip, and one of each sort on the hub.
 
     Model folders are taken, too, wherever they lie. All but the tiny one are fetched where they are not in a cache.
-
-    Args:
-        pattern: A part of the name, or a pattern with ``*`` and ``?``; case does not matter.
+    ``pattern`` is a part of the name, or a pattern with ``*`` and ``?``; case does not matter.
     """
     import open_clip
 
@@ -62,11 +60,8 @@ def list_models(pattern: str = "*") -> list[ModelCard]:
 def list_parts(pattern: str = "*", *, kind: PartKind | None = None) -> list[PartCard]:
     """Parts that can be loaded without a hub, and the tiny twins; no model is imported.
 
-    Any other name of timm, open_clip or the hub works too, where the hub can be reached.
-
-    Args:
-        pattern: A part of the name, or a pattern with ``*`` and ``?``; case does not matter.
-        kind: Only parts of this sort.
+    Any other name of timm, open_clip or the hub works too, where the hub can be reached. ``pattern`` is a part of the
+    name, or a pattern with ``*`` and ``?``; case does not matter.
     """
     cards = [
         PartCard(f"{asset.library}:{asset.name}", _KINDS[asset.library], asset.license, asset.source)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vlkit.files import digest
+from vlkit.models.weights import plain_state
 
 _fixed: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
@@ -27,7 +28,7 @@ def weights_digest(module: nn.Module) -> str:
     """Hex digest (16 digits) of all parameters and buffers by name (about 1 s a GB)."""
     if module in _fixed:
         return _fixed[module]
-    return digest({name: tensor_digest(tensor) for name, tensor in module.state_dict().items()})
+    return digest({name: tensor_digest(tensor) for name, tensor in plain_state(module).items()})
 
 
 def part_digest(part: nn.Module) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vlkit.models.digest import part_digest
 from vlkit.models.feature_store import Blocks, FeatureStore, Numbers, key_of, shared_folder
+from vlkit.models.trainable import in_eval
 from vlkit.types import TextBatch
 
 if TYPE_CHECKING:
@@ -108,13 +109,8 @@ def encode_frozen(
     encoder: nn.Module, inputs: Tensor | TextBatch, *, encode: Callable[[Any], Tensor] | None = None
 ) -> Tensor:
     """features_ND as they are at inference: in eval mode, without gradient; ``encode`` is the encoder's own method."""
-    was = {module: module.training for module in encoder.modules()}
-    encoder.eval()
-    try:
+    with in_eval(encoder):
         features_ND: Tensor = (encode or encoder)(inputs)
-    finally:
-        for module, training in was.items():
-            module.training = training
     return features_ND
 
 

@@ -57,16 +57,14 @@ class FeatureStore:
     Memory holds 16 bytes a row, the rows asked for, and up to a minute or 32 MiB of rows that are not written yet. To
     add rows costs what they are, however many are there. Each block of rows that was added at once has a checksum,
     which is looked at once before its rows are used: what does not fit is left out, so that it is computed again.
-    Several processes may read one folder, and write to it if they write different rows.
+    Several processes may read one folder, and write to it if they write different rows. ``shape`` is that of one row,
+    None while there is none.
 
     Args:
         folder: For one model and one setting: all that decides a row beside its key.
         dtype: Of the rows as they are stored and read: float32, float16 or bfloat16.
         names: The files to begin with; None takes what is there. Processes that go on in step must begin with the same.
         writes: Whether damaged files are mended, and deleted: of processes in step by one.
-
-    Attributes:
-        shape: Of one row; None while there is none.
     """
 
     def __init__(

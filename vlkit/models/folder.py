@@ -5,27 +5,31 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from vlkit.adapt.inject import base_name
 from vlkit.errors import SpecError, VlkitError
 from vlkit.files import atomic_folder
 from vlkit.models.digest import weights_digest
-from vlkit.models.locate import SPEC, Located, locate
+from vlkit.models.locate import SPEC, locate
 from vlkit.models.registry import add_adapters, build, build_meta, module_of
 from vlkit.models.trainable import ADAPTER, adapter_specs, part_of
-from vlkit.models.weights import assign_weights, read_weights, write_weights
+from vlkit.models.weights import INDEX, WEIGHTS, assign_weights, plain_state, read_weights, write_weights
+from vlkit.outputs import check_replaceable
+from vlkit.parts.assets import hub
+from vlkit.parts.weight_files import Shapes, read_headers, shapes_of, within
 from vlkit.paths import local_path
 from vlkit.registry import Registry
 from vlkit.spec.base import Spec
 from vlkit.spec.load import dump_yaml, read_document
 from vlkit.spec.model import ModelSpec, SavedSpec
+from vlkit.spec.parts import Dtype
 from vlkit.spec.problems import problems_of
 from vlkit.types import Model, SavesConfig, as_module
 from vlkit.version import __version__
@@ -33,13 +37,15 @@ from vlkit.version import __version__
 M = TypeVar("M")
 FORMAT = 2
 """Of model folders: 2 since vlkit 0.4."""
+_DTYPES: dict[torch.dtype, Dtype] = {getattr(torch, name): name for name in get_args(Dtype)}
+_MOST_BASES = 16  # adapters on adapters
 _HEADER = "# A model folder of vlkit, for vlkit.load().\n"
 FOREIGN = Registry(
     "kind of model",
     {
-        "open_clip": "vlkit.models.dual_encoder.foreign:load_open_clip",
-        "hf": "vlkit.models.dual_encoder.foreign:load_hf",
-        "tiny": "vlkit.models.dual_encoder.foreign:load_tiny",
+        "open_clip": "vlkit.models.dual_encoder.build:load_open_clip",
+        "hf": "vlkit.models.dual_encoder.build:load_hf",
+        "tiny": "vlkit.models.dual_encoder.build:load_tiny",
     },
 )
 """Whose loader reads the models of other libraries (``locate.Located``)."""
@@ -56,6 +62,8 @@ class _SpecFile(Spec):
     """What the folder's weights are of; of kind saved, they are only those that differ from the model named there."""
     base: str | None = None
     """Digest of that model's weights."""
+    dtypes: dict[str, Dtype] = Field(default_factory=dict)
+    """Precision in which that model's parts were held, where it is another than the one that it is stored in."""
 
 
 def save(
@@ -81,15 +89,17 @@ def save(
             of a model that was not loaded.
     """
     target = local_path(folder)
-    _check_target(target)
+    check_target(target)
+    model = _uncompiled(model)
     if adapters_only:
+        _check_apart(target, model.loaded_from)
         file, state = _difference(model)
     else:
-        file, state = _SpecFile(format=FORMAT, vlkit=__version__, model=model.spec), as_module(model).state_dict()
+        file, state = _SpecFile(format=FORMAT, vlkit=__version__, model=model.spec), plain_state(as_module(model))
     with atomic_folder(target) as scratch:
         write_weights(state, scratch, dtype=dtype)
         for name, part in {} if adapters_only else model.parts().items():
-            if isinstance(part, SavesConfig):
+            if isinstance(part := _uncompiled(part), SavesConfig):
                 (scratch / name).mkdir()
                 part.save_config(scratch / name)
                 with contextlib.suppress(OSError):
@@ -100,6 +110,12 @@ def save(
         (scratch / "README.md").write_text(card, encoding="utf-8")
         (scratch / SPEC).write_text(_HEADER + dump_yaml(file), encoding="utf-8")
     return target
+
+
+def _uncompiled(module: M) -> M:
+    """What torch.compile wraps, or the module itself."""
+    inner: M = getattr(module, "_orig_mod", module)
+    return inner
 
 
 def _difference(model: Model) -> tuple[_SpecFile, dict[str, torch.Tensor]]:
@@ -116,6 +132,8 @@ def _difference(model: Model) -> tuple[_SpecFile, dict[str, torch.Tensor]]:
     )
     file = _SpecFile(format=FORMAT, vlkit=__version__, model=spec, base=weights_digest(as_module(base)))
     known = {base_name(name): tensor for name, tensor in as_module(base).state_dict().items()}
+    held = plain_state(as_module(model))
+    file.dtypes.update(_other_dtypes(held, known))
     if add_adapters(base, spec.adapters).spec != model.spec:
         raise VlkitError(
             f"the model differs from {model.loaded_from} in more than adapters and weights; save all of it "
@@ -123,13 +141,31 @@ def _difference(model: Model) -> tuple[_SpecFile, dict[str, torch.Tensor]]:
         )
     return file, {
         name: tensor
-        for name, tensor in as_module(model).state_dict().items()
-        if part_of(name).endswith(ADAPTER) or not _same(tensor.detach().cpu(), known[base_name(name)])
+        for name, tensor in held.items()
+        if part_of(name).endswith(ADAPTER)
+        or not _same(tensor.detach().cpu(), _as_held(base_name(name), known[base_name(name)], file.dtypes))
     }
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
     return one.dtype == other.dtype and torch.equal(one, other)
+
+
+def _other_dtypes(held: Mapping[str, torch.Tensor], known: Mapping[str, torch.Tensor]) -> dict[str, Dtype]:
+    """The parts whose weights are all held in one type, and it is not that of the stored ones."""
+    found: dict[str, set[tuple[torch.dtype, torch.dtype]]] = {}
+    for name, tensor in held.items():
+        stored = known.get(base_name(name))
+        if stored is not None and stored.ndim and stored.is_floating_point():
+            found.setdefault(part_of(name), set()).add((tensor.dtype, stored.dtype))
+    types = {part: next(iter(pairs)) for part, pairs in found.items() if len(pairs) == 1}
+    return {part: _DTYPES[mine] for part, (mine, stored) in types.items() if mine != stored and mine in _DTYPES}
+
+
+def _as_held(name: str, tensor: torch.Tensor, dtypes: Mapping[str, Dtype]) -> torch.Tensor:
+    """A stored tensor of a base in the type that its part was held in."""
+    dtype = dtypes.get(part_of(name))
+    return tensor.to(getattr(torch, dtype)) if dtype and tensor.ndim and tensor.is_floating_point() else tensor
 
 
 def load(
@@ -163,7 +199,7 @@ def load(
         elif base is not None:
             raise VlkitError(f"{name_or_path} is a whole model, not adapters for one; leave base out")
         else:
-            model = _load_other(found)
+            model = FOREIGN.get_object(found.kind)(found.where)
             if dtype is not None:
                 assign_weights(as_module(model), as_module(model).state_dict(), dtype=dtype)
     if not isinstance(model, expect):
@@ -189,7 +225,13 @@ def load_meta(name_or_path: str | PathLike[str]) -> Model:
         model: Model = load(name_or_path)
         as_module(model).to("meta")
         return model
-    return build_meta(read_spec(Path(found.where)), saved=Path(found.where))
+    folder = Path(found.where)
+    file = _read_spec_file(folder)
+    _check_bases(folder, file)
+    if isinstance(file.model, SavedSpec):
+        return build_meta(file.model, saved=folder)
+    with within(read_headers(hub.weight_files(folder)), where=folder):
+        return build_meta(file.model, saved=folder)
 
 
 def read_spec(folder: Path) -> ModelSpec:
@@ -233,13 +275,15 @@ def _numbers(version: str) -> list[int]:
 def _load_folder(folder: Path, dtype: torch.dtype | None, *, base: str | PathLike[str] | None) -> Model:
     file, state = _read_spec_file(folder), read_weights(folder)
     if isinstance(file.model, SavedSpec):
-        model = _build_on_base(folder, file, base=base)
+        _check_bases(folder, file, base=base)
+        model = _build_on_base(folder, file, shapes_of(state), base=base)
         state = as_module(model).state_dict() | state
     elif base is not None:
         raise VlkitError(f"{folder} holds a whole model, not adapters for one; leave base out")
     else:
         try:
-            model = build(file.model, saved=folder)
+            with within(shapes_of(state), where=folder):
+                model = build(file.model, saved=folder)
         except OSError as error:
             raise VlkitError(
                 f"the model folder {folder} is not complete: {error}; copy or save the model again"
@@ -248,7 +292,7 @@ def _load_folder(folder: Path, dtype: torch.dtype | None, *, base: str | PathLik
     return model
 
 
-def _build_on_base(folder: Path, file: _SpecFile, *, base: str | PathLike[str] | None) -> Model:
+def _build_on_base(folder: Path, file: _SpecFile, shapes: Shapes, *, base: str | PathLike[str] | None) -> Model:
     named = cast("SavedSpec", file.model)
     spec = named if base is None else named.model_copy(update={"path": str(base)})
     try:
@@ -262,20 +306,55 @@ def _build_on_base(folder: Path, file: _SpecFile, *, base: str | PathLike[str] |
             f"{folder} holds adapters only, and {spec.path} no longer is the model that they were trained on "
             f"(its weights differ); say where that is: load(..., base=...)"
         )
-    return add_adapters(model, spec.adapters)
+    if file.dtypes:
+        stored = as_module(model).state_dict()
+        held = {name: _as_held(name, tensor, file.dtypes) for name, tensor in stored.items()}
+        assign_weights(as_module(model), held)
+    with within(shapes, where=folder):
+        return add_adapters(model, spec.adapters)
 
 
-def _load_other(found: Located) -> Model:
-    with_own_loader: Callable[[str], Model] = FOREIGN.get_object(found.kind)
-    return with_own_loader(found.where)
+def _check_apart(target: Path, base: str | None) -> None:
+    """Adapters must not take the place of the model that they are of."""
+    folder = local_path((base or "").partition(":")[2] or base or "")
+    if base and folder.is_dir() and folder.resolve().is_relative_to(target.resolve()):
+        raise VlkitError(
+            f"{target} holds the model that the adapters were added to, and nothing but adapters would be left of it; "
+            f"choose another folder"
+        )
 
 
-def _check_target(target: Path) -> None:
-    if target.is_dir():
-        if any(target.iterdir()) and not (target / SPEC).is_file():
+def _check_bases(folder: Path, file: _SpecFile, *, base: str | PathLike[str] | None = None) -> None:
+    """Adapters may stand on adapters, but not on themselves."""
+    line = [folder.resolve()]
+    while isinstance(file.model, SavedSpec):
+        try:
+            found = locate(file.model.path if base is None or len(line) > 1 else str(base))
+        except VlkitError:
+            return  # told where it is loaded
+        if found.kind != "vlkit":
+            return
+        below = Path(found.where).resolve()
+        if below in line or len(line) > _MOST_BASES:
+            ring = " of ".join(str(one) for one in (*line, below)[:4])
             raise VlkitError(
-                f"{target} holds something else than a model (no {SPEC}), and saving would replace all of it; "
-                f"choose a new folder"
+                f"{folder} holds adapters only, and the model below them is never reached: adapters {ring}; say where "
+                f"the whole model is: load(..., base=...)"
             )
-    elif target.exists():
-        raise VlkitError(f"{target} is a file; choose a folder")
+        line.append(below)
+        file = _read_spec_file(below)
+
+
+def check_target(target: Path, *, inputs: Iterable[str] = ()) -> None:
+    """Refuses to write a model where something else is than an older one; ``inputs`` are files that are read meanwhile.
+
+    Raises:
+        VlkitError: See ``outputs.check_replaceable``.
+    """
+    spec: Any = {}
+    with contextlib.suppress(VlkitError):
+        spec = read_document(target / SPEC).plain() if (target / SPEC).is_file() else {}
+    ours = isinstance(spec, dict) and "vlkit" in spec and isinstance(spec.get("model"), dict)
+    parts = spec["model"] if ours else ()
+    names = (SPEC, "README.md", WEIGHTS, INDEX, "model-*-of-*.safetensors", *parts)
+    check_replaceable(target, what="a model", made=lambda _: ours, names=names, inputs=inputs)

@@ -92,23 +92,12 @@ def _on_hub(repo: str) -> Located:
 
 
 def _snapshot(repo: str, patterns: Sequence[str]) -> Path:
-    from huggingface_hub import snapshot_download
-
     barred = f"{forbidden} is set" if (forbidden := hub.offline()) else hub.unreachable(hub.endpoint())
     try:
-        return Path(
-            snapshot_download(
-                repo,
-                allow_patterns=list(patterns),
-                local_files_only=barred is not None,
-                endpoint=None if barred else hub.endpoint(),
-            )
-        )
-    except Exception as error:  # whatever the client in use raises: the reason is reported
-        if barred:
-            why = f"it is not in the hub's cache, and {hub.endpoint()} was not asked ({barred})"
-        else:
-            why = f"{hub.endpoint()} says {type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+        return hub.snapshot(repo, list(patterns), local_only=barred is not None)
+    except AssetError as error:
+        missing = f"it is not in the hub's cache, and {hub.endpoint()} was not asked ({barred})"
+        why = missing if barred else f"{hub.endpoint()} says {error}"
         raise AssetError(
             f"no model {repo!r}: {why}; give a local folder, or set HF_ENDPOINT to a hub that can be reached"
         ) from error

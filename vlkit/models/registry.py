@@ -37,13 +37,6 @@ def module_of(kind: str, name: str) -> Any | None:
         raise
 
 
-def _needed(kind: str, name: str) -> Any:
-    found = module_of(kind, name)
-    if found is None:
-        raise VlkitError(f"the folder of the kind of model {kind} ({KINDS[kind]}) has no {name}.py")
-    return found
-
-
 def build(spec: BaseModelSpec, *, saved: Path | None = None) -> Model:
     """The model that ``spec`` describes.
 
@@ -76,7 +69,10 @@ def build_meta(spec: BaseModelSpec, *, saved: Path | None = None) -> Model:
 def _build(spec: BaseModelSpec, *, saved: Path | None, empty: bool) -> Model:
     if not isinstance(spec, BaseModelSpec) or spec.kind not in KINDS:
         raise UnknownName("model", getattr(spec, "kind", type(spec).__name__), allowed=(*KINDS, "saved"))
-    model: Model = _needed(spec.kind, "build").build(spec, saved=saved, empty=empty)
+    builder = module_of(spec.kind, "build")
+    if builder is None:
+        raise VlkitError(f"the folder of the kind of model {spec.kind} ({KINDS[spec.kind]}) has no build.py")
+    model: Model = builder.build(spec, saved=saved, empty=empty)
     return add_adapters(model, spec.adapters)
 
 
@@ -98,12 +94,7 @@ def add_adapters(model: Model, adapters: Mapping[str, AdapterSpec]) -> Model:
 
 
 def export(
-    model: Model,
-    folder: str | PathLike[str],
-    *,
-    format: str,
-    overwrite: bool = False,
-    repo: str | None = None,
+    model: Model, folder: str | PathLike[str], *, format: str, overwrite: bool = False, repo: str | None = None
 ) -> Any:
     """Writes a model for another library, after that library has loaded it and given the same results.
 

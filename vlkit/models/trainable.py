@@ -7,7 +7,8 @@ child: ``text_adapter`` is what an adapter added to ``text``, and ``text`` then 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SCALE, ADAPTER = "scale", "_adapter"
+_HEADER, _SIDES = ("part", "parameters", "trainable", "dtype", "lr"), "<>><>"
 _TRAINED_BYTES = 4  # of a weight that trains
 
 
@@ -49,19 +51,14 @@ def part_parameters(model: nn.Module, part: str) -> list[nn.Parameter]:
         UnknownName: There is no such part.
     """
     names = part_names(model)
-    if part == SCALE and SCALE in names:
-        return list(model.parameters(recurse=False))
-    if part.endswith(ADAPTER) and part in names and part not in dict(model.named_children()):
-        return [parameter for name, parameter in model.named_parameters() if part_of(name) == part]
     module, seen = model, ""
-    for step in part.split("."):
+    for step in () if part in names else part.split("."):
         children = dict(module.named_children())
         if step not in children:
             raise UnknownName(f"part of {seen}" if seen else "part", step, allowed=children if seen else names)
         module, seen = children[step], f"{seen}.{step}".strip(".")
     # of the whole model's names, so that what two parts share belongs to the first alone and a frozen one cannot move
-    own = model.named_parameters()
-    return [parameter for name, parameter in own if name.startswith(f"{part}.") and not _in_adapter(name)]
+    return [parameter for name, parameter in model.named_parameters() if _belongs(name, part)]
 
 
 def adapter_specs(model: Model) -> dict[str, AdapterSpec]:
@@ -131,6 +128,18 @@ def hold_frozen_in_eval(model: nn.Module) -> None:
             child.eval()
 
 
+@contextmanager
+def in_eval(module: nn.Module) -> Iterator[None]:
+    """Inside the block all of a module is in eval mode; afterwards each part of it is in the mode it was in."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
+
+
 def _settle(model: nn.Module) -> None:
     model.train(model.training)  # parts that train again leave eval mode
     hold_frozen_in_eval(model)
@@ -192,28 +201,25 @@ class Report:
 
     def __str__(self) -> str:
         table = [_HEADER, *self.cells()]
-        widths = [max(len(line[column]) for line in table) for column in range(len(_HEADER))]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = []
-        for part, parameters, trainable, dtype, lr in table:
-            left, right = f"{part:<{widths[0]}}", f"{parameters:>{widths[1]}}  {trainable:>{widths[2]}}"
-            lines.append(f"{left}  {right}  {dtype:<{widths[3]}}  {lr:>{widths[4]}}".rstrip())
+        for line in table:
+            cells = (f"{cell:{side}{width}}" for cell, side, width in zip(line, _SIDES, widths, strict=True))
+            lines.append("  ".join(cells).rstrip())
         return "\n".join(lines)
 
     def __rich__(self) -> Table:
         from rich.table import Table
 
         table = Table(show_edge=False, pad_edge=False)
-        for name in _HEADER:
-            table.add_column(name, justify="left" if name in ("part", "dtype") else "right")
+        for name, side in zip(_HEADER, _SIDES, strict=True):
+            table.add_column(name, justify="left" if side == "<" else "right")
         *body, total = self.cells()
         for row, cells in zip(self.rows, body, strict=True):
             table.add_row(*cells, style="" if row.trainable else "dim")
         table.add_section()
         table.add_row(*total, style="bold")
         return table
-
-
-_HEADER = ("part", "parameters", "trainable", "dtype", "lr")
 
 
 def trainable_report(model: nn.Module, lrs: Mapping[str, float] | None = None) -> Report:
@@ -272,10 +278,8 @@ def check_moved(before: Snapshot, after: Snapshot, expected: Collection[str]) ->
     Raises:
         VlkitError: Names every part that stood still, and every tensor that moved and should not have.
     """
-    if missing := [
-        *(before.parameters.keys() ^ after.parameters.keys()),
-        *(before.buffers.keys() ^ after.buffers.keys()),
-    ]:
+    missing = (before.parameters.keys() ^ after.parameters.keys()) | (before.buffers.keys() ^ after.buffers.keys())
+    if missing:
         raise VlkitError(
             f"the model itself changed between the two snapshots: {first_three(sorted(missing))} is in only one of them"
         )
@@ -298,11 +302,8 @@ def check_moved(before: Snapshot, after: Snapshot, expected: Collection[str]) ->
 
 
 def _belongs(name: str, part: str) -> bool:
-    if part == SCALE:
-        return "." not in name
-    if _in_adapter(name):
-        return part.endswith(ADAPTER) and name.startswith(f"{part.removesuffix(ADAPTER)}.")
-    return name.startswith(f"{part}.")
+    own = part_of(name)
+    return own == part or (not own.endswith(ADAPTER) and name.startswith(f"{part}."))
 
 
 def _in_adapter(name: str) -> bool:

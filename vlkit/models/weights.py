@@ -14,9 +14,16 @@ from torch import Tensor, nn
 
 from vlkit.errors import VlkitError
 from vlkit.files import write_atomic
+from vlkit.foreign import parse_json, read_json
 
+_COMPILED = "_orig_mod."  # what torch.compile puts before the names of what it wraps
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 4 << 30
+
+
+def plain_state(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and persistent buffers by the names that they have where nothing is compiled."""
+    return {name.replace(_COMPILED, ""): tensor for name, tensor in module.state_dict().items()}
 
 
 def write_weights(
@@ -38,25 +45,35 @@ def write_weights(
     Raises:
         VlkitError: Something in the state dict is not a tensor, or the disk is full.
     """
-    kept, shared = _without_copies(model.state_dict() if isinstance(model, nn.Module) else model)
+    kept, shared = _without_copies(plain_state(model) if isinstance(model, nn.Module) else model)
     sizes = {name: tensor.numel() * _stored(tensor, dtype).itemsize for name, tensor in kept.items()}
     shards = _split(sizes, shard_bytes)
     metadata = {"format": "pt"} | ({"shared": json.dumps(shared)} if shared else {})
     where: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):
         file = WEIGHTS if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        tensors = {name: _alone(kept[name], dtype) for name in names}
-        try:
-            save_file(tensors, folder / file, metadata=metadata)
-            (folder / file).chmod(0o644)  # as all other files; safetensors lets the owner alone read
-        except (SafetensorError, OSError) as error:
-            raise VlkitError(
-                f"cannot write {file} of {folder}: {error}; free some space or choose another place"
-            ) from error
+        write_tensors({name: kept[name] for name in names}, folder / file, metadata=metadata, dtype=dtype)
         where |= dict.fromkeys(names, file)
     if len(shards) > 1:
         index = {"metadata": {"total_size": sum(sizes.values())} | metadata, "weight_map": where}
         write_atomic(folder / INDEX, json.dumps(index, indent=2) + "\n")
+
+
+def write_tensors(
+    tensors: Mapping[str, Tensor], path: Path, *, metadata: dict[str, str], dtype: torch.dtype | None = None
+) -> None:
+    """Writes one file of tensors, on the CPU and apart from each other; ``dtype`` as for ``write_weights``.
+
+    Raises:
+        VlkitError: The disk is full or the place cannot be written to.
+    """
+    try:
+        save_file({name: _alone(tensor, dtype) for name, tensor in tensors.items()}, path, metadata=metadata)
+        path.chmod(0o644)  # as all other files; safetensors lets the owner alone read
+    except (SafetensorError, OSError) as error:
+        raise VlkitError(
+            f"cannot write {path.name} of {path.parent}: {error}; free some space or choose another place"
+        ) from error
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -76,13 +93,11 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         tensors, found = _read_file(folder / file)
         state |= tensors
         metadata = metadata | found
-    try:
-        shared = json.loads(metadata.get("shared", "{}")).items()
-        return state | {name: state[source] for name, source in shared if source in state}
-    except (ValueError, AttributeError, TypeError) as error:
-        raise VlkitError(
-            f"cannot read the weights in {folder}: the note on shared tensors is damaged ({error})"
-        ) from error
+    where = f"cannot read the weights in {folder}: the note on shared tensors is damaged"
+    shared = parse_json(metadata.get("shared", "{}"), where=where, expected=dict, error=VlkitError)
+    if not all(isinstance(source, str) for source in shared.values()):
+        raise VlkitError(f"{where}: it should say which tensor is the same as which other")
+    return state | {name: state[source] for name, source in shared.items() if source in state}
 
 
 def assign_weights(
@@ -157,7 +172,7 @@ def _split(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
 
 def _read_index(path: Path) -> tuple[list[str], dict[str, str]]:
     try:
-        index = json.loads(path.read_text())
+        index = read_json(path, expected=dict)
         files = sorted(set(index["weight_map"].values()))
         metadata = {name: value for name, value in index.get("metadata", {}).items() if isinstance(value, str)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -33,7 +33,13 @@ class DecoderBlock(nn.Module):
         self.norm_3, self.mlp = nn.LayerNorm(width), Perceptron(width, hidden)
 
     def forward(
-        self, x_BND: Tensor, source_BME: Tensor, *, keep_BN: Tensor | None, keep_BM: Tensor | None, causal: bool
+        self,
+        x_BND: Tensor,
+        source_BME: Tensor,
+        *,
+        keep_BN: Tensor | None = None,
+        keep_BM: Tensor | None = None,
+        causal: bool = False,
     ) -> Tensor:
         """Tokens to tokens; keys where ``keep`` is false are not looked at, nor later ones where ``causal``."""
         normed_BND = self.norm_1(x_BND)
@@ -53,19 +59,11 @@ class _Stack(Recomputing):
             DecoderBlock(width, heads, hidden=hidden, source_width=source_width) for _ in range(layers)
         )
 
-    def forward(
-        self,
-        x_BND: Tensor,
-        source_BME: Tensor,
-        *,
-        keep_BN: Tensor | None = None,
-        keep_BM: Tensor | None = None,
-        causal: bool = False,
-    ) -> Tensor:
+    def forward(self, x_BND: Tensor, source_BME: Tensor, **options: Any) -> Tensor:
         """See ``DecoderBlock``."""
         source_BME = self.source_norm(source_BME)
         for block in self.blocks:
-            x_BND = self.run(block, x_BND, source_BME, keep_BN=keep_BN, keep_BM=keep_BM, causal=causal)
+            x_BND = self.run(block, x_BND, source_BME, **options)
         normed_BND: Tensor = self.norm(x_BND)
         return normed_BND
 
@@ -90,13 +88,9 @@ class TextDecoder(nn.Module):
         return self.embedding.weight[: self.vocab_size]
 
     def forward(self, ids_BL: Tensor, mask_BL: Tensor, image_BME: Tensor, *, causal: bool) -> Tensor:
-        """states_BLD.
+        """states_BLD of tokens, ``start`` and ``mask`` among them, given the image encoder's states.
 
-        Args:
-            ids_BL: Tokens, ``start`` and ``mask`` among them; the real ones first.
-            mask_BL: 1 for real tokens.
-            image_BME: The image encoder's states.
-            causal: State l depends on the first l + 1 tokens alone.
+        ``mask_BL`` is 1 for real tokens, which come first. Where ``causal``, state l depends on the first l + 1 alone.
         """
         x_BLD = self.embedding(ids_BL)
         places_L = torch.arange(ids_BL.shape[1], device=ids_BL.device)
@@ -137,14 +131,10 @@ class PatchDecoder(nn.Module):
     def forward(
         self, patches_BNP: Tensor, hidden_BK: Tensor, text_BME: Tensor, keep_BM: Tensor, *, columns: int
     ) -> Tensor:
-        """Values of the hidden patches, predicted_BKP.
+        """Values of the hidden patches ``hidden_BK``, predicted_BKP, given the text encoder's states.
 
-        Args:
-            patches_BNP: All of them; the hidden ones are not looked at.
-            hidden_BK: Which are hidden.
-            text_BME: The text encoder's states.
-            keep_BM: Bool, which of them are of real tokens.
-            columns: Patches in a row of the image.
+        Of ``patches_BNP``, which are all, the hidden ones are not looked at. ``keep_BM`` is true for states of real
+        tokens; ``columns`` are the patches in a row of the image.
         """
         x_BND = self.embedding(patches_BNP)
         hidden_BN1 = torch.zeros_like(x_BND[..., :1], dtype=torch.bool).scatter(1, hidden_BK[..., None], True)

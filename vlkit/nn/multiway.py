@@ -37,13 +37,10 @@ class Attention(nn.Module):
     def forward(
         self, x_BND: Tensor, source_BMC: Tensor, *, keep_BM: Tensor | None = None, causal: bool = False
     ) -> Tensor:
-        """Tokens to tokens of the same shape.
+        """Tokens that look at those of a source, to tokens of the same shape.
 
-        Args:
-            x_BND: Those that look.
-            source_BMC: Those that are looked at.
-            keep_BM: Bool, false for those of the source that nothing looks at.
-            causal: Token n looks at the first n + 1 of the source only; ``keep_BM`` is then not used.
+        ``keep_BM`` is false for those of the source that nothing looks at. Where ``causal``, token n looks at the first
+        n + 1 of the source only, and ``keep_BM`` is not used.
         """
         query = self.query(x_BND).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         key, value = self.key_value(source_BMC).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)

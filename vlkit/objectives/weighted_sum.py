@@ -10,7 +10,7 @@ from vlkit.objectives.context import Context
 from vlkit.objectives.pairs.pair_losses import PairLosses, weighted
 from vlkit.objectives.pairs.pair_term import Term
 from vlkit.registry import Registry
-from vlkit.spec.training import ObjectiveSpec
+from vlkit.spec.objectives import ObjectiveSpec
 from vlkit.types import Loss, Objective, Piece
 
 OBJECTIVES = Registry(
@@ -72,11 +72,7 @@ def needs_of(chosen: Sequence[ObjectiveSpec]) -> frozenset[str]:
 
 
 def build_objective(
-    chosen: Sequence[ObjectiveSpec],
-    model: Any,
-    *,
-    context: Context | None = None,
-    micro_batch: int | None = None,
+    chosen: Sequence[ObjectiveSpec], model: Any, *, context: Context | None = None, micro_batch: int | None = None
 ) -> WeightedSum:
     """The weighted sum of the objectives of a recipe; all losses over pairs share one pass through the encoders.
 

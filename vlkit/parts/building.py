@@ -4,31 +4,48 @@ from __future__ import annotations
 
 import copy
 import json
-import pickle
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from PIL.Image import Image, Resampling
+from PIL.Image import new as new_image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from typing_extensions import Self
 
-from vlkit.errors import UnknownName, VlkitError
+from vlkit.errors import AssetError, UnknownName, VlkitError
 from vlkit.registry import Registry
 from vlkit.spec.parts import EncoderSpec
 
 _S = TypeVar("_S", bound=EncoderSpec)
 
-# what libraries raise on missing, damaged, foreign or unsafe weights files
-LOAD_ERRORS: tuple[type[Exception], ...] = (
-    OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, pickle.UnpicklingError, SafetensorError,
-)  # fmt: skip
+_CLEAR: tuple[type[Exception], ...] = (OSError, ValueError, RuntimeError, TypeError, ImportError, SafetensorError)
+_LARGEST_SIDE = 8192
 
 
-BUILD_ERRORS: tuple[type[Exception], ...] = (*LOAD_ERRORS, AssertionError)
+def said(error: Exception) -> str:
+    """What an error says, with its kind where that is needed to understand it."""
+    text = str(error) or type(error).__name__
+    return text if isinstance(error, _CLEAR) or not str(error) else f"{type(error).__name__}: {text}"
+
+
+@contextmanager
+def foreign_errors(what: str, *, then: str = "", error: type[VlkitError] = AssetError) -> Iterator[None]:
+    """Makes one error of whatever libraries raise on missing, damaged, strange or unsafe files; ours pass.
+
+    Raises:
+        VlkitError: Of the kind ``error``: what failed, why, and ``then``.
+    """
+    try:
+        yield
+    except VlkitError:
+        raise
+    except Exception as why:  # files from elsewhere can make a library raise anything
+        raise error(f"{what}: {said(why)}{then}") from why
 
 
 class ImageTransform:
@@ -50,17 +67,11 @@ class ImageTransform:
         return f"ImageTransform({json.dumps(self.settings, sort_keys=True, ensure_ascii=False, default=str)})"
 
 
-class SquareResize:
-    """An RGB image to pixels_CHW of a square in [-1, 1] (mean = std = 0.5), whatever its aspect ratio."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def __call__(self, image: Image) -> Tensor:
-        """Bicubic, antialiased."""
-        small = image.resize((self.size, self.size), Resampling.BICUBIC)
-        pixels_HWC = torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8).view(self.size, self.size, 3)
-        return pixels_HWC.permute(2, 0, 1).float() / 127.5 - 1
+def resize_to_square(image: Image, *, size: int) -> Tensor:
+    """An RGB image as pixels_CHW in [-1, 1] (mean = std = 0.5), whatever its aspect ratio; bicubic, antialiased."""
+    small = image.resize((size, size), Resampling.BICUBIC)
+    pixels_HWC = torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8).view(size, size, 3)
+    return pixels_HWC.permute(2, 0, 1).float() / 127.5 - 1
 
 
 # transformers puts guarded wrappers of its own in the place of torch's functions while it builds
@@ -86,21 +97,15 @@ class _SkipInit(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-@contextmanager
-def weightless(*, saved: bool, empty: bool) -> Iterator[None]:
+def weightless(*, saved: bool, empty: bool) -> AbstractContextManager[Any]:
     """Builds fast where the weights are not wanted.
 
     ``empty`` builds on the meta device. ``saved`` leaves parameters unset, because a state dict is loaded over all of
     them next; buffers that no state dict holds are computed as usual, which is why this does not use the meta device.
     """
     if empty:
-        with torch.device("meta"):
-            yield
-    elif saved:
-        with _SkipInit():
-            yield
-    else:
-        yield
+        return torch.device("meta")
+    return _SkipInit() if saved else nullcontext()
 
 
 def hold(module: nn.Module, spec: EncoderSpec) -> None:
@@ -125,20 +130,46 @@ def given(features: Tensor, spec: EncoderSpec) -> Tensor:
     return features if spec.dtype == "float32" else features.float()
 
 
-def count_tokens(encoder: nn.Module, size: int) -> int:
-    """How many tokens an image encoder gives for a square image, found by running it on shapes alone.
+class OwnEncoder(nn.Module):
+    """An encoder of vlkit's own: its spec says all of it, and ``pooled_and_states`` gives all that is asked of it."""
 
-    Raises:
-        VlkitError: It takes no images of this size.
-    """
-    shapes: dict[int, Any] = {id(x): torch.empty_like(x, device="meta") for x in encoder.buffers()}
-    shapes |= {id(x): nn.Parameter(torch.empty_like(x, device="meta"), False) for x in encoder.parameters()}
-    twin: Any = copy.deepcopy(encoder, shapes)  # what is in the memo is not copied
-    try:
-        with torch.no_grad():
-            return int(twin.tokens(torch.empty(1, 3, size, size, device="meta")).shape[1])
-    except BUILD_ERRORS as error:
-        raise VlkitError(f"{type(encoder).__name__} takes no images of {size}x{size} pixels: {error}") from error
+    @classmethod
+    def build(cls, spec: Any, *, saved: Path | None = None, empty: bool = False) -> Self:
+        """Random weights from torch's global generator; nothing is read from ``saved``."""
+        with weightless(saved=saved is not None, empty=empty):
+            return cls(spec)
+
+    def pooled_and_states(self, inputs: Any, /) -> tuple[Tensor, Tensor]:
+        """features_BD and the states before pooling, in one pass."""
+        raise NotImplementedError
+
+    def forward(self, inputs: Any) -> Tensor:
+        """features_BD."""
+        return self.pooled_and_states(inputs)[0]
+
+    def save_config(self, folder: Path) -> None:
+        """Nothing to write."""
+
+
+class LibraryImageEncoder(nn.Module):
+    """An image encoder of another library, which need not say how many tokens it gives."""
+
+    def num_tokens(self, size: int) -> int:
+        """N of ``tokens`` for a square image, found by running the encoder on shapes alone.
+
+        Raises:
+            VlkitError: It takes no images of this size.
+        """
+        return int(self.on_shapes(size, "tokens").shape[1])
+
+    def on_shapes(self, size: int, method: str) -> Any:
+        """What a method gives for one square image, as shapes alone."""
+        shapes: dict[int, Any] = {id(x): torch.empty_like(x, device="meta") for x in self.buffers()}
+        shapes |= {id(x): nn.Parameter(torch.empty_like(x, device="meta"), False) for x in self.parameters()}
+        twin = copy.deepcopy(self, shapes)  # what is in the memo is not copied
+        what = f"{type(self).__name__} takes no images of {size}x{size} pixels"
+        with foreign_errors(what, error=VlkitError), torch.no_grad():
+            return getattr(twin, method)(torch.empty(1, 3, size, size, device="meta"))
 
 
 def check_patches(image_size: int | None, patch_size: int | None, *, where: str) -> None:
@@ -151,6 +182,33 @@ def check_patches(image_size: int | None, patch_size: int | None, *, where: str)
         nearest = max(1, round(image_size / patch_size)) * patch_size
         raise VlkitError(
             f"{where}: image_size = {image_size} is no multiple of its patch size {patch_size}; nearest: {nearest}"
+        )
+
+
+def check_side(side: int, *, where: str) -> None:
+    """Preprocessing that came with weights must not ask for images that no memory holds.
+
+    Raises:
+        VlkitError: It resizes to nothing, or to more than any model reads.
+    """
+    if not 1 <= side <= _LARGEST_SIDE:
+        raise VlkitError(f"{where}: its preprocessing resizes images to {side} pixels; allowed: 1 to {_LARGEST_SIDE:,}")
+
+
+def check_transform(transform: ImageTransform, *, where: str) -> None:
+    """Preprocessing that came with weights must work: it is tried on a small image.
+
+    Raises:
+        AssetError: It fails, or gives something else than finite pixels_CHW of three channels.
+    """
+    if torch.get_default_device().type == "meta":
+        return
+    with foreign_errors(f"{where}: its preprocessing does not work"):
+        pixels_CHW = transform(new_image("RGB", (16, 16), "gray"))
+    if pixels_CHW.ndim != 3 or len(pixels_CHW) != 3 or not pixels_CHW.isfinite().all():
+        raise AssetError(
+            f"{where}: its preprocessing gives {list(pixels_CHW.shape)} or values that are not finite, and not three "
+            f"channels of pixels; see mean and std in its configuration"
         )
 
 

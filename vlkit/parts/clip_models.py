@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 from vlkit.errors import VlkitError
 from vlkit.parts import assets
-from vlkit.parts.hf_common import is_two_tower, load_model, read_config
+from vlkit.parts.building import foreign_errors
+from vlkit.parts.hf_common import is_two_tower, load_model, read_config, unusable
 from vlkit.parts.hf_image import HfImageEncoder, load_processor, refuse_patches
 from vlkit.parts.hf_text import HfTextEncoder, resolve_spec
-from vlkit.parts.open_clip_parts import OpenClipImageEncoder, OpenClipName, OpenClipTextEncoder, load_whole
+from vlkit.parts.open_clip_files import OpenClipName, load_whole
+from vlkit.parts.open_clip_parts import OpenClipImageEncoder, OpenClipTextEncoder
 from vlkit.parts.tokenizers import load_tokenizer
 from vlkit.spec.parts import HfImage, HfText, OpenClipImage, OpenClipText
 
@@ -60,11 +62,22 @@ def load_hf_clip(folder_or_id: str) -> tuple[HfImageEncoder, HfTextEncoder, Scal
     tokenizer = load_tokenizer(folder)
     longest = int(getattr(config.text_config, "max_position_embeddings", 512))
     text_spec = resolve_spec(HfText(name=folder_or_id, max_length=longest), folder, config=config)
-    image = HfImageEncoder(model, config, processor=load_processor(folder, image_size=None), spec=image_spec)
-    text = HfTextEncoder(model, config, tokenizer=tokenizer, spec=text_spec)
+    if not hasattr(model, "logit_scale") and not hasattr(model, "temperature"):
+        raise VlkitError(
+            f"{folder_or_id}: model_type = {config.model_type!r} has no scale of similarities, so its images and texts "
+            f"are in no shared space; use it as one encoder: vlkit.image_encoder('hf:...')"
+        )
+    processor = load_processor(folder, image_size=None)
+    with foreign_errors(unusable(config, where=folder_or_id), error=VlkitError):
+        image = HfImageEncoder(model, config, processor=processor, spec=image_spec)
+        text = HfTextEncoder(model, config, tokenizer=tokenizer, spec=text_spec)
     return image.eval(), text.eval(), _scale_bias(model)
 
 
 def _scale_bias(model: Any) -> ScaleBias:
     bias = getattr(model, "logit_bias", None)
-    return ScaleBias(math.exp(float(model.logit_scale.detach())), None if bias is None else float(bias.detach()))
+    if hasattr(model, "logit_scale"):
+        scale = math.exp(float(model.logit_scale.detach()))
+    else:
+        scale = 1 / float(model.temperature.detach())  # ALIGN divides by it
+    return ScaleBias(scale, None if bias is None else float(bias.detach()))

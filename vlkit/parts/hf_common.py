@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from vlkit.errors import AssetError, VlkitError
-from vlkit.parts.building import LOAD_ERRORS, hold, weightless
+from vlkit.parts.assets import hub
+from vlkit.parts.building import foreign_errors, hold, weightless
+from vlkit.parts.configs import check_settings, read_settings
+from vlkit.parts.weight_files import read_headers, within
 from vlkit.spec.parts import HfImage, HfText
 
+_ADAPTER = "adapter_config.json"
 _SIDES = {"image": ("vision", "visual"), "text": ("text",)}
 
 
@@ -23,14 +28,34 @@ def read_config(folder: Path) -> Any:
     """The transformers config of a folder in hub layout; no code from the folder is run.
 
     Raises:
-        AssetError: There is none, or it is of a kind transformers does not know.
+        AssetError: There is none, it is of a kind transformers does not know, or it says what none may.
     """
     from transformers import AutoConfig
 
-    try:
+    check_settings(folder)
+    with foreign_errors(f"{folder} is no transformers model that can be read"), quiet():
         return AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
-    except LOAD_ERRORS as error:
-        raise AssetError(f"{folder} is no transformers model that can be read: {error}") from error
+
+
+def unusable(config: Any, *, where: str) -> str:
+    """The beginning of an error about a model that is neither known to work nor of a form that is."""
+    return f"{where}: models of model_type = {config.model_type!r} are of a form that vlkit cannot use"
+
+
+def token_table(model: Any, *, where: str) -> nn.Embedding:
+    """The embedding of a text model's tokens.
+
+    Raises:
+        VlkitError: It has none that is known.
+    """
+    try:
+        table = model.get_input_embeddings()
+    except (AttributeError, NotImplementedError):  # CLIP-like text models keep it one level further down
+        tables = [part for name, part in model.named_modules() if re.search(r"(token|word)_embeddings?$", name)]
+        table = tables[0] if tables else None
+    if not isinstance(table, nn.Embedding):
+        raise VlkitError(f"{where}: {type(model).__name__} has no token embedding that is known; is it a text model?")
+    return table
 
 
 def is_two_tower(config: Any) -> bool:
@@ -66,19 +91,30 @@ def load_model(
 
     options: dict[str, Any] = {} if pooler or not _has_pooler(config) else {"add_pooling_layer": False}
     if not spec.pretrained or saved or empty:
-        with weightless(saved=saved is not None, empty=empty), quiet():
+        cannot = foreign_errors(f"cannot build the model of {folder / 'config.json'}")
+        with cannot, weightless(saved=saved is not None, empty=empty), quiet():
             model = AutoModel.from_config(config, trust_remote_code=False, **options).float()
         hold(model, spec)
         return model, False
     if low := spec.dtype != "float32":  # never all of them in float32; transformers knows what must stay so
         options["dtype"] = getattr(torch, spec.dtype)
-    try:
-        with quiet():
-            model, report = AutoModel.from_pretrained(
-                str(folder), config=config, output_loading_info=True, trust_remote_code=False, **options
-            )
-    except LOAD_ERRORS as error:
-        raise AssetError(f"cannot load the weights in {folder}: {error}") from error
+    if (folder / _ADAPTER).is_file():
+        raise AssetError(
+            f"{folder} holds {_ADAPTER}: transformers would load the model named there instead; merge the adapter into "
+            f"its model first (peft's merge_and_unload), and save that"
+        )
+    shapes = read_headers(hub.weight_files(folder))
+    settings = read_settings(folder / "config.json")
+    cannot = foreign_errors(f"cannot load the weights in {folder}")
+    with cannot, quiet(), within(shapes, where=folder, settings=settings):
+        model, report = AutoModel.from_pretrained(
+            str(folder),
+            config=config,
+            output_loading_info=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            **options,
+        )
     missing = sorted(report["missing_keys"])
     if missing and pooler and _has_pooler(config) and all("pooler." in key for key in missing):
         return load_model(folder, config, spec=spec, pooler=False)[0], True
@@ -111,16 +147,15 @@ def last_states(output: Any, *, where: str) -> Tensor:
     return states
 
 
-def side_width(model: nn.Module, config: Any, *, side: Literal["image", "text"]) -> int:
-    """Width of what ``get_image_features`` or ``get_text_features`` of a two-tower model returns."""
+def side_width(model: nn.Module, config: Any, *, side: Literal["image", "text"]) -> int | None:
+    """Width of what ``get_image_features`` or ``get_text_features`` of a two-tower model returns; None: not known."""
     projection = getattr(model, "visual_projection" if side == "image" else "text_projection", None)
-    if isinstance(projection, nn.Linear):
-        return projection.out_features
+    if linear := [part for part in projection.modules() if isinstance(part, nn.Linear)] if projection else []:
+        return int(linear[-1].out_features)
     part = config.vision_config if side == "image" else config.text_config
-    for name in ("projection_size", "hidden_size"):
-        if width := getattr(part, name, None):
-            return int(width)
-    return int(config.projection_dim)
+    return next(
+        (int(width) for name in ("projection_size", "hidden_size") if (width := getattr(part, name, None))), None
+    )
 
 
 def _model_class(config: Any) -> Any:

@@ -12,14 +12,24 @@ from typing import Any
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from vlkit.errors import AssetError, VlkitError
+from vlkit.errors import VlkitError
 from vlkit.parts import assets
-from vlkit.parts.building import LOAD_ERRORS, ImageTransform, check_patches, count_tokens, given, taken
-from vlkit.parts.hf_common import is_two_tower, keep_side, last_states, load_model, read_config, side_width
+from vlkit.parts.building import (
+    ImageTransform,
+    LibraryImageEncoder,
+    check_patches,
+    check_side,
+    check_transform,
+    foreign_errors,
+    given,
+    taken,
+)
+from vlkit.parts.configs import check_settings
+from vlkit.parts.hf_common import is_two_tower, keep_side, last_states, load_model, read_config, side_width, unusable
 from vlkit.spec.parts import HfImage
 
 
-class HfImageEncoder(nn.Module):
+class HfImageEncoder(LibraryImageEncoder):
     """A vision model of transformers.
 
     With pooling ``auto`` the image side of a two-tower model (CLIP, SigLIP, VisionTextDualEncoder, ...) ends in the
@@ -39,19 +49,24 @@ class HfImageEncoder(nn.Module):
         self.model: nn.Module = model if self.projects or not two_tower else model.vision_model  # type: ignore[assignment]
         self.config, self.processor, self.spec = config, processor, spec
         vision = config.vision_config if two_tower else config
-        if self.projects:
-            self.width = side_width(model, config, side="image")
-        else:
-            self.width = int(getattr(vision, "hidden_size", None) or vision.hidden_sizes[-1])
-        self.token_width = int(getattr(vision, "hidden_size", self.width))
         self.transform = _transform(processor)
-        self.image_size = _side(processor)
-        sizes = (value for value in dict(processor.size).values() if isinstance(value, int))
-        self.resized_to = max(self.image_size, *sizes)
+        with foreign_errors(f"{spec.name}: its image processor names no sizes (preprocessor_config.json)"):
+            self.image_size = _side(processor)
+            sizes = (value for value in dict(processor.size).values() if isinstance(value, int))
+            self.resized_to = max(self.image_size, *sizes)
+        check_side(self.resized_to, where=spec.name)
+        check_transform(self.transform, where=spec.name)
         patch = getattr(vision, "patch_size", None)
         self.patch_size: int | None = patch if isinstance(patch, int) else None
         check_patches(spec.image_size, self.patch_size, where=spec.name)
         self.options = _size_options(self._vision, vision, size=self.image_size, name=spec.name)
+        hidden = getattr(vision, "hidden_size", None) or next(iter(getattr(vision, "hidden_sizes", [])[-1:]), None)
+        width = side_width(model, config, side="image") if self.projects else hidden
+        if isinstance(width, int) and isinstance(hidden, int):
+            self.width, self.token_width = width, hidden if hasattr(vision, "hidden_size") else width
+        else:
+            features_BD, tokens_BNT = self.on_shapes(self.image_size, "pooled_and_states")
+            self.width, self.token_width = features_BD.shape[1], tokens_BNT.shape[2]
 
     @classmethod
     def build(cls, spec: HfImage, *, saved: Path | None = None, empty: bool = False) -> HfImageEncoder:
@@ -68,7 +83,9 @@ class HfImageEncoder(nn.Module):
         )
         if poolerless:  # recorded, so that a saved model is built the same way
             spec = spec.model_copy(update={"pooling": "mean"})
-        return cls(model, config, processor=load_processor(folder, image_size=spec.image_size), spec=spec)
+        processor = load_processor(folder, image_size=spec.image_size)
+        with foreign_errors(unusable(config, where=spec.name), error=VlkitError):
+            return cls(model, config, processor=processor, spec=spec)
 
     @property
     def _vision(self) -> nn.Module:
@@ -76,10 +93,6 @@ class HfImageEncoder(nn.Module):
 
     def _states(self, pixels_BCHW: Tensor) -> Any:
         return self._vision(pixel_values=taken(pixels_BCHW, self), return_dict=True, **self.options)
-
-    def num_tokens(self, size: int) -> int:
-        """N of ``tokens``."""
-        return count_tokens(self, size)
 
     def tokens(self, pixels_BCHW: Tensor) -> Tensor:
         """tokens_BNT of the last block; class and register tokens left out."""
@@ -150,13 +163,10 @@ def load_processor(folder: Path, *, image_size: int | None) -> Any:
     def load(**sizes: dict[str, int]) -> Any:
         return AutoImageProcessor.from_pretrained(str(folder), trust_remote_code=False, **sizes)
 
-    try:
+    check_settings(folder)
+    with foreign_errors(f"{folder} holds no image processor that can be read (preprocessor_config.json)"):
         processor = load()
         return processor if image_size is None else load(**_scaled_sizes(processor, image_size))
-    except LOAD_ERRORS as error:
-        raise AssetError(
-            f"{folder} holds no image processor that can be read (preprocessor_config.json): {error}"
-        ) from error
 
 
 def _scaled_sizes(processor: Any, image_size: int) -> dict[str, dict[str, int]]:

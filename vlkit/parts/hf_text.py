@@ -5,7 +5,6 @@ Shapes: B batch, L text length, D encoder width.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +15,18 @@ from torch import Tensor, nn
 
 from vlkit.errors import VlkitError
 from vlkit.parts import assets
-from vlkit.parts.building import compact, given
-from vlkit.parts.hf_common import is_two_tower, keep_side, last_states, load_model, read_config, side_width
+from vlkit.parts.building import compact, foreign_errors, given
+from vlkit.parts.configs import read_settings
+from vlkit.parts.hf_common import (
+    is_two_tower,
+    keep_side,
+    last_states,
+    load_model,
+    read_config,
+    side_width,
+    token_table,
+    unusable,
+)
 from vlkit.parts.tokenizers import (
     HfTokenizer,
     check_end_token,
@@ -33,6 +42,8 @@ from vlkit.spec.parts import HfText
 from vlkit.types import TextBatch, Vocabulary
 
 _Pooling = Literal["mean", "cls", "last", "eos"]
+_LONGEST_PREFIX = 4096
+_AT_THE_END = ("clip", "groupvit", "owl")  # text models of these types read the feature at the end token
 
 
 class HfTextEncoder(nn.Module):
@@ -50,15 +61,19 @@ class HfTextEncoder(nn.Module):
         two_tower = is_two_tower(config)
         self.projects = spec.pooling == "auto"
         if two_tower:
+            if not hasattr(model, "text_model"):
+                raise VlkitError(
+                    f"{spec.name}: model_type = {config.model_type!r} has no text model beside its image model; name "
+                    f"its language model itself"
+                )
             model = keep_side(model, "text")
         self.model: nn.Module = model if self.projects or not two_tower else cast("nn.Module", model.text_model)
         self.config, self.spec, self._two_tower = config, spec, two_tower
         text_config = config.text_config if two_tower else config
         if hasattr(text_config, "use_cache"):
             text_config.use_cache = False  # nothing is generated
-        text_model: Any = self.model.text_model if two_tower and self.projects else self.model
-        rows = int(text_model.get_input_embeddings().weight.shape[0])
-        check_vocabulary(vocabulary_size(tokenizer), rows=rows, where=spec.name)
+        text_model = self._text_model
+        check_vocabulary(vocabulary_size(tokenizer), rows=self.vocab_size, where=spec.name)
         check_padding(tokenizer, text_model, where=spec.name)
         if two_tower and self.projects:
             _check_pooled_token(tokenizer, text_model, kind=str(text_config.model_type), where=spec.name)
@@ -70,13 +85,17 @@ class HfTextEncoder(nn.Module):
             spec.name,
             max_length=int(text_config.max_position_embeddings) if self.fixed_length else min(spec.max_length, longest),
             prefix=spec.prefix or "",
-            end_token=spec.pooling == "eos" or (two_tower and str(text_config.model_type).startswith("clip")),
+            end_token=spec.pooling == "eos" or (two_tower and str(text_config.model_type).startswith(_AT_THE_END)),
             fixed_length=self.fixed_length,
         )
         self._layers = _check_layers(spec, text_config)
-        hidden = int(text_config.hidden_size)
-        self.token_width = hidden
-        self.width = _own_width(model, config, two_tower=two_tower) if self.projects else hidden * len(spec.layers)
+        self.token_width = int(text_config.hidden_size)
+        if not self.projects:
+            self.width = self.token_width * len(spec.layers)
+        elif two_tower:
+            self.width = side_width(model, config, side="text") or int(config.projection_dim)
+        else:
+            self.width = int(getattr(config, "projection_size", None) or config.hidden_size)
 
     @classmethod
     def build(cls, spec: HfText, *, saved: Path | None = None, empty: bool = False) -> HfTextEncoder:
@@ -85,7 +104,9 @@ class HfTextEncoder(nn.Module):
         config = read_config(folder)
         model, _ = load_model(folder, config, spec=spec, pooler=is_two_tower(config), saved=saved, empty=empty)
         spec = resolve_spec(spec, folder, config=config)
-        return cls(_text_part(model, config), config, tokenizer=load_tokenizer(folder), spec=spec)
+        tokenizer = load_tokenizer(folder)
+        with foreign_errors(unusable(config, where=spec.name), error=VlkitError):
+            return cls(_text_part(model, config), config, tokenizer=tokenizer, spec=spec)
 
     def tokenize(self, texts: Sequence[str], *, language: str | None = None) -> TextBatch:
         """Tokens with the model's prefix, and its language token where it has one.
@@ -102,11 +123,13 @@ class HfTextEncoder(nn.Module):
         return marks_language(self.tokenizer.tokenizer)
 
     @property
+    def _text_model(self) -> Any:
+        return self.model.text_model if self._two_tower and self.projects else self.model
+
+    @property
     def vocab_size(self) -> int:
         """Rows of the token embedding."""
-        model: Any = self.model
-        owner = model.text_model if self._two_tower and self.projects else model
-        return int(owner.get_input_embeddings().weight.shape[0])
+        return token_table(self._text_model, where=self.spec.name).num_embeddings
 
     def vocabulary(self) -> Vocabulary:
         """What the ids mean."""
@@ -191,8 +214,7 @@ def resolve_spec(spec: HfText, folder: Path, *, config: Any) -> HfText:
 def _sentence_transformers(folder: Path) -> _Known:
     """Pooling of ``1_Pooling/config.json`` and the default (else the query) prompt, where a folder has these files."""
     pooling: _Pooling | None = None
-    prefix: str | None = None
-    modes = _json(folder / "1_Pooling" / "config.json")
+    modes = _settings(folder / "1_Pooling" / "config.json")
     names: tuple[tuple[str, _Pooling], ...] = (
         ("pooling_mode_cls_token", "cls"), ("pooling_mode_mean_tokens", "mean"), ("pooling_mode_lasttoken", "last"),
     )  # fmt: skip
@@ -205,10 +227,19 @@ def _sentence_transformers(folder: Path) -> _Known:
         )
     if chosen:
         pooling = chosen[0]
-    settings = _json(folder / "config_sentence_transformers.json")
-    prompts = settings.get("prompts") or {}
-    prefix = prompts.get(settings.get("default_prompt_name") or "query")
+    path = folder / "config_sentence_transformers.json"
+    settings = _settings(path)
+    prompts, name = settings.get("prompts") or {}, settings.get("default_prompt_name") or "query"
+    prefix: Any = prompts.get(name) if isinstance(prompts, dict) and isinstance(name, str) else False
+    if not isinstance(prefix, str | None) or len(prefix or "") > _LONGEST_PREFIX:
+        raise VlkitError(
+            f"{path}: the prompt {name!r} should be a text of at most {_LONGEST_PREFIX:,} characters: set prefix"
+        )
     return _Known(pooling, prefix)
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    return read_settings(path) if path.is_file() else {}
 
 
 def _by_name(name: str) -> _Known:
@@ -233,39 +264,26 @@ def _by_architecture(config: Any) -> _Pooling:
     return "last" if causal else "mean"
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise VlkitError(f"cannot read {path}: {error}") from error
-    return content if isinstance(content, dict) else {}
-
-
 def _text_part(model: nn.Module, config: Any) -> nn.Module:
     whole: Any = model
     if is_two_tower(config):
         return model
     if getattr(config, "is_encoder_decoder", False):
         return cast("nn.Module", whole.get_encoder())
-    if hasattr(config, "vision_config"):
+    if hasattr(config, "vision_config") or hasattr(config, "text_config"):
         raise VlkitError(f"model_type = {config.model_type!r} is neither a text model nor a two-tower model")
     return model
 
 
 def _check_pooled_token(tokenizer: Any, model: nn.Module, *, kind: str, where: str) -> None:
+    if kind.startswith("owl"):
+        check_end_token(tokenizer, reads=None, where=where)
+        return
     for module in model.modules():
         if isinstance(reads := getattr(module, "eos_token_id", None), int):
-            legacy = kind.startswith("clip") and reads == 2  # then CLIP looks for the highest id
+            legacy = kind.startswith(_AT_THE_END) and reads == 2  # then CLIP looks for the highest id
             check_end_token(tokenizer, reads=None if legacy else reads, where=where)
             return
-
-
-def _own_width(model: nn.Module, config: Any, *, two_tower: bool) -> int:
-    if two_tower:
-        return side_width(model, config, side="text")
-    return int(getattr(config, "projection_size", None) or config.hidden_size)
 
 
 def _check_layers(spec: HfText, config: Any) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ Shapes: B batch, C channels, H height, W width, L text length, N patches, D enco
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 
 from vlkit.errors import ShapeError, VlkitError
 from vlkit.nn.multiway import INIT_STD, BlockStack, SharedLayers, init_weights
+from vlkit.parts import building
 from vlkit.parts.assets import hub
-from vlkit.parts.building import ImageTransform, SquareResize, check_patches, compact, given, taken, weightless
 from vlkit.parts.tokenizers import HfTokenizer, check_texts, load_tokenizer, marks_language, pad_rows, vocabulary_size
 from vlkit.parts.vocabulary import byte_vocabulary, hf_vocabulary
 from vlkit.paths import local_path
@@ -31,7 +32,7 @@ _SPARE = 2  # position tables start with two rows that nothing uses, as in the r
 _STRAIGHT = str.maketrans("\u201c\u201d", '""')
 
 
-class MultiwayEncoder(nn.Module):
+class MultiwayEncoder(building.OwnEncoder):
     """What both sides have: layers of their own, then ``shared``."""
 
     spec: MultiwayImage | MultiwayText
@@ -60,7 +61,7 @@ class MultiwayEncoder(nn.Module):
 
     def _run(self, x_BND: Tensor, keep_BN: Tensor | None = None) -> Tensor:
         x_BND = x_BND + self.positions_ND[_SPARE : _SPARE + x_BND.shape[1]]
-        return given(self.shared(self.own(x_BND, keep_BN), keep_BN), self.spec)
+        return building.given(self.shared(self.own(x_BND, keep_BN), keep_BN), self.spec)
 
 
 class MultiwayImageEncoder(MultiwayEncoder):
@@ -69,7 +70,7 @@ class MultiwayImageEncoder(MultiwayEncoder):
     spec: MultiwayImage
 
     def __init__(self, spec: MultiwayImage) -> None:
-        check_patches(spec.image_size, spec.patch_size, where="multiway image encoder")
+        building.check_patches(spec.image_size, spec.patch_size, where="multiway image encoder")
         count = (spec.image_size // spec.patch_size) ** 2
         super().__init__(spec, positions=1 + count, vl_experts=spec.vl_experts)
         self.spec = spec
@@ -78,13 +79,7 @@ class MultiwayImageEncoder(MultiwayEncoder):
         init_weights(self.patches)
         self.cls_D = nn.init.trunc_normal_(nn.Parameter(torch.empty(spec.width)), std=INIT_STD)
         settings = {"library": "vlkit", "resize": "square", "size": spec.image_size, "mean": 0.5}
-        self.transform = ImageTransform(SquareResize(spec.image_size), settings)
-
-    @classmethod
-    def build(cls, spec: MultiwayImage, *, saved: Path | None = None, empty: bool = False) -> MultiwayImageEncoder:
-        """Random weights from torch's global generator; nothing is read from ``saved``."""
-        with weightless(saved=saved is not None, empty=empty):
-            return cls(spec)
+        self.transform = building.ImageTransform(partial(building.resize_to_square, size=spec.image_size), settings)
 
     def num_tokens(self, size: int) -> int:
         """N of ``tokens``."""
@@ -92,20 +87,13 @@ class MultiwayImageEncoder(MultiwayEncoder):
 
     def pooled_and_states(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """features_BD and the patches' states_BND in one pass."""
-        patches_BND = self.patches(taken(pixels_BCHW, self)).flatten(2).transpose(1, 2)
+        patches_BND = self.patches(building.taken(pixels_BCHW, self)).flatten(2).transpose(1, 2)
         states_BND = self._run(torch.cat([self.cls_D.expand(len(patches_BND), 1, -1), patches_BND], dim=1))
         return states_BND[:, 0], states_BND[:, 1:]
 
     def tokens(self, pixels_BCHW: Tensor) -> Tensor:
         """The patches' states_BND."""
         return self.pooled_and_states(pixels_BCHW)[1]
-
-    def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        """features_BD."""
-        return self.pooled_and_states(pixels_BCHW)[0]
-
-    def save_config(self, folder: Path) -> None:
-        """Nothing to write: the spec says it all."""
 
 
 class MultiwayTextEncoder(MultiwayEncoder):
@@ -131,7 +119,7 @@ class MultiwayTextEncoder(MultiwayEncoder):
             VlkitError: It has more tokens than ``vocab``.
         """
         tokenizer = None if spec.tokenizer is None or empty else _tokenizer(spec, saved)
-        with weightless(saved=saved is not None, empty=empty):
+        with building.weightless(saved=saved is not None, empty=empty):
             return cls(spec, tokenizer=tokenizer)
 
     def join(self, image: ImageEncoder) -> None:
@@ -186,13 +174,9 @@ class MultiwayTextEncoder(MultiwayEncoder):
 
     def pooled_and_states(self, tokens: TextBatch) -> tuple[Tensor, Tensor]:
         """features_BD and states_BLD of the tokens, the real ones first, in one pass."""
-        ids_BL, mask_BL = compact(*tokens)
+        ids_BL, mask_BL = building.compact(*tokens)
         states_BLD = self._run(self.embedding(ids_BL), mask_BL > 0)
         return states_BLD[:, 0], states_BLD
-
-    def forward(self, tokens: TextBatch) -> Tensor:
-        """features_BD."""
-        return self.pooled_and_states(tokens)[0]
 
     def save_config(self, folder: Path) -> None:
         """Writes the tokenizer's files, where there are any."""

@@ -14,15 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from vlkit.errors import AssetError, UnknownName, VlkitError
-from vlkit.parts import assets
-from vlkit.parts.building import BUILD_ERRORS, ImageTransform, check_patches, count_tokens, given, taken, weightless
+from vlkit.foreign import json_kind
+from vlkit.parts import assets, building
+from vlkit.parts.configs import read_settings
+from vlkit.parts.weight_files import read_header, within
+from vlkit.paths import local_path
 from vlkit.spec.parts import TimmImage
 from vlkit.types import ClassRows
 
 _CONFIG = "config.json"
 
 
-class TimmImageEncoder(nn.Module):
+class TimmImageEncoder(building.LibraryImageEncoder):
     """A timm model: pooled features before the classifier, which stays where the weights have one.
 
     ``arguments`` are extra ones of its architecture, for ``save_config``.
@@ -37,11 +40,14 @@ class TimmImageEncoder(nn.Module):
         self.width = int(getattr(timm_model, "head_hidden_size", None) or timm_model.num_features)
         self.token_width = int(timm_model.num_features)
         chosen = {} if spec.image_size is None else {"img_size": spec.image_size}
-        self.data_config: dict[str, Any] = resolve_data_config(chosen, model=timm_model)
-        self.image_size = int(self.data_config["input_size"][-1])
-        self.resized_to = math.ceil(self.image_size / self.data_config["crop_pct"])
-        steps = create_transform(**self.data_config, is_training=False)
-        self.transform = ImageTransform(steps, {"library": "timm", **self.data_config})
+        with building.foreign_errors(f"{spec.name}: timm cannot use its preprocessing (pretrained_cfg)"):
+            self.data_config: dict[str, Any] = resolve_data_config(chosen, model=timm_model)
+            self.image_size = int(self.data_config["input_size"][-1])
+            self.resized_to = math.ceil(self.image_size / self.data_config["crop_pct"])
+            building.check_side(self.resized_to, where=spec.name)
+            steps = create_transform(**self.data_config, is_training=False)
+        self.transform = building.ImageTransform(steps, {"library": "timm", **self.data_config})
+        building.check_transform(self.transform, where=spec.name)
 
     @classmethod
     def build(cls, spec: TimmImage, *, saved: Path | None = None, empty: bool = False) -> TimmImageEncoder:
@@ -49,10 +55,11 @@ class TimmImageEncoder(nn.Module):
         import timm
 
         arguments: dict[str, Any] = {}
+        config: dict[str, Any] = {}
         folder: Path | None
         pretrained = spec.pretrained and not empty and saved is None
-        if saved is not None or Path(spec.name).is_dir():
-            folder = saved or Path(spec.name)
+        if saved is not None or local_path(spec.name).is_dir():
+            folder = saved or local_path(spec.name)
         else:
             architecture = spec.name.partition(".")[0]
             known = timm.is_model(architecture)
@@ -65,7 +72,7 @@ class TimmImageEncoder(nn.Module):
             source = f"local-dir:{folder}"
             config = _read_config(folder)
             arguments = dict(config.get("model_args") or {})
-            fixed = bool(config.get("pretrained_cfg", {}).get("fixed_input_size"))
+            fixed = bool((config.get("pretrained_cfg") or config).get("fixed_input_size"))
         else:
             source = spec.name
             fixed = bool(timm.get_pretrained_cfg(spec.name).fixed_input_size)
@@ -73,14 +80,19 @@ class TimmImageEncoder(nn.Module):
                 arguments["num_classes"] = 0  # a random classifier would be read as class prototypes
         if spec.image_size is not None and fixed:
             arguments["img_size"] = spec.image_size
-        try:
-            with weightless(saved=saved is not None, empty=empty):
-                model = timm.create_model(source, pretrained=pretrained, **arguments)
-        except BUILD_ERRORS as error:
-            size = "" if spec.image_size is None else f" with image_size = {spec.image_size}"
-            raise VlkitError(f"timm cannot build {spec.name!r}{size}: {error}") from error
+        size = "" if spec.image_size is None else f" with image_size = {spec.image_size}"
+        weights = _weights(folder) if folder is not None and pretrained else None
+        shapes = {} if weights is None else read_header(weights)
+        with (
+            building.foreign_errors(f"timm cannot build {spec.name!r}{size}", error=VlkitError),
+            building.weightless(saved=saved is not None, empty=empty),
+            within(shapes, where=spec.name, settings=config),
+        ):
+            model = timm.create_model(
+                source, pretrained=pretrained, pretrained_cfg_overlay=_taking(weights), **arguments
+            )
         patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-        check_patches(spec.image_size, patch[0] if isinstance(patch, tuple) else None, where=spec.name)
+        building.check_patches(spec.image_size, patch[0] if isinstance(patch, tuple) else None, where=spec.name)
         return cls(model, spec, arguments=arguments)
 
     @property
@@ -88,10 +100,6 @@ class TimmImageEncoder(nn.Module):
         """The name that timm gives it, without a tag."""
         model: Any = self.model
         return str(model.pretrained_cfg.get("architecture") or self.spec.name.partition(".")[0])
-
-    def num_tokens(self, size: int) -> int:
-        """N of ``tokens``."""
-        return count_tokens(self, size)
 
     def tokens(self, pixels_BCHW: Tensor) -> Tensor:
         """tokens_BNT of the last block; class and register tokens left out."""
@@ -105,17 +113,26 @@ class TimmImageEncoder(nn.Module):
     def _features(self, pixels_BCHW: Tensor) -> Tensor:
         model: Any = self.model
         # convolutions follow the layout of their input, and this one is up to 4 times as fast on a CPU
-        pixels_BCHW = taken(pixels_BCHW, model).contiguous(memory_format=torch.channels_last)
+        pixels_BCHW = building.taken(pixels_BCHW, model).contiguous(memory_format=torch.channels_last)
         features: Tensor = model.forward_features(pixels_BCHW)
         return features
 
     def _pooled(self, features: Tensor) -> Tensor:
         model: Any = self.model
-        return given(model.forward_head(features, pre_logits=True), self.spec)
+        try:
+            return building.given(model.forward_head(features, pre_logits=True), self.spec)
+        except NotImplementedError as error:
+            raise VlkitError(f"timm:{self.spec.name} gives no feature of a whole image: {error}") from error
 
     def _spatial(self, features: Tensor) -> Tensor:
         model: Any = self.model
-        features = given(features, self.spec)
+        if not isinstance(features, Tensor):
+            raise VlkitError(
+                f"timm:{self.spec.name} gives no tokens, only features of whole images: what it makes of patches is "
+                f"{json_kind(type(features))} of {len(features)}; leave decoders and token losses out, or take another "
+                f"encoder"
+            )
+        features = building.given(features, self.spec)
         if features.ndim == 3:
             return features[:, int(getattr(model, "num_prefix_tokens", 0)) :]
         if features.shape[1] == model.num_features:
@@ -160,10 +177,29 @@ class TimmImageEncoder(nn.Module):
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise AssetError(f"{folder} is no timm folder in hub layout: cannot read {_CONFIG}: {error}") from error
-    if "architecture" not in content:
+    if not (folder / _CONFIG).is_file():
+        raise AssetError(f"{folder} is no timm folder in hub layout: it has no {_CONFIG}")
+    content = read_settings(folder / _CONFIG)
+    if not isinstance(content.get("architecture"), str):
         raise AssetError(f"{folder / _CONFIG} has no key 'architecture'; it is no timm model")
     return content
+
+
+def _weights(folder: Path) -> Path:
+    """The weights file of a folder in hub layout; pickles of tensors where there are no safetensors."""
+    for pattern in ("model.safetensors", "*.safetensors", "pytorch_model.*", "*.bin", "*.pth", "*.pt"):
+        if found := sorted(folder.glob(pattern)):
+            return found[0]
+    raise AssetError(f"{folder} holds no weights (model.safetensors)")
+
+
+def _taking(weights: Path | None) -> dict[str, Any]:
+    """Settings of timm that name this weights file alone, whatever a configuration says of addresses and loaders."""
+    places: dict[str, Any] = {
+        "source": None,
+        "url": None,
+        "hf_hub_id": None,
+        "hf_hub_filename": None,
+        "state_dict": None,
+    }
+    return {} if weights is None else {**places, "custom_load": False, "file": str(weights)}

@@ -6,13 +6,13 @@ Shapes: B batch, C channels, H height, W width, L text length in bytes, N image 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vlkit.parts.building import ImageTransform, SquareResize, check_patches, compact, given, taken, weightless
+from vlkit.parts.building import ImageTransform, OwnEncoder, check_patches, compact, given, resize_to_square, taken
 from vlkit.parts.tokenizers import check_texts, pad_rows
 from vlkit.parts.vocabulary import byte_vocabulary
 from vlkit.spec.parts import TinyImage, TinyText
@@ -41,11 +41,7 @@ class _Block(nn.Module):
         return result
 
 
-def _blocks(width: int, *, depth: int) -> nn.ModuleList:
-    return nn.ModuleList(_Block(width) for _ in range(depth))
-
-
-class TinyImageEncoder(nn.Module):
+class TinyImageEncoder(OwnEncoder):
     """A small vision transformer: patches, positions, blocks, mean of the tokens."""
 
     def __init__(self, spec: TinyImage) -> None:
@@ -56,16 +52,10 @@ class TinyImageEncoder(nn.Module):
         count = self.num_tokens(spec.image_size)
         self.patches = nn.Conv2d(3, spec.width, spec.patch_size, stride=spec.patch_size)
         self.positions_ND = nn.Parameter(torch.randn(count, spec.width) * 0.02)
-        self.blocks = _blocks(spec.width, depth=spec.depth)
+        self.blocks = nn.ModuleList(_Block(spec.width) for _ in range(spec.depth))
         self.norm = nn.LayerNorm(spec.width)
         settings = {"library": "vlkit-tiny", "size": spec.image_size}
-        self.transform = ImageTransform(SquareResize(spec.image_size), settings)
-
-    @classmethod
-    def build(cls, spec: TinyImage, *, saved: Path | None = None, empty: bool = False) -> TinyImageEncoder:
-        """Random weights from torch's global generator; nothing is read from ``saved``."""
-        with weightless(saved=False, empty=empty):
-            return cls(spec)
+        self.transform = ImageTransform(partial(resize_to_square, size=spec.image_size), settings)
 
     def num_tokens(self, size: int) -> int:
         """N of ``tokens``."""
@@ -83,15 +73,8 @@ class TinyImageEncoder(nn.Module):
         tokens_BND = self.tokens(pixels_BCHW)
         return tokens_BND.mean(dim=1), tokens_BND
 
-    def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        """features_BD."""
-        return self.pooled_and_states(pixels_BCHW)[0]
 
-    def save_config(self, folder: Path) -> None:
-        """Nothing to write: the spec says it all."""
-
-
-class TinyTextEncoder(nn.Module):
+class TinyTextEncoder(OwnEncoder):
     """A small byte-level transformer: UTF-8 bytes and an end token, mean over the real tokens."""
 
     marks_language = False
@@ -101,14 +84,8 @@ class TinyTextEncoder(nn.Module):
         self.spec, self.width, self.token_width, self.max_length = spec, spec.width, spec.width, spec.max_length
         self.embedding = nn.Embedding(_ROWS, spec.width, padding_idx=_PAD)
         self.positions_LD = nn.Parameter(torch.randn(spec.max_length, spec.width) * 0.02)
-        self.blocks = _blocks(spec.width, depth=spec.depth)
+        self.blocks = nn.ModuleList(_Block(spec.width) for _ in range(spec.depth))
         self.norm = nn.LayerNorm(spec.width)
-
-    @classmethod
-    def build(cls, spec: TinyText, *, saved: Path | None = None, empty: bool = False) -> TinyTextEncoder:
-        """Random weights from torch's global generator; nothing is read from ``saved``."""
-        with weightless(saved=False, empty=empty):
-            return cls(spec)
 
     def tokenize(self, texts: Sequence[str], *, language: str | None = None) -> TextBatch:
         """Bytes and an end token, cut to ``max_length``; the language is not used.
@@ -128,10 +105,6 @@ class TinyTextEncoder(nn.Module):
         """What the ids mean."""
         return byte_vocabulary(_ROWS)
 
-    def forward(self, tokens: TextBatch) -> Tensor:
-        """features_BD."""
-        return self.pooled_and_states(tokens)[0]
-
     def pooled_and_states(self, tokens: TextBatch) -> tuple[Tensor, Tensor]:
         """features_BD and states_BLD of the tokens, the real ones first, in one pass."""
         ids_BL, mask_BL = compact(*tokens)
@@ -141,6 +114,3 @@ class TinyTextEncoder(nn.Module):
         states_BLD = given(self.norm(x_BLD), self.spec)
         weight_BL1 = mask_BL.unsqueeze(-1).to(states_BLD.dtype)
         return (states_BLD * weight_BL1).sum(dim=1) / weight_BL1.sum(dim=1), states_BLD
-
-    def save_config(self, folder: Path) -> None:
-        """Nothing to write: the spec says it all."""

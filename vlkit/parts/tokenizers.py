@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterable, Sequence
+import math
+import string
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,8 @@ from torch import nn
 
 from vlkit import languages
 from vlkit.errors import AssetError, DataError, VlkitError
-from vlkit.parts.building import LOAD_ERRORS
+from vlkit.parts.building import foreign_errors
+from vlkit.parts.configs import check_settings, read_settings
 from vlkit.types import TextBatch
 
 # any of these makes a folder hold a tokenizer; without one, transformers may build an empty tokenizer and say nothing
@@ -31,6 +35,7 @@ _PLAIN = frozenset(
 _PLAIN_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast")
 _BESIDE = ("special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "additional_chat_templates")
 
+_MOST_GROWTH, _MOST_ADDED = 4096, 64
 _OTHER_MODEL = "the tokenizer belongs to another model, put the model's own tokenizer files in its folder"
 
 
@@ -66,18 +71,73 @@ def load_tokenizer(folder: Path) -> Any:
     """The tokenizer that lies in a model's folder; no code from the folder is run.
 
     Raises:
-        AssetError: The folder holds none, or none that can be read.
+        AssetError: The folder holds none, none that can be read, or one whose rules make long inputs of short texts.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     if not any((folder / name).is_file() for name in _FILES):
         raise AssetError(f"{folder} holds no tokenizer (none of {', '.join(_FILES)}); copy the model's own files there")
-    try:
+    check_settings(folder)
+    with _panics_are_errors(), foreign_errors(f"cannot read the tokenizer in {folder}"):
         if settings := _plain_settings(folder):
-            return PreTrainedTokenizerFast(**settings)
-        return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
-    except LOAD_ERRORS as error:
-        raise AssetError(f"cannot read the tokenizer in {folder}: {error}") from error
+            tokenizer = PreTrainedTokenizerFast(**settings)
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    check_rules(tokenizer, where=str(folder))
+    return tokenizer
+
+
+@contextmanager
+def _panics_are_errors() -> Iterator[None]:
+    """The library behind fast tokenizers panics on some damaged files, with what is no Exception."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise AssetError(f"the tokenizers library cannot take these files: {error}; get them again") from None
+
+
+def check_rules(tokenizer: Any, *, where: str) -> None:
+    """A fast tokenizer's own rules must not make texts much longer: memory and time go with what comes out.
+
+    Raises:
+        AssetError: They prepend or put in so much, or end a text with so many tokens, that no model can want it.
+    """
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    if core is None:
+        return
+    rule = "{}" if core.normalizer is None else core.normalizer.__getstate__().decode("utf-8", "replace")
+    growth = _growth(json.loads(rule))
+    if growth <= _MOST_GROWTH and core.normalizer is not None:  # what a table of characters makes of them
+        growth = len(core.normalizer.normalize_str(string.printable)) / len(string.printable)
+    if growth > _MOST_GROWTH:
+        raise AssetError(
+            f"{where}: the normalizer in tokenizer.json makes texts more than {_MOST_GROWTH:,} times as long; "
+            f"take a tokenizer that fits the model"
+        )
+    if (added := core.num_special_tokens_to_add(False)) > _MOST_ADDED:
+        raise AssetError(
+            f"{where}: the tokenizer adds {added:,} special tokens to each text (allowed: {_MOST_ADDED}); see "
+            f"post_processor in tokenizer.json"
+        )
+    with foreign_errors(f"{where}: its tokenizer cannot take texts"):
+        core.encode("a Ж 猫")
+
+
+def _growth(rule: Any) -> float:
+    """How many times as long a normalizer may make a text of one character, for what can be read off it."""
+    if not isinstance(rule, dict):
+        return 1
+    if rule.get("type") == "Sequence":
+        return math.prod(_growth(one) for one in rule.get("normalizers", ()))
+    if rule.get("type") == "Prepend":
+        return 1 + len(rule.get("prepend", ""))
+    if rule.get("type") == "Replace":
+        pattern = rule.get("pattern")
+        plain = pattern.get("String") if isinstance(pattern, dict) else None
+        return 1 + len(rule.get("content", "")) / max(1, len(plain or ""))
+    return 1
 
 
 def save_tokenizer(tokenizer: Any, folder: Path, *, prefix: str = "") -> None:
@@ -106,13 +166,10 @@ def _plain_settings(folder: Path) -> dict[str, Any]:
 
     AutoTokenizer parses all of tokenizer.json (17 MB for XLM-R's vocabulary) in Python to find the few added tokens.
     """
-    path = folder / "tokenizer.json"
-    try:
-        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    path, beside = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    if not path.is_file() or not beside.is_file() or any((folder / name).exists() for name in _BESIDE):
         return {}
-    if not path.is_file() or not isinstance(settings, dict) or any((folder / name).exists() for name in _BESIDE):
-        return {}
+    settings = read_settings(beside)
     tokens = [value for key, value in settings.items() if key.endswith("_token")]
     if not settings.keys() <= _PLAIN or not all(isinstance(token, str) for token in tokens):
         return {}

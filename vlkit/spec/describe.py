@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 from vlkit.errors import UnknownName
 from vlkit.spec.base import Spec
@@ -16,8 +15,7 @@ from vlkit.spec.schema import Shape, kind_of, shape_of_field, shape_of_map
 from vlkit.spec.yaml12 import flow
 
 
-@dataclass(frozen=True)
-class KeyRow:
+class KeyRow(NamedTuple):
     """One key: ``default`` is empty where a map's keys have their own, ``required`` where there is none."""
 
     key: str
@@ -26,8 +24,7 @@ class KeyRow:
     help: str
 
 
-@dataclass(frozen=True)
-class _Spot:
+class _Spot(NamedTuple):
     """Where a dotted key leads: a shape, or a field with its owner where the key names a value."""
 
     key: str
@@ -35,39 +32,25 @@ class _Spot:
     field: FieldInfo | None = None
 
 
-def explain(path: str = "", *, spec: type[Spec] = Recipe) -> tuple[KeyRow, ...]:
-    """The keys below a dotted key.
+def explain(path: str = "") -> tuple[KeyRow, ...]:
+    """The keys of a recipe below a dotted key.
 
-    Args:
-        path: ``""`` for the whole recipe, ``"optim"``, ``"model.image"`` (gives its kinds), ``"model.image.timm"`` (the
-            keys of one kind), ``"optim.lr"`` (one key). A list may be indexed or not:
-            ``"stages.0.lr"``, ``"stages.lr"``.
-        spec: What the path starts from.
+    ``""`` is the whole recipe, ``"optim"`` a map, ``"model.image"`` gives its kinds, ``"model.image.timm"`` the keys of
+    one kind, ``"optim.lr"`` one key. A list may be indexed or not: ``"stages.0.lr"``, ``"stages.lr"``.
 
     Raises:
         UnknownName: There is no such key.
     """
-    places = [_Spot("", shape_of_map(spec))]
-    walked = ""
-    for part in path.split(".") if path else []:
-        found = [below for place in places for below in _step(place, part)]
-        if not found:
-            names = {name for place in places for name in _names(place.shape)}
-            raise UnknownName("key", part, allowed=names, hint=f"(see: {' '.join(['vlkit explain', walked]).rstrip()})")
-        places, walked = found, f"{walked}.{part}" if walked else part
-    return tuple(row for place in places for row in _rows(place))
+    return tuple(row for place in _walk(path) for row in _rows(place))
 
 
-def summary(path: str = "", *, spec: type[Spec] = Recipe) -> str:
+def summary(path: str = "") -> str:
     """The first paragraph of what a dotted key stands for; ``""`` for a single value.
 
     Raises:
         UnknownName: There is no such key.
     """
-    places = [_Spot("", shape_of_map(spec))]
-    for part in path.split(".") if path else []:
-        places = [below for place in places for below in _step(place, part)]
-    shapes = [place.shape.item or place.shape for place in places]
+    shapes = [place.shape.item or place.shape for place in _walk(path)]
     return doc(shapes[0].spec) if len(shapes) == 1 and shapes[0].spec else ""
 
 
@@ -76,9 +59,19 @@ def doc(spec: type[Spec]) -> str:
     return " ".join((inspect.getdoc(spec) or "").partition("\n\n")[0].split())
 
 
-def _names(shape: Shape) -> list[str]:
-    shape = shape.item or shape
-    return [*shape.kinds, *(shape.spec.model_fields if shape.spec else [])]
+def _walk(path: str) -> list[_Spot]:
+    places = [_Spot("", shape_of_map(Recipe))]
+    walked = ""
+    for part in path.split(".") if path else []:
+        found = [below for place in places for below in _step(place, part)]
+        if not found:
+            shapes = [place.shape.item or place.shape for place in places]
+            names = {
+                name for shape in shapes for name in (*shape.kinds, *(shape.spec.model_fields if shape.spec else ()))
+            }
+            raise UnknownName("key", part, allowed=names, hint=f"(see: {' '.join(['vlkit explain', walked]).rstrip()})")
+        places, walked = found, f"{walked}.{part}" if walked else part
+    return places
 
 
 def _step(place: _Spot, part: str) -> list[_Spot]:
@@ -129,6 +122,4 @@ def _row(key: str, field: FieldInfo) -> KeyRow:
 def _shown(default: Any) -> str:
     if isinstance(default, Spec):
         return f"kind {kind_of(type(default))}" if "kind" in type(default).model_fields else ""
-    if isinstance(default, tuple):
-        return flow([item.model_dump(mode="json") if isinstance(item, BaseModel) else item for item in default])
-    return flow(default)
+    return flow(to_jsonable_python(default))

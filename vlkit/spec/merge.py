@@ -6,13 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 from vlkit.errors import SpecError
 from vlkit.spec.base import Spec
 from vlkit.spec.schema import Shape, kind_of, shape_of_field
-from vlkit.spec.yaml12 import Node, from_plain, parse, problem, scalar
+from vlkit.spec.yaml12 import Node, encodable, from_plain, parse, problem, scalar
 
 COMMAND_LINE = "command line"
 DEFAULT = "default"
@@ -59,28 +58,15 @@ def fill(node: Node, shape: Shape | None, *, default: Any = None) -> Node:
         return Node(written, node.where)
     filled: dict[str, Node] = {}
     for name, info in spec.model_fields.items():
-        value = _default_of(name, info, default if isinstance(default, spec) else None)
+        if isinstance(default, spec):
+            value = getattr(default, name)
+        else:
+            value = ... if info.is_required() else info.get_default(call_default_factory=True, validated_data={})
         if name in written:
             filled[name] = fill(written[name], shape_of_field(info), default=value)
         elif value is not ...:
-            plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-            filled[name] = _plain_default(plain)
+            filled[name] = from_plain(to_jsonable_python(value), DEFAULT)
     return Node({**filled, **{key: child for key, child in written.items() if key not in filled}}, node.where)
-
-
-def _default_of(name: str, info: FieldInfo, owner: Spec | None) -> Any:
-    if owner is not None:
-        return getattr(owner, name)
-    return ... if info.is_required() else info.get_default(call_default_factory=True, validated_data={})
-
-
-def _plain_default(value: Any) -> Node:
-    if isinstance(value, list | tuple):
-        return Node(
-            [_plain_default(item.model_dump(mode="json") if isinstance(item, BaseModel) else item) for item in value],
-            DEFAULT,
-        )
-    return from_plain(value, DEFAULT)
 
 
 @dataclass(frozen=True)
@@ -90,28 +76,19 @@ class Override:
     keys: tuple[str, ...]
     node: Node
 
-    @property
-    def key(self) -> str:
-        """The dotted key."""
-        return ".".join(self.keys)
-
 
 def parse_overrides(overrides: Sequence[str]) -> tuple[list[Override], list[str]]:
-    """Reads ``key=value`` arguments.
+    """The overrides that ``key=value`` arguments stand for, in their order, and the problems.
 
     A value that starts with a bracket, a brace or a quote is YAML; any other is one scalar as it stands, so that colons
     and hashes need no quotes. A map is the same as one override for each of its keys.
-
-    Returns:
-        The overrides in their order, and the problems.
     """
     read: list[Override] = []
     problems: list[str] = []
     for text in overrides:
         key, equals, value = text.partition("=")
         key = key.strip()
-        fault = _fault(text, key, equals, value)
-        if fault:
+        if fault := _fault(text, key, equals, value):
             problems.append(f"{COMMAND_LINE}  {text}\n  {fault}")
             continue
         try:
@@ -123,17 +100,14 @@ def parse_overrides(overrides: Sequence[str]) -> tuple[list[Override], list[str]
 
 
 def _fault(text: str, key: str, equals: str, value: str) -> str:
-    if not equals:
-        return "no '='; write key=value, e.g. optim.lr=3e-4"
-    if not key:
-        return "no key before '='; write key=value, e.g. optim.lr=3e-4"
-    if not all(key.split(".")):
-        return "an empty part in the dotted key"
-    if not value.strip():
-        return f"no value after '='; write {key}=null for none or {key}='\"\"' for an empty text"
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        return "this is not valid UTF-8"
-    return ""
+    checks = (
+        (equals, "no '='; write key=value, e.g. optim.lr=3e-4"),
+        (key, "no key before '='; write key=value, e.g. optim.lr=3e-4"),
+        (all(key.split(".")), "an empty part in the dotted key"),
+        (value.strip(), f"no value after '='; write {key}=null for none or {key}='\"\"' for an empty text"),
+        (encodable(text), "this is not valid UTF-8"),
+    )
+    return next((fault for fine, fault in checks if not fine), "")
 
 
 def _value(text: str) -> Node:
@@ -197,4 +171,4 @@ def _no_item(override: Override, depth: int, count: int) -> str:
     few = ("is an empty list", "has one item: 0")
     there = few[count] if count < len(few) else f"has {count} items: 0 to {count - 1}"
     text = f"no item {override.keys[depth]!r}; {name} {there}. Or give the whole list: {name}=[...]"
-    return problem(COMMAND_LINE, text, key=override.key, value=override.node.plain())
+    return problem(COMMAND_LINE, text, key=".".join(override.keys), value=override.node.plain())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from vlkit.spec.base import Spec
+from vlkit.spec.base import Kinds, Spec
 
 
 class LossSpec(Spec):
@@ -135,3 +135,18 @@ class ClipDistillationObjective(LossSpec):
     """What `vlkit.load` takes; it has to prepare images in the same way as the model."""
     teacher_text: Literal["caption", "english"] = "caption"
     """What the teacher reads: the caption itself, or the English caption of the same image (for English teachers)."""
+
+
+OBJECTIVE_KINDS = Kinds(
+    ContrastiveObjective,
+    GroupedContrastiveObjective,
+    SigmoidObjective,
+    ClassPrototypeObjective,
+    CaptioningObjective,
+    MaskedTextObjective,
+    MaskedImageObjective,
+    TextDistillationObjective,
+    ClipDistillationObjective,
+)
+ObjectiveSpec = Annotated[LossSpec, OBJECTIVE_KINDS]
+"""The spec of any loss; each has a `kind` and a `weight`."""

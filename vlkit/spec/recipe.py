@@ -7,8 +7,8 @@ from pydantic import Field
 from vlkit.spec.base import LocalPath, Spec
 from vlkit.spec.dataset import DataSpec
 from vlkit.spec.model import ModelSpec
-from vlkit.spec.objectives import ContrastiveObjective
-from vlkit.spec.training import LoopSpec, ObjectiveSpec, OptimSpec, StageSpec, ValidationSpec
+from vlkit.spec.objectives import ContrastiveObjective, ObjectiveSpec
+from vlkit.spec.training import LoopSpec, OptimSpec, StageSpec, ValidationSpec
 
 
 class RunSpec(Spec):

@@ -22,13 +22,11 @@ class Shape:
 
     Args:
         words: In plain words, null left out: ``"int >= 1"``, ``"one of a, b"``, ``"list of texts"``.
-        nullable: It may also be null.
         spec: The spec of a map with fixed keys.
         kinds: The specs of a map that varies by its `kind`.
         usual_kind: The kind of such a map that does not say it; "" where it must.
         item: The shape of a list's items.
         values: The shape of the maps that stand under free keys.
-        choices: The allowed values of a choice.
     """
 
     words: str
@@ -49,24 +47,20 @@ def shape_of_map(spec: type[Spec]) -> Shape:
     return Shape("map", spec=spec)
 
 
-def shape_of(annotation: Any) -> Shape:
-    """The shape of a type as fields are annotated with it: of a family of specs, say."""
-    return _shape(annotation, ())
-
-
 def shape_of_field(info: FieldInfo) -> Shape:
     """The shape of one field of a spec."""
-    family = [extra for extra in info.metadata if isinstance(extra, Kinds)]
-    return _family(family[0]) if family else _shape(info.annotation, info.metadata)
+    return shape_of(info.annotation, info.metadata)
 
 
-def _shape(annotation: Any, metadata: Sequence[Any]) -> Shape:
+def shape_of(annotation: Any, metadata: Sequence[Any] = ()) -> Shape:
+    """The shape of a type as fields are annotated with it: of a family of specs, say; ``metadata`` is the field's."""
+    if family := [extra for extra in metadata if isinstance(extra, Kinds)]:
+        specs = family[0].specs
+        return Shape(f"map with kind {_either(specs)}", kinds=specs, usual_kind=family[0].usual)
     if get_origin(annotation) is Annotated:
         inner, *more = get_args(annotation)
         found = [item for extra in more for item in (extra.metadata if isinstance(extra, FieldInfo) else [extra])]
-        if family := [extra for extra in found if isinstance(extra, Kinds)]:
-            return _family(family[0])
-        return _shape(inner, [*metadata, *found])
+        return shape_of(inner, [*metadata, *found])
     if get_origin(annotation) in (Union, types.UnionType):
         return _union([option for option in get_args(annotation) if option is not type(None)], annotation, metadata)
     if get_origin(annotation) is Literal:
@@ -75,29 +69,25 @@ def _shape(annotation: Any, metadata: Sequence[Any]) -> Shape:
     if get_origin(annotation) in (tuple, list):
         return _list(get_args(annotation), metadata)
     if get_origin(annotation) is dict:
-        values = _shape(get_args(annotation)[1], ())
+        values = shape_of(get_args(annotation)[1])
         return Shape(f"map of names, each with a {values}", values=values if values.kinds else None)
     if isinstance(annotation, type) and issubclass(annotation, Spec):
         return shape_of_map(annotation)
     return Shape(_WORDS.get(annotation, getattr(annotation, "__name__", str(annotation))) + _range(metadata))
 
 
-def _family(family: Kinds) -> Shape:
-    return Shape(f"map with kind {_either(family.specs)}", kinds=family.specs, usual_kind=family.usual)
-
-
 def _union(options: list[Any], annotation: Any, metadata: Sequence[Any]) -> Shape:
     nullable = len(options) < len(get_args(annotation))
     if len(options) == 1:
-        return replace(_shape(options[0], metadata), nullable=nullable)
+        return replace(shape_of(options[0], metadata), nullable=nullable)
     if all(isinstance(option, type) and issubclass(option, Spec) for option in options):
         kinds = {kind_of(option): option for option in options}
         return Shape(f"map with kind {_either(kinds)}", nullable=nullable, kinds=kinds)
-    return Shape(_either([_shape(option, metadata).words for option in options]), nullable=nullable)
+    return Shape(_either([shape_of(option, metadata).words for option in options]), nullable=nullable)
 
 
 def _list(arguments: tuple[Any, ...], metadata: Sequence[Any]) -> Shape:
-    items = [_shape(argument, ()) for argument in arguments if argument is not Ellipsis]
+    items = [shape_of(argument) for argument in arguments if argument is not Ellipsis]
     words = items[0].words
     several = _PLURALS.get(words) or (words.replace("map with", "maps with", 1) if items[0].kinds else words)
     if Ellipsis not in arguments and len(items) > 1:
@@ -127,11 +117,10 @@ def kind_of(spec: type[Spec]) -> str:
     return str(info.default) if info is not None else spec.__name__.removesuffix("Spec").lower()
 
 
-def step(shape: Shape | None, key: str, *, kind: str | None = None) -> Shape | None:
-    """The shape one key further down; None where there is no such key.
+def step(shape: Shape | None, key: str) -> Shape | None:
+    """The shape one key further down, of a map or an index into a list; None where there is no such key.
 
-    ``key`` is one of a map or an index into a list. Without ``kind``, nothing is found below a map that varies by kind
-    but ``kind`` itself.
+    Nothing is found below a map that varies by kind but ``kind`` itself.
     """
     if shape is None:
         return None
@@ -139,9 +128,8 @@ def step(shape: Shape | None, key: str, *, kind: str | None = None) -> Shape | N
         return shape.values
     if shape.item is not None:
         return shape.item if key.isdecimal() else None
-    spec = shape.spec or shape.kinds.get(kind or "")
-    if spec is not None and key in spec.model_fields:
-        return shape_of_field(spec.model_fields[key])
+    if shape.spec is not None and key in shape.spec.model_fields:
+        return shape_of_field(shape.spec.model_fields[key])
     if shape.kinds and key == "kind":
         return Shape("one of " + ", ".join(shape.kinds), choices=tuple(shape.kinds))
     return None

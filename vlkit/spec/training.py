@@ -7,32 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from vlkit.spec.base import Kinds, Spec
-from vlkit.spec.objectives import (
-    CaptioningObjective,
-    ClassPrototypeObjective,
-    ClipDistillationObjective,
-    ContrastiveObjective,
-    GroupedContrastiveObjective,
-    LossSpec,
-    MaskedImageObjective,
-    MaskedTextObjective,
-    SigmoidObjective,
-    TextDistillationObjective,
-)
-
-OBJECTIVE_KINDS = Kinds(
-    ContrastiveObjective,
-    GroupedContrastiveObjective,
-    SigmoidObjective,
-    ClassPrototypeObjective,
-    CaptioningObjective,
-    MaskedTextObjective,
-    MaskedImageObjective,
-    TextDistillationObjective,
-    ClipDistillationObjective,
-)
-ObjectiveSpec = Annotated[LossSpec, OBJECTIVE_KINDS]
-"""The spec of any loss; each has a `kind` and a `weight`."""
+from vlkit.spec.objectives import ObjectiveSpec
 
 
 class OptimSpec(Spec):

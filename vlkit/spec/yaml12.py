@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +21,15 @@ from vlkit.errors import SpecError
 
 Scalar = str | int | float | bool | None
 
-_NULL = re.compile(r"null|Null|NULL|~|")
-_TRUE, _FALSE = re.compile(r"true|True|TRUE"), re.compile(r"false|False|FALSE")
-_INT = re.compile(r"[-+]?[0-9]+")
-_OCTAL, _HEX = re.compile(r"0o[0-7]+"), re.compile(r"0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_INFINITE, _NAN = re.compile(r"[-+]?\.(inf|Inf|INF)"), re.compile(r"\.(nan|NaN|NAN)")
+_SCALARS: tuple[tuple[str, Callable[[str], Scalar]], ...] = (
+    (r"null|Null|NULL|~|", lambda text: None),
+    (r"true|True|TRUE", lambda text: True),
+    (r"false|False|FALSE", lambda text: False),
+    (r"(?=.{1,399}\Z)[-+]?[0-9]+", int),  # longer ones are infinite floats; int() refuses them
+    (r"0o[0-7]+|0x[0-9a-fA-F]+", lambda text: int(text, 0)),
+    (r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", float),
+    (r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", lambda text: float(text.replace(".", ""))),
+)
 _PLAIN = re.compile(r"[\w./][\w./+-]*( [\w./+-]+)*")
 _MAX_DEPTH = 64
 _MAX_NODES = 100_000  # aliases are shared in memory but not in what is checked and printed
@@ -48,13 +51,6 @@ class Node:
             return [child.plain() for child in self.value]
         return self.value
 
-    def size(self) -> int:
-        """How many values there are in it, itself included."""
-        children = (
-            self.value.values() if isinstance(self.value, dict) else self.value if isinstance(self.value, list) else ()
-        )
-        return 1 + sum(child.size() for child in children)
-
 
 def from_plain(value: Any, where: str) -> Node:
     """A tree of one origin out of scalars, dicts, lists and tuples."""
@@ -74,21 +70,7 @@ def problem(where: str, text: str, *, key: str = "", value: Any = ...) -> str:
 
 def scalar(text: str) -> Scalar:
     """What an unquoted scalar means in the core schema of YAML 1.2 (section 10.3.2)."""
-    if _NULL.fullmatch(text):
-        return None
-    if _TRUE.fullmatch(text):
-        return True
-    if _FALSE.fullmatch(text):
-        return False
-    if _INT.fullmatch(text) and len(text) < 400:  # longer ones are infinite floats; int() refuses them
-        return int(text)
-    if _OCTAL.fullmatch(text) or _HEX.fullmatch(text):
-        return int(text, 0)
-    if _FLOAT.fullmatch(text):
-        return float(text)
-    if _INFINITE.fullmatch(text) or _NAN.fullmatch(text):
-        return float(text.replace(".", ""))
-    return text
+    return next((meant(text) for pattern, meant in _SCALARS if re.fullmatch(pattern, text)), text)
 
 
 def parse(text: str, *, source: str, numbered: bool = True) -> Node | None:
@@ -107,10 +89,9 @@ def parse(text: str, *, source: str, numbered: bool = True) -> Node | None:
         mark = error.problem_mark or error.context_mark
         raise SpecError([problem(builder.at(mark.line if mark else 0), _syntax(error, text))]) from error
     except ReaderError as error:
-        line = text.count("\n", 0, error.position)
-        raise SpecError(
-            [problem(builder.at(line), f"the character {text[error.position]!r} is not allowed in YAML")]
-        ) from error
+        where = builder.at(text.count("\n", 0, error.position))
+        said = f"the character {text[error.position]!r} is not allowed in YAML"
+        raise SpecError([problem(where, said)]) from error
     except YAMLError as error:
         raise SpecError([problem(builder.at(0), f"this is no YAML: {error}")]) from error
     if builder.problems:
@@ -122,11 +103,8 @@ def _syntax(error: MarkedYAMLError, text: str) -> str:
     mark = error.problem_mark
     if mark is not None and text[mark.index : mark.index + 1] == "\t":
         return "a tab cannot indent YAML; use spaces"
-    words = (
-        (error.problem or "unreadable")
-        .replace("<stream end>", "the end of the text")
-        .replace("<block end>", "the next key")
-    )
+    words = error.problem or "unreadable"
+    words = words.replace("<stream end>", "the end of the text").replace("<block end>", "the next key")
     if "cannot start any token" in words:
         words += "; put the text in quotes"
     if words.startswith("mapping values are not allowed"):
@@ -141,7 +119,7 @@ class _Builder:
         self.source, self.numbered = source, numbered
         self.problems: list[str] = []
         self.total = 0
-        self.anchors: dict[str, Node] = {}
+        self.anchors: dict[str, tuple[Node, int]] = {}  # with the number of values in it
 
     def at(self, line: int) -> str:
         return f"{self.source}:{line + 1}" if self.numbered else self.source
@@ -157,35 +135,30 @@ class _Builder:
         return root
 
     def node(self, event: Any, stream: Iterator[Any], *, path: tuple[str, ...], where: str | None) -> Node:
-        where = where or self.at(event.start_mark.line)
+        where, key = where or self.at(event.start_mark.line), ".".join(path)
         if isinstance(event, events.AliasEvent):
             if event.anchor not in self.anchors:
-                raise SpecError(
-                    [
-                        problem(
-                            where, f"the alias *{event.anchor} comes before its anchor is complete", key=".".join(path)
-                        )
-                    ]
-                )
-            self.count(self.anchors[event.anchor].size())
-            return Node(self.anchors[event.anchor].value, where)
+                text = f"the alias *{event.anchor} comes before its anchor is complete"
+                raise SpecError([problem(where, text, key=key)])
+            node, size = self.anchors[event.anchor]
+            self.count(size)
+            return Node(node.value, where)
+        before = self.total
         self.count(1)
         if len(path) > _MAX_DEPTH:
             raise SpecError([problem(where, f"more than {_MAX_DEPTH} levels deep")])
         if event.tag is not None:
-            self.problems.append(
-                problem(where, f"tags ({event.tag}) are not allowed; write the plain value", key=".".join(path))
-            )
+            self.problems.append(problem(where, f"tags ({event.tag}) are not allowed; write the plain value", key=key))
         if isinstance(event, events.MappingStartEvent):
             built = Node(self.mapping(stream, path), where)
         elif isinstance(event, events.SequenceStartEvent):
             built = Node(self.sequence(stream, path), where)
         else:
             built = Node(event.value if event.style else scalar(event.value), where)
-            if isinstance(built.value, str) and not _encodable(built.value):
-                self.problems.append(problem(where, "half of a surrogate pair is no text", key=".".join(path)))
+            if isinstance(built.value, str) and not encodable(built.value):
+                self.problems.append(problem(where, "half of a surrogate pair is no text", key=key))
         if event.anchor:
-            self.anchors[event.anchor] = built
+            self.anchors[event.anchor] = built, self.total - before
         return built
 
     def count(self, more: int) -> None:
@@ -213,7 +186,8 @@ class _Builder:
         return children
 
 
-def _encodable(text: str) -> bool:
+def encodable(text: str) -> bool:
+    """Whether a text is free of halves of surrogate pairs, which UTF-8 cannot hold."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 

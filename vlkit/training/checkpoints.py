@@ -26,6 +26,7 @@ from vlkit.errors import VlkitError, first_three
 from vlkit.files import atomic_folder, sha256
 from vlkit.models.trainable import Snapshot, part_of
 from vlkit.training.average import WeightAverage
+from vlkit.training.run_folder import steps_in
 from vlkit.training.trainee import Trainee
 from vlkit.types import Model, as_module
 
@@ -137,11 +138,8 @@ def write_checkpoint(
     for rank, process in enumerate(processes):
         notes.append({name: value for name, value in process.items() if name != "random"})
         tensors |= {f"random/{rank}/{device}": state for device, state in process["random"].items()}
-    with atomic_folder(target) as scratch:
-        try:
-            save_file(tensors, scratch / _TENSORS)
-        except SafetensorError as error:  # an OSError would have been named by atomic_folder
-            raise VlkitError(f"cannot write {target}: {error}; free some space and go on with --resume") from error
+    with atomic_folder(target, then="go on with --resume") as scratch:
+        save_file(tensors, scratch / _TENSORS)
         state = {
             "format": FORMAT,
             "place": asdict(place),
@@ -151,7 +149,7 @@ def write_checkpoint(
             "sha256": sha256(scratch / _TENSORS),
         }
         (scratch / _STATE).write_text(json.dumps(state), encoding="utf-8")
-    for old in _newest_first(folder)[keep:]:
+    for old in steps_in(folder)[keep:]:
         shutil.rmtree(old, ignore_errors=True)
     return target
 
@@ -179,7 +177,7 @@ def read_checkpoint(folder: Path, runtime: Runtime) -> Saved | None:
 
 
 def _newest_whole(folder: Path) -> Saved | None:
-    found = _newest_first(folder)
+    found = steps_in(folder)
     for path in found:
         try:
             return _read(path)
@@ -252,8 +250,3 @@ def _optimizer_tensors(model: Model, optimizer: torch.optim.Optimizer) -> Iterat
     for parameter, state in optimizer.state.items():
         for field, tensor in state.items():
             yield f"{names[parameter]}/{field}", tensor
-
-
-def _newest_first(folder: Path) -> list[Path]:
-    numbered = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit()]
-    return sorted(numbered, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vlkit.data.batches.unreadable import BadSamples
-from vlkit.data.formats.images import LazyImage
+from vlkit.data.formats.images import image_mark
 from vlkit.errors import DataError
 from vlkit.models.augment import Augment, read_image
 from vlkit.models.digest import part_digest
@@ -22,7 +22,7 @@ from vlkit.models.feature_cache import FrozenImages, FrozenPart, FrozenTexts, co
 from vlkit.models.feature_store import Blocks, FeatureStore, Numbers, key_of, shared_folder
 from vlkit.progress import bar
 from vlkit.spec.dataset import AugmentSpec
-from vlkit.types import Pick, Sample, Source, TextBatch
+from vlkit.types import Pick, Source, TextBatch
 
 _IMAGES, _TEXTS = 64, 128  # inputs of a forward pass
 
@@ -59,8 +59,8 @@ class ImageTable:
     ) -> None:
         self.part, self.views = part, views
         vary = Augment(augment)
-        files: dict[Path, str] = {}  # thousands of images may lie in one file
-        marks = [image_mark(source[index], files) for index in range(len(source))]
+        files: dict[Path, str] = {}
+        marks = [image_mark(source[index].image, files) for index in range(len(source))]
         settings = None if views == 1 else (augment.model_dump_json(), seed)
         keys = [key_of(mark, view, settings if view else None) for mark in marks for view in range(views)]
 
@@ -69,7 +69,7 @@ class ImageTable:
             try:
                 image = read_image(sample, draft_size=None)
             except DataError as error:
-                bad.record(sample.key, str(error))
+                bad.record(sample.key, str(error), number=number // views)
                 return None
             return part.transform(vary(image, seed=view_seed(sample.key, view, seed=seed)) if view else image)
 
@@ -184,31 +184,6 @@ class TextMemory:
             yield rows, _encode(self.part, TextBatch(*(side[rows] for side in tokens)))
 
         return compute
-
-
-def image_mark(sample: Sample, files: dict[Path, str]) -> str:
-    """What tells versions of a sample's image apart: its file with size and time and its place there, or its pixels.
-
-    ``files`` remembers what was found out about each file.
-    """
-    if isinstance(sample.image, LazyImage):
-        path = sample.image.path
-        if path not in files:
-            files[path] = _file_mark(path)
-        return f"{path} {files[path]} {sample.image.span}"
-    try:
-        image = read_image(sample, draft_size=None)
-    except DataError:
-        return "unreadable"
-    return str(key_of(image.size, image.tobytes()))
-
-
-def _file_mark(path: Path) -> str:
-    try:
-        found = path.stat()
-    except OSError:
-        return "missing"
-    return f"{found.st_size} {found.st_mtime_ns}"
 
 
 def _store(part: FrozenPart, **by: str) -> FeatureStore:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from vlkit.data.sources.combine import problems
 from vlkit.data.stream.stream import Stream
 from vlkit.distributed.runtime import Runtime, share_of, started
 from vlkit.distributed.sharding import check_equal, share
-from vlkit.errors import VlkitError
+from vlkit.errors import Stopped, VlkitError
 from vlkit.models.feature_cache import FrozenPart
 from vlkit.models.folder import save
 from vlkit.models.registry import build, module_of
@@ -34,6 +34,7 @@ from vlkit.models.trainable import (
 )
 from vlkit.objectives.context import Context
 from vlkit.objectives.weighted_sum import WeightedSum, build_objective, needs_of
+from vlkit.outputs import locked
 from vlkit.spec.objectives import LossSpec
 from vlkit.spec.recipe import Recipe
 from vlkit.spec.training import StageSpec
@@ -41,7 +42,7 @@ from vlkit.training.batches import Batches, LookedUpBatches, PlannedBatches, str
 from vlkit.training.checkpoints import Place, Saved, read_checkpoint, restore_model, untouched
 from vlkit.training.frozen_features import FrozenFeatures
 from vlkit.training.optimizer import build_optimizer, check_stages, peaks_of
-from vlkit.training.run_folder import Run, begin_run, open_run, recipe_digest, run_folder
+from vlkit.training.run_folder import Run, begin_run, cut_metrics, open_run, recipe_digest, run_folder
 from vlkit.training.steps import StageStart, Steps
 from vlkit.training.switches import compiled, memory_saved
 from vlkit.training.trainee import Trainee
@@ -68,20 +69,28 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, show
         VlkitError: The recipe cannot be run, or the loss is not finite.
         KeyboardInterrupt: Ctrl-C, or SIGTERM among the steps; then a checkpoint was written first.
     """
+    run, trainer = Run(run_folder(recipe)), None
     with started(recipe.loop) as runtime:
         share_of(recipe.loop.batch_size, runtime.ranks.size)
-        run = Run(run_folder(recipe))
-        runtime.first(lambda: open_run(recipe, resume=resume, overwrite=overwrite))
-        trainer = _Trainer(recipe, run, runtime=runtime, show=show or _log_report)
-        if not resume:
-            runtime.first(lambda: begin_run(run, recipe))
-        trainer.watchers.open(run, runtime)
         try:
-            trainer.fit(resume=resume)
-        finally:
-            trainer.watchers.close()
-        runtime.first(lambda: save(trainer.model, run.model_path))
+            with ExitStack() as stack:
+                runtime.first(lambda: stack.enter_context(locked(run.path)))
+                runtime.first(lambda: open_run(recipe, resume=resume, overwrite=overwrite))
+                trainer = _Trainer(recipe, run, runtime=runtime, show=show or _log_report)
+                stack.callback(trainer.watchers.close)
+                trainer.fit(resume=resume)
+                runtime.first(lambda: save(trainer.model, run.model_path))
+        except KeyboardInterrupt as stop:
+            raise stop if str(stop) else _stopped(stop, run, trainer) from None
     return run
+
+
+def _stopped(stop: KeyboardInterrupt, run: Run, trainer: _Trainer | None) -> Stopped:
+    """An interrupt before the first step or after the last one, and what is there."""
+    what = "stopped before a step was taken; nothing was changed: run the same command again"
+    if trainer is not None and trainer.begun:
+        what = f"stopped; {run.path} keeps what was saved, go on with --resume"
+    return Stopped(what, number=getattr(stop, "number", signal.SIGINT))
 
 
 def _log_report(title: str, report: Report) -> None:
@@ -107,9 +116,11 @@ class _Trainer:
         self.frozen = None if self.data is None else FrozenFeatures(recipe, runtime, parts, *self.data)
         self.place = Place(0, 0, 0, 0, recipe_digest(recipe))
         self.data_state: dict[str, Any] = {}
+        self.begun = False
 
     def fit(self, *, resume: bool) -> None:
         """All stages, or what is left of them."""
+        self.resumes = resume
         saved = read_checkpoint(self.run.checkpoints, self.runtime) if resume else None
         if saved is not None:
             if saved.place.recipe != self.place.recipe:
@@ -118,7 +129,6 @@ class _Trainer:
             restore_model(as_module(self.model), saved, self.origin)
             notes = saved.processes
             self.data_state = notes[min(self.runtime.ranks.rank, len(notes) - 1)]["data"]
-        self.runtime.first(self._cut_metrics)
         for number in range(self.place.stage, len(self.recipe.stages)):
             self.place = replace(self.place, stage=number, stage_step=saved.place.stage_step if saved else 0)
             self._stage(self.recipe.stages[number], saved=saved)
@@ -132,15 +142,10 @@ class _Trainer:
         if self.frozen is not None:
             self.frozen.prepare(needs_of(chosen))
         context = Context(ranks=self.runtime.ranks, frozen=self.frozen)
-        objective = build_objective(
-            chosen,
-            self.model,
-            context=context,
-            micro_batch=self.recipe.loop.micro_batch,
-        )
+        objective = build_objective(chosen, self.model, context=context, micro_batch=self.recipe.loop.micro_batch)
         if saved is None:
             self._start(stage, chosen, self.frozen)
-        before = snapshot(as_module(self.model))
+        before = snapshot(module)
         check_equal(before.parameters, self.runtime)
         start = (
             StageStart(before, self._untouched(before)) if saved is None else StageStart(saved.before, saved.untouched)
@@ -152,7 +157,7 @@ class _Trainer:
             trainee = Trainee(self.model, objective, runtime=self.runtime, loop=self.recipe.loop)
             stack.enter_context(compiled(trainee.model, wanted=self.recipe.loop.compile))
             self._steps(stage, trainee, start=start, saved=saved, batches=self._batches(objective))
-        self.settled = snapshot(as_module(self.model))
+        self.settled = snapshot(module)
         check_moved(start.before, self.settled, stage.trainable)
 
     def _steps(
@@ -169,6 +174,7 @@ class _Trainer:
             start=start,
             place=self.place,
             watchers=self.watchers,
+            begin=self._begin,
         )
         if saved is not None:
             steps.resume(saved)
@@ -217,12 +223,15 @@ class _Trainer:
         unreadable = self.frozen.unreadable
         return LookedUpBatches(self.frozen.samples, sampler, preparer, ranks, bad, None, unreadable)
 
-    def _cut_metrics(self) -> None:
-        """Lines written after the checkpoint are written again by the resumed run."""
-        path: Path = self.run.metrics_path
-        if path.exists() and path.stat().st_size > self.place.metrics_bytes:
-            with path.open("r+b") as stream:
-                stream.truncate(self.place.metrics_bytes)
+    def _begin(self) -> None:
+        """Makes the run folder that of this run: not before its first step has been taken, so that nothing is lost or
+        left behind where it cannot be.
+        """
+        if self.begun:
+            return
+        self.begun, kept = True, self.place.metrics_bytes
+        self.runtime.first(lambda: cut_metrics(self.run, kept) if self.resumes else begin_run(self.run, self.recipe))
+        self.watchers.open(self.run, self.runtime)
 
 
 def _indexed(recipe: Recipe) -> tuple[Source, PairSampler, BadSamples]:

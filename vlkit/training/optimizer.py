@@ -40,9 +40,8 @@ def build_optimizer(
 ) -> torch.optim.AdamW:
     """AdamW over what trains; matrices decay, vectors and scalars (biases, norms, the scale) do not.
 
-    Each group holds its own peak learning rate as ``peak``.
-
-    ``peaks`` are peak learning rates by reported part; ``stage`` may set a weight decay of its own, by part.
+    ``peaks`` are peak learning rates by reported part, which each group holds as ``peak``; ``stage`` may set a weight
+    decay of its own, by part.
 
     Raises:
         UnknownName: The stage names a part that the model has not.

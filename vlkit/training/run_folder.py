@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from vlkit.data.formats.text_files import read_objects
 from vlkit.errors import VlkitError
 from vlkit.files import digest, write_atomic
+from vlkit.models.folder import check_target
+from vlkit.outputs import refuse_inputs
 from vlkit.provenance import environment
 from vlkit.spec.load import dump_yaml, load_spec
 from vlkit.spec.recipe import Recipe
@@ -31,6 +33,16 @@ class Run:
     """A run on disk."""
 
     path: Path
+
+    @property
+    def recipe_path(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def environment_path(self) -> Path:
+        """Versions, and the command."""
+        return self.path / "environment.json"
 
     @property
     def metrics_path(self) -> Path:
@@ -56,7 +68,7 @@ class Run:
 
     def recipe(self) -> Recipe:
         """The resolved recipe."""
-        return load_spec(Recipe, self.path / "recipe.yaml")
+        return load_spec(Recipe, self.recipe_path)
 
     def summary(self) -> str:
         """One line on how training went, "" before anything was logged."""
@@ -101,20 +113,23 @@ def _decisive(recipe: Recipe) -> dict[str, Any]:
 def open_run(recipe: Recipe, *, resume: bool, overwrite: bool) -> Run:
     """The run folder of a recipe, checked; nothing is written yet (``begin_run``).
 
+    A run that was stopped before anything of it was kept is none.
+
     Raises:
         VlkitError: There is a run already and neither resume nor overwrite is asked for, or nothing to resume, or the
-            run to resume is of another recipe.
+            run to resume is of another recipe; or files are there that a run would replace and none has written.
     """
     run = Run(run_folder(recipe))
-    started = (run.path / "recipe.yaml").exists()
+    reads = list(_texts(recipe.model_dump(mode="json", exclude={"run", "description"})))
+    refuse_inputs(run.checkpoints, reads)
+    started = was_begun(recipe)
+    check_target(run.model_path, inputs=reads)
     if resume:
         if not started:
             raise VlkitError(f"nothing to resume: {run.path} holds no run; leave --resume out, or check run.folder")
         _check_same(run, recipe)
-        for half_written in run.checkpoints.glob(".step-*"):  # by a run that was killed
-            shutil.rmtree(half_written, ignore_errors=True)
         return run
-    if started and not overwrite:
+    if started and not overwrite and _has_trained(run):
         raise VlkitError(
             f"{run.path} holds a run already; go on with --resume, replace it with --overwrite, or choose another "
             f"place with run.folder=..."
@@ -123,15 +138,62 @@ def open_run(recipe: Recipe, *, resume: bool, overwrite: bool) -> Run:
 
 
 def begin_run(run: Run, recipe: Recipe) -> None:
-    """Clears what an earlier run left but its model, and writes recipe and environment.
+    """Clears what an earlier run left but its model, and writes environment and recipe.
 
-    Called once the recipe has proved to be buildable, so that one that is refused leaves everything as it was.
+    Called once the first step has been taken, so that a recipe that is refused leaves everything as it was.
     """
-    for name in ("metrics.jsonl", "environment.json"):
-        (run.path / name).unlink(missing_ok=True)
-    shutil.rmtree(run.checkpoints, ignore_errors=True)
-    write_atomic(run.path / "recipe.yaml", dump_yaml(recipe))
-    write_atomic(run.path / "environment.json", json.dumps({**environment(), "command": sys.argv}, indent=2) + "\n")
+    run.metrics_path.unlink(missing_ok=True)
+    for path in steps_in(run.checkpoints):
+        shutil.rmtree(path, ignore_errors=True)
+    # The recipe comes last: where it is, the environment is, too, and tells it from a recipe of the user's own.
+    write_atomic(run.environment_path, json.dumps({**environment(), "command": sys.argv}, indent=2) + "\n")
+    write_atomic(run.recipe_path, dump_yaml(recipe))
+
+
+def cut_metrics(run: Run, size: int) -> None:
+    """Leaves so many bytes: lines written after the checkpoint are written again by the resumed run."""
+    if run.metrics_path.exists() and run.metrics_path.stat().st_size > size:
+        with run.metrics_path.open("r+b") as stream:
+            stream.truncate(size)
+
+
+def steps_in(checkpoints: Path) -> list[Path]:
+    """The folders ``step-N`` of a folder of checkpoints, the newest first."""
+    numbered = [path for path in checkpoints.glob("step-*") if path.name.removeprefix("step-").isdigit()]
+    return sorted(numbered, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+
+
+def _has_trained(run: Run) -> bool:
+    """Whether anything of it was kept."""
+    logged = run.metrics_path.exists() and run.metrics_path.stat().st_size > 0
+    return logged or run.model_path.exists() or bool(steps_in(run.checkpoints))
+
+
+def was_begun(recipe: Recipe) -> bool:
+    """Whether there is a run, of this recipe or another one, in the folder of a recipe.
+
+    Raises:
+        VlkitError: Not, and yet files are there that have the names of its own.
+    """
+    run = Run(run_folder(recipe))
+    if run.recipe_path.exists() and run.environment_path.exists():
+        return True
+    own = (run.recipe_path, run.metrics_path, run.checkpoints, run.model_path)
+    for path in own:
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise VlkitError(
+                f"{run.path} holds {path.name}, which no run of vlkit's wrote and this one would replace; choose "
+                f"another run.folder"
+            )
+    return False
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a recipe: those that name a file or folder that is there may be read by the run."""
+    if isinstance(value, str):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _texts(inner)
 
 
 def _check_same(run: Run, recipe: Recipe) -> None:
@@ -143,7 +205,7 @@ def _check_same(run: Run, recipe: Recipe) -> None:
     ]
     if changed:
         raise VlkitError(
-            f"cannot resume {run.path}: the recipe differs in {', '.join(changed)} from {run.path / 'recipe.yaml'}; "
+            f"cannot resume {run.path}: the recipe differs in {', '.join(changed)} from {run.recipe_path}; "
             f"resume with the recipe that the run was started with, or choose another run.folder"
         )
 

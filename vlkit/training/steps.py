@@ -6,16 +6,19 @@ import json
 import logging
 import math
 import os
+import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
-from typing import IO, Any, NamedTuple
+from io import FileIO
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from vlkit.errors import VlkitError
+from vlkit.errors import Stopped, VlkitError
+from vlkit.files import disk_errors
 from vlkit.models.trainable import Snapshot
 from vlkit.progress import Bar, bar
 from vlkit.spec.recipe import Recipe
@@ -64,7 +67,8 @@ class StageStart(NamedTuple):
 class Steps:
     """The steps of one stage.
 
-    ``start`` is the model at the start of the stage, and what training leaves alone; ``place`` where the run stands.
+    ``start`` is the model at the start of the stage, and what training leaves alone; ``place`` where the run stands;
+    ``begin`` is called before anything is written, once a step has shown that it can be taken.
     """
 
     def __init__(
@@ -78,10 +82,11 @@ class Steps:
         start: StageStart,
         place: Place,
         watchers: Watchers,
+        begin: Callable[[], None],
     ) -> None:
         self.recipe, self.run, self.stage, self.runtime = recipe, run, stage, trainee.runtime
         self.trainee, self.optimizer, self.start, self.place = trainee, optimizer, start, place
-        self.watchers = watchers
+        self.watchers, self.begin = watchers, begin
         decay = recipe.optim.average
         self.average = None if decay is None else WeightAverage(as_module(trainee.model), decay)
         self.meter = Meter(recipe.loop.batch_size, workers=None)
@@ -119,10 +124,14 @@ class Steps:
         with (
             stop_on_signals(grace=None if self.runtime.ranks.size == 1 else _GRACE) as request,
             bar(self.stage.name, total=total, unit="images", quiet=not self.runtime.leads) as shown,
-            self._metrics() as metrics,
+            ExitStack() as files,
         ):
-            for batch in self.meter.waiting_for(batches.steps(self.place.step, last)):
+            metrics: FileIO | None = None
+            for number, batch in enumerate(self.meter.waiting_for(batches.steps(self.place.step, last))):
                 agreed = self._step(batch, request)
+                if number == 0:
+                    self.begin()
+                    metrics = files.enter_context(self._metrics())
                 done = self.place.step == last
                 if self.place.step % loop.log_every == 0 or done:
                     self._log(metrics)
@@ -134,8 +143,9 @@ class Steps:
                     self._checkpoint(metrics, batches)
                     request.saving = False
                 if agreed.stop and not (done and final):
-                    raise KeyboardInterrupt(
-                        f"stopped after step {self.place.step}; {self.run.path} keeps it, go on with --resume"
+                    raise Stopped(
+                        f"stopped after step {self.place.step}; {self.run.path} keeps it, go on with --resume",
+                        number=request.signal or signal.SIGTERM,
                     )
 
     def _step(self, batch: Batch, request: StopRequest) -> _Agreed:
@@ -194,7 +204,7 @@ class Steps:
                 self._shown_loss = _EMA * self._shown_loss + (1 - _EMA) * loss if known else loss
             shown.advance(self.recipe.loop.batch_size, step=self.place.step, loss=f"{self._shown_loss:.3f}")
 
-    def _log(self, metrics: IO[str] | None) -> None:
+    def _log(self, metrics: FileIO | None) -> None:
         measured = self.meter.figures()
         line = joined(self.runtime.host.gather_objects({**_figures(self._loss), **measured}))
         if metrics is None:
@@ -213,13 +223,15 @@ class Steps:
         }
         self._write_line(metrics, record)
 
-    def _write_line(self, metrics: IO[str], record: dict[str, Any]) -> None:
-        metrics.write(json.dumps(record) + "\n")
-        metrics.flush()
+    def _write_line(self, metrics: FileIO, record: dict[str, Any]) -> None:
+        line = memoryview((json.dumps(record) + "\n").encode())
+        with disk_errors(self.run.metrics_path, then="go on with --resume"):
+            while line:  # a disk that has room for half of it takes that half
+                line = line[metrics.write(line) :]
         for tracker in self.watchers.trackers:
             tracker.log(self.place.step, scalars(record))
 
-    def _validate(self, metrics: IO[str] | None) -> None:
+    def _validate(self, metrics: FileIO | None) -> None:
         """Measures the model as it would be used now: with averaged weights where an average is kept."""
         with nullcontext() if self.average is None else self.average.in_place():
             self.trainee.settle()
@@ -234,7 +246,7 @@ class Steps:
             self.average.exchange()
         self.trainee.settle()
 
-    def _checkpoint(self, metrics: IO[str] | None, batches: Batches) -> None:
+    def _checkpoint(self, metrics: FileIO | None, batches: Batches) -> None:
         self.trainee.settle()
         left_out = self.start.untouched
         tensors = changing_tensors(self.trainee, self.optimizer, left_out=left_out, average=self.average)
@@ -243,9 +255,10 @@ class Steps:
         self.runtime.first(lambda: self._write(tensors, processes, metrics))
         self._saved_at = time.monotonic()
 
-    def _write(self, tensors: dict[str, Tensor], processes: list[dict[str, Any]], metrics: IO[str] | None) -> None:
+    def _write(self, tensors: dict[str, Tensor], processes: list[dict[str, Any]], metrics: FileIO | None) -> None:
         if metrics is not None:
-            os.fsync(metrics.fileno())
+            with disk_errors(self.run.metrics_path, then="go on with --resume"):
+                os.fsync(metrics.fileno())
             self.place = replace(self.place, metrics_bytes=metrics.tell())
         write_checkpoint(
             self.run.checkpoints,
@@ -258,11 +271,11 @@ class Steps:
         )
 
     @contextmanager
-    def _metrics(self) -> Iterator[IO[str] | None]:
+    def _metrics(self) -> Iterator[FileIO | None]:
         if not self.runtime.leads:
             yield None
             return
-        with self.run.metrics_path.open("a", encoding="utf-8") as stream:
+        with FileIO(self.run.metrics_path, "a") as stream:
             yield stream
 
 

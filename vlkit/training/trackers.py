@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -76,17 +76,6 @@ class RemoteTracker:
     def close(self) -> None:
         """See ``Tracker``."""
         self._library.finish()
-
-
-def open_trackers(kinds: Sequence[str], folder: Path, *, name: str, recipe: Mapping[str, Any]) -> list[Tracker]:
-    """The trackers of a run.
-
-    ``kinds`` are names of ``TRACKERS``, ``recipe`` is the resolved one as plain values.
-
-    Raises:
-        VlkitError: A tracker's library is not installed.
-    """
-    return [TRACKERS.get_object(kind)(kind, folder, name, recipe) for kind in kinds]
 
 
 def scalars(line: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

@@ -9,10 +9,11 @@ from typing import Any, Protocol
 import torch
 
 from vlkit.distributed.runtime import Runtime
+from vlkit.models.trainable import in_eval
 from vlkit.registry import Registry
 from vlkit.spec.recipe import Recipe
 from vlkit.training.run_folder import Run
-from vlkit.training.trackers import TRACKERS, Tracker, open_trackers
+from vlkit.training.trackers import TRACKERS, Tracker
 from vlkit.types import Model, as_module
 
 EVALUATORS = Registry("validation", {"held_back": "vlkit.evaluation.held_back:HeldBack"})
@@ -46,8 +47,8 @@ class Watchers:
     def open(self, run: Run, runtime: Runtime) -> None:
         """Opens the trackers, once the run folder is there."""
         if runtime.leads:
-            plain = self.recipe.model_dump(mode="json")
-            self.trackers = open_trackers(self.recipe.run.trackers, run.path, name=self.recipe.run.name, recipe=plain)
+            spec, plain = self.recipe.run, self.recipe.model_dump(mode="json")
+            self.trackers = [TRACKERS.get_object(kind)(kind, run.path, spec.name, plain) for kind in spec.trackers]
 
     def close(self) -> None:
         """Closes the trackers; what goes wrong there does not hide how the run ended."""
@@ -63,18 +64,12 @@ class Watchers:
     def measure(self, model: Model, runtime: Runtime) -> Mapping[str, Any]:
         """What the evaluator finds, on the first process; nothing on the others, which wait. Random numbers stay."""
         found: list[Mapping[str, Any]] = []
-        module, evaluator = as_module(model), self.evaluator
-        modes = {part: part.training for part in module.modules()}
 
         def act() -> None:
-            if evaluator is not None:
+            if self.evaluator is not None:
                 with torch.random.fork_rng(), torch.no_grad():
-                    found.append(evaluator(model))
+                    found.append(self.evaluator(model))
 
-        module.eval()
-        try:
+        with in_eval(as_module(model)):
             runtime.first(act)
-        finally:
-            for part, training in modes.items():
-                part.training = training
         return found[0] if found else {}

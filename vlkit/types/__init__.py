@@ -33,14 +33,7 @@ from vlkit.types.part_types import (
     Vocabulary,
     lacking,
 )
-from vlkit.types.sample_types import (
-    Pick,
-    ReducedDecoding,
-    Sample,
-    SampleMeta,
-    Source,
-    Turn,
-)
+from vlkit.types.sample_types import Pick, ReducedDecoding, Sample, SampleMeta, Source, Turn
 
 __all__ = [
     "Batch", "Bridge", "ClassRows", "Embeddings", "FrozenTables", "GivesStates", "ImageEncoder",

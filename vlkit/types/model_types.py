@@ -41,18 +41,15 @@ class Loss(NamedTuple):
 
 @runtime_checkable
 class Batch(Protocol):
-    """Rows for one training step; what else they hold is between a model, its preparer and its objectives.
-
-    ``languages`` are BCP 47 tags and ``sources`` names of collections, one a row, for the log; () where not known.
-    """
+    """Rows for one training step; what else they hold is between a model, its preparer and its objectives."""
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """BCP 47 tags, one a row."""
+        """BCP 47 tags, one a row, for the log; () where not known."""
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Names of the collections, one a row."""
+        """Names of the collections, likewise."""
 
     def __len__(self) -> int:
         """How many rows."""
@@ -141,22 +138,12 @@ class Start(Protocol):
     """What a kind of model works out before the first step of a stage: function ``start`` of its module ``start``."""
 
     def __call__(
-        self,
-        model: Any,
-        stage: StageSpec,
-        *,
-        objectives: Sequence[LossSpec],
-        frozen: FrozenTables | None,
-        first: bool,
+        self, model: Any, stage: StageSpec, *, objectives: Sequence[LossSpec], frozen: FrozenTables | None, first: bool
     ) -> None:
         """Changes the model in place; every process calls it and rank 0's result counts.
 
-        Args:
-            model: With the stage's parts set to train.
-            stage: The stage.
-            objectives: The losses of the stage.
-            frozen: What frozen parts make of the data; None where data are streamed.
-            first: Nothing has trained yet.
+        The stage's parts are set to train. ``objectives`` are its losses; ``frozen`` is None where data are streamed;
+        with ``first`` nothing has trained yet.
 
         Raises:
             VlkitError: Something that the model needs is not there.
@@ -175,10 +162,7 @@ B_contra = TypeVar("B_contra", contravariant=True)
 
 
 class Objective(Protocol[M_contra, B_contra]):
-    """The loss of a run, computed from its model and a batch; the training loop knows nothing else of it.
-
-    ``needs`` names the parts of the model whose input it looks at.
-    """
+    """The loss of a run, computed from its model and a batch; the training loop knows nothing else of it."""
 
     @property
     def needs(self) -> frozenset[str]:

@@ -46,7 +46,15 @@ class Vocabulary(NamedTuple):
 
 
 @runtime_checkable
-class ImageEncoder(Protocol):
+class SavesConfig(Protocol):
+    """A part that needs more than its spec to be built again without weights: configuration, tokenizer files."""
+
+    def save_config(self, folder: Path) -> None:
+        """Writes all of it into a folder."""
+
+
+@runtime_checkable
+class ImageEncoder(SavesConfig, Protocol):
     """Turns images into features: one vector an image, or one a patch.
 
     ``width`` is D of the pooled feature, ``token_width`` T of a token; ``image_size`` the side in pixels of the square
@@ -67,20 +75,9 @@ class ImageEncoder(Protocol):
     def tokens(self, pixels_BCHW: Tensor) -> Tensor:
         """Spatial features tokens_BNT, before pooling (CLS and other extra tokens left out)."""
 
-    def save_config(self, folder: Path) -> None:
-        """Writes all that is needed to build this encoder again without weights."""
-
 
 @runtime_checkable
-class SavesConfig(Protocol):
-    """A part that needs more than its spec to be built again without weights: configuration, tokenizer files."""
-
-    def save_config(self, folder: Path) -> None:
-        """Writes all of it into a folder."""
-
-
-@runtime_checkable
-class TextEncoder(Protocol):
+class TextEncoder(SavesConfig, Protocol):
     """Turns texts into features.
 
     ``width`` is D of the pooled feature. Where ``marks_language`` is false the language makes no difference to the
@@ -98,9 +95,6 @@ class TextEncoder(Protocol):
 
     def __call__(self, tokens: TextBatch) -> Tensor:
         """Pooled features_BD; rows do not depend on the padding or on the other rows."""
-
-    def save_config(self, folder: Path) -> None:
-        """Writes configuration and tokenizer files, all that is needed to build this encoder again without weights."""
 
 
 @runtime_checkable
@@ -153,7 +147,7 @@ class SharesLayers(Protocol):
 
 
 @runtime_checkable
-class LanguageModel(Protocol):
+class LanguageModel(SavesConfig, Protocol):
     """Reads embeddings and writes text: decoder-only models (``encodes`` false) and encoder-decoders (true) alike.
 
     ``width`` is E of the embeddings that it reads, ``vocab_size`` V; ``tokenizer`` is transformers' for this model.
@@ -186,9 +180,6 @@ class LanguageModel(Protocol):
     def generate(self, embeddings_BLE: Tensor, mask_BL: Tensor, *, max_tokens: int, beams: int) -> list[str]:
         """Texts, one a row, that go on from what is read; the likeliest token each time, or a beam search."""
 
-    def save_config(self, folder: Path) -> None:
-        """Writes configuration and tokenizer files, all that is needed to build this model again without weights."""
-
 
 @runtime_checkable
 class Bridge(Protocol):
@@ -208,7 +199,7 @@ class Bridge(Protocol):
 
 
 @runtime_checkable
-class ImageTokenizer(Protocol):
+class ImageTokenizer(SavesConfig, Protocol):
     """Turns images into rows of whole numbers (codes) and codes into images.
 
     Codes lie in 0..``codebook_size`` - 1; ``grid`` are the rows and columns of an image's codes; ``transform`` turns an
@@ -225,11 +216,8 @@ class ImageTokenizer(Protocol):
     def decode(self, codes_BN: Tensor) -> Tensor:
         """pixels_BCHW float32 in 0..1."""
 
-    def save_config(self, folder: Path) -> None:
-        """Writes all that is needed to build this tokenizer again without weights."""
-
 
 def lacking(part: object, protocol: type) -> list[str]:
     """The names that a protocol asks for and a part does not have, in the protocol's order."""
-    wanted = (*protocol.__annotations__, *(name for name in vars(protocol) if not name.startswith("_")))
-    return [name for name in dict.fromkeys(wanted) if not hasattr(part, name)]
+    wanted = (*protocol.__annotations__, *(name for one in protocol.__mro__ for name in vars(one)))
+    return [name for name in dict.fromkeys(wanted) if not name.startswith("_") and not hasattr(part, name)]

@@ -12,8 +12,7 @@ from tests.helpers.data_factory import source, wheel
 from vlkit.data.build import builders as build_module
 from vlkit.data.build.builders import build_flags, build_openmoji, built_folder
 from vlkit.data.build.cldr import annotation_names
-from vlkit.data.build.flags import region_of
-from vlkit.data.build.openmoji import emoji_names, spelled
+from vlkit.data.build.openmoji import emoji_names, region_of, spelled
 from vlkit.errors import DataError, MissingPackage, VlkitError, pip_install
 from vlkit.files import home
 from vlkit.spec.sources import BuiltSource
@@ -223,8 +222,7 @@ def test_a_wheel_of_another_kind(tmp_path: Path) -> None:
 
 @pytest.mark.assets
 def test_real_openmoji_has_its_1652_images_and_300_unseen_concepts(tmp_path: Path) -> None:
-    from vlkit.data.build.openmoji import openmoji_entries
-    from vlkit.data.build.rendering import Drawings
+    from vlkit.data.build.openmoji import Drawings, openmoji_entries
     from vlkit.parts.assets import fetch_wheel
 
     entries = openmoji_entries(Drawings(fetch_wheel("openmoji")), holdout=300)

@@ -13,6 +13,7 @@ import pytest
 
 from vlkit.data.formats.parquet import read_rows
 from vlkit.errors import DataError, MissingPackage
+from vlkit.foreign import LIMIT
 
 ROWS = [{"image": {"bytes": f"image {n}".encode(), "path": f"{n}.jpg"}, "label": n % 2} for n in range(7)]
 
@@ -69,3 +70,41 @@ def test_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(MissingPackage, match=r"pip install 'vlkit\[parquet\]'"):
         read_rows(path, images=["image"], columns=[])
+
+
+@pytest.mark.parametrize("image", ["photos/1.jpg", {"path": "photos/1.jpg"}, 7])
+def test_names_of_files_are_no_images(tmp_path: Path, image: object) -> None:
+    path = write(tmp_path / "x.parquet", [{"image": image, "label": 0}])
+    with pytest.raises(DataError, match=r"x\.parquet: column 'image' holds .*; expected the bytes of images"):
+        read_rows(path, images=["image"], columns=[["label"]])
+
+
+def test_what_the_hub_says_may_not_be_nested_without_end(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.parquet", metadata="[" * 100_000)
+    assert read_rows(path, images=["image"], columns=[["label"]]).features == {}
+
+
+def test_cells_above_the_limit_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(
+        tmp_path / "x.parquet", [{"image": {"bytes": bytes(1_200_000), "path": "a"}, "label": "x" * 1_300_000}]
+    )
+    rows = read_rows(path, images=["image"], columns=[["label"]])
+    assert len(rows.cells[0]()) == 1_200_000
+    monkeypatch.setenv(LIMIT, "1")
+    with pytest.raises(DataError, match=r"x\.parquet: label, image\.path: 1 MB, more than the limit of 1 MB"):
+        read_rows(path, images=["image"], columns=[["label"]])
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(DataError, match=r"x\.parquet: image: 1 MB, more than the limit of 1 MB"):
+        rows.cells[0]()
+
+
+def test_an_image_that_stands_in_many_rows_is_one_in_memory(tmp_path: Path) -> None:
+    image = os.urandom(1_000_000)
+    path = tmp_path / "x.parquet"
+    table = arrow.Table.from_pylist([{"image": {"bytes": image, "path": "a"}, "label": 0}] * 500)
+    pyarrow.parquet.write_table(table, path, dictionary_pagesize_limit=10**9)
+    del table
+    before = arrow.default_memory_pool().bytes_allocated()
+    cells = read_rows(path, images=["image"], columns=[["label"]]).cells
+    assert cells[499]() == image
+    assert arrow.default_memory_pool().bytes_allocated() - before < 50_000_000

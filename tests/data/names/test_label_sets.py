@@ -94,10 +94,36 @@ def test_own_json_and_tables_say_the_same(tmp_path: Path) -> None:
         read_label_set(tmp_path / "labels.csv", num_classes=1)
 
 
+def test_names_of_tables_are_whole_and_as_people_type_them(tmp_path: Path) -> None:
+    want = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
+    table = f'class,language,name,note\n0,de,"Salz, Pfeffer",\n1,ko,\u1100\u1161\u2028\u200f,x\n2,fa,{want},\n'
+    found = read_label_set(_write(tmp_path / "labels.csv", table))
+    assert found.names == {
+        "de": {0: ("Salz, Pfeffer",)},
+        "ko": {1: ("\uac00",)},
+        "fa": {2: (want,)},
+    }
+    tabbed = read_label_set(_write(tmp_path / "labels.tsv", 'language\tclass\tname\nde\t0\t12" Rohr\nde\t1\t"Rohr\n'))
+    assert tabbed.names["de"] == {0: ('12" Rohr',), 1: ('"Rohr',)}
+    own = read_label_set(_write(tmp_path / "own.json", {"labels": {"fr": {"0": "e\u0301toile\u200e"}}}))
+    assert own.names["fr"] == {0: ("\u00e9toile",)}
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.json", "{", "a.json is not JSON"),
+        (
+            "a.csv",
+            "language,class,name\npt-BR,0,trem\npt-PT,0,comboio\n",
+            "line 3: 'pt-BR' and 'pt-PT' are both pt here",
+        ),
+        ("a.csv", "language,class,name\nde,0,x,y\n", "4 columns, the header has 3"),
+        ("a.csv", 'language,class,name\nde,0,"x\nde,1,y\n', r"a\.csv:2: a quote is opened here and not closed"),
+        ("a.csv", "language,class,name,name\nde,0,x,y\n", "the column 'name' is there twice"),
+        ("a.json", '{"labels": {"de": {"0": "x", "0": "y"}}}', "the key '0' stands twice"),
+        ("a.json", "[" * 100_000, "nested too deeply"),
+        ("a.json", '{"labels": {"de": {"0": "\\ud800"}}}', "half a character"),
+        ("a.json", "{", r"a\.json: bad JSON"),
         ("a.json", "[]", "must hold one object"),
         ("a.json", {"labels": {"de": {"n1": "x", "0": ""}}}, "'n1' is no class.*class 0 has an empty name"),
         ("a.json", {"labels": {"de": {"0": "x"}, "deu": {"1": "y"}}}, "deu: the file has de twice"),
@@ -248,7 +274,7 @@ def test_templates_keep_their_blanks_unless_told(tmp_path: Path) -> None:
         ({"de": "{}"}, "de: must be a list of texts"),
         ({"de": ["{}"], "deu": ["{}"]}, "the file has de twice"),
         ([], "must map language codes"),
-        ("{", "is neither JSON nor YAML"),
+        ("{", r"t\.json: bad JSON"),
     ],
 )
 def test_what_is_wrong_with_templates_is_named(tmp_path: Path, content: Any, message: str) -> None:

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from tests.helpers.data_factory import encoded, shards, tokenize, transform
 from vlkit.data.batches.loader import batches
 from vlkit.data.plan.pairs import open_pairs
-from vlkit.data.plan.quotas import Quotas
 from vlkit.data.plan.sampling import PairSampler
-from vlkit.data.plan.weighted import Shares, WeightedPairSampler
+from vlkit.data.plan.weighted import Quotas, Shares, WeightedPairSampler
 from vlkit.errors import DataError
 from vlkit.models.dual_encoder.batch import PairPreparer
 from vlkit.spec.dataset import DataSpec, UniformMixing, WeightsMixing

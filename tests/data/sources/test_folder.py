@@ -7,8 +7,8 @@ import pytest
 
 from tests.helpers.data_factory import encoded, record, shards, source, tokenize
 from vlkit.data.batches.loader import batches
-from vlkit.data.plan.sampling import PairSampler, read_metas
-from vlkit.data.sources.combine import ConcatSource, Subset, problems
+from vlkit.data.plan.sampling import PairSampler
+from vlkit.data.sources.combine import ConcatSource, Subset, problems, read_metas
 from vlkit.data.sources.open import open_source, open_sources
 from vlkit.data.sources.table import TableSource
 from vlkit.errors import DataError, UnknownName
@@ -71,8 +71,14 @@ def test_all_table_forms_mean_the_same(tmp_path: Path, name: str, text: str) -> 
             "image,note\na,b\n",
             ":2: no caption; expected 'caption' or 'text', 'caption_LANGUAGE' columns, or a 'captions' object",
         ),
-        ("t.jsonl", '{"image": "a", "captions": {"en": "x"}}\n[1]\n', ":2: a JSON list, expected an object"),
+        ("t.jsonl", '{"image": "a", "captions": {"en": "x"}}\n[1]\n', ":2: expected an object, found a list"),
         ("t.jsonl", '{"captions": {"en": "x"}}\n', ":1: no 'image' column; there are: captions"),
+        (
+            "t.jsonl",
+            '{"image": {"a": 1}, "caption_en": "x"}\n',
+            ":1: 'image' must be the path of an image, found an object",
+        ),
+        ("t.csv", "image,caption_en,image\na,b,c\n", ":1: the column 'image' is there twice; name each otherwise"),
         ("t.jsonl", "", ": the table has no rows"),
         ("t.parquet", "x", ": a table must be one of .jsonl, .csv, .tsv"),
     ],
@@ -82,6 +88,14 @@ def test_wrong_tables_name_file_and_line(tmp_path: Path, name: str, text: str, m
     with pytest.raises(DataError) as caught:
         TableSource(path)
     assert str(caught.value) == f"{path}{message}"
+
+
+def test_zero_is_a_value(tmp_path: Path) -> None:
+    source = TableSource(write(tmp_path / "t.csv", "image,caption_en,concept,license\n0,x,0,0\na,y,,\n"))
+    assert [(one.key, one.concept, one.license) for one in (source[0], source[1])] == [("0", "0", "0"), ("a", "", "")]
+    lines = ['{"image": "a", "caption_en": "x", "concept": 0}', '{"image": "a", "caption_en": "y", "concept": 1}']
+    with pytest.raises(DataError, match=r"t\.jsonl:2: concept of 'a' is '1' here and '0' in line 1"):
+        TableSource(write(tmp_path / "t.jsonl", "\n".join(lines)))
 
 
 def test_more_wrong_tables(tmp_path: Path) -> None:
@@ -155,7 +169,9 @@ def test_open_source_by_spec(tmp_path: Path) -> None:
 def test_problems_are_found_through_views(tmp_path: Path) -> None:
     samples = [("a", {"png": encoded(), "json": json.dumps(record(1)).encode()}), ("b", {"png": encoded()})]
     bad = source(shards(tmp_path / "s", samples))
-    assert list(problems(Subset(ConcatSource((bad, bad)), (0,)))) == ["shard-0000.tar:b"]
+    assert list(problems(Subset(bad, (0,)))) == ["shard-0000.tar:b"]
+    twice = problems(Subset(ConcatSource((bad, bad)), (0,)))  # whose samples count twice as well
+    assert list(twice) == ["shard-0000.tar:b", "shard-0000.tar:b (2)"]
 
 
 def test_a_table_of_texts(tmp_path: Path) -> None:

@@ -112,3 +112,39 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes("Bär".encode("latin-1"))
     with pytest.raises(DataError, match="not UTF-8"):
         labels(tmp_path / "latin.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("labels.csv", 'file,label\na.png,"salt, pepper"\nphoto 1.png,red fox\nb.png,red panda\n'),
+        ("labels.csv", 'label,file\n"salt, pepper",a.png\nred fox,photo 1.png\nred panda,b.png\n'),
+        ("labels.csv", 'id,file,class\n0,a.png,"salt, pepper"\n1,photo 1.png,red fox\n2,b.png,red panda\n'),
+        ("labels.txt", "a.png salt, pepper\nphoto 1.png  red fox\nb.png\u3000red panda\n"),
+        ("labels.txt", 'a.png,"salt, pepper"\n"photo 1.png",red fox\nb.png,red panda\n'),
+        ("labels.tsv", "a.png\tsalt, pepper\nphoto 1.png\tred\u200e fox\ufeff\nb.png\tred panda \n"),
+        ("labels.txt", "a.png\tsalt, pepper\r\nphoto 1.png\tred fox\r\nb.png\tred panda\r\n"),
+    ],
+)
+def test_labels_with_commas_and_blanks_stay_whole(tmp_path: Path, name: str, text: str) -> None:
+    path = write(tmp_path / name, text)
+    found = labels(path, ["x/a.png", "photo 1.png", "b.png"], wordnet=False)
+    assert found == ["salt, pepper", "red fox", "red panda"]
+
+
+def test_a_label_with_a_stray_comma_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "labels.csv", "a.png,salt\nb.png,salt, pepper\n")
+    with pytest.raises(DataError, match=r"labels\.csv:2: 3 columns, the first line has 2; put quotes around a label"):
+        labels(path, ["a.png", "b.png"], wordnet=False)
+
+
+def test_images_of_one_name_in_two_folders(tmp_path: Path) -> None:
+    path = write(tmp_path / "labels.csv", "file,label\nday/1.png,cat\nnight/1.png,dog\n")
+    assert labels(path, ["night/1.png", "day/1.png"], wordnet=False) == ["dog", "cat"]
+    with pytest.raises(DataError, match=r"images of one name have several labels: dusk/1\.png; give their paths"):
+        labels(path, ["day/1.png", "dusk/1.png"], wordnet=False)
+
+
+def test_names_match_in_either_form_of_unicode(tmp_path: Path) -> None:
+    path = write(tmp_path / "labels.csv", "file,label\ncafe\u0301.png,e\u0301toile\n")
+    assert labels(path, ["caf\u00e9.png"], wordnet=False) == ["\u00e9toile"]

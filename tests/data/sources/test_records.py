@@ -31,7 +31,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def test_records_are_those_of_the_source_and_open_nothing(tmp_path: Path, opened: list[Path]) -> None:
-    texts = {"en": ["a \u732b", "\ud800 half of a pair"], "hi": "\u092c\u093f\u0932\u094d\u0932\u0940"}
+    texts = {"en": ["a \u732b", "another"], "hi": "\u092c\u093f\u0932\u094d\u0932\u0940"}
     told = [record(0), record(1, captions=texts), record(2, concept="c", license="CC0")]
     members = [{"png": encoded((n, 0, 9)), "json": json.dumps(one).encode()} for n, one in enumerate(told)]
     shards(tmp_path, [(f"s{n}", one) for n, one in enumerate(members)])

@@ -161,7 +161,7 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path, images: Path) -> None
     [
         ("", "the file is empty"),
         ("{", r"x\.jsonl:1: bad JSON"),
-        ('{"image": "a.jpg", "caption": ["x"]}\n[]\n', r"x\.jsonl:2: a JSON list, expected an object"),
+        ('{"image": "a.jpg", "caption": ["x"]}\n[]\n', r"x\.jsonl:2: expected an object, found a list"),
         ('{"file": "a.jpg", "caption": ["x"]}\n', r"x\.jsonl:1: expected 'image' and 'caption'"),
         (
             '{"image": "a.jpg", "caption": ["x"]}\n\n{"image": "a.jpg", "caption": ["y"]}\n',

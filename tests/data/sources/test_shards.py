@@ -12,12 +12,17 @@ import pytest
 from tests.helpers.data_factory import encoded, record, shards, source
 from vlkit.data.formats import shard_index as index_module
 from vlkit.data.formats.caption_forms import CaptionError
+from vlkit.data.sources.combine import summarize
+from vlkit.data.sources.open import open_sources
 from vlkit.data.sources.shards import ShardSource, expand
 from vlkit.errors import DataError
 from vlkit.files import home
+from vlkit.spec import sources as spec
+from vlkit.spec.dataset import DataSpec
 
 
 def tar(path: Path, members: list[tuple[str, bytes]]) -> Path:
+    path.parent.mkdir(exist_ok=True)
     with tarfile.open(path, "w") as archive:
         for name, content in members:
             info = tarfile.TarInfo(name)
@@ -140,15 +145,15 @@ def test_incomplete_samples_are_named(tmp_path: Path) -> None:
     reasons = {name.removeprefix("a.tar:"): reason for name, reason in found.problems.items()}
     assert list(reasons) == list("bcdefghi")
     assert reasons["b"] == "no caption member (json, txt); it has: png"
-    assert reasons["c"] == "no image member (jpg, jpeg, png, webp); it has: json"
-    assert reasons["d"].startswith("bad JSON: ")
-    assert reasons["e"] == "its JSON is a list, expected an object"
+    assert reasons["c"] == "no image member (jpg, png, webp, gif, tif, avif and what else Pillow reads); it has: json"
+    assert reasons["d"].startswith("its captions: bad JSON: ")
+    assert reasons["e"] == "its captions: expected an object, found a list"
     assert reasons["f"].startswith("no language 'xx-none'")
     assert (
         reasons["g"] == "'caption' has no language: add a 'language' field or set the source's language (language: en)"
     )
     assert reasons["h"] == "it has no caption text"
-    assert reasons["i"] == "its captions are not UTF-8 (byte 0)"
+    assert reasons["i"] == "its captions: not UTF-8 text (byte 0); save it as UTF-8"
 
 
 def test_a_key_that_comes_twice_is_two_samples(tmp_path: Path) -> None:
@@ -206,3 +211,83 @@ def test_captions_of_a_wrong_type() -> None:
         index_module.read_record(b'{"captions": {"de": 3}}', plain=False, language=None)
     with pytest.raises(CaptionError, match="'captions' is a list"):
         index_module.read_record(b'{"captions": ["a"]}', plain=False, language=None)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["s-{0..999999999}.tar", "s-{00000..99999}-{00000..99999}.tar", "{9..-9999999}.tar"]
+)
+def test_patterns_for_more_shards_than_anybody_has_are_refused(tmp_path: Path, pattern: str) -> None:
+    with pytest.raises(DataError) as caught:
+        expand(str(tmp_path / pattern))
+    assert str(caught.value) == (
+        f"{tmp_path / pattern}: stands for more than 1,000,000 shards; name a folder of them, or larger ones"
+    )
+
+
+ORDERS = [
+    ["0.png", "1.png", "2.png", "0.txt", "1.txt", "2.txt"],  # tar -cf x.tar *.png *.txt
+    ["0.txt", "1.txt", "2.txt", "2.png", "1.png", "0.png"],
+    ["2.txt", "0.png", "1.png", "1.txt", "2.png", "0.txt"],  # as a folder gave them
+]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_members_of_a_sample_may_lie_apart(tmp_path: Path, order: list[str]) -> None:
+    content = {f"{n}.png": encoded((n, 0, 0)) for n in range(3)} | {f"{n}.txt": f"thing {n}".encode() for n in range(3)}
+    found = ShardSource([tar(tmp_path / "a.tar", [(name, content[name]) for name in order])], language="en")
+    assert found.problems == {} and sorted(found[n].key for n in range(3)) == ["0", "1", "2"]
+    for sample in (found[n] for n in range(3)):
+        assert sample.captions == {"en": (f"thing {sample.key}",)}
+        assert sample.image().getpixel((0, 0)) == (int(sample.key), 0, 0)
+
+
+def test_what_lies_apart_is_joined_only_where_it_is_plain_what_belongs_together(tmp_path: Path) -> None:
+    other = encoded((9, 9, 9))
+    members = [
+        ("0.png", PNG),
+        ("0.txt", b"one"),
+        ("x.txt", b"-"),
+        ("0.png", other),
+        ("0.txt", b"two"),
+    ]  # cat a.tar b.tar
+    members += [("7.png", PNG), ("8.png", PNG), ("7.png", other), ("9.png", PNG), ("7.txt", b"whose?")]
+    found = ShardSource([tar(tmp_path / "a.tar", members)], language="en")
+    assert [found[n].captions["en"] for n in range(2)] == [("one",), ("two",)] and len(found) == 2
+    assert found[1].image().getpixel((0, 0)) == (9, 9, 9)
+    assert [name for name in found.problems if ":7" in name] == ["a.tar:7", "a.tar:7 (2)", "a.tar:7 (3)"]
+
+
+def test_names_that_are_not_utf8_are_shown_and_kept_apart(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.tar")
+    members = [(os.fsdecode(name), content) for name, content in (
+        (b"\xe9.png", PNG), (b"\xe9.txt", b"one"), (b"\xe8.png", PNG), (b"\xe8.txt", b"two"), (b"\xe7.png", PNG),
+    )]  # fmt: skip
+    tar(path, members)
+    for _ in range(2):  # from the shard, then from the cache
+        found = ShardSource([path], language="en")
+        assert [found.meta(n).key for n in range(2)] == [r"\xe9", r"\xe8"]
+        assert [found[n].captions["en"] for n in range(2)] == [("one",), ("two",)]
+        assert len(found.problems) == 1 and next(iter(found.problems)).endswith(r":\xe7")
+        assert list(summarize(found).languages.items()) == [("en", 2)]
+
+
+def test_repeated_keys_are_samples_of_their_own(tmp_path: Path) -> None:
+    paths = [
+        tar(tmp_path / name / "0.tar", [(f"{n}.{s}", c) for n in range(4) for s, c in (("png", PNG), ("txt", b"x"))])
+        for name in ("a", "b")
+    ]
+    bad = [tar(tmp_path / name / "1.tar", [("0.png", PNG)]) for name in ("a", "b")]
+    found = ShardSource([*paths, *bad], language="en")
+    assert summarize(found).concepts == 8
+    assert list(found.problems) == ["1.tar:0", f"{tmp_path}/b/1.tar:0"]
+    once = [spec.WebDatasetSource(path=str(path), language="en") for path in paths]
+    kept = DataSpec(sources=tuple(once), holdout_concepts=3)
+    assert len(open_sources(kept, split="validation")) == 3 and len(open_sources(kept)) == 5
+    twice = DataSpec(sources=(once[0], once[0]), holdout_concepts=3)  # one shard two times: the same samples
+    assert len(open_sources(twice, split="validation")) == 6 and len(open_sources(twice)) == 2
+
+
+def test_a_number_as_concept_is_one(tmp_path: Path) -> None:
+    text = json.dumps({"captions": {"en": "x"}, "concept": 0, "split": "train"}).encode()
+    found = ShardSource([tar(tmp_path / "a.tar", [("a.png", PNG), ("a.json", text)])])
+    assert found.meta(0).concept == found[0].concept == "0"

@@ -19,11 +19,10 @@ from tests.helpers import encoder_factory as factory
 from tests.helpers.evaluate_fakes import BrokenModel, CountingModel, OracleModel, plain
 from vlkit.cli.app import app
 from vlkit.errors import DataError, UnknownName, VlkitError
-from vlkit.evaluation.alignment.against import correlate_with
 from vlkit.evaluation.alignment.hidden_states import from_model, open_text
 from vlkit.evaluation.alignment.image_pivot import ImageScores, open_images
 from vlkit.evaluation.alignment.layer_embeddings import embed_layers
-from vlkit.evaluation.alignment.outcome import Alignment
+from vlkit.evaluation.alignment.outcome import Alignment, correlate_with
 from vlkit.evaluation.alignment.parallel_texts import ParallelTexts, open_texts
 from vlkit.evaluation.alignment.runner import align
 from vlkit.evaluation.embed.encoding import Encoding

@@ -12,7 +12,7 @@ import pytest
 from tests.helpers.alignment_fakes import plain_scores
 from vlkit.errors import VlkitError
 from vlkit.evaluation.alignment import scores
-from vlkit.evaluation.alignment.scores import pair_scores, pooled, ranker_layers
+from vlkit.evaluation.alignment.scores import pair_scores, ranker_layers
 
 # cosines of unit vectors of the axes with these rows are the rows themselves, but for their lengths
 FIVE = np.array(
@@ -131,10 +131,6 @@ def test_layers_of_language_ranker(depth: int, layers: tuple[int, ...]) -> None:
     assert ranker_layers(depth) == layers
 
 
-def test_pooling_over_layers() -> None:
-    assert pooled([0.1, 0.5, 0.5, 0.1]) == (pytest.approx(0.3), 0.5, 1)
-
-
 @pytest.mark.parametrize(
     ("pivot", "other", "message"),
     [
@@ -150,5 +146,3 @@ def test_what_does_not_fit_is_refused(pivot: np.ndarray, other: np.ndarray, mess
         pair_scores(np.eye(3), np.eye(3), csls_k=0)
     with pytest.raises(VlkitError, match="depth = 0"):
         ranker_layers(0)
-    with pytest.raises(VlkitError, match="no layers"):
-        pooled([])

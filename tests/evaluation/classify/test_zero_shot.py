@@ -142,8 +142,8 @@ def test_labels_from_a_line_and_from_a_file(tmp_path):
     assert split_labels("猫，狗、车") == [("猫",), ("狗",), ("车",)]
     assert split_labels("قطة، كلب") == [("قطة",), (" كلب",)]
     path = tmp_path / "labels.txt"
-    path.write_text("# animals\nchat | matou\n\nchien\n", encoding="utf-8-sig")
-    assert read_labels(load_labels(path)) == {"chat": ("chat", "matou"), "chien": ("chien",)}
+    path.write_text("# animals\nchat | matou\n\n \u200f\nchien\u2028noir\n#1\n", encoding="utf-8-sig")
+    assert read_labels(load_labels(path)) == {"chat": ("chat", "matou"), "chien noir": ("chien noir",), "#1": ("#1",)}
     path.write_bytes("café".encode("latin-1"))
     with pytest.raises(
         DataError, match=r"cannot read labels file .*labels\.txt: not UTF-8 text \(byte 3\); save it as UTF-8"

@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.evaluation.test_suite import images, suite, zero_shot
+from tests.evaluation.test_suite import images, labels, suite, zero_shot
 from tests.helpers.evaluate_fakes import CountingModel
 from vlkit.data.names.imagenet import english_names, wordnet_ids
 from vlkit.evaluation.results.answers import Answers
 from vlkit.evaluation.results.class_scores import ClassTable, language_classes, worst_first
+from vlkit.evaluation.results.results_file import Results
 from vlkit.evaluation.run import evaluate
 from vlkit.evaluation.suite import open_suite, read_suite
 from vlkit.evaluation.tasks.engine import score_task
+from vlkit.foreign import from_spreadsheet_cell
 
 
 def _answers(classes: list[int], ranks: list[int], given: list[int]) -> Answers:
@@ -57,6 +59,22 @@ def test_languages_weigh_equally_and_english_is_left_out() -> None:
     }  # fmt: skip
 
 
+def test_names_from_elsewhere_are_text_in_every_file(tmp_path: Path) -> None:
+    names = ["=HYPERLINK(0)", "@a", "[x](javascript:alert(1))", "<img src=x onerror=alert(1)>"]
+    spec = zero_shot(tmp_path)
+    labels(tmp_path / "labels.json", {"en": [*names]})
+    evaluate(CountingModel(), suite(spec, languages=["en"]), name="-1+1", folder=tmp_path / "out", quiet=True)
+    texts = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "out").glob("re*.*")}
+    rows = list(csv.DictReader(texts["results-classes.csv"].splitlines()))
+    assert [row["variant"] for row in rows] == ["'-1+1"] * 4
+    assert {row["title"] for row in rows} == {"'=HYPERLINK(0)", "'@a", *names[2:]}
+    assert [from_spreadsheet_cell(row["title"]) for row in rows] == names
+    assert Results.load(tmp_path / "out" / "results.json").variants == ("-1+1",)
+    assert next(csv.DictReader(texts["results.csv"].splitlines()))["variant"] == "'-1+1"
+    assert "[x\\](javascript:alert(1))" in texts["results.md"] and "[x](javascript" not in texts["results.md"]
+    assert "<img" not in texts["results.md"] + texts["report.html"]
+
+
 def test_answers_that_were_not_kept_are_not_known() -> None:
     found = language_classes(_answers([0, 1], [2, 1], [-1, -1]), "de")
     assert found[0].confused_with is None and found[0].accuracy == 0.0
@@ -80,8 +98,8 @@ def test_classes_are_the_same_after_a_stop(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / "out" / name).unlink()
     again = CountingModel()
-    evaluate(again, spec, folder=tmp_path / "out", resume=True, quiet=True)
-    assert again.images_seen == 0 and again.texts_seen == []  # every row was read back
+    work = evaluate(again, spec, folder=tmp_path / "out", resume=True, quiet=True).meta["work"]
+    assert again.images_seen == work["texts_asked"] == 0  # every row was read back
     assert {name: (tmp_path / "out" / name).read_text(encoding="utf-8") for name in before} == before
     assert "polar bear" in before["results-classes.csv"] and "### Worst classes" in before["results.md"]
     assert "Worst classes" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
+import os
+import tarfile
+import zipfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,20 +17,22 @@ import pytest
 import torch
 from PIL import Image
 
-import vlkit.evaluation.metrics.ranking as ranking
 import vlkit.evaluation.tasks.scorer as scorer
-from tests.helpers.evaluate_fakes import BrokenModel, CountingModel, OracleModel, picture, sample
+from tests.helpers.evaluate_fakes import BrokenModel, CountingModel, OracleModel, picture, plain, sample
 from tests.helpers.ranks import RankError, on_ranks
+from vlkit.data.formats.archives import list_members
+from vlkit.data.formats.images import LazyImage
 from vlkit.distributed.collectives import Ranks
 from vlkit.errors import VlkitError
 from vlkit.evaluation.embed.encode import embed_images
 from vlkit.evaluation.embed.encoding import Encoding
+from vlkit.evaluation.embed.identity import _PROBES
 from vlkit.evaluation.embed.image_features import image_features
 from vlkit.evaluation.embed.texts import class_embeddings
 from vlkit.evaluation.tasks.engine import score_task
 from vlkit.evaluation.tasks.task_rows import evaluate_task
 from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
-from vlkit.types import Sample
+from vlkit.types import Sample, TextBatch
 
 COUNT = 23
 
@@ -138,17 +145,95 @@ class _Flipped(CountingModel):
         return super().transform(image).flip(2)
 
 
-@pytest.mark.parametrize("what", ["weights", "transform", "keys", "pixels"])
-def test_a_change_of_model_or_images_misses_the_cache(tmp_path: Path, what: str) -> None:
+class _Coarse(CountingModel):
+    """Differs from its base on large images alone."""
+
+    def transform(self, image: Image.Image) -> torch.Tensor:
+        return super().transform(image.resize((16, 16), Image.Resampling.NEAREST) if image.width > 500 else image)
+
+
+class _Knows(OracleModel):
+    def tokenize(self, texts: Sequence[str], *, language: str | None = None) -> TextBatch:
+        return super().tokenize([text if text in self.colors else "one" for text in texts])
+
+
+@pytest.mark.parametrize(
+    ("what", "again"),
+    [("weights", COUNT), ("transform", COUNT), ("antialias", COUNT), ("pixels", 1), ("keys", 0), ("order", 0)],
+)
+def test_a_change_of_model_or_images_misses_the_cache(tmp_path: Path, what: str, again: int) -> None:
     evaluate_task(CountingModel(), _task(), encoding=Encoding(cache=tmp_path))
-    model = {"weights": CountingModel(seed=1), "transform": _Flipped()}.get(what, CountingModel())
+    models = {"weights": CountingModel(seed=1), "transform": _Flipped(), "antialias": _Coarse()}
+    model = models.get(what, CountingModel())
     samples = list(_task().samples)
     if what == "keys":
         samples[3] = replace(samples[3], key="another")
     if what == "pixels":
-        samples[-1] = replace(samples[-1], images=(lambda: picture(99),))
-    evaluate_task(model, _task(samples=samples), encoding=Encoding(cache=tmp_path))
-    assert model.images_seen == COUNT
+        samples[4] = replace(samples[4], images=(lambda: picture(99),))
+    if what == "order":
+        samples.reverse()
+    with image_features(model, samples, encoding=Encoding(cache=tmp_path)) as features:
+        found = features[torch.arange(COUNT)]
+    assert model.images_seen == again
+    with image_features(model, samples) as features:
+        torch.testing.assert_close(found, features[torch.arange(COUNT)])
+
+
+def _stored(form: str, folder: Path, numbers: list[int]) -> list[Sample]:
+    """Pictures of these numbers under names that do not tell, all of one size and time."""
+    folder.mkdir(exist_ok=True)
+    members = {}
+    for place, number in enumerate(numbers):
+        stream = io.BytesIO()
+        plain(number).save(stream, format="BMP")
+        members[f"{place}.bmp"] = stream.getvalue()
+    if form == "folder":
+        paths = [folder / name for name in members]
+        for path in paths:
+            path.write_bytes(members[path.name])
+        images: list[Any] = [LazyImage(path, path.name) for path in paths]
+    elif form == "tar":
+        paths = [folder / "images.tar"]
+        with tarfile.open(paths[0], "w") as tar:
+            for name, raw in members.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(raw)
+                tar.addfile(info, io.BytesIO(raw))
+        images = [member.image() for member in list_members(paths[0])]
+    else:
+        paths = [folder / "images.zip"]
+        with zipfile.ZipFile(paths[0], "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, raw in members.items():
+                archive.writestr(zipfile.ZipInfo(name), raw, zipfile.ZIP_DEFLATED)
+        images = [member.image() for member in list_members(paths[0])]
+    for path in paths:
+        os.utime(path, (1e9, 1e9))
+    return [Sample(f"{place}.bmp", (image,), {}) for place, image in enumerate(images)]
+
+
+@pytest.mark.parametrize("form", ["folder", "tar", "zip"])
+def test_an_image_that_was_replaced_under_its_old_name_is_encoded_again(tmp_path: Path, form: str) -> None:
+    names: dict[str, Any] = {"en": [("one",), ("two",), ("three",), ("four",)]}
+    model = _Knows({"one": 1, "two": 2, "three": 3, "four": 4})
+
+    def accuracy(numbers: list[int]) -> float:
+        task = ZeroShotTask("t", _stored(form, tmp_path / "data", numbers), names)
+        cache = Encoding(cache=tmp_path / "cache")
+        return evaluate_task(model, task, resume=tmp_path / "rows", encoding=cache)[0]["acc1"]
+
+    assert accuracy([1, 2, 3, 4]) == 1
+    assert accuracy([1, 3, 2, 4]) == 0.5  # neither the embeddings nor the row are those of before
+    assert accuracy([1, 2, 3, 4]) == 1
+
+
+def test_images_in_other_places_and_forms_are_the_same_images(tmp_path: Path) -> None:
+    for form, expected in (("folder", 6), ("tar", 0), ("zip", 0)):
+        model = CountingModel()
+        samples = _stored(form, tmp_path / form, [5, 6, 7, 8, 9, 10, 5])
+        with image_features(model, samples, encoding=Encoding(cache=tmp_path / "cache")) as features:
+            rows = features[torch.arange(7)]
+        assert model.images_seen == expected
+        assert torch.equal(rows[0], rows[6]) and not torch.equal(rows[0], rows[1])
 
 
 @pytest.mark.parametrize(("damage", "again"), [("cut", 3), ("flip", 5), ("header", COUNT), ("gone", COUNT)])
@@ -172,10 +257,15 @@ def test_what_was_damaged_is_encoded_again_and_nothing_else(tmp_path: Path, dama
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
-    def stop() -> Image.Image:
-        raise KeyboardInterrupt
+    looked = []
 
-    samples = list(_task().samples)  # the key looks at images 0, 11 and 22
+    def stop() -> Image.Image:
+        if looked:
+            raise KeyboardInterrupt
+        looked.append(True)  # the look at what it holds comes before
+        return picture(12)
+
+    samples = list(_task().samples)
     task = _task(samples=[*samples[:12], replace(samples[12], images=(stop,)), *samples[13:]])
     with pytest.raises(KeyboardInterrupt):
         evaluate_task(CountingModel(), task, encoding=Encoding(cache=tmp_path, batch_size=5))
@@ -189,8 +279,10 @@ def test_languages_that_are_done_are_not_scored_again(tmp_path: Path) -> None:
     german = evaluate_task(first, _task(), languages=["en", "de"], resume=tmp_path)
     model = CountingModel()
     rows = evaluate_task(model, _task(), languages=["en", "de"], resume=tmp_path)
-    assert (model.images_seen, model.texts_seen) == (0, [])
+    assert model.images_seen == 0
+    assert set(model.texts_seen) == set(_PROBES)  # the tokenizer is looked at
     assert all(_same(one.flat(), other.flat()) for one, other in zip(german, rows, strict=True))
+    model.languages_seen.clear()
     evaluate_task(model, _task(), resume=tmp_path)
     assert set(model.languages_seen) == {"en", "sw"}  # German is known; Swahili is compared with English
     for path in tmp_path.glob("*-de.json"):
@@ -267,12 +359,12 @@ def test_equal_scores_keep_the_order_of_classes_in_best_answers_and_ranks() -> N
     target_C, first_K = torch.randint(0, 9, (200,), generator=generator), torch.tensor([0, 1, 1, 3, 4, 5, 1, 7, 8])
     score_CK[:, 2] = score_CK[:, 6] = score_CK[:, 1]  # namesakes score alike
     order_CK = score_CK.sort(dim=1, descending=True, stable=True).indices
-    assert torch.equal(ranking.best_places(score_CK, 5), order_CK[:, :5])
-    rank_4C = ranking.ranks_of_right(score_CK, target_C, first_K)
+    assert torch.equal(scorer.best_places(score_CK, 5), order_CK[:, :5])
+    rank_4C = scorer.ranks_of_right(score_CK, target_C, first_K)
     for row in range(200):
         order, target = order_CK[row].tolist(), int(target_C[row])
         strangers = [k for k in order if k == target or first_K[k] != first_K[target]]
         equal = sum(bool(score_CK[row, k] == score_CK[row, target]) for k in strangers) - 1
         assert rank_4C[:, row].tolist() == [order.index(target) + 1, strangers.index(target) + 1, equal, order[0]]
     distinct_CK = torch.rand(50, 9, generator=generator)
-    assert torch.equal(ranking.best_places(distinct_CK, 9), distinct_CK.sort(dim=1, descending=True).indices)
+    assert torch.equal(scorer.best_places(distinct_CK, 9), distinct_CK.sort(dim=1, descending=True).indices)

@@ -20,8 +20,8 @@ from vlkit.evaluation.embed.encoding import Encoding, EncodingCounts
 from vlkit.evaluation.results.results_file import Results
 from vlkit.evaluation.run import evaluate
 from vlkit.evaluation.suite import open_suite
-from vlkit.evaluation.tasks.by_template import template_scores
 from vlkit.evaluation.tasks.task_rows import evaluate_task
+from vlkit.evaluation.tasks.zero_shot_task import template_scores
 from vlkit.models.digest import weights_digest
 from vlkit.spec.evaluation import SuiteSpec
 

@@ -15,7 +15,7 @@ def register() -> None:
     from vlkit.objectives.weighted_sum import OBJECTIVES
     from vlkit.spec.evaluation import TASK_KINDS
     from vlkit.spec.model import MODEL_KINDS
-    from vlkit.spec.training import OBJECTIVE_KINDS
+    from vlkit.spec.objectives import OBJECTIVE_KINDS
 
     KINDS.add("regressor", "tests.helpers.regressor")
     MODEL_KINDS.add(RegressorSpec)

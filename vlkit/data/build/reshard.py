@@ -7,7 +7,7 @@ import io
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +15,8 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from vlkit import files
-from vlkit.data.batches.loader import in_workers
-from vlkit.data.build.writer import ShardWriter, json_bytes, plain_captions
+from vlkit.data.batches.workers import in_workers
+from vlkit.data.build.writer import ShardWriter, record_bytes
 from vlkit.data.formats.caption_forms import tag
 from vlkit.data.formats.images import LazyImage, StoredImage, open_image
 from vlkit.data.sources.combine import problems
@@ -118,7 +118,7 @@ def _checked(options: ShardOptions) -> ShardOptions:
         raise DataError("give --per-shard or --max-mb, or both")
     if options.languages is None:
         return options
-    return ShardOptions(**{**asdict(options), "languages": tuple(sorted({tag(code) for code in options.languages}))})
+    return replace(options, languages=tuple(sorted({tag(code) for code in options.languages})))
 
 
 class _Writing:
@@ -211,12 +211,10 @@ class _Chunks(Dataset[list[_Packed]]):
         except DataError as error:
             return _Packed(index, key, {}, {}, str(error))
         counts = {language: len(texts) for language, texts in captions.items()}
-        return _Packed(index, key, {suffix: raw, "json": json_bytes(_record(sample, captions))}, counts)
-
-
-def _record(sample: Sample, captions: Mapping[str, tuple[str, ...]]) -> dict[str, object]:
-    facts = {"concept": sample.concept, "license": sample.license, "split": sample.split, "key": sample.key}
-    return {"captions": plain_captions(captions), **{name: value for name, value in facts.items() if value}}
+        record = record_bytes(
+            captions, concept=sample.concept, license=sample.license, split=sample.split, key=sample.key
+        )
+        return _Packed(index, key, {suffix: raw, "json": record}, counts)
 
 
 def _image(sample: Sample, options: ShardOptions) -> tuple[str, bytes]:

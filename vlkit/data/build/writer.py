@@ -20,18 +20,9 @@ _END = 20 * _BLOCK  # a tar is filled up to a multiple of this
 class ShardWriter:
     """Writes samples into ``PREFIX-0000.tar``, ``PREFIX-0001.tar``, ...; a shard has its name once it is whole.
 
-    Headers carry neither time nor owner, so the bytes depend on the samples alone.
-
-    Args:
-        folder: Made if need be.
-        prefix: Of the shards' names.
-        per_shard: Most samples of a shard.
-        max_bytes: Most bytes of a shard (a single larger sample is a shard of its own); None for any number.
-        first: Number of the first shard.
-
-    Attributes:
-        paths: Whole shards and the one at hand.
-        sizes: Name -> samples of the whole shards, and of the one at hand.
+    Headers carry neither time nor owner, so the bytes depend on the samples alone. A shard has ``per_shard`` samples
+    and ``max_bytes`` bytes at most (a single larger sample is a shard of its own); ``first`` is the number of the first
+    one. ``sizes`` has name -> samples of the whole shards, and of the one at hand, the last.
     """
 
     def __init__(
@@ -43,12 +34,10 @@ class ShardWriter:
         max_bytes: int | None = None,
         first: int = 0,
     ) -> None:
-        self.folder, self.prefix, self.per_shard, self.max_bytes, self.first = (
-            folder, prefix, per_shard, max_bytes, first,
-        )  # fmt: skip
-        self.count = 0
-        self.paths: list[Path] = []
+        self.folder, self.prefix, self.first = folder, prefix, first
+        self.per_shard, self.max_bytes = per_shard, max_bytes
         self.sizes: dict[str, int] = {}
+        self._path = folder
         self._file: IO[bytes] | None = None
         self._tar: Any = None
 
@@ -65,13 +54,12 @@ class ShardWriter:
             with suppress(OSError):  # a full disk
                 self._tar.close()
             self._file.close()
-            _half(self.paths[-1]).unlink(missing_ok=True)
+            _half(self._path).unlink(missing_ok=True)
 
     def write(self, key: str, members: Mapping[str, bytes]) -> bool:
-        """Adds one sample; ``members`` maps suffix ("png", "json", "txt") to content.
+        """Adds one sample, whose ``members`` map suffix ("png", "json", "txt") to content.
 
-        Returns:
-            Whether it is the first one of a new shard: all shards before are whole now.
+        True where it is the first one of a new shard: all shards before are whole now.
 
         Raises:
             DataError: The key has a dot or a path, which readers would take for a suffix or a folder.
@@ -81,17 +69,12 @@ class ShardWriter:
         new = self._tar is None or self._full(members)
         if new:
             self._open()
-        if self._tar is None:
-            raise DataError("ShardWriter is used outside its with block")
         self._tar.write({"__key__": key, **members})
-        self.count += 1
-        self.sizes[self.paths[-1].name] += 1
+        self.sizes[self._path.name] += 1
         return new
 
     def _full(self, members: Mapping[str, bytes]) -> bool:
-        if self._tar is None:
-            return True
-        if self.per_shard is not None and self.sizes[self.paths[-1].name] >= self.per_shard:
+        if self.per_shard is not None and self.sizes[self._path.name] >= self.per_shard:
             return True
         more = sum(_BLOCK - (-len(content) // _BLOCK) * _BLOCK for content in members.values())
         end = -(-(self._tar.tarstream.offset + more + 2 * _BLOCK) // _END) * _END
@@ -99,29 +82,25 @@ class ShardWriter:
 
     def _open(self) -> None:
         self._close()
-        path = self.folder / f"{self.prefix}-{self.first + len(self.paths):04d}.tar"
-        self._file = _half(path).open("wb")
+        self._path = self.folder / f"{self.prefix}-{self.first + len(self.sizes):04d}.tar"
+        self._file = _half(self._path).open("wb")
         self._tar = TarWriter(self._file, user="", group="", mode=0o644, mtime=0, encoder=False)
-        self.paths.append(path)
-        self.sizes[path.name] = 0
+        self.sizes[self._path.name] = 0
 
     def _close(self) -> None:
         if self._tar is not None and self._file is not None:
             self._tar.close()
             self._file.close()
             self._tar = self._file = None
-            _half(self.paths[-1]).replace(self.paths[-1])
+            _half(self._path).replace(self._path)
 
 
 def _half(path: Path) -> Path:
     return path.with_name(f".{path.name}.part")
 
 
-def json_bytes(value: Mapping[str, Any]) -> bytes:
-    """Compact UTF-8 JSON with sorted keys."""
+def record_bytes(captions: Mapping[str, Sequence[str]], **facts: str) -> bytes:
+    """The ``.json`` of a sample, the same bytes each time: texts by language, lists where there are several."""
+    plain = {language: texts[0] if len(texts) == 1 else list(texts) for language, texts in captions.items()}
+    value = {"captions": plain, **{name: fact for name, fact in facts.items() if fact}}
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
-
-
-def plain_captions(captions: Mapping[str, Sequence[str]]) -> dict[str, str | list[str]]:
-    """Captions as they stand in a ``.json``: a text where there is one, else a list."""
-    return {language: texts[0] if len(texts) == 1 else list(texts) for language, texts in captions.items()}

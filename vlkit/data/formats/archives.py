@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from vlkit.data.formats.images import IMAGE_FILES, LazyImage, StoredImage, read_span
+from vlkit.data.formats.images import IMAGE_FILES, UNREAD_IMAGES, LazyImage, StoredImage, read_span, unread_images
 from vlkit.data.formats.tars import Span, remembered, tar_members
 from vlkit.errors import DataError
 
+_log = logging.getLogger(__name__)
 ARCHIVES = (".tar", ".zip")
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _VERSION = 2
@@ -76,7 +78,7 @@ class Member:
     def image(self) -> LazyImage | StoredImage:
         """The image in it, decoded when called for."""
         if self.zipped is not None:
-            return StoredImage(self.read, self.where)
+            return StoredImage(self.read, self.where, self.path)
         return LazyImage(self.path, self.where, self.span)
 
 
@@ -104,6 +106,8 @@ def list_members(path: Path) -> list[Member]:
     else:
         found = _tar_members(path)
     found = [member for member in found if not _hidden(member.name)]
+    if unread := unread_images(member.name for member in found):
+        _log.warning("%s: images that Pillow does not read are left out, convert them first: %s", path, unread)
     if not any(member.is_image for member in found):
         found = list(_inside(found))
     return sorted(found, key=lambda member: member.name)
@@ -119,7 +123,7 @@ def list_archives(paths: Sequence[Path]) -> list[Member]:
 
 
 # what else than images is of use here; a folder may hold anything
-_LISTED = {*IMAGE_FILES, *ARCHIVES, ".gz", ".tgz", ".json", ".txt", ".cls"}
+_LISTED = {*IMAGE_FILES, *UNREAD_IMAGES, *ARCHIVES, ".gz", ".tgz", ".json", ".txt", ".cls"}
 
 
 def _hidden(name: str) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +10,7 @@ from threading import Lock
 from typing import Any
 
 from vlkit.errors import DataError, MissingPackage
+from vlkit.foreign import check_size, parse_json
 
 _KEPT_GROUPS = 2  # of rows in memory, a hundred images each as the hub writes them
 _KEPT_FOOTERS = 128
@@ -20,10 +20,11 @@ _reading = Lock()  # of threads that want rows of one group the first reads it f
 
 @dataclass(frozen=True)
 class ParquetCell:
-    """The bytes of the image in one row: those of ``column.bytes``."""
+    """The bytes of the image in one row, which are those of the column ``leaf`` (``image.bytes``)."""
 
     path: Path
     column: str
+    leaf: str
     group: int
     row: int
 
@@ -35,7 +36,7 @@ class ParquetCell:
         """
         status = self.path.stat()
         with _reading:
-            cells = _row_group(self.path, self.column, self.group, status.st_mtime_ns)
+            cells = _row_group(self.path, self.column, self.leaf, self.group, status.st_mtime_ns)
         value = cells[self.row].as_py()
         raw = value.get("bytes") if isinstance(value, Mapping) else value
         if not raw:
@@ -80,8 +81,9 @@ def read_rows(path: Path, *, images: Sequence[str], columns: Sequence[Sequence[s
             schema = file.schema_arrow
             image = _column(path, schema.names, images)
             found = {names[0]: _column(path, schema.names, names) for names in columns}
-            nested = str(schema.field(image).type).startswith("struct")
-            paths = [f"{image}.path"] if nested and "path" in [one.name for one in schema.field(image).type] else []
+            leaf, nested = _image_type(path, image, schema.field(image).type)
+            paths = [f"{image}.path"] if "path" in nested else []
+            _check_size(path, file.metadata, [*found.values(), *paths], range(file.num_row_groups))
             table = file.read(columns=[*found.values(), *paths])
             sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
             metadata = schema.metadata or {}
@@ -94,7 +96,7 @@ def read_rows(path: Path, *, images: Sequence[str], columns: Sequence[Sequence[s
     values = {name: table[column].to_pylist() for name, column in found.items()}
     if paths:
         values[f"{images[0]}.path"] = [(one or {}).get("path") for one in table[image].to_pylist()]
-    cells = tuple(ParquetCell(path, image, group, row) for group, size in enumerate(sizes) for row in range(size))
+    cells = tuple(ParquetCell(path, image, leaf, group, row) for group, size in enumerate(sizes) for row in range(size))
     return ParquetRows(values, cells, _features(metadata.get(_HUB), found))
 
 
@@ -105,23 +107,53 @@ def _column(path: Path, there: Sequence[str], wanted: Sequence[str]) -> str:
     return name
 
 
+def _image_type(path: Path, column: str, type_: Any) -> tuple[str, list[str]]:
+    """The column that holds the images' bytes, and the names of what stands beside them.
+
+    Raises:
+        DataError: The column holds something else, such as the names of files.
+    """
+    from pyarrow import types
+
+    nested = {one.name: one.type for one in type_} if types.is_struct(type_) else {}
+    held = nested.get("bytes") if nested else type_
+    if held is None or not (types.is_binary(held) or types.is_large_binary(held) or types.is_null(held)):
+        raise DataError(
+            f"{path}: column {column!r} holds {type_}; expected the bytes of images, or a struct with 'bytes'. For "
+            f"names of files, take a table (.csv or .jsonl) or a folder of images"
+        )
+    return f"{column}.bytes" if nested else column, list(nested)
+
+
+def _check_size(path: Path, footer: Any, columns: Sequence[str], groups: Iterable[int]) -> None:
+    """Refuses columns that take more memory than the limit."""
+    wanted = tuple(f"{column}." for column in columns)
+    chunks = (footer.row_group(group).column(number) for group in groups for number in range(footer.num_columns))
+    size = sum(one.total_uncompressed_size for one in chunks if f"{one.path_in_schema}.".startswith(wanted))
+    check_size(size, what=f"{path}: {', '.join(columns)}")
+
+
 def _features(raw: bytes | None, found: Mapping[str, str]) -> dict[str, Any]:
     try:
-        features = json.loads(raw or b"{}")["info"]["features"]
+        features = parse_json(raw or b"{}", where="")["info"]["features"]
         return {name: features[column] for name, column in found.items() if column in features}
-    except (ValueError, KeyError, TypeError):
+    except (DataError, KeyError, TypeError):
         return {}  # written by something else than the hub's tools
 
 
 @lru_cache(maxsize=_KEPT_GROUPS)
-def _row_group(path: Path, column: str, group: int, changed: int) -> Any:
+def _row_group(path: Path, column: str, leaf: str, group: int, changed: int) -> Any:
     """The column of one group of rows; ``changed`` makes a file that was written anew another one."""
     parquet = _pyarrow()
     try:
         footer = _footer(path, changed)  # of many groups it takes longer to read than one of them
-        with parquet.ParquetFile(path, memory_map=True, metadata=footer) as file:
+        _check_size(path, footer, [column], [group])
+        # As a dictionary, an image that stands in many rows is one in memory.
+        with parquet.ParquetFile(path, memory_map=True, metadata=footer, read_dictionary=[leaf]) as file:
             return file.read_row_group(group, columns=[column])[column]
     except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"cannot read {path}: row group {group} is damaged ({error}); get the file anew") from None
 
 

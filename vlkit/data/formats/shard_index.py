@@ -5,18 +5,21 @@ An index row names a sample and gives the offset and size of its members, so tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from vlkit.data.formats.caption_forms import CaptionError, read_record
-from vlkit.data.formats.images import SHARD_IMAGES
+from vlkit.data.formats.images import SHARD_IMAGES, USUAL
 from vlkit.data.formats.tars import Span, remembered, sample_key, tar_members
 from vlkit.errors import DataError
+from vlkit.foreign import check_size, printable
 
-_VERSION = 1
+_VERSION = 2
 _facts = attrgetter("key", "image", "captions", "plain", "concept", "split")
 
 
@@ -56,59 +59,98 @@ def read_index(path: Path, *, language: str | None) -> ShardIndex:
 
 
 def scan(path: Path, *, language: str | None) -> ShardIndex:
-    """Reads the headers and captions of a shard; see read_index."""
+    """Reads the headers and captions of a shard; see read_index.
+
+    Members of one key are a sample also where they lie apart (all images before all texts, or as a folder gave them).
+    """
+    broken: dict[str, str] = {}
     index = ShardIndex()
     with path.open("rb") as stream:
-        members: dict[str, Span] = {}
-        current = ""
-        for name, span in tar_members(path, stream, index.problems, size=path.stat().st_size):
-            key, suffix = sample_key(name)
-            if not key:
-                continue
-            # A repeated suffix starts a new sample too: concatenated shards may end and begin with the same key.
-            if key != current or suffix in members:
-                _finish(index, path, stream, current, members, language)
-                current, members = key, {}
-            members[suffix] = span
-        _finish(index, path, stream, current, members, language)
+        groups = list(_groups(tar_members(path, stream, broken, size=path.stat().st_size)))
+        index.problems = {printable(name): printable(reason) for name, reason in broken.items()}
+        for key, members in _joined(groups):
+            try:
+                index.rows.append(_row(stream, key, members, language))
+            except CaptionError as error:
+                index.problems[free_name(f"{printable(path.name)}:{key}", index.problems)] = str(error)
     return index
 
 
-def _finish(
-    index: ShardIndex, path: Path, stream: BinaryIO, key: str, members: Mapping[str, Span], language: str | None
-) -> None:
-    if not key:
-        return
-    where = f"{path.name}:{key}"
-    if where in index.problems:
-        return
+_Group = tuple[str, dict[str, Span]]
+
+
+def _groups(found: Iterable[tuple[str, Span]]) -> Iterator[_Group]:
+    """Key and members by suffix of what lies together."""
+    current, members = "", dict[str, Span]()
+    for name, span in found:
+        key, suffix = sample_key(printable(name))
+        if not key:
+            continue
+        # A repeated suffix starts a new sample too: concatenated shards may end and begin with the same key.
+        if key != current or suffix in members:
+            if members:
+                yield current, members
+            current, members = key, {}
+        members[suffix] = span
+    if members:
+        yield current, members
+
+
+def _joined(groups: Sequence[_Group]) -> list[_Group]:
+    """The groups, but for those of one key of which none is whole: together they are one, where no suffix repeats."""
+    pieces = defaultdict[str, list[dict[str, Span]]](list)
+    for key, members in groups:
+        pieces[key].append(members)
+    joined = {
+        key: {suffix: span for members in apart for suffix, span in members.items()}
+        for key, apart in pieces.items()
+        if len(apart) > 1
+        and not any(_is_whole(members) for members in apart)
+        and len({suffix for members in apart for suffix in members}) == sum(map(len, apart))
+    }
+    found = []
+    for key, members in groups:
+        if key not in joined:
+            found.append((key, members))
+        elif joined[key]:
+            found.append((key, joined[key]))
+            joined[key] = {}  # the others of this key are in it
+    return found
+
+
+def _is_whole(members: Mapping[str, Span]) -> bool:
+    return not members.keys().isdisjoint(SHARD_IMAGES) and not members.keys().isdisjoint(("json", "txt"))
+
+
+def _row(stream: BinaryIO, key: str, members: Mapping[str, Span], language: str | None) -> ShardRow:
+    there = ", ".join(sorted(members))
     image = next((members[suffix] for suffix in SHARD_IMAGES if suffix in members), None)
     if image is None:
-        index.problems[where] = f"no image member ({', '.join(SHARD_IMAGES)}); it has: {', '.join(sorted(members))}"
-        return
+        raise CaptionError(f"no image member ({USUAL}); it has: {there}")
     plain = "json" not in members
     span = members.get("json") or members.get("txt")
     if span is None:
-        index.problems[where] = f"no caption member (json, txt); it has: {', '.join(sorted(members))}"
-        return
-    try:
-        record = read_record(_read(stream, span), plain=plain, language=language)
-        if not record["captions"] and "txt" in members and not plain:
-            # Crawled sets (LAION, CC12M) put only metadata into the .json and the caption into the .txt.
-            span, plain = members["txt"], True
-            record |= {"captions": read_record(_read(stream, span), plain=True, language=language)["captions"]}
-        if not record["captions"]:
-            raise CaptionError("it has no caption text")
-    except CaptionError as error:
-        index.problems[where] = str(error)
-        return
+        raise CaptionError(f"no caption member (json, txt); it has: {there}")
+    record = read_record(_read(stream, span), plain=plain, language=language)
     captions = record["captions"]
+    if not captions and "txt" in members and not plain:
+        # Crawled sets (LAION, CC12M) put only metadata into the .json and the caption into the .txt.
+        span, plain = members["txt"], True
+        captions = read_record(_read(stream, span), plain=True, language=language)["captions"]
+    if not captions:
+        raise CaptionError("it has no caption text")
     counts = tuple(len(texts) for texts in captions.values())
-    row = ShardRow(key, image, span, plain, record["concept"], record["split"], tuple(captions), counts)
-    index.rows.append(row)
+    return ShardRow(key, image, span, plain, record["concept"], record["split"], tuple(captions), counts)
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """The name, or the name with the first number that makes it another one than those there are."""
+    numbered = (f"{name} ({number})" for number in count(2))
+    return name if name not in taken else next(one for one in numbered if one not in taken)
 
 
 def _read(stream: BinaryIO, span: Span) -> bytes:
+    check_size(span[1], what="its captions", error=CaptionError)
     stream.seek(span[0])
     return stream.read(span[1])
 

@@ -26,8 +26,7 @@ def remembered(
     ``facts`` are what else decides the result, a version number first. ``dump`` turns it into JSON values and ``load``
     these back; what that cannot is made anew.
     """
-    status = path.stat()
-    name = files.digest([*facts, str(path.resolve()), status.st_size, status.st_mtime_ns])
+    name = files.digest([*facts, str(path.resolve()), files.file_state(path)])
     cached = files.home() / "index" / f"{name}.json"
     with suppress(OSError, ValueError, KeyError, TypeError, IndexError):  # not there yet, or unreadable
         return load(json.loads(cached.read_text(encoding="utf-8")))

@@ -1,37 +1,47 @@
-"""Text files of data sets: lines, JSON and tables, with errors that name file and line."""
+"""Text files of data sets: lines, JSON and tables, with errors that name file, line and column."""
 
 from __future__ import annotations
 
 import csv
 import gzip
-import json
+import io
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vlkit.errors import DataError
+from vlkit.foreign import check_size, clean, inflate, parse_json
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 """Of tables, by the ending of their file."""
 TABLES = (".jsonl", *DELIMITERS)
 """Endings of the tables that read_table knows."""
+_GZIP = 16 + zlib.MAX_WBITS
 
 
 def read_text(path: Path, *, what: str = "") -> str:
     """UTF-8 text, a byte order mark taken off; ``.gz`` is unpacked. ``what`` it is stands in errors ("label file ").
 
     Raises:
-        DataError: Missing, damaged, or not UTF-8.
+        DataError: Missing, damaged, above the limit of memory, or not UTF-8.
     """
     try:
+        check_size(path.stat().st_size, what=f"{what}{path}")
         raw = path.read_bytes()
-        return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+        return (_gunzip(raw, f"{what}{path}") if path.suffix == ".gz" else raw).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"cannot read {what}{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"cannot read {what}{path}: {reason.lower()}") from None
+
+
+def _gunzip(raw: bytes, what: str) -> bytes:
+    if raw[:2] != b"\x1f\x8b":
+        raise gzip.BadGzipFile(f"not a gzipped file ({raw[:2]!r})")
+    return inflate(raw, what=what, wbits=_GZIP)
 
 
 def read_lines(path: Path, *, may_be_cut: bool = False) -> list[str]:
@@ -50,18 +60,13 @@ def read_lines(path: Path, *, may_be_cut: bool = False) -> list[str]:
     return text.split("\n")
 
 
-def read_json(path: Path, *, what: str = "") -> Any:
+def read_json(path: Path, *, what: str = "", expected: type | None = None) -> Any:
     """Any JSON value; see read_text.
 
     Raises:
-        DataError: See read_text, or it is no JSON.
+        DataError: See read_text and vlkit.foreign.parse_json.
     """
-    try:
-        return json.loads(read_text(path, what=what))
-    except ValueError as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{what}{path} is not JSON: {error}") from None
+    return parse_json(read_text(path, what=what), where=f"{what}{path}", expected=expected)
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -70,7 +75,8 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises:
         DataError: See read_text, or it is none.
     """
-    return _object(read_text(path), where=str(path))
+    found: dict[str, Any] = read_json(path, expected=dict)
+    return found
 
 
 def read_objects(path: Path, *, may_be_cut: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -82,17 +88,7 @@ def read_objects(path: Path, *, may_be_cut: bool = False) -> Iterator[tuple[str,
     for number, line in enumerate(read_lines(path, may_be_cut=may_be_cut), start=1):
         if line.strip():
             where = f"{path}:{number}"
-            yield where, _object(line, where=where)
-
-
-def _object(text: str, *, where: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{where}: bad JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise DataError(f"{where}: a JSON {type(found).__name__}, expected an object")
-    return found
+            yield where, parse_json(line, where=where, expected=dict)
 
 
 def read_table(
@@ -103,19 +99,20 @@ def read_table(
     ``header`` is called with the columns of a CSV or TSV before its rows, and raises where one is missing.
 
     Raises:
-        DataError: Missing, of another form, or a line of it is wrong.
+        DataError: Missing, of another form, or a line of it is wrong: it names file, line and column.
     """
-    if path.suffix.lower() not in TABLES:
+    suffix = path.suffix.lower()
+    if suffix not in TABLES:
         raise DataError(f"{path}: a table must be one of {', '.join(TABLES)}")
     try:
         # utf-8-sig: spreadsheets put a byte order mark before the first column name.
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            if path.suffix.lower() in DELIMITERS:
-                yield from _rows(path, stream, header)
+            if suffix in DELIMITERS:
+                yield from _records(path, read_cells(stream, path, delimiter=DELIMITERS[suffix]), header)
                 return
             for line, text in enumerate(stream, start=1):  # not read_objects: tables of pairs can be large
                 if text.strip():
-                    yield line, _object(text, where=f"{path}:{line}")
+                    yield line, parse_json(text, where=f"{path}:{line}", expected=dict)
     except FileNotFoundError:
         raise DataError(f"{path}: no such table") from None
     except UnicodeDecodeError as error:
@@ -124,20 +121,64 @@ def read_table(
         raise DataError(f"{path}: {error.strerror or error}") from error
 
 
-def _rows(
-    path: Path, stream: Iterable[str], header: Callable[[Sequence[str]], None] | None
+def read_cells(text: str | Iterable[str], path: Path, *, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    r"""Number of the first line and cells of each row of a table with commas or tabs; blank lines are passed over.
+
+    Between commas, a cell may stand in quotes as in RFC 4180, and then hold commas, line ends and doubled quotes.
+    Between tabs a row is a line, and quotes are text unless they stand around a whole cell.
+
+    Args:
+        text: The table, or its lines with their ends.
+        path: What it is called in errors.
+        delimiter: ``,`` or ``\t``.
+
+    Raises:
+        DataError: A quote that is not closed, or closed inside a cell.
+    """
+    lines = io.StringIO(text, newline="") if isinstance(text, str) else text
+    if delimiter == "\t":
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield number, [_unquoted(cell) for cell in line.rstrip("\r\n").split("\t")]
+        return
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        first = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            reason = "a quote is opened here and not closed" if "unexpected end" in str(error) else str(error)
+            raise DataError(f"{path}:{first}: {reason}; a quote inside of a quoted cell is doubled") from None
+        if any(cell.strip() for cell in cells):
+            yield first, cells
+
+
+def _unquoted(cell: str) -> str:
+    inner = cell[1:-1] if len(cell) > 1 and cell[0] == cell[-1] == '"' else '"'
+    return cell if '"' in inner.replace('""', "") else inner.replace('""', '"')
+
+
+def _records(
+    path: Path, rows: Iterable[tuple[int, list[str]]], header: Callable[[Sequence[str]], None] | None
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    reader = csv.DictReader(stream, delimiter=DELIMITERS[path.suffix.lower()], strict=True)
-    try:
-        columns = reader.fieldnames or []
+    """Rows by the names in the first one; columns without a name must be empty."""
+    columns: list[str] = []
+    for line, cells in rows:
         if not columns:
-            raise DataError(f"{path}: the table is empty")
-        if header is not None:
-            header(columns)
-        for record in reader:
-            if None in record or None in record.values():
-                found = len(columns) + len(record.get(None) or []) - sum(value is None for value in record.values())
-                raise DataError(f"{path}:{reader.line_num}: {found} columns, the header has {len(columns)}")
-            yield reader.line_num, record
-    except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: {error}") from None
+            columns = [" ".join(clean(cell).split()) for cell in cells]
+            if twice := [name for name, count in Counter(filter(None, columns)).items() if count > 1]:
+                raise DataError(f"{path}:{line}: the column {twice[0]!r} is there twice; name each otherwise")
+            if header is not None:
+                header([name for name in columns if name])
+            continue
+        if len(cells) != len(columns):
+            hint = "; a cell with a comma needs quotes around it" if len(cells) > len(columns) else ""
+            raise DataError(f"{path}:{line}: {len(cells)} columns, the header has {len(columns)}{hint}")
+        if nameless := [number for number, name in enumerate(columns) if not name and cells[number].strip()]:
+            number = nameless[0]
+            raise DataError(f"{path}:{line}: {cells[number]!r} stands in column {number + 1}, which has no name")
+        yield line, {name: cell for name, cell in zip(columns, cells, strict=True) if name}
+    if not columns:
+        raise DataError(f"{path}: the table is empty")

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import logging
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from vlkit import languages as language_table
-from vlkit.data.formats.text_files import DELIMITERS, read_json, read_text
+from vlkit.data.formats.text_files import DELIMITERS, read_json, read_table
 from vlkit.data.names.imagenet import class_numbers, english_names
 from vlkit.data.names.label_set import LabelSet, raise_all
 from vlkit.errors import DataError, UnknownName
+from vlkit.foreign import clean
 from vlkit.paths import local_path
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def read_label_set(path: str | Path, *, num_classes: int | None = None) -> Label
     """
     path = local_path(path)
     if path.suffix.lower() in DELIMITERS:
-        return _table(path, read_text(path, what="label file "), num_classes)
+        return _table(path, num_classes)
     content = read_json(path, what="label file ")
     if not isinstance(content, dict) or not content:
         raise DataError(f"label file {path} must hold one object with an entry for each language")
@@ -133,33 +133,51 @@ def _named(code: str, entry: Mapping[str, Any], problems: list[str]) -> Named:
             problems.append(f"{code}: class {key} has an empty name or one that is no text")
         elif number in named:
             problems.append(f"{code}: class {key} is given twice")
+        elif all(names := _cleaned(listed, problems, where=f"{code}: class {key}")):
+            named[number] = names
         else:
-            named[number] = tuple(listed)
+            problems.append(f"{code}: class {key} has a name of marks that nobody sees")
     return named
 
 
-def _table(path: Path, text: str, num_classes: int | None) -> LabelSet:
+def _cleaned(names: Sequence[str], problems: list[str], *, where: str) -> tuple[str, ...]:
+    try:
+        return tuple(clean(name) for name in names)
+    except DataError as error:
+        problems.append(f"{where}: {error}")
+        return tuple(names)
+
+
+def _table(path: Path, num_classes: int | None) -> LabelSet:
     problems: list[str] = []
-    rows = csv.DictReader(text.splitlines(), delimiter=DELIMITERS[path.suffix.lower()])
-    if missing := {"language", "class", "name"} - set(rows.fieldnames or ()):
-        raise DataError(
-            f"label file {path} lacks the columns {', '.join(sorted(missing))}; the first line must name language, "
-            f"class and name"
-        )
+    codes: dict[str, str] = {}
     found: dict[str, Named] = {}
-    for row in rows:
-        where = f"line {rows.line_num}"
-        tag = _tag(row["language"] or "", problems, where=where)
-        number, name = _class(row["class"] or ""), (row["name"] or "").strip()
+    for line, row in read_table(path, header=partial(_check_columns, path)):
+        where = f"line {line}"
+        tag = _tag(row["language"], problems, where=where)
+        number, name = _class(row["class"]), _cleaned([row["name"]], problems, where=where)[0]
         if number is None:
             problems.append(f"{where}: {row['class']!r} is no class; give its number or WordNet id (n01440764)")
         if not name:
             problems.append(f"{where}: empty name")
-        if tag is not None and number is not None and name:
+        code = row["language"]
+        if tag is not None and language_table.variety(first := codes.setdefault(tag, code)) != language_table.variety(
+            code
+        ):
+            problems.append(f"{where}: {first!r} and {code!r} are both {tag} here; keep one of them")
+        elif tag is not None and number is not None and name:
             named = found.setdefault(tag, {})
             named[number] = (*named.get(number, ()), name)
     raise_all(problems, where=f"label file {path}")
     return LabelSet(path.stem, _count(found, num_classes), found)
+
+
+def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    if missing := {"language", "class", "name"} - set(columns):
+        raise DataError(
+            f"label file {path} lacks the columns {', '.join(sorted(missing))}; the first line must name language, "
+            f"class and name"
+        )
 
 
 def _count(found: Mapping[str, Named], given: int | None) -> int:

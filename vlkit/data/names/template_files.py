@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from vlkit import languages as language_table
-from vlkit.data.formats.text_files import read_text
+from vlkit.data.formats.text_files import read_json, read_text
 from vlkit.data.names.label_set import raise_all
 from vlkit.errors import DataError, UnknownName
 from vlkit.prompts import check_template
@@ -58,20 +57,19 @@ def weighted(templates: Collection[str]) -> dict[str, int]:
 
 
 def _parse(path: Path) -> Mapping[str, Any]:
-    text = read_text(path, what="template file ")
-    try:
-        if path.suffix.lower() == ".json":
-            content = json.loads(text)
-        else:
-            from ruamel.yaml import YAML
-            from ruamel.yaml.error import YAMLError
+    if path.suffix.lower() == ".json":
+        content = read_json(path, what="template file ")
+    else:
+        from ruamel.yaml import YAML
+        from ruamel.yaml.error import YAMLError
 
-            try:
-                content = YAML(typ="safe", pure=True).load(text)
-            except YAMLError as error:
-                raise ValueError(str(error)) from None
-    except ValueError as error:
-        raise DataError(f"template file {path} is neither JSON nor YAML: {error}") from None
+        text = read_text(path, what="template file ")
+        try:
+            content = YAML(typ="safe", pure=True).load(text)
+        except (YAMLError, ValueError) as error:
+            raise DataError(f"template file {path} is neither JSON nor YAML: {error}") from None
+        except RecursionError:
+            raise DataError(f"template file {path}: nested too deeply") from None
     if not isinstance(content, dict) or not content:
         raise DataError(f"template file {path} must map language codes to lists of templates")
     return content

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from vlkit.data.plan.sampling import PairSampler, read_metas
+from vlkit.data.plan.sampling import PairSampler
 from vlkit.data.plan.weighted import Shares, WeightedPairSampler
-from vlkit.data.sources.combine import source_numbers
+from vlkit.data.sources.combine import read_metas, source_numbers
 from vlkit.data.sources.open import open_sources
 from vlkit.data.stream.remote import is_remote
 from vlkit.spec.dataset import DataSpec, WeightsMixing

@@ -7,44 +7,30 @@ enough concepts) and no image is seen twice in an epoch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vlkit.data.formats.caption_forms import tag
-from vlkit.data.plan.quotas import rank_in_group
 from vlkit.errors import DataError
 from vlkit.spec.dataset import EnglishShareMixing, MixingSpec, TemperatureMixing, UniformMixing, WeightsMixing
-from vlkit.types import Pick, SampleMeta, Source
+from vlkit.types import Pick, SampleMeta
 
+T = TypeVar("T")
 _EPOCH, _STEP, _SPARE = 1, 2, 3  # streams of random numbers that must not meet
-
-
-_Kind = tuple[tuple[str, ...], tuple[int, ...]]
-
-
-def read_metas(source: Source) -> list[SampleMeta]:
-    """The metadata of all samples, in order."""
-    return [source.meta(index) for index in range(len(source))]
+_TRIES = 64
 
 
 class PairSampler:
-    """Plans the batches of a run.
+    """Plans the batches of a run: ``batch_size`` pairs of the samples whose ``metas`` these are.
 
-    Args:
-        metas: One per sample of the source, in its order (read_metas).
-        batch_size: Pairs a batch.
-        seed: Of everything drawn here.
-        mixing: How the language of each caption is drawn.
-        languages: BCP 47 tags to learn from; None takes all. Samples with none of them are left out.
-        distinct_concepts: Never two pairs of one concept in a batch, where there are enough concepts.
-
-    Attributes:
-        left_out: How many samples have no caption in an allowed language.
-        steps_per_epoch: Batches in which no image comes twice.
+    ``mixing`` says how the language of a caption is drawn; ``languages`` are BCP 47 tags to learn from (None: all), and
+    samples with none of them are left out (``left_out`` of them). With ``distinct_concepts`` no two pairs of a batch
+    are of one concept, where there are enough concepts. In ``steps_per_epoch`` batches no image comes twice.
 
     Raises:
         DataError: Fewer pairs than a batch needs, or a language that no sample has.
@@ -64,11 +50,14 @@ class PairSampler:
         self.mixing: MixingSpec = mixing or UniformMixing()
         self.languages = _allowed(metas, chosen_languages(self.mixing, languages))
         # Most samples share their languages and counts: what hangs on those is worked out once a kind.
-        kinds: dict[_Kind, int] = {}
+        kinds: dict[tuple[tuple[str, ...], tuple[int, ...]], int] = {}
         kind_of = np.array(
             [kinds.setdefault((meta.languages, meta.counts), len(kinds)) for meta in metas], dtype=np.int64
         )
-        tables = [_caption_counts(kind, self.languages) for kind in kinds]
+        wanted = set(self.languages)
+        tables = [
+            {language: count for language, count in zip(*kind, strict=True) if language in wanted} for kind in kinds
+        ]
         usable = np.array([bool(table) for table in tables], dtype=bool)
         self._pool = np.flatnonzero(usable[kind_of]) if len(metas) else np.zeros(0, dtype=np.int64)
         self.left_out = len(metas) - len(self._pool)
@@ -84,14 +73,7 @@ class PairSampler:
         self._concepts = names
         sizes = np.bincount(self._group)
         self.steps_per_epoch, self._cap = _batches_an_epoch(sizes, batch_size)
-        self._deal = lru_cache(maxsize=2)(self._deal_epoch)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_deal"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._deal = lru_cache(maxsize=2)(self._deal_epoch)
+        self._deal = LastResults(self._deal_epoch, count=2)
 
     def plan(self, step: int) -> list[Pick]:
         """The pairs of a step (from 0), over all processes."""
@@ -104,12 +86,17 @@ class PairSampler:
         """
         random = np.random.default_rng([self.seed, _SPARE, step, row, attempt])
         taken = {self._concepts[position] for position in self._positions(step)}
+        position = self._untaken(np.arange(len(self._pool)), taken, random)
+        return self._picks(np.array([position]), random)[0]
+
+    def _untaken(self, positions: NDArray[np.int64], taken: Collection[str], random: np.random.Generator) -> int:
+        """Any of some positions in the pool, of a concept that is not taken where one is found."""
         position = 0
-        for _ in range(64):
-            position = int(random.integers(len(self._pool)))
+        for _ in range(_TRIES):
+            position = int(positions[random.integers(len(positions))])
             if self._concepts[position] not in taken:
                 break
-        return self._picks(np.array([position]), random)[0]
+        return position
 
     def _positions(self, step: int) -> NDArray[np.int64]:
         epoch, number = divmod(step, self.steps_per_epoch)
@@ -140,10 +127,8 @@ class PairSampler:
 
     def _cumulative(self, tables: Sequence[Mapping[str, int]]) -> NDArray[np.float64]:
         """Cumulative probability over the languages, one row a kind of sample."""
-        amounts = np.array(
-            [[table.get(language, 0) for language in self.languages] for table in tables], dtype=np.float64
-        )
-        amounts = amounts.reshape(len(tables), len(self.languages))
+        listed = [table.get(language, 0) for table in tables for language in self.languages]
+        amounts = np.array(listed, dtype=np.float64).reshape(len(tables), len(self.languages))
         totals = np.bincount(self._kind_of, minlength=len(tables)) @ amounts
         cdfs = np.ones_like(amounts)
         for number, row in enumerate(amounts):
@@ -202,11 +187,6 @@ def _allowed(metas: Sequence[SampleMeta], languages: Sequence[str] | None) -> tu
     return wanted
 
 
-def _caption_counts(kind: _Kind, allowed: Sequence[str]) -> dict[str, int]:
-    wanted = set(allowed)
-    return {language: count for language, count in zip(*kind, strict=True) if language in wanted}
-
-
 def _batches_an_epoch(sizes: NDArray[np.int64], batch_size: int) -> tuple[int, int]:
     """The most batches that an epoch can fill with distinct concepts, and how many images a concept then gives.
 
@@ -216,11 +196,34 @@ def _batches_an_epoch(sizes: NDArray[np.int64], batch_size: int) -> tuple[int, i
     most = int(sizes.sum()) // batch_size
     if len(sizes) < batch_size:
         return most, int(sizes.max())
-    low, high = 1, most
-    while low < high:
-        middle = (low + high + 1) // 2
-        if int(np.minimum(sizes, middle).sum()) >= middle * batch_size:
-            low = middle
-        else:
-            high = middle - 1
-    return low, low
+
+    def too_many(batches: int) -> bool:
+        return int(np.minimum(sizes, batches).sum()) < batches * batch_size
+
+    fit = 1 + bisect_left(range(2, most + 1), True, key=too_many)
+    return fit, fit
+
+
+class LastResults(Generic[T]):
+    """A function whose last results are kept; they stay behind where it goes to another process."""
+
+    def __init__(self, function: Callable[..., T], count: int) -> None:
+        self._made_of = function, count
+        self._kept = lru_cache(maxsize=count)(function)
+
+    def __call__(self, *numbers: int) -> T:
+        """The function's result."""
+        return self._kept(*numbers)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LastResults, self._made_of
+
+
+def rank_in_group(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many of the same group come before each entry."""
+    by_group = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(groups[by_group]) != 0])
+    lengths = np.diff(np.r_[starts, len(groups)])
+    rank = np.empty(len(groups), dtype=np.int64)
+    rank[by_group] = np.arange(len(groups)) - np.repeat(starts, lengths)
+    return rank

@@ -6,22 +6,21 @@ deals its images in epochs of its own, so that none comes twice before all came 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vlkit.data.plan.quotas import Quotas
-from vlkit.data.plan.sampling import PairSampler, language_weights
+from vlkit.data.plan.sampling import LastResults, PairSampler, language_weights, rank_in_group
 from vlkit.errors import DataError
 from vlkit.spec.dataset import MixingSpec, WeightsMixing
 from vlkit.types import Pick, SampleMeta
 
 _DEAL, _ROWS, _LANGUAGE, _SPARE, _CAPTION = 11, 12, 13, 14, 15  # streams of random numbers that must not meet
-_TRIES = 64
+_ROWS_A_BLOCK = 2048  # at least: shares are then met to 1 in 2000
 
 
 class _Dealt(NamedTuple):
@@ -75,7 +74,9 @@ class WeightedPairSampler(PairSampler):
         self.steps_per_epoch = max(1, len(self._pool) // batch_size)
         single = shares.language_batches == "single"
         self._strata = self._make_strata(shares, by_language=single or isinstance(self.mixing, WeightsMixing))
-        groups = _by_language(self._strata) if single else {None: list(range(len(self._strata)))}
+        groups = defaultdict[str | None, list[int]](list)
+        for number, stratum in enumerate(self._strata):
+            groups[stratum.language if single else None].append(number)
         self._groups = list(groups.values())
         totals = [sum(self._strata[number].weight for number in group) for group in self._groups]
         self._which = Quotas(totals, rows=1, seed=[seed, _LANGUAGE])
@@ -83,14 +84,7 @@ class WeightedPairSampler(PairSampler):
             Quotas([self._strata[number].weight for number in group], rows=batch_size, seed=[seed, _ROWS, which])
             for which, group in enumerate(self._groups)
         ]
-        self._order = lru_cache(maxsize=4 * len(self._strata))(self._deal_stratum)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name != "_order"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._order = lru_cache(maxsize=4 * len(self._strata))(self._deal_stratum)
+        self._order = LastResults(self._deal_stratum, count=4 * len(self._strata))
 
     def plan(self, step: int) -> list[Pick]:
         """The pairs of a step (from 0), over all processes."""
@@ -110,29 +104,20 @@ class WeightedPairSampler(PairSampler):
         places: list[_Dealt] = []
         taken: set[str] = set()
         for number, rank in zip(strata.tolist(), ranks.tolist(), strict=True):
-            place = self._dealt(self._groups[which][number], rank)
+            stratum = self._groups[which][number]
+            epoch, dealt = divmod(rank, len(self._strata[stratum].positions))
+            place = _Dealt(int(self._order(stratum, epoch)[dealt]), stratum)
             if self.distinct_concepts and self._concepts[place.position] in taken:
                 place = self._another(place.stratum, taken, random)
             taken.add(self._concepts[place.position])
             places.append(place)
         return places
 
-    def _dealt(self, stratum: int, rank: int) -> _Dealt:
-        epoch, number = divmod(rank, len(self._strata[stratum].positions))
-        return _Dealt(int(self._order(stratum, epoch)[number]), stratum)
-
     def _deal_stratum(self, stratum: int, epoch: int) -> NDArray[np.int64]:
         return np.random.default_rng([self.seed, _DEAL, stratum, epoch]).permutation(self._strata[stratum].positions)
 
     def _another(self, stratum: int, taken: Collection[str], random: np.random.Generator) -> _Dealt:
-        """Any image of the stratum, of a concept that is not taken where one is found."""
-        positions = self._strata[stratum].positions
-        position = 0
-        for _ in range(_TRIES):
-            position = int(positions[random.integers(len(positions))])
-            if self._concepts[position] not in taken:
-                break
-        return _Dealt(position, stratum)
+        return _Dealt(self._untaken(self._strata[stratum].positions, taken, random), stratum)
 
     def _pick(self, places: Sequence[_Dealt], random: np.random.Generator) -> list[Pick]:
         picks = self._picks(np.array([place.position for place in places]), random)
@@ -172,8 +157,7 @@ class WeightedPairSampler(PairSampler):
         """Shares of the languages among these images, in the order of ``languages``; those that none has get 0."""
         kinds = np.bincount(self._kind_of[positions], minlength=len(self._counts)).astype(np.float64)
         if not isinstance(self.mixing, WeightsMixing):  # what drawing image by image gives on average
-            shares: NDArray[np.float64] = kinds @ np.diff(self._cdfs, axis=1, prepend=0.0) / len(positions)
-            return shares
+            return np.asarray(kinds @ np.diff(self._cdfs, axis=1, prepend=0.0) / len(positions), dtype=np.float64)
         present = np.array(
             [any(n and tag in kind for n, kind in zip(kinds, self._counts, strict=True)) for tag in self.languages]
         )
@@ -181,8 +165,33 @@ class WeightedPairSampler(PairSampler):
         return np.asarray(weights / weights.sum(), dtype=np.float64)
 
 
-def _by_language(strata: Sequence[_Stratum]) -> dict[str | None, list[int]]:
-    groups: dict[str | None, list[int]] = {}
-    for number, stratum in enumerate(strata):
-        groups.setdefault(stratum.language, []).append(number)
-    return groups
+class Quotas:
+    """``draw(step)`` deals ``rows`` places of a step to strata by their weights; a pure function of the step.
+
+    Shares are fixed, without chance in the long run: each block of steps holds every stratum exactly so many times, to
+    the nearest row, in random order. As all blocks hold the same counts, how often a stratum came before any step is
+    known without looking at those steps. ``weights`` are relative to each other, at least 0; ``seed`` numbers that no
+    other stream of random numbers has.
+    """
+
+    def __init__(self, weights: Sequence[float], *, rows: int, seed: Sequence[int]) -> None:
+        self.rows, self.seed = rows, tuple(seed)
+        self.steps = -(-_ROWS_A_BLOCK // rows)
+        exact = np.asarray(weights, dtype=np.float64) / np.sum(weights) * (self.steps * rows)
+        counts = np.floor(exact).astype(np.int64)
+        short = self.steps * rows - int(counts.sum())
+        counts[np.argsort(counts - exact, kind="stable")[:short]] += 1  # the largest remainders
+        self.counts = counts
+        self._block = LastResults(self._make_block, count=2)
+
+    def draw(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The stratum of each row of a step, and how many rows of that stratum came before it since step 0."""
+        block, inside = divmod(step, self.steps)
+        strata, before = self._block(block)
+        here = slice(inside * self.rows, (inside + 1) * self.rows)
+        return strata[here], before[here] + block * self.counts[strata[here]]
+
+    def _make_block(self, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        strata = np.repeat(np.arange(len(self.counts)), self.counts)
+        np.random.default_rng([*self.seed, block]).shuffle(strata)
+        return strata, rank_in_group(strata)

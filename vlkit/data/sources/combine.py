@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
+from vlkit.data.formats.images import image_place
+from vlkit.data.formats.shard_index import free_name
+from vlkit.errors import DataError
 from vlkit.types import Sample, SampleMeta, Source
 
 
@@ -115,13 +118,55 @@ def source_numbers(source: Source) -> list[int]:
     return [0] * len(source)
 
 
+def read_metas(source: Source) -> list[SampleMeta]:
+    """The metadata of all samples, in order."""
+    return [source.meta(index) for index in range(len(source))]
+
+
+def identities(source: Source) -> list[str]:
+    """What each sample shows: its concept, and without one the sample itself.
+
+    Keys are no names for that: two shards may call two things by the same number. Where a key repeats, images in
+    different places (or captions, without images) are different samples.
+    """
+    metas = read_metas(source)
+    concepts = {meta.concept for meta in metas}
+    keys = Counter(meta.key for meta in metas if not meta.concept)
+    places: dict[str, dict[object, int]] = {key: {} for key, count in keys.items() if count > 1 or key in concepts}
+    found = []
+    for index, meta in enumerate(metas):
+        name = meta.concept or meta.key
+        if not meta.concept and (known := places.get(meta.key)) is not None:
+            number = known.setdefault(_place(source, index), len(known))
+            name = f"{name}\0{number}" if number or name in concepts else name
+        found.append(name)
+    return found
+
+
+def _place(source: Source, index: int) -> object:
+    try:
+        sample = source[index]
+    except DataError:
+        return index
+    return (image_place(sample.images[0]) if sample.images else None) or repr(sample.captions)
+
+
 def problems(source: Source) -> dict[str, str]:
     """Name -> reason of all broken samples that the sources under ``source`` had to leave out."""
     if isinstance(source, Subset | Named):
         return problems(source.source)
     if isinstance(source, ConcatSource):
-        return {name: reason for part in source.sources for name, reason in problems(part).items()}
+        return gathered((part.name if isinstance(part, Named) else "", problems(part)) for part in source.sources)
     return dict(getattr(source, "problems", {}))
+
+
+def gathered(parts: Iterable[tuple[str, Mapping[str, str]]]) -> dict[str, str]:
+    """Problems of several parts as one; those that are called alike are told apart by the names of the parts."""
+    found: dict[str, str] = {}
+    for where, reasons in parts:
+        for name, reason in reasons.items():
+            found[free_name(f"{where}/{name}" if name in found and where else name, found)] = reason
+    return found
 
 
 @dataclass(frozen=True)
@@ -138,19 +183,15 @@ class SourceSummary:
 
 def summarize(source: Source) -> SourceSummary:
     """Counts from metadata alone; no image is read."""
-    splits: Counter[str] = Counter()
+    metas = read_metas(source)
     languages: Counter[str] = Counter()
-    concepts: set[str] = set()
-    for index in range(len(source)):
-        meta = source.meta(index)
-        splits[meta.split] += 1
-        concepts.add(meta.concept or meta.key)
+    for meta in metas:
         languages.update(dict(zip(meta.languages, meta.counts, strict=True)))
     return SourceSummary(
         images=len(source),
-        concepts=len(concepts),
+        concepts=len(set(identities(source))),
         captions=languages.total(),
-        splits=dict(sorted(splits.items())),
+        splits=dict(sorted(Counter(meta.split for meta in metas).items())),
         languages=dict(sorted(languages.items(), key=lambda pair: (-pair[1], pair[0]))),
         problems=problems(source),
     )

@@ -10,7 +10,7 @@ from vlkit.data.build.concepts import held_out
 from vlkit.data.formats.text_files import TABLES
 from vlkit.data.sources.captions import readers, wit
 from vlkit.data.sources.classes.open_classes import captioned, open_images
-from vlkit.data.sources.combine import ConcatSource, Named, SampleList, Subset
+from vlkit.data.sources.combine import ConcatSource, Named, SampleList, Subset, identities, read_metas
 from vlkit.data.sources.shards import ShardSource, expand
 from vlkit.data.sources.table import TableSource
 from vlkit.data.sources.tree import read_tree
@@ -140,28 +140,28 @@ def open_sources(data: DataSpec, *, split: str = "train") -> Source:
     whole: Source = opened[0] if len(opened) == 1 else ConcatSource(opened)
     if split == "all":
         return whole
-    metas = [whole.meta(index) for index in range(len(whole))]
-    splits = {meta.split for meta in metas}
-    wanted = split
+    metas = read_metas(whole)
+    shown: Sequence[str] = [""] * len(metas)
+    kept_back: frozenset[str] = frozenset()
     if data.holdout_concepts and split in ("train", VALIDATION):
-        concepts = {meta.concept or meta.key for meta in metas if meta.split == "train"}
+        shown = identities(whole)
+        concepts = {one for one, meta in zip(shown, metas, strict=True) if meta.split == "train"}
         if data.holdout_concepts >= len(concepts):
             raise DataError(
                 f"data.holdout_concepts = {data.holdout_concepts} keeps everything back: "
                 f"the training split has {len(concepts)} concepts"
             )
         kept_back = held_out(concepts, data.holdout_concepts, salt=_SALT)
-        wanted = "train"
-    else:
-        kept_back = frozenset()
+    wanted = "train" if kept_back else split
     keep = split == VALIDATION and bool(kept_back)
     indices = [
         index
-        for index, meta in enumerate(metas)
-        if meta.split == wanted and ((meta.concept or meta.key) in kept_back) == keep
+        for index, (one, meta) in enumerate(zip(shown, metas, strict=True))
+        if meta.split == wanted and (one in kept_back) == keep
     ]
     if not indices:
-        raise UnknownName("split", split, allowed=splits | ({VALIDATION} if data.holdout_concepts else set()))
+        allowed = {meta.split for meta in metas} | ({VALIDATION} if data.holdout_concepts else set())
+        raise UnknownName("split", split, allowed=allowed)
     return whole if len(indices) == len(whole) else Subset(whole, indices)
 
 

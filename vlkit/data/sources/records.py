@@ -18,12 +18,9 @@ if TYPE_CHECKING:
 
 
 class Records:
-    """A source whose records lie in one file that is mapped and goes with it; images are read where they were.
+    """A source, read through once, whose records lie in a file that is mapped; images are read where they were.
 
     Memory holds 8 bytes a record; a record takes some 5 microseconds.
-
-    Args:
-        source: Is read through once.
 
     Raises:
         DataError: A record cannot be read.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import accumulate, product
+from itertools import accumulate, islice, product
 from pathlib import Path
 
 from braceexpand import braceexpand
@@ -12,12 +12,14 @@ from braceexpand import braceexpand
 from vlkit.data.formats.caption_forms import CaptionError, read_record
 from vlkit.data.formats.images import LazyImage, read_span
 from vlkit.data.formats.shard_index import ShardRow, read_index
-from vlkit.data.sources.combine import locate
+from vlkit.data.sources.combine import gathered, locate
 from vlkit.errors import DataError
 from vlkit.paths import matching, split_pattern
 from vlkit.types import Sample, SampleMeta
 
 _NUMBERS = re.compile(r"(\{\d+\.\.\d+\})")
+_RANGE = re.compile(r"\{(-?\d+)\.\.(-?\d+)(?:\.\.(-?\d+))?\}")
+_MOST = 1_000_000  # shards of a pattern
 
 
 def expand(pattern: str) -> tuple[Path, ...]:
@@ -39,8 +41,7 @@ def expand(pattern: str) -> tuple[Path, ...]:
         found += matching(folder, piece) if any(sign in piece for sign in "*?[") else [folder / piece]
     if not found:
         raise DataError(f"{pattern}: no shard matches this pattern")
-    missing = [path for path in found if not path.is_file()]
-    if missing:
+    if missing := [path for path in found if not path.is_file()]:
         more = f" (and {len(missing) - 1} more of {len(found)} shards)" if len(missing) > 1 else ""
         raise DataError(f"{missing[0]}: no such shard{more}")
     return tuple(found)
@@ -50,28 +51,31 @@ def braces(pattern: str, *, ranges_only: bool = False) -> list[str]:
     """What a pattern with ``{0000..0009}`` and ``{a,b}`` stands for; ``ranges_only`` leaves ``{a,b}`` alone.
 
     Raises:
-        DataError: A brace is opened and not closed, or the other way round.
+        DataError: A brace is opened and not closed, or the other way round; or more than a million shards.
     """
     pieces = _NUMBERS.split(pattern) if ranges_only else [pattern]
+    names: list[str] = []
     try:
-        found = [
-            [piece] if ranges_only and not _NUMBERS.fullmatch(piece) else list(braceexpand(piece, escape=False))
-            for piece in pieces
-        ]
+        lengths = [abs(int(high) - int(low)) // abs(int(step or 1) or 1) for low, high, step in _RANGE.findall(pattern)]
+        if max(lengths, default=0) < _MOST:  # else not even a list of it is made
+            whole = [ranges_only and not _NUMBERS.fullmatch(piece) for piece in pieces]
+            found = [
+                [piece] if keep else islice(braceexpand(piece, escape=False), _MOST + 1)
+                for piece, keep in zip(pieces, whole, strict=True)
+            ]
+            names = ["".join(one) for one in islice(product(*found), _MOST + 1)]
     except ValueError as error:  # unbalanced braces
         raise DataError(f"{pattern}: {error}") from None
-    return ["".join(one) for one in product(*found)]
+    if not 0 < len(names) <= _MOST:
+        raise DataError(f"{pattern}: stands for more than {_MOST:,} shards; name a folder of them, or larger ones")
+    return names
 
 
 class ShardSource:
     """Samples of WebDataset tars (image + ``.json`` and/or ``.txt``), in shard order.
 
-    Args:
-        paths: Uncompressed tar files.
-        language: BCP 47 tag of captions that name none themselves.
-
-    Attributes:
-        problems: Name -> reason of the samples that the index had to leave out.
+    ``language`` is the BCP 47 tag of captions that name none themselves; ``problems`` has name -> reason of the samples
+    that the index had to leave out.
 
     Raises:
         DataError: A shard is missing or no tar, or there is no whole sample in all of them.
@@ -79,11 +83,11 @@ class ShardSource:
 
     def __init__(self, paths: Sequence[Path], *, language: str | None = None) -> None:
         self.paths, self.language = tuple(paths), language
-        self.problems: dict[str, str] = {}
         indexes = [read_index(path, language=language) for path in self.paths]
         self._rows = [index.rows for index in indexes]
-        for index in indexes:
-            self.problems.update(index.problems)
+        self.problems = gathered(
+            (str(path.parent), index.problems) for path, index in zip(self.paths, indexes, strict=True)
+        )
         self._ends = list(accumulate(len(rows) for rows in self._rows))
         if not self._ends[-1]:
             raise DataError(_no_samples(self.paths, self.problems))

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vlkit.data.formats.caption_forms import CaptionError, parse_captions
+from vlkit.data.formats.caption_forms import CaptionError, parse_captions, text_of
 from vlkit.data.formats.images import LazyImage
 from vlkit.data.formats.text_files import read_table
 from vlkit.data.sources.combine import meta_of
 from vlkit.errors import DataError, did_you_mean
+from vlkit.foreign import json_kind
 from vlkit.types import Sample, SampleMeta
 
 _IMAGE_COLUMNS = ("image", "file_name", "filepath")
@@ -67,11 +68,12 @@ class TableSource:
             raise DataError(f"{self.table}:1: {_no_image(columns)}")
 
     def _add(self, line: int, record: Mapping[str, Any]) -> None:
-        image = next((record[column] for column in _IMAGE_COLUMNS if record.get(column)), None)
-        if image is None and self.texts_only:
-            image = f"line {line}"
-        if not isinstance(image, str):
+        column = next((name for name in _IMAGE_COLUMNS if record.get(name) not in (None, "")), None)
+        image = f"line {line}" if column is None and self.texts_only else column and record[column]
+        if image is None:
             raise CaptionError(_no_image(record))
+        if not isinstance(image, str):
+            raise CaptionError(f"{column!r} must be the path of an image, found {json_kind(type(image))}")
         captions = parse_captions(record, language=self.language)
         if not captions:
             raise CaptionError(
@@ -79,16 +81,13 @@ class TableSource:
             )
         known = self._entries.get(image)
         if known is None:
-            facts = [
-                str(record.get(name) or default)
-                for name, default in (("concept", ""), ("split", "train"), ("license", ""))
-            ]
+            facts = (text_of(record, "concept"), text_of(record, "split", "train"), text_of(record, "license"))
             self._entries[image] = _TableRow(line, captions, *facts)
             return
         for name in ("concept", "split"):
-            if record.get(name) and str(record[name]) != getattr(known, name):
+            if (here := text_of(record, name)) and here != getattr(known, name):
                 given = getattr(known, name) or "none"
-                raise CaptionError(f"{name} of {image!r} is {record[name]!r} here and {given!r} in line {known.line}")
+                raise CaptionError(f"{name} of {image!r} is {here!r} here and {given!r} in line {known.line}")
         for code, texts in captions.items():
             known.captions[code] = tuple(dict.fromkeys([*known.captions.get(code, ()), *texts]))
 

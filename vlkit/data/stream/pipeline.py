@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
 import logging
 import os
 import zlib
@@ -30,9 +29,10 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from vlkit.data.batches.unreadable import UnreadableSample
-from vlkit.data.formats.caption_forms import CaptionError, parse_captions
+from vlkit.data.formats.caption_forms import CaptionError, parse_captions, text_of
 from vlkit.data.formats.images import SHARD_IMAGES, open_image
 from vlkit.errors import DataError, did_you_mean
+from vlkit.foreign import parse_json
 from vlkit.types import Sample
 
 _log = logging.getLogger(__name__)
@@ -99,16 +99,16 @@ class Pipeline:
         captions = parse_captions(record, language=self.language)
         if not captions:
             raise CaptionError(f"it has no captions, only: {', '.join(map(str, value))}")
-        key = str(record.get("key") or record.get("__key__") or f"{number:09d}")
+        key = text_of(record, "key", text_of(record, "__key__", f"{number:09d}"))
         found = [record[name] for name in ("image", *SHARD_IMAGES) if record.get(name) is not None]
         images = record.get("images") or found[:1]
         return Sample(
             key,
             tuple(one if callable(one) else partial(open_image, one, name=f"{key} of {self.object}") for one in images),
             captions,
-            concept=str(record.get("concept") or ""),
-            split=str(record.get("split") or "train"),
-            license=str(record.get("license") or ""),
+            concept=text_of(record, "concept"),
+            split=text_of(record, "split", "train"),
+            license=text_of(record, "license"),
             source=self.name,
         )
 
@@ -252,10 +252,10 @@ class PipelineReader:
         try:
             sample = self.pipeline.sample(value, number=number)
         except CaptionError as error:
-            name = value.get("key") or value.get("__key__") or f"sample {number}"
-            self.bad.append(UnreadableSample(self.pipeline.object, str(name), str(error)))
+            name = text_of(value, "key", text_of(value, "__key__", f"sample {number}"))
+            self.bad.append(UnreadableSample(self.pipeline.object, name, str(error)))
             return None
-        self._keys = zlib.crc32(sample.key.encode(), self._keys)
+        self._keys = zlib.crc32(sample.key.encode("utf-8", "surrogatepass"), self._keys)
         languages = self.pipeline.languages
         wanted = sample.split == "train" and (languages is None or not languages.isdisjoint(sample.captions))
         return sample if wanted else None
@@ -287,8 +287,6 @@ def _worker(number: int, count: int) -> Iterator[None]:
 def _json(value: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a WebDataset's ``json`` member holds, decoded or not."""
     found = value.get("json")
-    try:
-        found = json.loads(found) if isinstance(found, bytes) else found
-    except ValueError as error:
-        raise CaptionError(f"bad JSON: {error}") from None
+    if isinstance(found, bytes):
+        found = parse_json(found, where="its json", error=CaptionError)
     return found if isinstance(found, Mapping) else {}

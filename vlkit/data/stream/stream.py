@@ -16,11 +16,11 @@ import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
 from vlkit import files
-from vlkit.data.batches.loader import in_workers
 from vlkit.data.batches.unreadable import ATTEMPTS, RecentBad, UnreadableSample
+from vlkit.data.batches.workers import in_workers
 from vlkit.data.formats.caption_forms import tag
-from vlkit.data.plan.quotas import Quotas
 from vlkit.data.plan.sampling import chosen_languages, language_weights
+from vlkit.data.plan.weighted import Quotas
 from vlkit.data.sources.open import built_path, source_names
 from vlkit.data.stream.pipeline import Pipeline, PipelineReader, PipelineSample, find_pipeline
 from vlkit.data.stream.remote import list_shards, spool_folder

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from vlkit.data.batches.unreadable import UnreadableSample
 from vlkit.data.formats.shard_index import ShardIndex, ShardRow, read_index, scan
 from vlkit.data.sources.shards import read_sample
 from vlkit.data.stream.remote import ShardLost, fetch, is_remote
-from vlkit.errors import DataError, VlkitError
+from vlkit.errors import DataError
 from vlkit.spec.dataset import StreamSpec
 from vlkit.types import Sample
 
@@ -120,15 +121,10 @@ class _Window:
 
 
 class ShardReader:
-    """Samples of one source for one reader (a worker of a process).
+    """Samples of one source for one reader (a worker of a process), number ``lane`` of ``lanes``.
 
-    Args:
-        shards: All shards of the source.
-        spec: Windows, retries, cache.
-        seed: Of all orders.
-        lane: This reader's number of ``lanes`` readers in all.
-        lanes: Each epoch, reader ``n`` takes shards n, n + lanes, ... of a new random order.
-        folder: Where fetched shards are kept meanwhile.
+    Each epoch, reader ``n`` takes shards n, n + lanes, ... of a new random order. Fetched ones are kept in ``folder``
+    meanwhile.
 
     Attributes:
         bad: What could not be used since this list was last cleared.
@@ -251,10 +247,8 @@ class ShardReader:
             raise DataError(
                 f"{self.shards.name}: none of the next {len(coming)} shards can be had; the first: {missing[0].reason}"
             )
-        order = np.random.default_rng([self.seed, _WINDOW, self.shards.number, self.lane, number]).permutation(
-            len(rows)
-        )
-        samples = [rows[place] for place in order.tolist()]
+        random = np.random.default_rng([self.seed, _WINDOW, self.shards.number, self.lane, number])
+        samples = [rows[place] for place in random.permutation(len(rows)).tolist()]
         return _Window(number, samples, fetched, [one.shard for one in missing], bytearray(len(rows)))
 
     def _fetch(self, number: int) -> list[_Fetching]:
@@ -284,23 +278,27 @@ class _Fetching:
         self.shard = shard
         self.path = target if is_remote(shard) else Path(shard)
         self._spec, self._language = reader.spec, reader.shards.language
-        self._index: ShardIndex | None = None
-        self._error: Exception | None = None
+        self._found: Future[ShardIndex] = Future()
         self._abandoned = False
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
         try:
-            if is_remote(self.shard):
-                fetch(self.shard, self.path, spec=self._spec)
-                self._index = _indexed(self.shard, lambda: scan(self.path, language=self._language))
-                if self._abandoned:
-                    self.path.unlink(missing_ok=True)
-            else:
-                self._index = _indexed(self.shard, lambda: read_index(self.path, language=self._language))
-        except Exception as error:  # raised again where the shard is asked for
-            self._error = error
+            self._found.set_result(self._read())
+        except BaseException as error:  # raised again where the shard is asked for
+            self._found.set_exception(error)
+
+    def _read(self) -> ShardIndex:
+        remote = is_remote(self.shard)
+        if remote:
+            fetch(self.shard, self.path, spec=self._spec)
+        try:
+            return (scan if remote else read_index)(self.path, language=self._language)
+        except (DataError, OSError) as error:
+            raise ShardLost(f"{self.shard}: {error}") from error
+        finally:
+            if remote and self._abandoned:
+                self.path.unlink(missing_ok=True)
 
     def result(self) -> ShardIndex:
         """The index, once the shard is there.
@@ -309,28 +307,13 @@ class _Fetching:
             ShardLost: It cannot be had, or is no tar.
             VlkitError: No shard could be had, as the disk is full.
         """
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        if self._index is None:
-            raise VlkitError(f"{self.shard}: fetching was cut off")
-        return self._index
+        return self._found.result()
 
     def abandon(self) -> None:
         """Nobody wants it any more."""
         self._abandoned = True
-        if is_remote(self.shard) and not self._thread.is_alive():
+        if is_remote(self.shard) and self._found.done():
             self.path.unlink(missing_ok=True)
-
-
-def _indexed(shard: str, index: Any) -> ShardIndex:
-    try:
-        found: ShardIndex = index()
-    except ShardLost:
-        raise
-    except (DataError, OSError) as error:
-        raise ShardLost(f"{shard}: {error}") from error
-    return found
 
 
 def _listed(languages: Collection[str] | None) -> str:

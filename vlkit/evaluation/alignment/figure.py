@@ -40,7 +40,9 @@ def alignment_figure(alignment: Alignment) -> Figure:
     if several:
         left, right = figure.subplots(1, 2)
         _draw_curves(left, {tag: curves[tag] for tag in ranked if tag in curves}, score=score)
-        _chance_line(left, alignment, score=score)
+        if score == "mexa":
+            chances = [row.mexa_chance for row in alignment.languages if not math.isnan(row.mexa_chance)]
+            left.axhline(float(np.mean(chances)), color=INK, linestyle="dotted", linewidth=1, label="chance")
         _legend(left)
     else:
         right = figure.subplots(1, 1)
@@ -89,13 +91,6 @@ def _draw_curves(axes: Axes, curves: dict[str, dict[str, float]], *, score: str)
     if score == "mexa":
         axes.set_ylim(bottom=0)
     dress(axes, ink=INK)
-
-
-def _chance_line(axes: Axes, alignment: Alignment, *, score: str) -> None:
-    if score != "mexa":
-        return
-    chances = [row.mexa_chance for row in alignment.languages if not math.isnan(row.mexa_chance)]
-    axes.axhline(float(np.mean(chances)), color=INK, linestyle="dotted", linewidth=1, label="chance")
 
 
 def _legend(axes: Axes) -> None:

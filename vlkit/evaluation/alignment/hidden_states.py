@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -34,10 +35,9 @@ class States(NamedTuple):
 
 @dataclass(frozen=True)
 class LayeredText:
-    """Texts to the states of layers.
+    """Texts to the states of layers: what ``module`` gives, maybe as a part of an image-text ``model``.
 
     Attributes:
-        module: What is run.
         tokenize: ``tokenize(texts, language=tag)`` -> ``TextBatch``.
         states: Tokens to states, on the module's device.
         layers: Names of the layers: ``"0"`` is the token embedding, ``"1"`` the first transformer layer, and so on.
@@ -47,7 +47,6 @@ class LayeredText:
         unknown_id: The token that stands for what the tokenizer does not know.
         prefix: What the tokenizer puts before every text.
         note: What this tower cannot give.
-        model: The image-text model it is part of.
     """
 
     module: nn.Module
@@ -73,13 +72,11 @@ def open_text(name: str, *, device: str = "cpu") -> LayeredText:
     from vlkit.models.folder import load
     from vlkit.models.locate import kind_of
     from vlkit.parts import assets
+    from vlkit.parts.encoders import build_text_encoder
     from vlkit.parts.hf_common import is_two_tower, read_config
-    from vlkit.parts.text import build_text_encoder
     from vlkit.spec.parts import HfText
 
-    prefix, colon, rest = name.partition(":")
-    if prefix != "hf" or not colon:
-        rest = name
+    rest = name.removeprefix("hf:")
     folder = local_path(rest)
     found: Path | None = None
     if folder.is_dir():
@@ -107,6 +104,7 @@ def from_model(model: ImageTextModel) -> LayeredText:
 def _layered(
     module: nn.Module, encoder: Any, *, run: Callable[[TextBatch], Tensor], model: ImageTextModel | None
 ) -> LayeredText:
+    from vlkit.parts.hf_common import is_two_tower
     from vlkit.parts.hf_text import HfTextEncoder
     from vlkit.parts.open_clip_parts import OpenClipTextEncoder
 
@@ -114,7 +112,9 @@ def _layered(
     common: dict[str, Any] = {"module": module, "tokenize": tokenize, "projects": model is not None, "model": model}
     if isinstance(encoder, HfTextEncoder):
         common |= {"prefix": encoder.spec.prefix or "", **_hf_pieces(encoder.tokenizer.tokenizer)}
-        return LayeredText(**common | _hf_states(_hf_inner(encoder), encoder.fixed_length, run, model))
+        whole: Any = encoder.model
+        inner = whole.text_model if encoder.projects and is_two_tower(encoder.config) else whole
+        return LayeredText(**common | _hf_states(inner, encoder.fixed_length, run, model))
     if isinstance(encoder, OpenClipTextEncoder):
         own: Any = encoder.tokenizer
         known = encoder.hf_tokenizer
@@ -126,19 +126,9 @@ def _layered(
     return LayeredText(**common | _other_states(encoder, run, model))
 
 
-def _hf_inner(encoder: Any) -> nn.Module:
-    from vlkit.parts.hf_common import is_two_tower
-
-    whole = encoder.projects and is_two_tower(encoder.config)
-    return cast("nn.Module", encoder.model.text_model if whole else encoder.model)
-
-
 def _hf_pieces(tokenizer: Any) -> dict[str, Any]:
-    def pieces(texts: Sequence[str]) -> list[list[int]]:
-        found: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, truncation=False)["input_ids"]
-        return found
-
-    return {"pieces": pieces, "unknown_id": tokenizer.unk_token_id}
+    bare = partial(tokenizer, add_special_tokens=False, truncation=False)
+    return {"pieces": lambda texts: bare(list(texts))["input_ids"], "unknown_id": tokenizer.unk_token_id}
 
 
 def _hf_states(

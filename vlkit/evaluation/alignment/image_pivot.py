@@ -26,16 +26,12 @@ OPENMOJI = "openmoji"
 
 @dataclass(frozen=True)
 class ImageScores:
-    """Images against the texts of one language; shares in 0..1.
+    """Images against the texts of one language, the pivot's too; shares in 0..1. See ``PairScores``.
 
     Attributes:
-        language: BCP 47; the pivot language is among them.
         n: Pairs; chance of the three shares below but ``mexa`` is 1/n.
         n_excluded: Lines without a text in the language or the pivot, or whose embedding is not finite.
-        mexa: Share of images and texts that are each other's nearest neighbour, strictly.
-        mexa_chance: What it would be on average if the pairs were shuffled.
         p1_image_to_text: Share of images whose strictly nearest text is their own: zero-shot top-1 where ties lose.
-        p1_text_to_image: The other way round.
         english_swap: Share of texts that the pivot's texts, in the place of class prototypes, put into their own class.
     """
 
@@ -52,10 +48,8 @@ class ImageScores:
 def open_images(name: str, texts: ParallelTexts) -> tuple[Sample, ...]:
     """An image for each line of ``texts``, in order.
 
-    Args:
-        name: ``openmoji`` for the drawings of ``emoji-names``; or a text file whose line n names the image of line n,
-            relative to the file.
-        texts: What the images are paired with.
+    ``name`` is ``openmoji`` for the drawings of ``emoji-names``; or a text file whose line n names the image of line n,
+    relative to the file.
 
     Raises:
         DataError: Files that are missing or do not fit the texts.
@@ -108,12 +102,10 @@ def embed_pivot_images(
 def score_images(
     image_NE: Tensor, text_NE: Mapping[str, tuple[Sequence[int], Tensor]], *, pivot: str
 ) -> tuple[ImageScores, ...]:
-    """Scores of each language, the pivot's first.
+    """Scores of each language, the pivot's first, whose texts stand for the classes in ``english_swap``.
 
-    Args:
-        image_NE: One row a line.
-        text_NE: By BCP 47 tag, numbers of the lines and the model's own embeddings of their texts.
-        pivot: Whose texts stand for the classes in ``english_swap``.
+    ``image_NE`` has a row a line; ``text_NE`` by BCP 47 tag numbers of the lines and the model's own embeddings of
+    their texts.
 
     Raises:
         UnknownName: The pivot is not among the languages.

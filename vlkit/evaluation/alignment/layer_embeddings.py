@@ -27,17 +27,14 @@ POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 @dataclass(frozen=True)
 class LayerEmbeddings:
-    """Embeddings of N texts, float32, on the CPU.
-
-    Attributes:
-        layers: By pooling and name of the layer, embedding_ND.
-        projected_NE: The model's own, L2-normalised; None where it has none.
-        n_cut: Texts of which the tokenizer left the end out.
-    """
+    """Embeddings of N texts, float32, on the CPU."""
 
     layers: Mapping[tuple[Pooling, str], Tensor]
+    """By pooling and name of the layer, embedding_ND."""
     projected_NE: Tensor | None
+    """The model's own, L2-normalised; None where it has none."""
     n_cut: int
+    """Texts of which the tokenizer left the end out."""
 
 
 def embed_layers(
@@ -63,14 +60,15 @@ def embed_layers(
     for name in {name for names in wanted.values() for name in names}:
         if name not in text.layers:
             raise UnknownName("layer", name, allowed=text.layers, hint=text.note)
-    length_of = _lengths(text, texts)
+    repeats = Counter(texts)
+    pieces = text.pieces(list(repeats)) if text.pieces else [one.encode() for one in repeats]
+    length_of = dict(zip(repeats, map(len, pieces), strict=True))  # in bytes where tokens cannot be counted
     order = sorted(length_of, key=lambda one: (length_of[one], one))
     blocks: dict[tuple[Pooling, str], list[Tensor]] = {
         (pooling, name): [] for pooling, names in wanted.items() for name in names
     }
     projected: list[Tensor] = []
     cut: set[str] = set()
-    repeats = Counter(texts)
     with evaluating(cast("ImageTextModel", text.module)) as device:
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
@@ -93,13 +91,6 @@ def embed_layers(
         projected_NE=F.normalize(torch.cat(projected), dim=1)[rows_N] if projected else None,
         n_cut=sum(one in cut for one in texts),
     )
-
-
-def _lengths(text: LayeredText, texts: Sequence[str]) -> dict[str, int]:
-    """Tokens of each text; bytes where they cannot be counted."""
-    distinct = list(dict.fromkeys(texts))
-    rows = text.pieces(distinct) if text.pieces else [one.encode() for one in distinct]
-    return dict(zip(distinct, map(len, rows), strict=True))
 
 
 def pool_tokens(states_BLD: Tensor, mask_BL: Tensor, *, pooling: Pooling) -> Tensor:

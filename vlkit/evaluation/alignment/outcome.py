@@ -1,4 +1,4 @@
-"""What an alignment run found: scores by language and by layer, with where they come from."""
+"""What an alignment run found: scores by language and by layer, with where they come from and what they go with."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from vlkit.errors import DataError
 from vlkit.evaluation.alignment.image_pivot import ImageScores
 from vlkit.evaluation.alignment.layer_embeddings import Pooling
 from vlkit.evaluation.alignment.scores import PairScores
-from vlkit.evaluation.results.results_file import csv_text, plain
+from vlkit.evaluation.metrics.correlation import correlate
+from vlkit.evaluation.results.results_file import Results, csv_text, plain
 from vlkit.files import write_atomic
 from vlkit.paths import local_path
 
 RESULT = "alignment.json"
 TABLES = ("languages", "layers", "images", "correlations")
+_IMAGE_SCORES = ("mexa", "p1_image_to_text", "p1_text_to_image", "english_swap")
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,6 @@ class LayerRow:
     """One layer of one language."""
 
     language: str
-    """BCP 47."""
     pooling: Pooling | str
     """How tokens became one embedding; ``""`` for the model's own embedding."""
     layer: str
@@ -38,7 +40,6 @@ class LanguageRow:
     """One language against the pivot. Scores are NaN where they were not asked for or the model cannot give them."""
 
     language: str
-    """BCP 47."""
     n: int
     """Lines with a text on both sides."""
     n_blank: int
@@ -112,14 +113,10 @@ class Alignment:
     images: tuple[ImageScores, ...] = ()
     correlations: tuple[CorrelationRow, ...] = ()
 
-    def plain(self) -> dict[str, Any]:
-        """What JSON can hold: floats rounded to 6 digits, null for NaN."""
-        rounded: dict[str, Any] = plain({"meta": self.meta, **self._tables()})
-        return rounded
-
     def json(self) -> str:
-        """The same as text."""
-        return json.dumps(self.plain(), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+        """All of it as JSON: floats rounded to 6 digits, null for NaN."""
+        content = plain({"meta": self.meta, **self._tables()})
+        return json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
     def save(self, folder: str | Path) -> list[Path]:
         """Writes ``alignment.json``, a CSV of each table that has rows, and ``alignment.png``; gives their paths.
@@ -147,6 +144,47 @@ class Alignment:
         return tables
 
 
-def score_names() -> tuple[str, ...]:
-    """Names of the scores of ``LanguageRow`` that are floats."""
-    return tuple(field.name for field in fields(LanguageRow) if field.type == "float")
+def correlate_with(alignment: Alignment, results: Results) -> tuple[CorrelationRow, ...]:
+    """Each alignment score that has three values or more over languages, with zero-shot top-1 of each variant and task.
+
+    Only languages that both have are used. MEXA's prediction of a task score (pooled MEXA times the score in English)
+    is the same number for every language but for a factor, and so correlates as MEXA does.
+
+    Raises:
+        DataError: Fewer than three languages in common.
+    """
+    found: list[CorrelationRow] = []
+    most = 0
+    for name, by_language in _scores(alignment).items():
+        for variant in results.variants:
+            for task in results.tasks:
+                accuracy = {
+                    tag: row["acc1"] for tag, row in results.of(variant, task=task).items() if "acc1" in row.values
+                }
+                tags = [tag for tag, value in by_language.items() if tag in accuracy and math.isfinite(value)]
+                most = max(most, len(tags))
+                if len({by_language[tag] for tag in tags}) >= 3:  # two values are two groups, no line
+                    one = correlate([by_language[tag] for tag in tags], [accuracy[tag] for tag in tags])
+                    found.append(CorrelationRow(name, variant, task, one.n, *one.pearson, *one.spearman, *one.kendall))
+    if most < 3:
+        theirs, ours = ", ".join(results.languages) or "none", ", ".join(row.language for row in alignment.languages)
+        raise DataError(
+            f"alignment and results have {most} languages in common, and three are needed for a correlation; "
+            f"alignment: {ours}; results: {theirs}"
+        )
+    return tuple(found)
+
+
+def _scores(alignment: Alignment) -> dict[str, dict[str, float]]:
+    scores: dict[str, dict[str, float]] = {
+        field.name: {row.language: getattr(row, field.name) for row in alignment.languages}
+        for field in fields(LanguageRow)
+        if field.type == "float" and field.name != "mexa_chance"
+    }
+    for name in _IMAGE_SCORES:
+        # in the pivot's own language, the swap is a text against itself
+        left_out = alignment.meta["pivot"] if name == "english_swap" else ""
+        scores[f"image_{name}" if name == "mexa" else name] = {
+            row.language: getattr(row, name) for row in alignment.images if row.language != left_out
+        }
+    return scores

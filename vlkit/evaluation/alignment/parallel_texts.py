@@ -21,13 +21,9 @@ _SUFFIXES = (".devtest", ".dev", ".txt")
 
 @dataclass(frozen=True)
 class ParallelTexts:
-    """Parallel texts.
+    """Parallel texts: ``lines`` are N texts by BCP 47 tag, "" where a language has none, ``keys`` N names of them.
 
-    Attributes:
-        name: Names them in results.
-        pivot: BCP 47 tag of the language that all others are compared with.
-        lines: By BCP 47 tag N texts; "" where a language has none. The pivot is among them.
-        keys: N names of the lines.
+    The ``pivot``, which all other languages are compared with, is among them.
     """
 
     name: str
@@ -71,10 +67,7 @@ class ParallelTexts:
 def open_texts(name: str, *, pivot: str = "en", languages: Sequence[str] | None = None) -> ParallelTexts:
     """Parallel texts by name: ``emoji-names``, a folder, or ``en=one.txt,de=other.txt``.
 
-    Args:
-        name: What to open.
-        pivot: BCP 47 tag or other code.
-        languages: Read these (and the pivot) alone; None takes all there are.
+    Of ``languages`` (BCP 47 tags or other codes) these and the pivot are read; None takes all there are.
 
     Raises:
         UnknownName: Not a language, or one without texts.
@@ -167,8 +160,7 @@ def emoji_texts(*, pivot: str = "en", languages: Sequence[str] | None = None) ->
         UnknownName: A language without names.
     """
     from vlkit.data.build.builders import HOLDOUT
-    from vlkit.data.build.openmoji import openmoji_entries
-    from vlkit.data.build.rendering import Drawings
+    from vlkit.data.build.openmoji import Drawings, openmoji_entries
     from vlkit.parts.assets import fetch_wheel
 
     entries = openmoji_entries(Drawings(fetch_wheel("openmoji")), holdout=HOLDOUT["openmoji"])

@@ -9,19 +9,19 @@ import math
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor
 
+from vlkit import languages as language_table
 from vlkit.errors import UnknownName, VlkitError
-from vlkit.evaluation.alignment.fertility import fertility
 from vlkit.evaluation.alignment.hidden_states import PROJECTED, LayeredText
 from vlkit.evaluation.alignment.image_pivot import ImageScores, embed_pivot_images, score_images
 from vlkit.evaluation.alignment.layer_embeddings import POOLINGS, LayerEmbeddings, Pooling, embed_layers
 from vlkit.evaluation.alignment.outcome import Alignment, LanguageRow, LayerRow
 from vlkit.evaluation.alignment.parallel_texts import ParallelTexts
-from vlkit.evaluation.alignment.scores import CSLS_K, PairScores, pair_scores, pooled, ranker_layers
+from vlkit.evaluation.alignment.scores import CSLS_K, PairScores, pair_scores, ranker_layers
 from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.models.digest import weights_digest
 from vlkit.progress import Bar, bar
@@ -30,6 +30,8 @@ from vlkit.types import Sample
 
 Score = Literal["mexa", "langrank", "all"]
 SCORES: tuple[Score, ...] = ("mexa", "langrank", "all")
+# written without blanks between words
+_NO_BLANKS = frozenset(("Hans", "Hant", "Hani", "Jpan", "Thai", "Laoo", "Khmr", "Mymr", "Tibt"))
 
 
 def align(
@@ -199,30 +201,46 @@ def _language_row(
         n_repeated=sum(repeats[0][one] > 1 or repeats[1][two] > 1 for one, two in zip(*sides, strict=True)),
         n_cut=pivot.embeddings.n_cut + other.embeddings.n_cut,
         n_excluded=max((row.scores.n_excluded for row in found), default=0),
-        **_mexa(found, plan),
-        **_langrank(found, plan),
-        **asdict(fertility(text, other.texts, language=other.language)),
+        **_over_layers(found, plan),
+        **fertility(text, other.texts, language=other.language),
     )
 
 
-def _mexa(found: Sequence[LayerRow], plan: _WantedLayers) -> dict[str, Any]:
+def _over_layers(found: Sequence[LayerRow], plan: _WantedLayers) -> dict[str, Any]:
     by_layer = {row.layer: row.scores for row in found if row.pooling == plan.pooling and row.layer in plan.mexa}
     scores: dict[str, Any] = {}
     if by_layer:
-        mean, best, place = pooled([one.mexa for one in by_layer.values()])
-        scores = {"mexa_mean": mean, "mexa_max": best, "mexa_max_layer": list(by_layer)[place]}
+        best = max(by_layer, key=lambda layer: by_layer[layer].mexa)  # of equal ones the first
         names = ("mexa_chance", "p1_from_pivot", "p1_to_pivot", "csls_from_pivot", "csls_to_pivot", "margin")
-        scores |= {name: _mean(name, by_layer.values()) for name in names}
+        scores = {name: _mean(name, by_layer.values()) for name in names}
+        scores["mexa_mean"] = _mean("mexa", by_layer.values())
+        scores |= {"mexa_max": by_layer[best].mexa, "mexa_max_layer": best}
     if last := [row.scores for row in found if row.layer == PROJECTED]:
         scores |= {"projected_mexa": last[0].mexa, "projected_centred": last[0].centred_cosine}
+    if ranked := [row.scores for row in found if row.pooling == "last" and row.layer in plan.ranked]:
+        scores |= {"langrank": _mean("cosine", ranked), "langrank_centred": _mean("centred_cosine", ranked)}
     return scores
 
 
-def _langrank(found: Sequence[LayerRow], plan: _WantedLayers) -> dict[str, Any]:
-    sides = [row.scores for row in found if row.pooling == "last" and row.layer in plan.ranked]
-    if not sides:
+def fertility(text: LayeredText, texts: Sequence[str], *, language: str) -> dict[str, Any]:
+    """How many tokens a tokenizer makes of a language: the more, the less of it the model has seen, as a rule.
+
+    The columns of ``LanguageRow``, special tokens and prefix left out, over all texts together, so that long ones weigh
+    more; characters are code points other than white space, words what stands between blanks.
+    """
+    if text.pieces is None or not texts:
         return {}
-    return {"langrank": _mean("cosine", sides), "langrank_centred": _mean("centred_cosine", sides)}
+    rows = text.pieces(list(texts))
+    tokens = sum(map(len, rows))
+    unknown = sum(row.count(text.unknown_id) for row in rows) if text.unknown_id is not None else 0
+    words = sum(len(one.split()) for one in texts)
+    characters = sum(len("".join(one.split())) for one in texts)
+    spaced = language_table.get(language).script not in _NO_BLANKS
+    return {
+        "tokens_per_character": tokens / characters if characters else math.nan,
+        "tokens_per_word": tokens / words if spaced and words else math.nan,
+        "unknown_share": unknown / tokens if tokens else math.nan,
+    }
 
 
 def _mean(name: str, scores: Collection[PairScores]) -> float:

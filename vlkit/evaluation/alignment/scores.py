@@ -6,7 +6,7 @@ N pairs, C rows of a block, D embedding width, K best cosines kept.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,6 @@ from vlkit.errors import VlkitError
 Floats = npt.NDArray[np.float64]
 CSLS_K = 10
 RANKER_LAYERS = (5, 10, 15, 20, 25)
-_RANKER_DEPTHS = (28, 32)
 _BLOCK = 1024  # rows of cosines held at once: 1024 x 10,000 are 80 MB
 # Products of float32 numbers are exact in float64 and their sums good to 1e-15: cosines that agree to this are equal.
 _EQUAL = 1e-12
@@ -28,7 +27,6 @@ class PairScores:
     """Scores of N pairs at one layer; all but the cosines are shares in 0..1.
 
     Attributes:
-        n: Pairs that were scored.
         n_excluded: Pairs left out because an embedding is not finite, or zero.
         mexa: Share of pairs that are each other's nearest neighbour, strictly: equal cosines lose.
         mexa_chance: What ``mexa`` would be on average if the pairs were shuffled; 1/n at most.
@@ -37,8 +35,7 @@ class PairScores:
         margin: ``cosine`` less the mean cosine of all rows that are no pair.
         p1_from_pivot: Share of pivot rows whose strictly nearest other row is their own; chance is 1/n.
         p1_to_pivot: The other way round.
-        csls_from_pivot: As ``p1_from_pivot`` with cosines corrected for hubs.
-        csls_to_pivot: As ``p1_to_pivot``, corrected.
+        csls_from_pivot: As ``p1_from_pivot`` with cosines corrected for hubs; likewise ``csls_to_pivot``.
     """
 
     n: int
@@ -74,17 +71,17 @@ def pair_scores(pivot_ND: npt.ArrayLike, other_ND: npt.ArrayLike, *, csls_k: int
         raise VlkitError(f"csls_k = {csls_k}: must be at least 1")
     unit_ND, unit_other_ND = _unit(pivot_ND), _unit(other_ND)
     count = len(unit_ND)
-    cosines = _Cosines(unit_ND, unit_other_ND)
-    rows, columns = cosines.best(max(2, csls_k))
+    rows, columns = _best(unit_ND, unit_other_ND, max(2, csls_k))
     pair_N: Floats = np.einsum("nd,nd->n", unit_ND, unit_other_ND)
     own_N = np.arange(count)
     right_N, right_back_N = rows.found(own_N), columns.found(own_N)
-    density_N, density_other_N = rows.mean(csls_k), columns.mean(csls_k)
-    corrected, corrected_back = _Cosines(
+    density_N, density_other_N = (side.values_NK[:, :csls_k].mean(1) for side in (rows, columns))
+    corrected, corrected_back = _best(
         unit_ND,
         unit_other_ND,
+        2,
         lambda block_CN, start: 2 * block_CN - density_N[start : start + len(block_CN), None] - density_other_N,
-    ).best(2)
+    )
     total = float(unit_ND.sum(0) @ unit_other_ND.sum(0))
     return PairScores(
         n=count,
@@ -110,17 +107,9 @@ def ranker_layers(depth: int) -> tuple[int, ...]:
     """
     if depth < 1:
         raise VlkitError(f"depth = {depth}: a model needs at least one layer")
-    if _RANKER_DEPTHS[0] <= depth <= _RANKER_DEPTHS[1]:
+    if 28 <= depth <= 32:
         return RANKER_LAYERS
     return tuple(dict.fromkeys(max(1, math.floor(depth * layer / 32 + 0.5)) for layer in RANKER_LAYERS))
-
-
-def pooled(values: Sequence[float]) -> tuple[float, float, int]:
-    """Mean and maximum of a score over layers, and the first layer (a place in ``values``) that has the maximum."""
-    if not values:
-        raise VlkitError("no layers to pool over")
-    best = max(values)
-    return math.fsum(values) / len(values), best, list(values).index(best)
 
 
 @dataclass(frozen=True)
@@ -140,39 +129,25 @@ class _Best:
         found: npt.NDArray[np.bool_] = np.logical_and(self.clear, self.place == own_N)
         return found
 
-    def mean(self, k: int) -> Floats:
-        """Mean of the best k, or of all where there are fewer."""
-        mean_N: Floats = self.values_NK[:, :k].mean(1)
-        return mean_N
 
-
-class _Cosines:
-    """All cosines of two sides, computed a block of rows at a time and never kept."""
-
-    def __init__(self, one_ND: Floats, other_ND: Floats, change: Callable[[Floats, int], Floats] | None = None) -> None:
-        self.one_ND, self.other_ND, self.change = one_ND, other_ND, change
-
-    def blocks(self) -> Iterator[tuple[int, Floats]]:
-        """The number of the first row, and block_CN."""
-        for start in range(0, len(self.one_ND), _BLOCK):
-            block_CN = self.one_ND[start : start + _BLOCK] @ self.other_ND.T
-            yield start, block_CN if self.change is None else self.change(block_CN, start)
-
-    def best(self, k: int) -> tuple[_Best, _Best]:
-        """The best k of each row, and of each column."""
-        k = min(k, len(self.other_ND))
-        rows: list[_Best] = []
-        column_values_NK, column_place_N = np.empty((len(self.other_ND), 0)), np.zeros(len(self.other_ND), np.int64)
-        for start, block_CN in self.blocks():
-            rows.append(_Best(_top(block_CN, k), block_CN.argmax(1)))
-            best_N = block_CN.max(0)
-            better_N = np.ones(len(best_N), bool) if start == 0 else best_N > column_values_NK[:, 0]
-            column_place_N = np.where(better_N, start + block_CN.argmax(0), column_place_N)
-            column_values_NK = _top(np.concatenate([column_values_NK, block_CN.T], axis=1), k)
-        place_N = np.concatenate([part.place for part in rows])
-        return _Best(np.concatenate([part.values_NK for part in rows]), place_N), _Best(
-            column_values_NK, column_place_N
+def _best(
+    one_ND: Floats, other_ND: Floats, k: int, change: Callable[[Floats, int], Floats] | None = None
+) -> tuple[_Best, _Best]:
+    """The best k cosines of each row, and of each column; ``change`` is made to each block, from row ``start`` on."""
+    k = min(k, len(other_ND))
+    rows: list[_Best] = []
+    columns = _Best(np.empty((len(other_ND), 0)), np.zeros(len(other_ND), np.int64))
+    for start in range(0, len(one_ND), _BLOCK):
+        block_CN = one_ND[start : start + _BLOCK] @ other_ND.T
+        block_CN = block_CN if change is None else change(block_CN, start)
+        rows.append(_Best(_top(block_CN, k), block_CN.argmax(1)))
+        better_N = np.ones(len(other_ND), bool) if start == 0 else block_CN.max(0) > columns.values_NK[:, 0]
+        columns = _Best(
+            _top(np.concatenate([columns.values_NK, block_CN.T], axis=1), k),
+            np.where(better_N, start + block_CN.argmax(0), columns.place),
         )
+    found = _Best(np.concatenate([part.values_NK for part in rows]), np.concatenate([part.place for part in rows]))
+    return found, columns
 
 
 def _top(values_CN: Floats, k: int) -> Floats:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, TypeAlias
 
 from vlkit.data.formats.text_files import read_text
 from vlkit.errors import VlkitError
+from vlkit.foreign import clean
 from vlkit.paths import local_path
 
 Labels: TypeAlias = Sequence[str | Sequence[str]] | Mapping[str, str | Sequence[str]]
@@ -62,7 +62,7 @@ def _clean(text: Any, *, number: int) -> str:
         raise VlkitError(
             f"label number {number} is a {type(text).__name__}, {text!r}; labels are strings or tuples of strings"
         )
-    cleaned = unicodedata.normalize("NFC", " ".join(text.split()))
+    cleaned = " ".join(clean(text).split())
     if not cleaned:
         raise VlkitError(f"label number {number} is blank; give it a name or leave it out")
     return cleaned
@@ -84,10 +84,12 @@ def split_labels(text: str) -> list[tuple[str, ...]]:
 
 
 def load_labels(path: str | Path) -> list[tuple[str, ...]]:
-    """Labels of a text file, one a line, the names of one label split at ``|``; blank lines and ``# ...`` are left out.
+    """Labels of a text file, one a line, the names of one label split at ``|``; blank lines are left out.
+
+    So are comments, lines that begin with ``#`` and a blank; ``#sunset`` and ``#1`` are labels.
 
     Raises:
         DataError: Missing, or not UTF-8 text.
     """
-    lines = read_text(local_path(path), what="labels file ").splitlines()
-    return [tuple(line.split("|")) for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    lines = read_text(local_path(path), what="labels file ").split("\n")
+    return [tuple(line.split("|")) for line in map(clean, lines) if line and line != "#" and not line.startswith("# ")]

@@ -20,8 +20,16 @@ from vlkit.evaluation.report.breakdown import Breakdown, by_tier_and_script
 from vlkit.evaluation.report.markdown import markdown_table, percent
 from vlkit.evaluation.results.answers import Answers
 from vlkit.evaluation.results.results_file import ResultRow, Value, csv_text
+from vlkit.foreign import markdown_text
 
 _REPLICATES = 1000
+_UNLIKE: Mapping[str, str] = {
+    "images": "not the same images, so that the difference has no interval; evaluate both on the same ones",
+    "class_sets": "other classes; left out",
+    "caption_sets": "other captions, or of other images; left out",
+    "label_sets": "the classes have other names",
+    "template_sets": "other prompts",
+}  # by digests of ``provenance``: a comparison of prompts or names may be meant
 
 
 @dataclass(frozen=True)
@@ -132,10 +140,11 @@ class Comparison:
         """The table, the summary, and mean differences by resource tier and script, as Markdown."""
         headers, rows = self.cells()
         lines = [*markdown_table(headers, rows, text_columns=2), ""]
-        lines += [f"- {line}" for line in (*self.summary(), *(f"note: {note}" for note in self.notes))]
+        said = (*self.summary(), *(f"note: {note}" for note in self.notes))
+        lines += [f"- {markdown_text(line)}" for line in said]
         for task in self.tasks:
             for one in self.by_kind(task):
-                said = [
+                cells = [
                     (
                         group.group,
                         str(len(group.languages)),
@@ -144,8 +153,8 @@ class Comparison:
                     )
                     for group in one.groups
                 ]
-                lines += ["", f"{task}: mean difference by {one.title}", ""]
-                lines += markdown_table(("group", "languages", "difference", "95 % interval"), said)
+                lines += ["", f"{markdown_text(task)}: mean difference by {one.title}", ""]
+                lines += markdown_table(("group", "languages", "difference", "95 % interval"), cells)
         return "\n".join([*lines, ""])
 
     @property
@@ -206,6 +215,7 @@ def compare(
 
 
 def _pairs(first: ModelScores, second: ModelScores, notes: list[str], seed: int) -> Iterator[LanguagePair]:
+    unlike: dict[tuple[str, str], list[str]] = {}  # languages by task and what differs
     for key, row, against in _shared(first.rows(), second.rows(), notes):
         measures = row.measures
         alike = [name for name in measures.alike if name in row.values and name in against.values]
@@ -217,6 +227,12 @@ def _pairs(first: ModelScores, second: ModelScores, notes: list[str], seed: int)
         metric = next((name for name in figures if name in row.values and name in against.values), None)
         if metric is None:
             notes.append(f"{' '.join(key)}: {measures.headline} is not in both; left out")
+            continue
+        found = [kind for kind in _UNLIKE if _differs(first, second, kind, key)]
+        barred = next((kind for kind in found if _UNLIKE[kind].endswith("left out")), None)
+        for kind in found if barred is None else [barred]:
+            unlike.setdefault((row.task, kind), []).append(row.language)
+        if barred is not None:
             continue
         low, high, p_value = _paired(first, second, key, seed)
         yield LanguagePair(
@@ -234,6 +250,14 @@ def _pairs(first: ModelScores, second: ModelScores, notes: list[str], seed: int)
             one_english=row[measures.english],
             other_english=against[measures.english],
         )
+    notes += [f"{task} {_few(tags)}: {_UNLIKE[kind]}" for (task, kind), tags in unlike.items()]
+
+
+def _differs(first: ModelScores, second: ModelScores, kind: str, key: tuple[str, str]) -> bool:
+    """Whether both files say of a language of a task, or of the task, what it is, and not the same."""
+    of = key[:1] if kind == "images" else key
+    one, other = first.fact(kind, *of), second.fact(kind, *of)
+    return None not in (one, other) and one != other
 
 
 def _paired(first: ModelScores, second: ModelScores, key: tuple[str, str], seed: int) -> tuple[float, float, float]:
@@ -247,8 +271,8 @@ def _paired(first: ModelScores, second: ModelScores, key: tuple[str, str], seed:
 
 def _answers(first: ModelScores, second: ModelScores, key: tuple[str, str]) -> tuple[Answers, Answers] | None:
     """Both models' answers to the same images; None where they are of others, or were not kept."""
-    images, answers, others = first.images(key[0]), first.answers(*key), second.answers(*key)
-    if images is None or images != second.images(key[0]) or answers is None or others is None:
+    images, answers, others = first.fact("images", key[0]), first.answers(*key), second.answers(*key)
+    if images is None or images != second.fact("images", key[0]) or answers is None or others is None:
         return None
     same = np.array_equal(answers.image_N, others.image_N) and np.array_equal(answers.class_N, others.class_N)
     return (answers, others) if same else None
@@ -302,11 +326,14 @@ def _shared(
 ) -> Iterator[tuple[tuple[str, str], ResultRow, ResultRow]]:
     for name, here, there in (("first", one, other), ("second", other, one)):
         if alone := [" ".join(key) for key in here if key not in there]:
-            shown = ", ".join(alone[:8]) + (f" and {len(alone) - 8} more" if len(alone) > 8 else "")
-            notes.append(f"only in the {name}: {shown}")
+            notes.append(f"only in the {name}: {_few(alone)}")
     for key in one:
         if key in other:
             yield key, one[key], other[key]
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def _tasks(side: ModelScores) -> str:

@@ -46,10 +46,12 @@ class ModelScores:
         """The answers of this model alone: a file of several models has no such folder."""
         return None if self.folder is None else read_answers(self.folder, task, language)
 
-    def images(self, task: str) -> Any:
-        """Digest of the images of a task; None where it is not known."""
-        found = self.results.meta.get("images")
-        return found.get(task) if isinstance(found, Mapping) else None
+    def fact(self, kind: str, task: str, language: str = "") -> Any:
+        """What the file says of a task (``images``), or of a language of it (``label_sets``); None if nothing."""
+        found = self.results.meta.get(kind)
+        for key in (task, language) if language else (task,):
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return found
 
     @property
     def figure(self) -> str:

@@ -12,31 +12,23 @@ from vlkit.errors import VlkitError
 
 @dataclass
 class EncodingCounts:
-    """What an evaluation cost: it is counted up as things are encoded, over all processes.
-
-    Attributes:
-        images: Images that went through the image encoder; those of a cache did not.
-        texts: Texts that went through the text encoder.
-        texts_asked: Names times templates over all languages: what there was to encode without looking for equal ones.
-    """
+    """What an evaluation cost: what went through the encoders (a cache's did not), over all processes."""
 
     images: int = 0
     texts: int = 0
     texts_asked: int = 0
+    """Names times templates over all languages: what there was to encode without looking for equal ones."""
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How images and texts are encoded, whatever is evaluated.
+    """How images and texts are encoded, whatever is evaluated: so many images and texts a forward pass.
 
     Attributes:
-        batch_size: Images a forward pass.
-        text_batch_size: Texts a forward pass.
         workers: Threads that read and prepare images while others are encoded.
         cache: Folder to keep the embeddings of images and texts in, shared by all processes; None keeps none.
         ranks: Processes that share images, texts and scoring between them, and give the same as one alone, bit for bit.
-        quiet: Show no progress bar.
-        counts: Are counted up.
+        contents: What is known of what images hold (``image_contents``); filled as they are looked at.
     """
 
     batch_size: int = 64
@@ -46,6 +38,7 @@ class Encoding:
     ranks: Ranks = field(default_factory=Ranks)
     quiet: bool = True
     counts: EncodingCounts = field(default_factory=EncodingCounts)
+    contents: dict[tuple[object, ...], tuple[object, int]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "text_batch_size", "workers"):

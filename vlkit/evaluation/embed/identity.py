@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Sequence
-
 import numpy as np
 from PIL import Image
 from torch import nn
@@ -14,10 +11,15 @@ from vlkit.evaluation.embed.callables import TwoCallables
 from vlkit.evaluation.embed.encode import Embedder, marks_language
 from vlkit.files import digest
 from vlkit.models.digest import tensor_digest, weights_digest
-from vlkit.types import Sample
 
 UNKNOWN = "not known"
-_PROBES = ("A photo of a polar bear, 1.", "белый медведь", "北极熊")
+_PROBES = (
+    "A photo of a polar bear, 1.",
+    "белый медведь",
+    "北极熊",
+    "İSTANBUL straße nai\u0308ve ﬁne “x”—1½ العَرَبِيَّة हिन्दी ภาษาไทย 한국어 🐻",  # what tokenizers fold, or do not
+    "bear " * 600,  # where they cut
+)
 
 
 def model_digest(model: Embedder) -> str:
@@ -27,30 +29,27 @@ def model_digest(model: Embedder) -> str:
     return (model.name if isinstance(model, TwoCallables) else "") or UNKNOWN
 
 
-def features_key(model: Embedder, samples: Sequence[Sample]) -> str:
-    """Digest of all that decides the embeddings of images: weights, transform, precision, and which images.
+def images_key(model: Embedder) -> str:
+    """Digest of all that decides the embedding of an image but the image: weights, precision and transform.
 
-    The transform is known by what it makes of two test images, the images by their keys and by the pixels of the first,
-    the middle and the last one.
+    The transform is known by what it makes of three test images: small ones are scaled up, a large one down.
 
     Raises:
         VlkitError: The model's weights cannot be known.
     """
-    ramp = np.arange(48 * 64 * 3, dtype=np.uint32).reshape(48, 64, 3)
-    tests = [Image.fromarray((ramp * step % 251).astype(np.uint8)) for step in (7, 31)]
-    probes = [samples[place].image() for place in sorted({0, len(samples) // 2, len(samples) - 1})]
-    return digest(
-        {
-            **_weights(model),
-            "transform": [] if isinstance(model, TwoCallables) else [tensor_digest(model.transform(t)) for t in tests],
-            "images": [sample.key for sample in samples],
-            "pixels": [digest([probe.size, zlib.crc32(probe.convert("RGB").tobytes())]) for probe in probes],
-        }
-    )
+    tests = [_test_image(64, 48, step=7), _test_image(64, 48, step=31), _test_image(640, 720, step=31)]
+    transform = [] if isinstance(model, TwoCallables) else [tensor_digest(model.transform(one)) for one in tests]
+    return digest({**_weights(model), "transform": transform})
+
+
+def _test_image(width: int, height: int, *, step: int) -> Image.Image:
+    """Noise, which falls off to the right lest its mean is the same everywhere."""
+    noise = np.arange(height * width * 3, dtype=np.uint32).reshape(height, width, 3) * step % 251
+    return Image.fromarray((noise * np.linspace(1, 0.2, width)[:, None]).astype(np.uint8))
 
 
 def texts_key(model: Embedder) -> str:
-    """Digest of all that decides the embeddings of texts: weights, precision, and tokens of three test texts.
+    """Digest of all that decides the embeddings of texts: weights, precision, and tokens of some test texts.
 
     Raises:
         VlkitError: The model's weights cannot be known.

@@ -19,7 +19,8 @@ from vlkit.distributed.collectives import shared_errors
 from vlkit.errors import VlkitError
 from vlkit.evaluation.embed.encode import Embedder, encode_prepared, prepare, read_ahead
 from vlkit.evaluation.embed.encoding import Encoding
-from vlkit.evaluation.embed.identity import features_key
+from vlkit.evaluation.embed.identity import images_key
+from vlkit.evaluation.embed.image_contents import image_contents
 from vlkit.models.feature_store import FeatureStore, Numbers
 from vlkit.progress import Bar, bar
 from vlkit.types import Sample
@@ -50,7 +51,8 @@ def image_features(
     """The embeddings of all images, computed where they are not known yet; without a cache only inside the block.
 
     A run that was stopped goes on where it was, but for the batches of the last minute if it was killed; batches that
-    were damaged on disk are computed again. One process or several fill the same folder.
+    were damaged on disk are computed again. One process or several fill the same folder. In a cache images are known by
+    what they hold, so that one that was replaced under its old name is encoded again, and it alone.
 
     Raises:
         VlkitError: No image, an embedding that is not finite, or a folder that not all processes see.
@@ -62,20 +64,23 @@ def image_features(
     with tempfile.TemporaryDirectory(prefix="vlkit-features-") as scratch:
         if encoding.cache is None:
             folder = Path(ranks.gather_objects(scratch)[0])
+            keys_N = np.arange(len(samples))  # keys enough: the folder is of these images alone
         else:
-            folder = encoding.cache / f"images-{features_key(model, samples)}"
-        rows_N = np.arange(len(samples))  # keys enough: the folder is of these images alone
+            folder = encoding.cache / f"images-{images_key(model)}"
+            keys_N = image_contents(samples, encoding=encoding)
         with shared_errors(ranks):
             # the first process says what is missing, and mends what is damaged
             store = FeatureStore(folder, names=[] if encoding.follows else None, writes=not encoding.follows)
-            known_N = store.find(rows_N) >= 0
-        missing: Numbers = ranks.gather_objects(None if encoding.follows else np.flatnonzero(~known_N))[0]
+            known_N = store.find(keys_N) >= 0
+        # of equal images one
+        first_N = np.isin(np.arange(len(keys_N)), np.unique(keys_N, return_index=True)[1])
+        missing: Numbers = ranks.gather_objects(None if encoding.follows else np.flatnonzero(first_N & ~known_N))[0]
         quiet = encoding.quiet or encoding.follows
         with bar("images", total=len(samples), unit="images", quiet=quiet) as shown:
             shown.advance(len(samples) - len(missing))
-            _fill(store, model, samples, missing.tolist(), encoding, shown)
+            _fill(store, model, samples, missing.tolist(), keys_N, encoding, shown)
         store.include(ranks.gather_objects([] if encoding.follows else FeatureStore.names(folder))[0])
-        place_N = store.find(rows_N)
+        place_N = store.find(keys_N)
         with shared_errors(ranks):
             if (place_N < 0).any():
                 raise VlkitError(
@@ -91,6 +96,7 @@ def _fill(
     model: Embedder,
     samples: Sequence[Sample],
     missing: Sequence[int],
+    keys_N: Numbers,
     encoding: Encoding,
     shown: Bar,
 ) -> None:
@@ -107,7 +113,7 @@ def _fill(
         try:
             for batch, images in zip(batches, prepared, strict=True):
                 image_BE = encode_prepared(model, images, names=[samples[row].key for row in batch])
-                store.add(np.array(batch), F.normalize(image_BE, dim=1))
+                store.add(keys_N[batch], F.normalize(image_BE, dim=1))
                 store.flush_if_due()
                 count += len(batch)
                 shown.advance(len(batch))

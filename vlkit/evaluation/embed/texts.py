@@ -236,21 +236,12 @@ def _blocks(
     batches = [group[start : start + size] for group in groups for start in range(0, len(group), size)]
     for start in range(0, len(batches), ranks.size):
         turn = batches[start : start + ranks.size]
-        for batch, block_TE in zip(turn, _turn(model, texts, turn, ranks), strict=False):
+        block_TE = torch.zeros(0, 0)
+        with shared_errors(ranks):
+            if ranks.rank < len(turn):
+                mine = turn[ranks.rank]
+                block_TE = encode_texts(model, [texts[row][1] for row in mine], language=texts[mine[0]][0] or None)
+        for batch, block in zip(turn, ranks.gather_objects(block_TE.numpy()), strict=False):
             encoding.counts.texts += len(batch)
             shown.advance(len(batch))
-            yield batch, block_TE
-
-
-def _turn(
-    model: Embedder, texts: Sequence[tuple[str, str]], turn: Sequence[Sequence[int]], ranks: Ranks
-) -> list[Tensor]:
-    block_TE = torch.zeros(0, 0)
-    with shared_errors(ranks):
-        if ranks.rank < len(turn):
-            mine = turn[ranks.rank]
-            language = texts[mine[0]][0] or None
-            block_TE = encode_texts(model, [texts[row][1] for row in mine], language=language)
-    if ranks.size == 1:
-        return [block_TE]
-    return [torch.from_numpy(other) for other in ranks.gather_objects(block_TE.numpy())]
+            yield batch, torch.from_numpy(block)

@@ -6,7 +6,6 @@ N points, R bootstrap replicates, G things held fixed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -77,21 +76,13 @@ def correlate(
         np.concatenate([members[place] for place in rng.integers(len(members), size=len(members))])
         for _ in range(replicates)
     ]
-    found = [_estimate(measure, x_N, y_N, given_NG, drawn) for measure in (_pearson, _spearman, _kendall)]
+    found = []
+    for measure in (_pearson, _spearman, _kendall):
+        values = [measure(x_N[rows], y_N[rows], given_NG[rows]) for rows in drawn]
+        values = [value for value in values if not math.isnan(value)]  # a resample of one point repeated has none
+        low, high = np.quantile(values, [0.025, 0.975]) if values else (math.nan, math.nan)
+        found.append(Estimate(measure(x_N, y_N, given_NG), float(low), float(high)))
     return Correlation(len(x_N), *found)
-
-
-def _estimate(
-    measure: Callable[[Floats, Floats, Floats], float],
-    x_N: Floats,
-    y_N: Floats,
-    given_NG: Floats,
-    drawn: list[npt.NDArray[np.int64]],
-) -> Estimate:
-    values = [measure(x_N[rows], y_N[rows], given_NG[rows]) for rows in drawn]
-    values = [value for value in values if not math.isnan(value)]  # a resample of one point repeated has none
-    low, high = np.quantile(values, [0.025, 0.975]) if values else (math.nan, math.nan)
-    return Estimate(measure(x_N, y_N, given_NG), float(low), float(high))
 
 
 def _pearson(x_N: Floats, y_N: Floats, given_NG: Floats) -> float:

@@ -6,6 +6,7 @@ N images, C classes that occur among them, R bootstrap replicates.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -58,12 +59,8 @@ def bootstrap_interval(
     draw n images of a class with replacement and count the right ones is to draw from Binomial(n, share right), which
     is how it is done here. Where none or all were right resampling cannot vary, and the Wilson interval is given.
 
-    Args:
-        hits: N values, true where the answer was right.
-        classes: N class ids, any integers.
-        seed: The same seed gives the same interval, bit for bit.
-        replicates: Resamples R.
-        level: Share of the replicates inside the interval.
+    ``hits`` are N values, true where the answer was right, ``classes`` N class ids, any integers. ``level`` is the
+    share of the R replicates inside the interval. The same seed gives the same interval, bit for bit.
     """
     hits_N = np.asarray(hits, dtype=bool)
     classes_N = np.asarray(classes)
@@ -79,17 +76,22 @@ def bootstrap_interval(
     _, ids_N = np.unique(classes_N, return_inverse=True)
     count_C = np.bincount(ids_N)
     share_C = np.bincount(ids_N, weights=hits_N) / count_C
-    rng = np.random.default_rng(seed)
-    num_classes = len(count_C)
-    step = max(1, _CELLS // num_classes)
-    means = []
-    for start in range(0, replicates, step):
-        drawn_RC = rng.integers(num_classes, size=(min(step, replicates - start), num_classes))
+    rng, means = np.random.default_rng(seed), []
+    for drawn_RC in _drawn(rng, len(count_C), replicates, cells=_CELLS):
         counts_RC = count_C[drawn_RC]
         means.append(rng.binomial(counts_RC, share_C[drawn_RC]).sum(1) / counts_RC.sum(1))
     tail = (1 - level) / 2
     low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
     return Interval(float(low), float(high))
+
+
+def _drawn(
+    rng: np.random.Generator, num_classes: int, replicates: int, *, cells: int
+) -> Iterator[npt.NDArray[np.int64]]:
+    """Classes drawn with replacement, for so many replicates at a time that there are about ``cells`` of them."""
+    step = max(1, cells // num_classes)
+    for start in range(0, replicates, step):
+        yield rng.integers(num_classes, size=(min(step, replicates - start), num_classes))
 
 
 class PairedDifference(NamedTuple):
@@ -122,11 +124,8 @@ def paired_comparison(
     count_C = np.bincount(ids_N)
     # an image is won, lost or neither: n drawn from a class with replacement are a multinomial draw
     share_C3 = np.stack([np.bincount(ids_N, weights=gap_N == sign) / count_C for sign in (1, -1, 0)], axis=1)
-    rng = np.random.default_rng(seed)
-    step = max(1, _CELLS // (4 * len(count_C)))
-    means = []
-    for start in range(0, replicates, step):
-        drawn_RC = rng.integers(len(count_C), size=(min(step, replicates - start), len(count_C)))
+    rng, means = np.random.default_rng(seed), []
+    for drawn_RC in _drawn(rng, len(count_C), replicates, cells=_CELLS // 4):
         wins_RC3 = rng.multinomial(count_C[drawn_RC], share_C3[drawn_RC])
         means.append((wins_RC3[..., 0] - wins_RC3[..., 1]).sum(1) / count_C[drawn_RC].sum(1))
     mean_R = np.concatenate(means)
@@ -142,11 +141,7 @@ def subset_accuracy(ranks: npt.ArrayLike, classes: npt.ArrayLike, *, num_classes
     has rank r among K is right in a subset of m classes if none of the r - 1 before it is there, which happens with
     probability C(K - r, m - 1) / C(K - 1, m - 1): nothing needs to be drawn. Classes weigh equally.
 
-    Args:
-        ranks: Rank of the right class of each of the N images, from 1.
-        classes: Their classes, any integers.
-        num_classes: K.
-        size: m, 1..K.
+    ``ranks`` are those of the right class of each of the N images, from 1, ``classes`` any integers; ``size`` is 1..K.
     """
     rank_N, classes_N = np.asarray(ranks), np.asarray(classes)
     if not 1 <= size <= num_classes:

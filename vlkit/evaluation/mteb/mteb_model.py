@@ -9,7 +9,7 @@ import hashlib
 import importlib.util
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,6 @@ from vlkit.types import ImageTextModel
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-KEPT_IMAGES = 10_000
 _NOT_SAID = (
     "loader", "release_date", "max_tokens", "license", "open_weights", "public_training_code", "public_training_data",
     "training_datasets",
@@ -65,7 +64,7 @@ class MtebModel:
         name: str = "model",
         *,
         languages: Iterable[str] | None = None,
-        keep_images: int = KEPT_IMAGES,
+        keep_images: int = 10_000,
     ) -> None:
         require_mteb()
         if keep_images < 0:
@@ -107,28 +106,24 @@ class MtebModel:
                 if "image" in batch:
                     blocks.append(self._images(batch["image"], place, done=sum(map(len, blocks))))
                 shown.advance(len(batch["image"] if "image" in batch else batch["text"]))
-        if not blocks:
-            return self._texts(texts, task_metadata, hf_subset, batch_size=int(kwargs.get("batch_size", 32)))
-        image_NE = torch.cat(blocks)
-        if not texts:
-            return image_NE
-        if len(texts) != len(image_NE):
-            raise DataError(f"{place}: {len(texts)} texts beside {len(image_NE)} images; an input must have both")
-        return image_NE + self._texts(texts, task_metadata, hf_subset, batch_size=int(kwargs.get("batch_size", 32)))
+        if blocks and not texts:
+            return torch.cat(blocks)
+        if blocks and len(texts) != (count := sum(map(len, blocks))):
+            raise DataError(f"{place}: {len(texts)} texts beside {count} images; an input must have both")
+        text_NE = self._texts(texts, task_metadata, hf_subset, batch_size=int(kwargs.get("batch_size", 32)))
+        return torch.cat(blocks) + text_NE if blocks else text_NE
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Tensor:
         """Cosine of each embedding with each, as mteb's own wrappers compute it."""
         from mteb.similarity_functions import cos_sim
 
-        found: Tensor = cos_sim(embeddings1, embeddings2)
-        return found
+        return cast("Tensor", cos_sim(embeddings1, embeddings2))
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Tensor:
         """Cosine of each embedding with that of the same place, as mteb's own wrappers compute it."""
         from mteb.similarity_functions import pairwise_cos_sim
 
-        found: Tensor = pairwise_cos_sim(embeddings1, embeddings2)
-        return found
+        return cast("Tensor", pairwise_cos_sim(embeddings1, embeddings2))
 
     def _texts(self, texts: Sequence[str], task_metadata: Any, hf_subset: str, *, batch_size: int) -> Tensor:
         language = subset_language(task_metadata, hf_subset)
@@ -144,23 +139,19 @@ class MtebModel:
             ) from error
 
     def _images(self, images: Sequence[Image], place: str, *, done: int) -> Tensor:
-        fresh: dict[bytes, Image] = {}
-        names: dict[bytes, str] = {}
+        fresh: dict[bytes, tuple[str, Image]] = {}
         keys = []
         for number, image in enumerate(images, done + 1):
             if not hasattr(image, "convert"):
                 raise DataError(f"{place}: image {number} is a {type(image).__name__}, not a PIL image")
             keys.append(key := _pixels_digest(image))
             if key not in self._kept:
-                fresh[key] = image
-                names.setdefault(key, f"{number} of {place}")
+                fresh.setdefault(key, (f"{number} of {place}", image))
         found = {key: self._kept[key] for key in keys if key in self._kept}
         if fresh:
             # plain conversion, as mteb's wrappers do it: transparency is dropped, not laid on white
-            rgb = [image.convert("RGB") for image in fresh.values()]
-            block_NE = embed_images(
-                self.model, rgb, names=[names[key] for key in fresh], encoding=Encoding(batch_size=len(rgb))
-            )
+            rgb, names = [image.convert("RGB") for _, image in fresh.values()], [name for name, _ in fresh.values()]
+            block_NE = embed_images(self.model, rgb, names=names, encoding=Encoding(batch_size=len(rgb)))
             found |= dict(zip(fresh, block_NE, strict=True))
         self._kept |= found
         while len(self._kept) > self.keep_images:

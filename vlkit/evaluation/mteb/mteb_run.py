@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +26,13 @@ _DIGITS = 6  # as in mteb's files: a score read back is the same
 
 @dataclass(frozen=True)
 class MtebRow:
-    """The scores of a model on one subset of a task, as mteb computes them.
+    """The scores of a model on one subset of a task, as mteb computes them and calls them.
 
     Attributes:
-        task: mteb's name of it.
-        type: mteb's name of its kind, e.g. ``Any2AnyMultilingualRetrieval``.
-        subset: mteb's name of the part, often a language.
+        type: Kind of the task, e.g. ``Any2AnyMultilingualRetrieval``.
         language: BCP 47 tag of the subset; None where it has several or is known to have none.
-        split: For example ``test``.
-        metric: The task's main metric.
-        score: Its value: a share or a correlation, in -1..1; None where mteb gives none.
-        metrics: All numbers that mteb gives, under its names, rounded to 6 digits.
+        score: The task's main ``metric``: a share or a correlation, in -1..1; None where mteb gives none.
+        metrics: All numbers that mteb gives, rounded to 6 digits.
     """
 
     task: str
@@ -45,10 +43,6 @@ class MtebRow:
     metric: str
     score: float | None
     metrics: Mapping[str, float]
-
-    def plain(self) -> dict[str, Any]:
-        """The row for a JSON file."""
-        return asdict(self)
 
 
 def evaluate_mteb(
@@ -62,7 +56,7 @@ def evaluate_mteb(
     overwrite: bool = False,
     encoding: Encoding | None = None,
 ) -> tuple[MtebRow, ...]:
-    """Runs a model on tasks of mteb; mteb reads the data and computes the scores.
+    """One row a task, split and subset: runs a model on tasks of mteb, which reads the data and computes the scores.
 
     Where the hub cannot be reached or may not be asked, the data of all tasks is read from the local cache before
     anything is evaluated.
@@ -78,9 +72,6 @@ def evaluate_mteb(
         encoding: Images or texts a forward pass (mteb knows one number: that of texts), and whether to show progress;
             None takes 32.
 
-    Returns:
-        One row a task, split and subset.
-
     Raises:
         MissingPackage: mteb is not installed.
         UnknownName: No such task, benchmark or language.
@@ -88,14 +79,14 @@ def evaluate_mteb(
         VlkitError: A task without texts or images of these languages or with other inputs, a language that no task has,
             or results that are there already.
     """
-    encoding = Encoding(text_batch_size=32) if encoding is None else encoding
     require_mteb()
+    encoding = Encoding(text_batch_size=32) if encoding is None else encoding
     chosen = choose_tasks(tasks, languages)
     wrapped = MtebModel(model, name)
     cache, finished = None, set()
     if folder is not None:
         cache = _results(local_path(folder), wrapped)
-        finished = {task.metadata.name for task in chosen if _finished(cache, wrapped, task, resume, overwrite)}
+        finished = {task.metadata.name for task in chosen if not overwrite and _finished(cache, wrapped, task, resume)}
     settings = {
         "cache": cache,
         "overwrite_strategy": "always" if overwrite else "only-missing",
@@ -203,8 +194,8 @@ def _hub_or_cache() -> Iterator[str | None]:
     unreachable = None if forbidden else hub.unreachable(hub.endpoint())
     barred = f"{forbidden} is set" if forbidden else unreachable and f"{hub.endpoint()}: {unreachable}"
     switches = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
-    places = [(place, name) for place in (constants, datasets.config) for name in switches if hasattr(place, name)]
-    before = [(place, name, getattr(place, name)) for place, name in places]
+    places = (constants, datasets.config)
+    before = [(one, name, getattr(one, name)) for one in places for name in switches if hasattr(one, name)]
     try:
         for place, name, value in before:
             setattr(place, name, bool(barred) or value)
@@ -251,19 +242,15 @@ def _results(folder: Path, wrapped: MtebModel) -> Any:
     return ResultCache(folder)
 
 
-def _finished(cache: Any, wrapped: MtebModel, task: Any, resume: bool, overwrite: bool) -> bool:
+def _finished(cache: Any, wrapped: MtebModel, task: Any, resume: bool) -> bool:
     """Whether the folder has all results of a task, so that its data is not needed."""
-    if overwrite:
-        return False
     found = cache.load_task_result(task.metadata.name, wrapped.mteb_model_meta)
-    if found is None:
-        return False
-    if not resume:
+    if found is not None and not resume:
         raise VlkitError(
             f"{cache.cache_path} holds results of {wrapped.mteb_model_meta.name} on {task.metadata.name}; --resume "
             f"runs what is missing, --overwrite replaces them"
         )
-    return not found.get_missing_evaluations(task)
+    return found is not None and not found.get_missing_evaluations(task)
 
 
 def _rows(task: Any, result: Any) -> Iterator[MtebRow]:
@@ -286,6 +273,4 @@ def _rows(task: Any, result: Any) -> Iterator[MtebRow]:
 
 
 def _is_number(value: Any) -> bool:
-    import numpy as np
-
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(np.isfinite(value))
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vlkit import languages as language_table
-from vlkit.errors import UnknownName, VlkitError
+from vlkit.errors import VlkitError
 from vlkit.evaluation.tasks.engine import LanguageScores, TaskScores
 
 _PREFERRED = ("en", "ar", "zh", "ru", "ja", "hi", "ko")
@@ -94,20 +94,13 @@ def _answers(scores: TaskScores, language: LanguageScores, row: int, *, k: int) 
     if not len(places):
         return None  # the image's class has no name in this language
     place = int(places[0])
-    names = scores.task.names[language.language]
-
-    def name(column: int) -> str:
-        texts = names[language.classes[column]]
-        if not texts:
-            raise UnknownName("class", str(column), allowed=())
-        return texts[0]
-
+    _, names = scores.task.classes(language.language)
     target = int(language.target_N[place])
     columns = language.best_NM[place, :k].tolist()
     shares = language.probability_NM[place, :k].tolist()
     return LanguageAnswers(
-        truth=name(target),
+        truth=names[target][0],
         best=tuple(
-            Answer(name(column), share, column == target) for column, share in zip(columns, shares, strict=True)
+            Answer(names[column][0], share, column == target) for column, share in zip(columns, shares, strict=True)
         ),
     )

@@ -10,6 +10,7 @@ from vlkit import languages as language_table
 from vlkit.evaluation.report.breakdown import Breakdown, breakdowns, is_english, script_name
 from vlkit.evaluation.results.class_scores import ClassTable
 from vlkit.evaluation.results.results_file import ResultRow, Results
+from vlkit.foreign import markdown_text
 
 _WORST = 20
 Column = tuple[str, Callable[[ResultRow], str], Callable[[ResultRow], bool]]
@@ -28,16 +29,18 @@ def results_markdown(results: Results, *, classes: Iterable[ClassTable] = ()) ->
         for variant in results.variants:
             if rows := list(results.of(variant, task=task).values()):
                 lines = _classification(rows) if rows[0].measures.kind in CLASSIFIES else _figures(rows)
-                parts += [f"## {_safe(task)}: {_safe(variant)}", "", *lines, ""]
+                parts += [f"## {markdown_text(task)}: {markdown_text(variant)}", "", *lines, ""]
                 if table := known.get((task, variant)):
                     parts += ["### Worst classes", "", *_classes(table), ""]
+    if notes := [f"- {markdown_text(note)}" for note in results.meta.get("notes", ())]:
+        parts += [*notes, ""]
     return "\n".join(parts)
 
 
 def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns: int = 1) -> list[str]:
     """Lines of a table; the first columns are text, the others are aligned to the right."""
     rule = ["---" if place < text_columns else "---:" for place in range(len(headers))]
-    return ["| " + " | ".join(map(_safe, line)) + " |" for line in (headers, rule, *rows)]
+    return ["| " + " | ".join(map(markdown_text, line)) + " |" for line in (headers, rule, *rows)]
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -145,11 +148,6 @@ def _interval(low: float, high: float) -> str:
 def _top(row: ResultRow) -> str:
     interval = _interval(row["ci_low"], row["ci_high"])
     return percent(row["acc1"]) + (f" [{interval.replace(' to ', '-')}]" if interval else "")
-
-
-def _safe(text: str) -> str:
-    """Text that is just text in a table: no new cell, line or element."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _always(row: ResultRow) -> bool:

@@ -16,6 +16,7 @@ from vlkit.errors import DataError, UnknownName, VlkitError
 from vlkit.evaluation.results.frames import HTML_ROWS, data_frame, html_table
 from vlkit.evaluation.results.measures import Measures, Metric
 from vlkit.files import write_atomic
+from vlkit.foreign import spreadsheet_cell
 from vlkit.paths import local_path
 
 RESULTS = "results.json"
@@ -251,11 +252,15 @@ class Results:
 
 
 def csv_text(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows as CSV, header first; floats are rounded to 6 digits, NaN is empty."""
+    """Rows as CSV, header first; floats are rounded to 6 digits, NaN is empty, no text is a formula.
+
+    ``foreign.from_spreadsheet_cell`` gives texts back as they were.
+    """
     stream = io.StringIO()
     writer = csv.DictWriter(stream, fieldnames=names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(plain(row) for row in rows)
+    for row in map(plain, rows):
+        writer.writerow({name: spreadsheet_cell(one) if isinstance(one, str) else one for name, one in row.items()})
     return stream.getvalue()
 
 

@@ -1,17 +1,14 @@
-"""Names of a task's classes: which of them languages share, and which may be written to a file."""
+"""Names of a task's classes: which of them may be written to a file."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from vlkit.errors import DataError
-from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
 from vlkit.files import write_atomic
-from vlkit.spec.evaluation import ComparableSpec
 
 FILE = "classnames.json"
 
@@ -24,39 +21,6 @@ class NamesClasses(Protocol):
     names: Mapping[str, Sequence[tuple[str, ...] | None]]
     notice: str
     private: bool
-
-
-def comparable_tasks(task: ZeroShotTask, languages: Sequence[str], wanted: ComparableSpec) -> list[ZeroShotTask]:
-    """The task, set to give the accuracy among fewer classes, and the task on shared classes where that is wanted.
-
-    Raises:
-        DataError: The languages share fewer than two classes that have images.
-    """
-    counts = {len(task.classes(tag)[0]) for tag in languages}
-    size = (min(counts) if len(counts) > 1 else 0) if wanted.size == "smallest" else wanted.size or 0
-    task = replace(task, subset_size=size if size > 1 else 0)
-    return [task, shared_classes(task, languages)] if wanted.shared else [task]
-
-
-def shared_classes(task: ZeroShotTask, languages: Sequence[str]) -> ZeroShotTask:
-    """The task with just the classes that have a name in each of the languages, under their old numbers.
-
-    Raises:
-        DataError: The languages share fewer than two classes that have images.
-    """
-    shared = set(task.targets).intersection(*(task.classes(tag)[0] for tag in languages))
-    if len(shared) < 2:
-        counts = sorted((len(task.classes(tag)[0]), tag) for tag in languages)
-        fewest = ", ".join(f"{tag} {count}" for count, tag in counts[:5])
-        raise DataError(
-            f"task {task.name!r}: its {len(languages)} languages share {len(shared)} classes, which leaves nothing to "
-            f"tell apart; leave out languages that name few (fewest: {fewest}) or set comparable.shared=false"
-        )
-    names = {
-        tag: tuple(each if number in shared else None for number, each in enumerate(task.names[tag]))
-        for tag in languages
-    }
-    return replace(task, name=f"{task.name}-shared", names=names, subset_size=0)
 
 
 def check_class_names(tasks: Iterable[object], *, own_use: bool = False) -> list[NamesClasses]:

@@ -21,10 +21,9 @@ from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.image_features import image_features
 from vlkit.evaluation.embed.texts import ClassTexts, check_languages, stream_class_embeddings
 from vlkit.evaluation.metrics.intervals import bootstrap_interval, chance, chance_corrected, subset_accuracy
-from vlkit.evaluation.metrics.ranking import first_of_equals
 from vlkit.evaluation.results.answers import Answers
 from vlkit.evaluation.results.results_file import Value
-from vlkit.evaluation.tasks.scorer import ClassEmbeddings, Scorer
+from vlkit.evaluation.tasks.scorer import ClassEmbeddings, Scorer, first_of_equals
 from vlkit.progress import bar
 
 if TYPE_CHECKING:
@@ -38,7 +37,6 @@ class LanguageScores:
     """What a model answered in one language about the N images that have a class in it.
 
     Attributes:
-        language: BCP 47.
         classes: Ids of the K classes with a name in this language.
         images_N: The images, as rows of the task's samples.
         target_N: Their classes, as places in ``classes``.
@@ -78,7 +76,9 @@ class LanguageScores:
         """The columns of a row, with a 95 % class-cluster bootstrap interval of top-1."""
         hits_N, count = self.rank_N == 1, len(self.classes)
         interval = bootstrap_interval(hits_N.numpy(), self.target_N.numpy(), seed=seed)
-        acc1 = _share(hits_N)
+        acc1, among = _share(hits_N), math.nan
+        if 0 < (size := task.subset_size) <= count:
+            among = subset_accuracy(self.rank_N.numpy(), self.target_N.numpy(), num_classes=count, size=size)
         by_class = list(self.class_accuracy().values())
         return {
             "prompt": task.prompt,
@@ -98,7 +98,7 @@ class LanguageScores:
             "n_tied": int(self.tied_N.sum()),
             "median_rank": float(np.median(self.rank_N.numpy())),
             "subset_size": task.subset_size,
-            "acc1_subset": self._among(task.subset_size),
+            "acc1_subset": among,
         }
 
     def answers(self) -> Answers:
@@ -110,12 +110,6 @@ class LanguageScores:
             self.rank_N.numpy().astype(np.int32),
             classes[self.answer_N.numpy()],
         )
-
-    def _among(self, size: int) -> float:
-        """Top-1 among ``size`` classes, on average over all such subsets; NaN where there are fewer, or for 0."""
-        if not 0 < size <= len(self.classes):
-            return math.nan
-        return subset_accuracy(self.rank_N.numpy(), self.target_N.numpy(), num_classes=len(self.classes), size=size)
 
 
 @dataclass(frozen=True)
@@ -136,16 +130,10 @@ def iter_scores(
 ) -> Iterator[LanguageScores]:
     """Answers a task in one language after the other; each image is decoded and encoded once, each text as well.
 
-    Memory holds the embeddings of some 65,000 texts and the scores of one chunk of images; image embeddings are in a
-    file. One process or several give the same, bit for bit.
-
-    Args:
-        model: Any image-text model, or a pair of functions.
-        task: Images and the names of their classes.
-        languages: BCP 47 tags or other codes; None takes all of the task. With English among them, each language is
-            compared with English on its own classes.
-        answers: How many best answers to keep for each image.
-        encoding: Batches, cache and processes.
+    ``languages`` None takes all of the task; with English among them, each one is compared with English on its own
+    classes. ``answers`` is how many best answers to keep for each image. Memory holds the embeddings of some 65,000
+    texts and the scores of one chunk of images; image embeddings are in a file. One process or several give the same,
+    bit for bit.
 
     Raises:
         UnknownName: A language that is none, or that the task has no names in.

@@ -5,6 +5,7 @@ N images, M texts of a language, E embedding width.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
@@ -23,7 +24,7 @@ from vlkit.evaluation.metrics.intervals import bootstrap_interval
 from vlkit.evaluation.metrics.recall import KS, Retrieval, retrieval
 from vlkit.evaluation.results.measures import Measure, Measures
 from vlkit.evaluation.results.results_file import Value
-from vlkit.evaluation.tasks.task import PlainTask, Scored, choose_languages
+from vlkit.evaluation.tasks.task import Fact, PlainTask, Scored, choose_languages
 from vlkit.files import digest
 from vlkit.spec.evaluation import RetrievalSpec
 from vlkit.types import Sample
@@ -57,11 +58,9 @@ as clusters. On ``n_tied`` queries a wrong answer scores exactly as the best rig
 
 @dataclass(frozen=True)
 class RetrievalTask(PlainTask):
-    """Images to be found by their captions, and captions by their images.
+    """Images (``samples``) to be found by their captions, and captions by their images.
 
     Attributes:
-        name: Names the task in results.
-        samples: The images; their captions are the texts.
         captions: Take ``all`` captions of an image as queries, or the ``first`` of each language alone (as
             CLIP_benchmark does for Crossmodal-3600; the figures differ by several points).
         gallery: Candidates of a language's captions: the images with a caption in that ``language``, or ``all``.
@@ -93,9 +92,22 @@ class RetrievalTask(PlainTask):
         images = [(sample.key, sample.captions) for sample in self.samples]
         return digest([self.name, self.captions, self.gallery, images, sorted(self.tokenizer_languages.items())])
 
+    @property
+    def facts(self) -> dict[str, Fact]:  # type: ignore[override]
+        """Digests of the captions by language, with the images that they are of."""
+        return {"caption_sets": {tag: digest(self.texts(tag)) for tag in self.languages}}
+
+    @property
+    def left_out(self) -> dict[str, str]:  # type: ignore[override]
+        """Languages with captions of one image alone, where these images are all that there is to find."""
+        counts = Counter(tag for sample in self.samples for tag, texts in sample.captions.items() if texts)
+        alone = len(self.samples) < 2
+        few = [tag for tag in counts if alone or (self.gallery == "language" and counts[tag] < 2)]
+        return dict.fromkeys(few, "captions of one image, which leaves nothing to tell apart")
+
     def choose(self, languages: Iterable[str] | None) -> tuple[str, ...]:
         """See ``Task.choose``; a language needs captions."""
-        return choose_languages(languages, self.languages, of=f"task {self.name}")
+        return choose_languages(languages, self.languages, of=f"task {self.name}", left_out=self.left_out)
 
     def score(
         self, model: Embedder, languages: Sequence[str], *, seed: int = 0, encoding: Encoding | None = None
@@ -148,18 +160,12 @@ def open_retrieval(task: RetrievalSpec, languages: Iterable[str] | None) -> list
         DataError: Files that are missing or wrong.
         UnknownName: No such split.
     """
-    return [
-        RetrievalTask(
-            task.name, _captioned(task), captions=task.captions, gallery=task.gallery, tokenizer_languages=task.told
-        )
-    ]
-
-
-def _captioned(task: RetrievalSpec) -> Sequence[Sample]:
     source = open_source(task.source)
     if task.split is not None:
         metas = [source.meta(index) for index in range(len(source))]
         if task.split not in (splits := {meta.split for meta in metas}):
             raise UnknownName(f"split in the data of task {task.name}", task.split, allowed=splits)
         source = Subset(source, [index for index, meta in enumerate(metas) if meta.split == task.split])
-    return [source[index] for index in range(len(source))]
+    samples = [source[index] for index in range(len(source))]
+    told = task.told
+    return [RetrievalTask(task.name, samples, captions=task.captions, gallery=task.gallery, tokenizer_languages=told)]

@@ -1,6 +1,7 @@
 """Images against the classes of a language: chunk by chunk, so that no matrix of all scores is ever held.
 
-N images, C of them in one chunk; K classes, U with names of their own, M best answers; E embedding width.
+N images, C of them in one chunk, B of those tied; K classes, U with names of their own, M best answers; E embedding
+width.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from torch import Tensor
 
 from vlkit.distributed.collectives import Ranks, shared_errors
 from vlkit.evaluation.embed.image_features import ImageFeatures
-from vlkit.evaluation.metrics.ranking import best_places, ranks_of_right
 
 _CHUNK = 2048  # images scored at once: 2048 x 1000 scores are 8 MB
 
@@ -69,3 +69,46 @@ class Scorer:
         for filled in (rank_4N, best_NM, probability_NM):
             self.ranks.all_reduce(filled)  # the others' places are zero
         return rank_4N, best_NM, probability_NM
+
+
+def first_of_equals(names: Sequence[tuple[str, ...]]) -> Tensor:
+    """For each of K classes, the place of the first one with just the same names."""
+    first: dict[frozenset[str], int] = {}
+    return torch.tensor([first.setdefault(frozenset(one), place) for place, one in enumerate(names)])
+
+
+def ranks_of_right(score_CK: Tensor, target_C: Tensor, first_K: Tensor) -> Tensor:
+    """Rank of the right class, the same with its namesakes right too, strangers equal to it, the best class."""
+    right_C1 = score_CK.gather(1, target_C[:, None])
+    above_C, level_C = _count(score_CK > right_C1), _count(score_CK >= right_C1)
+    # of equal scores the first
+    best_C = score_CK.argmax(1) if score_CK.is_cuda else torch.from_numpy(score_CK.numpy().argmax(1))
+    rank_4C = torch.stack([above_C + 1, above_C + 1, torch.zeros_like(above_C), best_C])
+    # ties are rare, and the order of equal scores is looked at for them alone
+    tied_B = (level_C - above_C > 1).nonzero()[:, 0]
+    if len(tied_B):
+        target_B = target_C[tied_B]
+        equal_BK = score_CK[tied_B] == right_C1[tied_B]
+        before_BK = equal_BK & (torch.arange(len(first_K), device=first_K.device)[None] < target_B[:, None])
+        stranger_BK = first_K[None] != first_K[target_B][:, None]
+        more = (before_BK.sum(1), (before_BK & stranger_BK).sum(1), (equal_BK & stranger_BK).sum(1))
+        rank_4C[:3, tied_B] += torch.stack(more)
+    return rank_4C.int()
+
+
+def best_places(score_CK: Tensor, width: int) -> Tensor:
+    """The best places of each image, best first; of equal scores the first."""
+    top = score_CK.topk(width, dim=1)
+    # the order of equal ones is left open by topk: where there are any, all scores are sorted
+    equal_C = (top.values[:, 1:] == top.values[:, :-1]).any(1) | (_count(score_CK >= top.values[:, -1:]) > width)
+    best_CM = top.indices
+    if equal_C.any():
+        best_CM[equal_C] = score_CK[equal_C].sort(dim=1, descending=True, stable=True).indices[:, :width]
+    return best_CM
+
+
+def _count(mask_CK: Tensor) -> Tensor:
+    """How many are true in each row; NumPy is three times as fast as torch here."""
+    if mask_CK.is_cuda:
+        return mask_CK.sum(1)
+    return torch.from_numpy(np.add.reduce(mask_CK.numpy().view(np.uint8), axis=1, dtype=np.int32)).long()

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, NamedTuple
 
 from vlkit import prompts
 from vlkit.data.names.imagenet import openai_templates
 from vlkit.data.names.label_set import count_ambiguous
+from vlkit.data.names.template_files import read_templates
+from vlkit.data.sources.classes.open_classes import open_images
+from vlkit.data.sources.open import open_source
 from vlkit.errors import DataError
-from vlkit.evaluation.embed.encode import Embedder
+from vlkit.evaluation.embed.encode import Embedder, device_of
 from vlkit.evaluation.embed.encoding import Encoding
+from vlkit.evaluation.embed.image_features import image_features
+from vlkit.evaluation.embed.texts import ClassTexts, stream_class_embeddings
+from vlkit.evaluation.metrics.intervals import bootstrap_interval
 from vlkit.evaluation.results.measures import Measure, Measures
-from vlkit.evaluation.tasks.by_template import template_scores
 from vlkit.evaluation.tasks.engine import iter_scores
-from vlkit.evaluation.tasks.task import Scored, choose_languages
+from vlkit.evaluation.tasks.scorer import ClassEmbeddings, Scorer, first_of_equals
+from vlkit.evaluation.tasks.task import Fact, Scored, choose_languages
 from vlkit.files import digest
+from vlkit.paths import local_path
+from vlkit.spec import evaluation as spec
+from vlkit.spec.sources import BuiltSource, FolderImages
 from vlkit.types import Sample, Source
 
 MEASURES = Measures(
@@ -49,11 +58,9 @@ another one; on ``n_tied`` images a class of other names scores exactly as the r
 
 @dataclass(frozen=True)
 class ZeroShotTask:
-    """Images to be told apart by the names of their classes.
+    """Images (``samples``) to be told apart by the names of their classes.
 
     Attributes:
-        name: Names the task in results.
-        samples: The images.
         names: By BCP 47 tag, for each of the K classes one or more names, or None where the language has none: such
             classes and their images are left out of that language.
         targets: Class of each sample, 0..K-1; by default sample i is the only one of class i.
@@ -140,10 +147,14 @@ class ZeroShotTask:
         return digest([self.name, keys, list(self.targets), self.names, self.templates, *more])
 
     @property
-    def facts(self) -> dict[str, str]:
-        """What stands for a class, and digests of names and of templates in all languages; no name is in it."""
-        templates = {tag: self.templates_of(tag) for tag in self.names}
-        return {"prompts": self.prompt, "label_sets": digest(self.names), "template_sets": digest(templates)}
+    def facts(self) -> dict[str, Fact]:
+        """What stands for a class, and digests of classes, names and templates by language; no name is in it."""
+        return {
+            "prompts": self.prompt,
+            "class_sets": {tag: digest(self.classes(tag)[0]) for tag in self.names},
+            "label_sets": {tag: digest(names) for tag, names in self.names.items()},
+            "template_sets": {tag: digest(self.templates_of(tag)) for tag in self.names},
+        }
 
     @property
     def titles(self) -> tuple[str, ...]:
@@ -152,9 +163,15 @@ class ZeroShotTask:
             return tuple(self.known_titles)
         return tuple(names[0] if names else "" for names in self.names["en"])
 
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Languages that name one class alone: all of its images are right whatever the model."""
+        counts = {tag: sum(1 for one in names if one) for tag, names in self.names.items()}
+        return {tag: "one class is named, which leaves nothing to tell apart" for tag in counts if counts[tag] < 2}
+
     def choose(self, languages: Iterable[str] | None) -> tuple[str, ...]:
         """See ``Task.choose``; a language needs names."""
-        return choose_languages(languages, self.names, of=f"task {self.name}")
+        return choose_languages(languages, self.names, of=f"task {self.name}", left_out=self.left_out)
 
     def compared_with(self, languages: Sequence[str]) -> str:
         """English: each language is compared with it on its own classes, where it is among them."""
@@ -192,12 +209,7 @@ def openmoji_unseen(source: Source) -> ZeroShotTask:
 
 
 def captioned_task(name: str, source: Source, *, split: str | None = "test") -> ZeroShotTask:
-    """Samples that are a class of their own each, named by their captions in all languages that occur.
-
-    Args:
-        name: Names the task in results.
-        source: Any source; a sample's captions are the names of its class.
-        split: Take the samples of this split alone; None takes all.
+    """Samples of a split (None: all) that are a class of their own each, named by their captions in all languages.
 
     Raises:
         DataError: No sample is of that split, or two are of one concept.
@@ -213,3 +225,118 @@ def captioned_task(name: str, source: Source, *, split: str | None = "test") -> 
     tags = dict.fromkeys(tag for sample in samples for tag in sorted(sample.captions))
     names = {tag: [sample.captions.get(tag) or None for sample in samples] for tag in tags}
     return ZeroShotTask(name, samples, names)
+
+
+class TemplateScore(NamedTuple):
+    """Top-1 with one template alone, a share in 0..1, and its 95 % class-cluster bootstrap interval."""
+
+    task: str
+    language: str
+    template: str
+    times: int
+    """How often it stands among the language's templates."""
+    acc1: float
+    ci_low: float
+    ci_high: float
+
+
+def template_scores(
+    model: Embedder, task: ZeroShotTask, language: str, *, seed: int = 0, encoding: Encoding | None = None
+) -> list[TemplateScore]:
+    """One score for each distinct template of a language, best first.
+
+    After an evaluation with the same cache no image and no text is encoded.
+
+    Raises:
+        UnknownName: Not a language of the task.
+    """
+    encoding = Encoding() if encoding is None else encoding
+    (tag,) = task.choose([language])
+    ids, names = task.classes(tag)
+    counts = Counter(task.templates_of(tag))
+    wanted = [ClassTexts(task.spoken(tag), names, (template,)) for template in counts]
+    found = []
+    with image_features(model, task.samples, encoding=encoding) as features:
+        scorer = Scorer(features, task.targets, ids, ranks=encoding.ranks, device=device_of(model))
+        embedded = stream_class_embeddings(model, wanted, encoding=encoding)
+        for (template, count), class_KE in zip(counts.items(), embedded, strict=True):
+            rank_4N, _, _ = scorer.score(ClassEmbeddings(ids, class_KE, first_of_equals(names)), answers=0, scale=1.0)
+            hits_N = rank_4N[0] == 1
+            interval = bootstrap_interval(hits_N.numpy(), scorer.target_N.numpy(), seed=seed)
+            found.append(TemplateScore(task.name, tag, template, count, hits_N.double().mean().item(), *interval))
+    return sorted(found, key=lambda one: -one.acc1)
+
+
+def open_zero_shot(task: spec.ZeroShotSpec, languages: Iterable[str] | None) -> list[ZeroShotTask]:
+    """The task, and the one on classes that all languages (None for all it has) share where that is wanted.
+
+    Raises:
+        DataError: Files that are missing or wrong, or languages that share fewer than two classes.
+        UnknownName: A language that is none, or that the task does not have.
+    """
+    templates = _templates(task.templates)
+    if isinstance(task.images, spec.BuiltImages):
+        source = open_source(BuiltSource(name=task.images.name, image_size=task.images.image_size))
+        opened = captioned_task(task.name, source, split=None if task.images.split == "all" else task.images.split)
+    else:
+        images, labels = open_images(task.images, task.labels)
+        opened = ZeroShotTask(
+            task.name,
+            images.samples,
+            {tag: labels.of(tag) for tag in labels.languages},
+            images.targets,
+            notice=labels.notice,
+            private=labels.private,
+            known_titles=() if isinstance(task.images, FolderImages) and not labels.private else images.class_names,
+        )
+    opened = replace(opened, templates=templates, tokenizer_languages=task.told, per_template=task.per_template)
+    return comparable_tasks(opened, opened.choose(languages), task.comparable)
+
+
+def _templates(templates: spec.TemplatesSpec) -> tuple[str, ...] | dict[str, tuple[str, ...]] | None:
+    if isinstance(templates, spec.BareTemplates):
+        return ("{}",)
+    if isinstance(templates, spec.PackagedTemplates):
+        return None
+    if isinstance(templates, spec.EnglishTemplates):
+        return openai_templates()
+    if isinstance(templates, spec.ListedTemplates):
+        for template in templates.texts:
+            prompts.check_template(template)
+        return templates.texts
+    path = local_path(templates.path)
+    found = read_templates(path, normalize_whitespace=templates.normalize_whitespace)
+    return found | ({"en": openai_templates()} if templates.english == "openai" else {})
+
+
+def comparable_tasks(task: ZeroShotTask, languages: Sequence[str], wanted: spec.ComparableSpec) -> list[ZeroShotTask]:
+    """The task, set to give the accuracy among fewer classes, and the task on shared classes where that is wanted.
+
+    Raises:
+        DataError: The languages share fewer than two classes that have images.
+    """
+    counts = {len(task.classes(tag)[0]) for tag in languages}
+    size = (min(counts) if len(counts) > 1 else 0) if wanted.size == "smallest" else wanted.size or 0
+    task = replace(task, subset_size=size if size > 1 else 0)
+    return [task, shared_classes(task, languages)] if wanted.shared else [task]
+
+
+def shared_classes(task: ZeroShotTask, languages: Sequence[str]) -> ZeroShotTask:
+    """The task with just the classes that have a name in each of the languages, under their old numbers.
+
+    Raises:
+        DataError: The languages share fewer than two classes that have images.
+    """
+    shared = set(task.targets).intersection(*(task.classes(tag)[0] for tag in languages))
+    if len(shared) < 2:
+        counts = sorted((len(task.classes(tag)[0]), tag) for tag in languages)
+        fewest = ", ".join(f"{tag} {count}" for count, tag in counts[:5])
+        raise DataError(
+            f"task {task.name!r}: its {len(languages)} languages share {len(shared)} classes, which leaves nothing to "
+            f"tell apart; leave out languages that name few (fewest: {fewest}) or set comparable.shared=false"
+        )
+    names = {
+        tag: tuple(each if number in shared else None for number, each in enumerate(task.names[tag]))
+        for tag in languages
+    }
+    return replace(task, name=f"{task.name}-shared", names=names, subset_size=0)

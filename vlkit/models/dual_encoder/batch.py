@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -51,18 +51,9 @@ class PairBatch:
 
     def rows(self, index: Tensor) -> Self:
         """The pairs of these numbers, in this order."""
-
-        def names(values: Sequence[str]) -> tuple[str, ...]:
-            return tuple(values[row] for row in index.tolist()) if values else ()
-
-        return replace(
-            self._tensors(lambda x: x[index.to(x.device)]),
-            languages=names(self.languages),
-            concepts=names(self.concepts),
-            captions=names(self.captions),
-            pivots=names(self.pivots),
-            sources=names(self.sources),
-        )
+        lists = {name: getattr(self, name) for name in ("languages", "concepts", "captions", "pivots", "sources")}
+        chosen: Any = {name: tuple(one[row] for row in index.tolist()) for name, one in lists.items() if one}
+        return replace(self._tensors(lambda x: x[index.to(x.device)]), **chosen)
 
     def to(self, device: torch.device) -> Self:
         """The batch with its tensors on a device."""
@@ -77,13 +68,10 @@ class PairBatch:
         return replace(self, tokens=TextBatch(*(x[:, :last] for x in self.tokens)))
 
     def _tensors(self, change: Callable[[Tensor], Tensor]) -> Self:
-        return replace(
-            self,
-            pixels_BCHW=None if self.pixels_BCHW is None else change(self.pixels_BCHW),
-            image_BD=None if self.image_BD is None else change(self.image_BD),
-            tokens=None if self.tokens is None else TextBatch(*(change(x) for x in self.tokens)),
-            text_BD=None if self.text_BD is None else change(self.text_BD),
-        )
+        tensors = {name: getattr(self, name) for name in ("pixels_BCHW", "image_BD", "text_BD")}
+        changed: Any = {name: change(x) for name, x in tensors.items() if x is not None}
+        tokens = None if self.tokens is None else TextBatch(*(change(x) for x in self.tokens))
+        return replace(self, tokens=tokens, **changed)
 
 
 class Pair(NamedTuple):
@@ -106,12 +94,9 @@ class Pair(NamedTuple):
 class PairPreparer:
     """Image and caption as the two encoders want them.
 
-    Args:
-        transform: The image encoder's own, RGB image to pixels_CHW; None reads no images at all.
-        tokenize: The text encoder's own: ``tokenize(texts, language=...)``.
-        augment: Random variations of the images.
-        draft_size: Pixels that the shorter side of an image has to keep where it is decoded at a reduced size, so that
-            no crop of it has to be enlarged; None decodes in full.
+    ``transform`` is the image encoder's own, RGB image to pixels_CHW, None reads no images at all; ``draft_size`` are
+    the pixels that the shorter side of an image has to keep where it is decoded at a reduced size, so that no crop of
+    it has to be enlarged, None decodes in full.
     """
 
     transform: Callable[[Image], Tensor] | None

@@ -12,26 +12,20 @@ from vlkit.parts.assets import ASSETS
 from vlkit.spec.base import Spec
 from vlkit.version import __version__
 
+MADE = "Made with vlkit"
+"""How a card ends, by which a folder of our making is known."""
+
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What only the maker of a model knows.
-
-    Args:
-        title: The model's name.
-        summary: One or two sentences: what it is for.
-        languages: BCP 47 tags of the training texts.
-        data: One line of Markdown for each data set, with its license.
-        scores: Fractions in 0..1 by what was measured, e.g. ``{"openmoji-unseen, mean top-1 of 14 languages": 0.21}``.
-        limits: One line of Markdown for each known limit.
-    """
+    """What only the maker of a model knows."""
 
     title: str = "An image-text model"
-    summary: str = ""
-    languages: Sequence[str] = ()
-    data: Sequence[str] = ()
-    scores: Mapping[str, float] = field(default_factory=dict)
-    limits: Sequence[str] = ()
+    summary: str = ""  # one or two sentences: what it is for
+    languages: Sequence[str] = ()  # BCP 47 tags of the training texts
+    data: Sequence[str] = ()  # one line of Markdown for each data set, with its license
+    scores: Mapping[str, float] = field(default_factory=dict)  # fractions in 0..1 by what was measured
+    limits: Sequence[str] = ()  # one line of Markdown for each known limit
 
 
 def render_card(
@@ -53,7 +47,7 @@ def render_card(
         _list("Data", facts.data),
         _scores(facts.scores),
         _list("Limits", facts.limits),
-        f"Made with vlkit {__version__}.",
+        f"{MADE} {__version__}.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 

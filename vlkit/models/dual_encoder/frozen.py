@@ -27,9 +27,8 @@ def frozen_parts(model: DualEncoder) -> tuple[FrozenPart, ...]:
 def remembering(model: DualEncoder, *, frozen_only: bool = False) -> Iterator[DualEncoder]:
     """Inside the block the model's encoders remember: for variants that share frozen encoders.
 
-    Args:
-        model: Its weights do not change inside the block.
-        frozen_only: An encoder in which something trains does not remember: its features would be of no use later.
+    The model's weights do not change inside the block. With ``frozen_only`` an encoder in which something trains does
+    not remember: its features would be of no use later.
     """
     parts: Any = model
     plain = {"image": cast("nn.Module", model.image), "text": cast("nn.Module", model.text)}

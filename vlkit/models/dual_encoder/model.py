@@ -96,14 +96,8 @@ class DualEncoder(nn.Module):
         self.embed_dim, self.max_scale = embed_dim, max_scale
         self.image = _checked("image", image, ImageEncoder)
         self.text = _checked("text", text, TextEncoder)
-        self.image_head = (
-            build_head(_default("image_head"), self.image.width, embed_dim) if image_head is None else image_head
-        )
-        self.text_head = (
-            build_head(_default("text_head"), self.text.width, embed_dim) if text_head is None else text_head
-        )
-        _check_head("image", self.image.width, self.image_head, embed_dim)
-        _check_head("text", self.text.width, self.text_head, embed_dim)
+        self.image_head = _own_head("image", self.image.width, image_head, embed_dim)
+        self.text_head = _own_head("text", self.text.width, text_head, embed_dim)
         self.decoder = decoder
         self._init_scale, self._init_bias = init_scale, init_bias
         self.loaded_from: str | None = None  # what vlkit.load was given
@@ -178,8 +172,7 @@ class DualEncoder(nn.Module):
 
     def encode_image(self, pixels_BCHW: Tensor) -> Tensor:
         """Pixels as ``transform`` makes them to image_BE, L2-normalised."""
-        device, dtype = _place(self, "image")
-        return self.project_image(self.image(pixels_BCHW.to(device, dtype)))
+        return self.project_image(self.image(pixels_BCHW.to(*_place(self, "image"))))
 
     def encode_text(self, tokens: TextBatch) -> Tensor:
         """Tokens as ``tokenize`` makes them to text_BE, L2-normalised."""
@@ -187,9 +180,7 @@ class DualEncoder(nn.Module):
 
     def raw_text(self, tokens: TextBatch) -> Tensor:
         """Tokens as ``tokenize`` makes them to raw_text_BE, what the text head gives before it is normalised."""
-        device, _ = _place(self, "text")
-        features_BD = self.text(TextBatch(tokens.ids_BL.to(device), tokens.mask_BL.to(device)))
-        return self._head("text", features_BD, self.text.width)
+        return self._head("text", self.text(self._here(tokens)), self.text.width)
 
     def project_image(self, features_BD: Tensor) -> Tensor:
         """The image encoder's features to image_BE, L2-normalised."""
@@ -210,56 +201,50 @@ class DualEncoder(nn.Module):
         Raises:
             VlkitError: A side has neither features nor raw input, or an encoder gives no states.
         """
-        if states:
-            return self._encode_with_states(batch, sides)
-        image_BE = raw_BE = None
+        image_BE = image_BND = raw_BE = text_BLD = None
         if "image" in sides:
-            image_BE = self._image(batch)
+            image_BE, image_BND = self._image(batch, states=states)
         if "text" in sides:
-            raw_BE = self._raw_text(batch)
-        return Encoded(image_BE, None if raw_BE is None else _unit(raw_BE), raw_text_BE=raw_BE)
+            raw_BE, text_BLD = self._raw_text(batch, states=states)
+        return Encoded(image_BE, None if raw_BE is None else _unit(raw_BE), image_BND, text_BLD, raw_BE)
 
-    def _encode_with_states(self, batch: PairBatch, sides: Collection[Side]) -> Encoded:
-        found = Encoded(None, None)
-        if "image" in sides:
+    def _image(self, batch: PairBatch, *, states: bool) -> tuple[Tensor, Tensor | None]:
+        if states:
             if batch.pixels_BCHW is None:
                 raise VlkitError(_NO_STATES.format(side="image", raw="pixels_BCHW"))
-            device, dtype = _place(self, "image")
-            features_BD, image_BND = states_method(self, "image")(batch.pixels_BCHW.to(device, dtype))
-            found = found._replace(image_BE=self.project_image(features_BD), image_BND=image_BND)
-        if "text" in sides:
-            if batch.tokens is None:
-                raise VlkitError(_NO_STATES.format(side="text", raw="tokens"))
-            device, _ = _place(self, "text")
-            tokens = TextBatch(*(part.to(device) for part in batch.tokens))
-            features_BD, text_BLD = states_method(self, "text")(tokens)
-            raw_BE = self._head("text", features_BD, self.text.width)
-            found = found._replace(text_BE=_unit(raw_BE), text_BLD=text_BLD, raw_text_BE=raw_BE)
-        return found
-
-    def _image(self, batch: PairBatch) -> Tensor:
+            features_BD, image_BND = states_method(self, "image")(batch.pixels_BCHW.to(*_place(self, "image")))
+            return self.project_image(features_BD), image_BND
         if batch.image_BD is not None:
-            return self.project_image(batch.image_BD)
+            return self.project_image(batch.image_BD), None
         if batch.pixels_BCHW is not None:
-            return self.encode_image(batch.pixels_BCHW)
+            return self.encode_image(batch.pixels_BCHW), None
         raise VlkitError("the batch has neither pixels_BCHW nor image_BD; one of them is needed")
 
-    def _raw_text(self, batch: PairBatch) -> Tensor:
+    def _raw_text(self, batch: PairBatch, *, states: bool) -> tuple[Tensor, Tensor | None]:
+        if states:
+            if batch.tokens is None:
+                raise VlkitError(_NO_STATES.format(side="text", raw="tokens"))
+            features_BD, text_BLD = states_method(self, "text")(self._here(batch.tokens))
+            return self._head("text", features_BD, self.text.width), text_BLD
         if batch.text_BD is not None:
-            return self._head("text", batch.text_BD, self.text.width)
+            return self._head("text", batch.text_BD, self.text.width), None
         if batch.tokens is not None:
-            return self.raw_text(batch.tokens)
+            return self.raw_text(batch.tokens), None
         raise VlkitError("the batch has neither tokens nor text_BD; one of them is needed")
+
+    def _here(self, tokens: TextBatch) -> TextBatch:
+        device, _ = _place(self, "text")
+        return TextBatch(*(side.to(device) for side in tokens))
 
     def forward(self, batch: PairBatch) -> Embeddings:
         """The embeddings of both sides of a batch; see ``encode``."""
-        return Embeddings(self._image(batch), _unit(self._raw_text(batch)), self.scale, self.bias)
+        (image_BE, _), (raw_BE, _) = self._image(batch, states=False), self._raw_text(batch, states=False)
+        return Embeddings(image_BE, _unit(raw_BE), self.scale, self.bias)
 
     def _head(self, side: str, features_BD: Tensor, width: int) -> Tensor:
         if features_BD.shape[-1] != width:
             raise ShapeError(f"{side} features are {features_BD.shape[-1]} wide, the {side} encoder says {width}")
-        device, dtype = _place(self, f"{side}_head")
-        out_BE: Tensor = self.get_submodule(f"{side}_head")(features_BD.to(device, dtype))
+        out_BE: Tensor = self.get_submodule(f"{side}_head")(features_BD.to(*_place(self, f"{side}_head")))
         if out_BE.shape[-1] != self.embed_dim:
             raise ShapeError(
                 f"{side}_head gives {out_BE.shape[-1]} values, the shared space has embed_dim={self.embed_dim}"
@@ -316,13 +301,16 @@ def _checked(name: str, part: Any, protocol: type) -> Any:
     return part
 
 
-def _check_head(side: str, width: int, head: nn.Module, embed_dim: int) -> None:
+def _own_head(side: str, width: int, head: nn.Module | None, embed_dim: int) -> nn.Module:
+    if head is None:
+        return build_head(_default(f"{side}_head"), width, embed_dim)
     # Only heads that tell their widths can be checked here; the others are checked at their first output.
     takes, gives = getattr(head, "in_width", width), getattr(head, "out_width", embed_dim)
     if takes != width:
         raise ShapeError(f"{side}_head takes {takes} values, the {side} encoder gives {width}")
     if gives != embed_dim:
         raise ShapeError(f"{side}_head gives {gives} values, the shared space has embed_dim={embed_dim}")
+    return head
 
 
 def _spec_of(model: DualEncoder, name: str) -> Any:

@@ -1,6 +1,6 @@
-"""A closed-form start of the heads, from the features of frozen encoders.
+"""A closed-form start of the heads, from the features of frozen encoders and the classes that they know.
 
-Shapes: N images, L languages, D image width, T text width, K classes, E embedding width.
+Shapes: N images or names, L languages, D image width, T text width, K classes, E embedding width.
 """
 
 from __future__ import annotations
@@ -13,24 +13,18 @@ from torch import Tensor
 
 from vlkit.errors import VlkitError
 from vlkit.models.dual_encoder.batch import ImageRows, TextRows
-from vlkit.models.dual_encoder.classes import KnownClasses
 from vlkit.models.dual_encoder.closed_form import canonical_maps, class_embeddings, ridge_map, translation_spread
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.nn.heads import Head, PrototypeHead
 from vlkit.spec.objectives import LossSpec
 from vlkit.spec.training import StageSpec, WarmStartSpec
-from vlkit.types import FrozenTables
+from vlkit.types import ClassRows, FrozenTables, KnowsClasses
 
 log = logging.getLogger(__name__)
 
 
 def start(
-    model: DualEncoder,
-    stage: StageSpec,
-    *,
-    objectives: Sequence[LossSpec],
-    frozen: FrozenTables | None,
-    first: bool,
+    model: DualEncoder, stage: StageSpec, *, objectives: Sequence[LossSpec], frozen: FrozenTables | None, first: bool
 ) -> None:
     """What is worked out of the features of frozen encoders before the first step of a stage; see ``types.Start``.
 
@@ -48,7 +42,11 @@ def start(
             )
         learns_classes = any(spec.kind == "class_prototypes" for spec in objectives)
         warm_start(model, stage.warm_start, frozen=frozen, learns_classes=learns_classes)
-    check_started(model)
+    if isinstance(model.image_head, PrototypeHead) and not bool(model.image_head.class_KV.any()):
+        raise VlkitError(
+            "model.image_head is a prototype head, which gets its classes from a warm start; "
+            "set warm_start: {} in the first stage"
+        )
 
 
 def fit_means(model: DualEncoder, *, images: ImageRows | None, texts: TextRows | None) -> None:
@@ -70,19 +68,6 @@ def fit_means(model: DualEncoder, *, images: ImageRows | None, texts: TextRows |
                 )
             features_ND = read()
             head.fit_mean(features_ND[features_ND.abs().amax(dim=1) > 0])
-
-
-def check_started(model: DualEncoder) -> None:
-    """Checks that a prototype head knows its classes.
-
-    Raises:
-        VlkitError: It does not, so that it would give nothing for them.
-    """
-    if isinstance(model.image_head, PrototypeHead) and not bool(model.image_head.class_KV.any()):
-        raise VlkitError(
-            "model.image_head is a prototype head, which gets its classes from a warm start; "
-            "set warm_start: {} in the first stage"
-        )
 
 
 def warm_start(model: DualEncoder, spec: WarmStartSpec, *, frozen: FrozenTables, learns_classes: bool) -> None:
@@ -126,6 +111,35 @@ def warm_start(model: DualEncoder, spec: WarmStartSpec, *, frozen: FrozenTables,
         text_ET = torch.cat([text_ET, names_ET])
     text_head.set_linear(text_ET)
     log.info("warm start: %d pairs in up to %d languages, %d dimensions", len(image_ND), text_NLT.shape[1], pairs_dim)
+
+
+class KnownClasses:
+    """The image encoder's class prototypes ``rows`` with the N English ``names`` of all classes in one list.
+
+    ``first_K`` is the number of each class's first name, ``counts_K`` how many it has; they stand behind each other.
+
+    Raises:
+        VlkitError: The image encoder has no ImageNet classifier.
+    """
+
+    def __init__(self, model: DualEncoder) -> None:
+        rows = model.image.class_rows() if isinstance(model.image, KnowsClasses) else None
+        if rows is None:
+            raise VlkitError(
+                "the class_prototypes objective needs an image encoder with an ImageNet-1k classifier (timm, "
+                "pretrained: true); choose one, or leave the objective out"
+            )
+        self.rows: ClassRows = rows
+        self.names = tuple(name for names in self.rows.names for name in names)
+        counts = [len(names) for names in self.rows.names]
+        self.first_K = torch.tensor([0, *counts]).cumsum(0)[:-1]
+        self.counts_K = torch.tensor(counts)
+
+    def mean_features(self, features_NT: Tensor) -> Tensor:
+        """The mean of the features of each class's names, features_KT."""
+        owner_N = torch.repeat_interleave(torch.arange(len(self.counts_K)), self.counts_K)
+        sums_KT = torch.zeros(len(self.counts_K), features_NT.shape[1])
+        return sums_KT.index_add_(0, owner_N, features_NT.float()) / self.counts_K[:, None]
 
 
 def _pairs(frozen: FrozenTables, *, images: ImageRows, texts: TextRows) -> tuple[Tensor, Tensor]:

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from vlkit.errors import VlkitError
 from vlkit.models.dual_encoder.batch import PairBatch
-from vlkit.models.dual_encoder.classes import KnownClasses
 from vlkit.models.dual_encoder.model import DualEncoder
+from vlkit.models.dual_encoder.start import KnownClasses
 from vlkit.nn.heads import Head
 from vlkit.objectives.context import Context
 from vlkit.objectives.pairs.pair_term import Term
@@ -27,14 +27,13 @@ from vlkit.spec.objectives import ClassPrototypeObjective
 from vlkit.types import Embeddings, Loss
 
 TextFeatures = Callable[[Sequence[str]], Tensor]
-"""English texts to the frozen text encoder's features_ND."""
 
 
 class ClassPrototypes(Term):
     """Cross entropy of class names over the image classifier's classes.
 
-    ``text_features`` gives features of the frozen text encoder; None where that trains, and names are encoded anew in
-    every step.
+    ``text_features`` turns English texts into the frozen text encoder's features_ND; None where that trains, and names
+    are encoded anew in every step.
 
     Raises:
         VlkitError: The image encoder has no classifier to learn from, or the image head cannot place its classes.

@@ -58,14 +58,18 @@ def raw_texts(teacher: DualEncoder, texts: Sequence[str], languages: Sequence[st
     return teacher.raw_text(tokenize_mixed(teacher.tokenize, texts, languages))
 
 
-class TextDistillation(Term):
+class _Taught(Term):
+    """A term with a teacher."""
+
+    def __init__(self, spec: Any, teacher: DualEncoder, *, ranks: Ranks | None = None) -> None:
+        self.spec, self.teacher, self.ranks = spec, teacher, ranks or Ranks()
+
+
+class TextDistillation(_Taught):
     """The distance of a caption's embedding from the teacher's of its English translation, in all languages."""
 
     name = "text_distillation"
     needs: ClassVar[frozenset[Side]] = frozenset(("text",))
-
-    def __init__(self, spec: TextDistillationObjective, teacher: DualEncoder, *, ranks: Ranks | None = None) -> None:
-        self.spec, self.teacher, self.ranks = spec, teacher, ranks or Ranks()
 
     @classmethod
     def build(cls, spec: TextDistillationObjective, model: DualEncoder, context: Context) -> TextDistillation:
@@ -126,13 +130,10 @@ class TextDistillation(Term):
         return F.cross_entropy(logits_PC, rows_P + self.ranks.rank * len(raw_BE), reduction="none")
 
 
-class ClipDistillation(Term):
+class ClipDistillation(_Taught):
     """Cross entropy between the teacher's softmax over the batch of all processes and the model's, both directions."""
 
     name = "clip_distillation"
-
-    def __init__(self, spec: ClipDistillationObjective, teacher: DualEncoder, *, ranks: Ranks | None = None) -> None:
-        self.spec, self.teacher, self.ranks = spec, teacher, ranks or Ranks()
 
     @classmethod
     def build(cls, spec: ClipDistillationObjective, model: DualEncoder, context: Context) -> ClipDistillation:
@@ -157,11 +158,10 @@ class ClipDistillation(Term):
         image_BF, text_BF = self._teach(batch)
         targets = _logits(image_BF, text_BF, self.teacher.scale, ranks=self.ranks)
         given = _logits(own.image_BE, own.text_BE, own.scale, ranks=self.ranks)
-        total = sum(
+        total: Any = sum(
             -(target_BN.softmax(dim=1) * logits_BN.log_softmax(dim=1)).sum(dim=1).mean() / 2
             for target_BN, logits_BN in zip(targets, given, strict=True)
         )
-        total = cast("Tensor", total)
         return Loss(total, {self.name: total.detach()})
 
     @torch.no_grad()

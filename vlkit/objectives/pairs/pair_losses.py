@@ -56,7 +56,10 @@ class PairLosses:
             outputs = [self._chunk(model, batch)]
         else:
             refuse_batch_norm(model)
-            batch, chunks = split_batch(batch, self.micro_batch)
+            if batch.tokens is not None:
+                # A loss over pairs does not depend on their order, and short texts beside short ones save the padding.
+                batch = batch.rows(batch.tokens.mask_BL.sum(dim=1).argsort(stable=True))
+            chunks = [batch.rows(rows).trimmed() for rows in torch.split(torch.arange(len(batch)), self.micro_batch)]
             # Without gradients nothing is kept anyway, and checkpoint would warn.
             run = partial(checkpoint, self._chunk, use_reentrant=False) if torch.is_grad_enabled() else self._chunk
             outputs = [run(model, chunk) for chunk in chunks]
@@ -82,16 +85,3 @@ def weighted(losses: Iterable[tuple[float, Loss]]) -> Loss:
         totals.append(weight * loss.total)
         parts |= loss.parts
     return Loss(sum(totals[1:], start=totals[0]), parts)
-
-
-def split_batch(batch: PairBatch, size: int) -> tuple[PairBatch, list[PairBatch]]:
-    """The batch sorted by the length of its texts, and its micro-batches of ``size`` pairs, each padded to its longest.
-
-    A loss over pairs does not depend on their order, and short texts beside short ones save the padding.
-    """
-    if batch.tokens is not None:
-        order_B = batch.tokens.mask_BL.sum(dim=1).argsort(stable=True)
-        batch = batch.rows(order_B)
-    count = len(batch)
-    pieces = [torch.arange(start, min(start + size, count)) for start in range(0, count, size)]
-    return batch, [batch.rows(rows).trimmed() for rows in pieces]

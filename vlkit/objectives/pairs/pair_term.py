@@ -15,17 +15,14 @@ from vlkit.types import Embeddings, Loss
 
 
 class Term:
-    """One loss. Encoders run once a micro-batch for all terms together; a term says what it needs of that run.
-
-    Attributes:
-        name: Its key in ``Loss.parts``.
-        needs: The sides that it needs encoded; ``loss`` gets embeddings where all terms together need both.
-        states: Needs the encoders' states before pooling as well (``Encoded.image_BND``, ``Encoded.text_BLD``).
-    """
+    """One loss. Encoders run once a micro-batch for all terms together; a term says what it needs of that run."""
 
     name: ClassVar[str]
+    """Its key in ``Loss.parts``."""
     needs: ClassVar[frozenset[Side]] = SIDES
+    """The sides that it needs encoded; ``loss`` gets embeddings where all terms together need both."""
     states: ClassVar[bool] = False
+    """Whether it needs the encoders' states before pooling as well (``Encoded.image_BND``, ``Encoded.text_BLD``)."""
 
     @classmethod
     def build(cls, spec: Any, model: DualEncoder, context: Context) -> Term:

@@ -13,9 +13,8 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +25,19 @@ _MAGIC, _VERSION, _BLOCK = b"E5S1", 1, 32
 _BLOCK_DTYPE = np.dtype([("scale", "<f2"), ("nibbles", "u1", (_BLOCK // 2,))])
 _SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "cls_token": "<s>", "unk_token": "<unk>"}
 _SPECIAL |= {"pad_token": "<pad>", "mask_token": "<mask>"}
+# the file's sizes, and what it does not say, as keys of config.json
+_SIZES = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size",
+    "max_position_embeddings", "type_vocab_size",
+)  # fmt: skip
+_UNSAID: dict[str, Any] = {
+    "architectures": ["BertModel"],
+    "attention_probs_dropout_prob": 0.1,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "initializer_range": 0.02,
+    "model_type": "bert",
+}
 _LAYER = {
     "q": "attention.self.query",
     "k": "attention.self.key",
@@ -38,23 +50,6 @@ _LAYER = {
 }
 
 
-@dataclass(frozen=True)
-class Header:
-    """Sizes of the model in the file, and its tokenizer's special ids."""
-
-    hidden: int
-    layers: int
-    heads: int
-    feed_forward: int
-    vocabulary: int
-    positions: int
-    token_types: int
-    eps: float
-    bos: int
-    eos: int
-    pad: int
-
-
 def convert(files: Mapping[str, bytes], folder: Path) -> Iterator[int]:
     """Writes the folder and yields the percentage done.
 
@@ -65,23 +60,33 @@ def convert(files: Mapping[str, bytes], folder: Path) -> Iterator[int]:
     """
     from safetensors.numpy import save_file
 
-    header, entries = read_index(files["weights"])
+    config, entries = _read_index(files["weights"])
     tensors: dict[str, NDArray[np.float32]] = {}
-    shapes = _shapes(header)
+    shapes = _shapes(config)
     _check_names(entries, shapes)
     for index, (name, shape) in enumerate(shapes.items()):
         tensors[hub_name(name)] = _tensor(files["weights"], name, entries[name]).reshape(shape)
         yield 60 * (index + 1) // len(shapes)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     yield 90
-    _write_config(header, folder)
     (folder / "tokenizer.json").write_bytes(files["tokenizer"])
-    _write_tokenizer_config(header, folder)
+    tokenizer: dict[str, Any] = {**_SPECIAL, "tokenizer_class": "PreTrainedTokenizerFast"}
+    tokenizer |= {"model_max_length": config["max_position_embeddings"], "clean_up_tokenization_spaces": False}
+    tokenizer |= {"model_input_names": ["input_ids", "attention_mask"]}
+    pooling: dict[str, Any] = {"word_embedding_dimension": config["hidden_size"]}
+    pooling |= {"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
+    (folder / "1_Pooling").mkdir()
+    for path, content in {
+        "config.json": dict(sorted({**_UNSAID, **config}.items())),
+        "tokenizer_config.json": tokenizer,
+        "special_tokens_map.json": _SPECIAL,
+        "1_Pooling/config.json": pooling,
+    }.items():
+        (folder / path).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     yield 100
 
 
-@dataclass(frozen=True)
-class _Stored:
+class _Stored(NamedTuple):
     """Where a tensor lies in the file and how it is written."""
 
     dtype: int
@@ -98,9 +103,7 @@ class _Reader:
 
     def take(self, layout: str, what: str) -> tuple[Any, ...]:
         layout = "<" + layout
-        size = struct.calcsize(layout)
-        start = self.skip(size, what)
-        return struct.unpack_from(layout, self.raw, start)
+        return struct.unpack_from(layout, self.raw, self.skip(struct.calcsize(layout), what))
 
     def skip(self, size: int, what: str) -> int:
         start = self.at
@@ -112,8 +115,8 @@ class _Reader:
         return start
 
 
-def read_index(raw: bytes) -> tuple[Header, dict[str, _Stored]]:
-    """The header and the table of tensors.
+def _read_index(raw: bytes) -> tuple[dict[str, Any], dict[str, _Stored]]:
+    """What the header says, as keys of config.json, and the table of tensors.
 
     Raises:
         AssetError: The file is of another kind, or cut short.
@@ -143,8 +146,8 @@ def read_index(raw: bytes) -> tuple[Header, dict[str, _Stored]]:
         (name,) = reader.take(f"{length}s", f"the name of tensor {index}")
         entries[name.decode(errors="replace")] = _Stored(*reader.take("BIQQ", f"the entry of tensor {index}"))
     # 1e-12 comes back from 32 bits with a tail of digits; the shortest number with the same bits is meant.
-    values: tuple[Any, ...] = (*sizes, float(str(np.float32(eps))), bos, eos, pad)
-    return Header(*values), entries
+    special = {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad}
+    return {**dict(zip(_SIZES, sizes, strict=True)), "layer_norm_eps": float(str(np.float32(eps))), **special}, entries
 
 
 def hub_name(name: str) -> str:
@@ -172,18 +175,18 @@ def dequantise(raw: bytes | memoryview) -> NDArray[np.float32]:
     return values.reshape(-1)
 
 
-def _shapes(header: Header) -> dict[str, tuple[int, ...]]:
-    width, inner = header.hidden, header.feed_forward
+def _shapes(config: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    width, layers, _, inner, vocabulary, positions, token_types = (config[name] for name in _SIZES)
     shapes: dict[str, tuple[int, ...]] = {
-        "emb.word": (header.vocabulary, width),
-        "emb.pos": (header.positions, width),
-        "emb.type": (header.token_types, width),
+        "emb.word": (vocabulary, width),
+        "emb.pos": (positions, width),
+        "emb.type": (token_types, width),
         "emb.ln.w": (width,),
         "emb.ln.b": (width,),
     }
     matrices = {"q": (width, width), "k": (width, width), "v": (width, width), "ao": (width, width)}
     matrices |= {"fi": (inner, width), "fo": (width, inner)}
-    for layer in range(header.layers):
+    for layer in range(layers):
         for part in _LAYER:
             matrix = matrices.get(part)
             shapes[f"l{layer}.{part}.w"] = matrix or (width,)
@@ -222,44 +225,3 @@ def _tensor(raw: bytes, name: str, entry: _Stored) -> NDArray[np.float32]:
     if not np.isfinite(values).all():
         raise AssetError(f"tensor {name!r} of the E5S1 file holds values that are not finite; the file is damaged")
     return values
-
-
-def _write_config(header: Header, folder: Path) -> None:
-    config = {
-        "architectures": ["BertModel"],
-        "attention_probs_dropout_prob": 0.1,
-        "bos_token_id": header.bos,
-        "eos_token_id": header.eos,
-        "hidden_act": "gelu",
-        "hidden_dropout_prob": 0.1,
-        "hidden_size": header.hidden,
-        "initializer_range": 0.02,
-        "intermediate_size": header.feed_forward,
-        "layer_norm_eps": header.eps,
-        "max_position_embeddings": header.positions,
-        "model_type": "bert",
-        "num_attention_heads": header.heads,
-        "num_hidden_layers": header.layers,
-        "pad_token_id": header.pad,
-        "type_vocab_size": header.token_types,
-        "vocab_size": header.vocabulary,
-    }
-    _write_json(folder / "config.json", config)
-
-
-def _write_tokenizer_config(header: Header, folder: Path) -> None:
-    config = {**_SPECIAL, "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": header.positions}
-    config |= {"clean_up_tokenization_spaces": False, "model_input_names": ["input_ids", "attention_mask"]}
-    _write_json(folder / "tokenizer_config.json", config)
-    _write_json(folder / "special_tokens_map.json", _SPECIAL)
-    pooling = {
-        "word_embedding_dimension": header.hidden,
-        "pooling_mode_cls_token": False,
-        "pooling_mode_mean_tokens": True,
-    }
-    (folder / "1_Pooling").mkdir()
-    _write_json(folder / "1_Pooling" / "config.json", pooling)
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

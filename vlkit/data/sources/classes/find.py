@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from vlkit.data.formats.archives import Member, list_archives, list_members
-from vlkit.data.formats.images import IMAGE_FILES, StoredImage
+from vlkit.data.formats.images import USUAL, StoredImage
 from vlkit.data.formats.parquet import read_rows
 from vlkit.data.sources.classes.collection import Collection, LabelledImage, some
 from vlkit.data.sources.classes.image_labels import read_image_labels
@@ -101,7 +101,7 @@ def _collect(
 ) -> Collection:
     images = [member for member in members if member.is_image]
     if not images:
-        raise DataError(f"{path}: no image in it ({', '.join(sorted(IMAGE_FILES))})")
+        raise DataError(f"{path}: no image in it ({USUAL})")
     if has_label_members(members):
         _refuse(labels_file, "WebDataset shards")
         return read_shards(path, members, None)
@@ -160,7 +160,7 @@ def _refuse_empty_folders(root: Path, members: Sequence[Member], is_class: Seque
         if not folder.is_dir() or folder.name.startswith(".") or folder.name in filled:
             continue
         if not is_class or any(one(folder.name) for one in is_class):
-            raise DataError(f"{folder}: has no image ({', '.join(sorted(IMAGE_FILES))})")
+            raise DataError(f"{folder}: has no image ({USUAL})")
 
 
 def read_parquet(files: Sequence[Path]) -> Collection:
@@ -186,7 +186,7 @@ def read_parquet(files: Sequence[Path]) -> Collection:
             where = f"{file}: row {row}"
             if label is None or isinstance(label, bool) or not isinstance(label, str | int):
                 raise DataError(f"{where}: label {label!r} is neither a number nor a text")
-            listed.append(LabelledImage(label, str(name or ""), StoredImage(cell, where), where))
+            listed.append(LabelledImage(label, str(name or ""), StoredImage(cell, where, file), where))
     called = {(image.label, image.name) for image in listed if image.name}
     if len(called) < len(listed):
         listed = [

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from vlkit.data.formats.text_files import read_text
+from vlkit.data.formats.images import IMAGE_FILES
+from vlkit.data.formats.text_files import DELIMITERS, read_cells, read_text
 from vlkit.data.sources.classes.collection import some
 from vlkit.errors import DataError
+from vlkit.foreign import clean
 
 _WORDNET_ID = re.compile(r"n\d{8}")
 _NUMBERED = re.compile(r".*_val_0*(\d+)(_n\d{8})?")  # ILSVRC2012_val_00000293.JPEG
-_HEADERS = {"image", "imageid", "file", "file_name", "filename", "name", "path"}
+_HEADERS = {"image", "imageid", "image_id", "image_path", "file", "file_name", "filename", "filepath", "name", "path"}
+_LABELS = {
+    "category", "class", "class_name", "classname", "cls", "label", "labels", "predictionstring", "synset", "target",
+    "wnid",
+}  # fmt: skip
+_IMAGE_NAME = re.compile(rf"(.*?(?:{'|'.join(map(re.escape, sorted(IMAGE_FILES)))}))\s+(\S.*)", re.IGNORECASE)
 _META = "meta.mat"
 _CLASSES = 1000
 
@@ -23,20 +31,22 @@ def read_image_labels(path: Path, names: Sequence[str], *, wordnet: bool) -> lis
 
     - A WordNet id a line (``imagenet_2012_validation_synset_labels.txt``): line n is for ``ILSVRC2012_val_0000000n``;
       for images of other names, for the n-th of them by name, and there must be as many lines as images.
-    - A table of image and label, separated by comma, tab or blanks, with or without a header; more columns, and what
-      follows a WordNet id in its column (``LOC_val_solution.csv``, ``val_annotations.txt``), are passed over.
+    - A table of image and label, separated by comma (which may stand in quotes), tab or blanks, with or without a
+      header; more columns, and what follows a WordNet id in its column (``LOC_val_solution.csv``,
+      ``val_annotations.txt``), are passed over. Between blanks all that follows the image is its label.
     - The development kit's ``ILSVRC2012_validation_ground_truth.txt``, with its ``meta.mat`` in the same folder. Its
       numbers are ILSVRC ids, whose order is not that of the WordNet ids.
 
     Args:
         path: The file.
-        names: Names of the images; of paths the last part counts.
+        names: Names of the images. Of paths the last part counts, where the file does not name the same path.
         wordnet: Labels are WordNet ids; numbers in a table are refused.
 
     Raises:
         DataError: Missing, of another form, or without a label for an image.
     """
-    lines = [line.strip() for line in read_text(path).splitlines()]
+    text = read_text(path)
+    lines = [line.strip() for line in text.split("\n")]
     while lines and not lines[-1]:
         lines.pop()
     if not lines:
@@ -47,7 +57,7 @@ def read_image_labels(path: Path, names: Sequence[str], *, wordnet: bool) -> lis
         return _of_lines(path, _synsets(path, lines), names)
     if all(_WORDNET_ID.fullmatch(line) for line in lines):
         return _of_lines(path, lines, names)
-    return _of_table(path, _table(path, lines, wordnet=wordnet), names)
+    return _of_table(path, text, names, wordnet=wordnet)
 
 
 def _synsets(path: Path, lines: Sequence[str]) -> list[str]:
@@ -108,32 +118,74 @@ def _of_lines(path: Path, labels: Sequence[str], names: Sequence[str]) -> list[s
     return [labels[place[name]] for name in names]
 
 
-def _table(path: Path, lines: Sequence[str], *, wordnet: bool) -> dict[str, str]:
-    delimiter = next((sign for sign in (",", "\t") if sign in lines[0]), None)
-    rows = [[cell.strip() for cell in line.split(delimiter)] for line in lines]
-    first = 1 if rows[0][0].lower() in _HEADERS else 0
-    found: dict[str, str] = {}
-    for number, row in enumerate(rows[first:], start=first + 1):
-        if len(row) < 2 or not row[0] or not row[1]:
-            raise DataError(f"{path}:{number}: {lines[number - 1][:60]!r}: expected an image and its label")
-        known = _WORDNET_ID.match(row[1])
-        label = known[0] if known else row[1]
+def _of_table(path: Path, text: str, names: Sequence[str], *, wordnet: bool) -> list[str]:
+    label_of: dict[str, str] = {}
+    labels_of_name: dict[str, set[str]] = defaultdict(set)
+    for number, image, written in _table(path, text, names):
+        known = _WORDNET_ID.match(written)
+        label = known[0] if known else written
         if wordnet and label.isdecimal():
             raise DataError(
                 f"{path}:{number}: {label} is a number: it may be an ILSVRC id (1 to 1000, in an order of its own) or "
                 f"a place among the sorted WordNet ids (0 to 999); write WordNet ids (n01440764)"
             )
-        stem = _stem(row[0])
-        if found.setdefault(stem, label) != label:
-            raise DataError(f"{path}:{number}: {row[0]} is {label} here and {found[stem]} above")
-    return found
-
-
-def _of_table(path: Path, label_of: Mapping[str, str], names: Sequence[str]) -> list[str]:
-    if missing := [name for name in names if _stem(name) not in label_of]:
+        key = _key(image)
+        if (above := label_of.setdefault(str(key), label)) != label:
+            raise DataError(f"{path}:{number}: {image} is {label} here and {above} above")
+        labels_of_name[key.name].add(label)
+    found = [label_of.get(str(key), labels_of_name.get(key.name, set())) for key in map(_key, names)]
+    if missing := [name for name, label in zip(names, found, strict=True) if not label]:
         raise DataError(f"{path}: {len(missing)} of {len(names)} images have no label: {some(missing)}")
-    return [label_of[_stem(name)] for name in names]
+    if unclear := [name for name, label in zip(names, found, strict=True) if isinstance(label, set) and len(label) > 1]:
+        raise DataError(f"{path}: images of one name have several labels: {some(unclear)}; give their paths")
+    return [label if isinstance(label, str) else next(iter(label)) for label in found]
 
 
-def _stem(name: str) -> str:
-    return PurePosixPath(name).stem
+def _key(name: str) -> PurePosixPath:
+    """What an image and its line in a table have in common: the path without the ending of an image."""
+    path = PurePosixPath(clean(name))
+    return path.with_suffix("") if path.suffix.lower() in IMAGE_FILES else path
+
+
+def _table(path: Path, text: str, names: Sequence[str]) -> Iterator[tuple[int, str, str]]:
+    """Line, image and label of each row."""
+    image, label, count = 0, 1, 0
+    for number, cells in _rows(path, text, names):
+        written = [clean(cell) for cell in cells]
+        if not count:
+            count = len(written)
+            header = [cell.casefold() for cell in written]
+            images = [place for place, cell in enumerate(header) if cell in _HEADERS]
+            labels = [place for place, cell in enumerate(header) if cell in _LABELS]
+            if images and (labels or images[0] == 0):
+                image, label = images[0], next(iter(labels), 1)
+                continue
+        if len(written) > 1 and len(written) != count:
+            raise DataError(
+                f"{path}:{number}: {len(written)} columns, the first line has {count}; put quotes around a label "
+                f"with a comma"
+            )
+        if len(written) <= max(image, label) or not written[image] or not written[label]:
+            shown = text.split("\n")[number - 1].strip()
+            raise DataError(f"{path}:{number}: {shown[:60]!r}: expected an image and its label")
+        yield number, written[image], " ".join(written[label].split())
+
+
+def _rows(path: Path, text: str, names: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    first = text.partition("\n")[0]
+    start = first.partition(",")[0].strip().strip('"')
+    if (delimiter := DELIMITERS.get(path.suffix.lower())) in (None, "") or delimiter not in first:
+        is_name = start.casefold() in _HEADERS or PurePosixPath(start).suffix.lower() in IMAGE_FILES
+        known = (
+            is_name
+            or not any(sign.isspace() for sign in start)
+            or _key(start).name in {_key(one).name for one in names}
+        )
+        delimiter = "\t" if "\t" in first else "," if "," in first and known else None
+    if delimiter is not None:
+        yield from read_cells(text, path, delimiter=delimiter)
+        return
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            named = _IMAGE_NAME.match(line.strip())
+            yield number, list(named.groups()) if named else line.split(maxsplit=1)

@@ -37,13 +37,12 @@ class Differences(NamedTuple):
 
 
 class _Peer(NamedTuple):
-    """A model of another library."""
+    """A model of another library, and how it takes images, texts and pixels."""
 
+    whole: Any
     image: Callable[[Tensor], Tensor]
     text: Callable[[Sequence[str]], Tensor]
     pixels: Callable[[Image.Image], Tensor]
-    scale: float
-    bias: float | None
 
 
 class Probe(NamedTuple):
@@ -72,9 +71,10 @@ def compare(model: DualEncoder, folder: Path, *, own: Probe, library: str) -> Di
     ``own`` is what the model gave; ``library`` is ``open_clip`` or ``transformers``.
     """
     theirs = _open_clip(folder) if library == "open_clip" else _transformers(model, folder)
-    similarity = abs(theirs.scale / own.scale - 1)
-    if own.bias is not None and theirs.bias is not None:
-        similarity = max(similarity, abs(theirs.bias - own.bias) / max(1, abs(own.bias)))
+    similarity = abs(float(theirs.whole.logit_scale.exp()) / own.scale - 1)
+    bias = getattr(theirs.whole, "logit_bias", None)
+    if own.bias is not None and bias is not None:
+        similarity = max(similarity, abs(float(bias) - own.bias) / max(1, abs(own.bias)))
     pixels_BCHW = torch.stack([theirs.pixels(_noise(seed)) for seed in _SEEDS])
     return Differences(
         pixels=_distance(theirs.image(own.pixels_BCHW), own.image_BE),
@@ -109,14 +109,7 @@ def _open_clip(folder: Path) -> _Peer:
         features: Tensor = whole.encode_text(tokenizer(list(texts)))
         return features
 
-    bias = None if whole.logit_bias is None else float(whole.logit_bias)
-    return _Peer(
-        image=whole.encode_image,
-        text=text,
-        pixels=transform,
-        scale=float(whole.logit_scale.exp()),
-        bias=bias,
-    )
+    return _Peer(whole, whole.encode_image, text, transform)
 
 
 def _transformers(model: DualEncoder, folder: Path) -> _Peer:
@@ -139,13 +132,10 @@ def _transformers(model: DualEncoder, folder: Path) -> _Peer:
         made: Tensor = processor(images=image, return_tensors="pt")["pixel_values"][0]
         return made
 
-    return _Peer(
-        image=lambda pixels_BCHW: _features(whole.get_image_features(pixel_values=pixels_BCHW, **options)),
-        text=text,
-        pixels=pixels,
-        scale=float(whole.logit_scale.exp()),
-        bias=float(whole.logit_bias) if getattr(whole, "logit_bias", None) is not None else None,
-    )
+    def image(pixels_BCHW: Tensor) -> Tensor:
+        return _features(whole.get_image_features(pixel_values=pixels_BCHW, **options))
+
+    return _Peer(whole, image, text, pixels)
 
 
 def _features(output: Any) -> Tensor:

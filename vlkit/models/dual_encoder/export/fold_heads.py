@@ -37,6 +37,13 @@ class Affine(NamedTuple):
         """A torch layer's."""
         return cls(_plain(linear.weight), None if linear.bias is None else _plain(linear.bias))
 
+    def put(self, state: dict[str, Tensor], name: str) -> bool:
+        """Writes it into a state dict as a linear layer; True where it has a bias."""
+        state[f"{name}.weight"] = self.weight_ED
+        if self.bias_E is not None:
+            state[f"{name}.bias"] = self.bias_E
+        return self.bias_E is not None
+
 
 def affine(head: nn.Module, *, side: str) -> Affine | None:
     """What a head does, up to a positive factor a sample, which the L2 normalisation after it takes away.

@@ -15,18 +15,26 @@ import torch
 from vlkit.adapt.inject import adapter_of, merge
 from vlkit.errors import UnknownName, VlkitError
 from vlkit.files import atomic_folder
-from vlkit.models.dual_encoder.card import CardFacts, render_card
+from vlkit.models.dual_encoder.card import MADE, CardFacts, render_card
 from vlkit.models.dual_encoder.export.check import Differences, Probe, compare, probe
-from vlkit.models.dual_encoder.export.to_open_clip import name_text_tower, write_open_clip
+from vlkit.models.dual_encoder.export.to_open_clip import CONFIG, WEIGHTS, name_text_tower, write_open_clip
 from vlkit.models.dual_encoder.export.to_transformers import write_transformers
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.locate import kind_of
+from vlkit.outputs import check_replaceable
 from vlkit.parts import hf_common
-from vlkit.parts.building import LOAD_ERRORS
+from vlkit.parts.building import said
 from vlkit.paths import local_path
 
 Format = Literal["open_clip", "transformers"]
 TOLERANCE = 1e-5
+_FILES = (
+    "README.md", CONFIG, WEIGHTS, "config.json", "generation_config.json", "preprocessor_config.json",
+    "processor_config.json", "model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json",
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+    "vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model",
+)  # fmt: skip
+"""What the two libraries write into a folder."""
 
 
 class Exported(NamedTuple):
@@ -39,24 +47,14 @@ class Exported(NamedTuple):
 
 
 def export(
-    model: DualEncoder,
-    folder: str | PathLike[str],
-    *,
-    format: Format,
-    overwrite: bool = False,
-    repo: str | None = None,
+    model: DualEncoder, folder: str | PathLike[str], *, format: Format, overwrite: bool = False, repo: str | None = None
 ) -> Exported:
-    """Writes a model for another library, after that library has loaded it and given the same embeddings.
+    """Writes a model for another library; see ``models.registry.export``.
 
-    Args:
-        model: It is not changed; LoRA adapters are merged into what is written.
-        folder: A new place or an empty folder.
-        format: ``open_clip``: ``open_clip_config.json``, ``open_clip_model.safetensors`` and tokenizer files, for
-            ``open_clip.create_model_and_transforms("local-dir:FOLDER")``. ``transformers``: ``config.json``,
-            ``model.safetensors``, processor and tokenizer, for ``AutoModel.from_pretrained("FOLDER")``.
-        overwrite: Replace an older model in the folder.
-        repo: open_clip's config names the folder of a transformers text tower. None names ``folder``; a hub id
-            (``ORG/NAME``) makes a folder to be uploaded there.
+    ``open_clip``: ``open_clip_config.json``, ``open_clip_model.safetensors`` and tokenizer files, for
+    ``open_clip.create_model_and_transforms("local-dir:FOLDER")``. ``transformers``: ``config.json``,
+    ``model.safetensors``, processor and tokenizer, for ``AutoModel.from_pretrained("FOLDER")``. ``repo``: open_clip's
+    config names the folder of a transformers text tower; a hub id (``ORG/NAME``) makes a folder to be uploaded there.
 
     Raises:
         VlkitError: The other library has no such model, the folder is taken, or the embeddings differ by more than
@@ -65,7 +63,10 @@ def export(
     if format not in get_args(Format):
         raise UnknownName("format", format, allowed=get_args(Format))
     target = local_path(folder).absolute()
-    _check_target(target, overwrite=overwrite)
+    inputs = [] if model.loaded_from is None else [model.loaded_from]
+    taken = check_replaceable(target, what="a model that vlkit exported", made=_is_export, names=_FILES, inputs=inputs)
+    if taken and not overwrite:
+        raise VlkitError(f"{target} holds a model already; replace it with --overwrite (overwrite=True)")
     plain = copy.deepcopy(model).to("cpu", torch.float32).eval()
     own = probe(plain)
     if any(adapter_of(part) is not None for part in plain.modules()):
@@ -85,8 +86,8 @@ def export(
 def _checked(model: DualEncoder, folder: Path, *, own: Probe, format: Format, notes: list[str]) -> Differences:
     try:
         found = compare(model, folder, own=own, library=format)
-    except LOAD_ERRORS as error:
-        raise VlkitError(f"{format} cannot load what was written, so nothing was kept: {error}") from error
+    except Exception as error:  # whatever the other library raises
+        raise VlkitError(f"{format} cannot load what was written, so nothing was kept: {said(error)}") from error
     worst = {name: value for name, value in found._asdict().items() if not value <= TOLERANCE}  # NaN is too far, too
     if any(note.startswith("preprocessing differs") for note in notes):
         worst.pop("images", None)
@@ -99,15 +100,10 @@ def _checked(model: DualEncoder, folder: Path, *, own: Probe, format: Format, no
     return found
 
 
-def _check_target(target: Path, *, overwrite: bool) -> None:
-    if target.is_file():
-        raise VlkitError(f"{target} is a file; choose a folder")
-    if not target.is_dir() or not any(target.iterdir()):
-        return
-    if kind_of(target) is None:
-        raise VlkitError(f"{target} holds something else than a model, and all of it would be replaced; choose another")
-    if not overwrite:
-        raise VlkitError(f"{target} holds a model already; replace it with --overwrite (overwrite=True)")
+def _is_export(folder: Path) -> bool:
+    card = folder / "README.md"
+    ours = card.is_file() and MADE in card.read_text(encoding="utf-8", errors="replace")
+    return ours and kind_of(folder) != "vlkit"
 
 
 def _usage(format: Format, repo: str | None) -> str:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vlkit.errors import VlkitError
 from vlkit.models.dual_encoder.export.fold_heads import Affine, absorb, affine_or_zero
 from vlkit.models.dual_encoder.model import DualEncoder
+from vlkit.models.weights import write_tensors
 from vlkit.obstacles import Obstacles
 from vlkit.parts.hf_text import HfTextEncoder
 from vlkit.parts.open_clip_parts import OpenClipImageEncoder, OpenClipTextEncoder
@@ -40,23 +40,14 @@ _LAST_NORM = {
 
 @dataclass
 class _Tower:
-    """One tower: its section of the config, its tensors, and what the whole model has to know of it.
+    """One tower: its section of the config, its tensors, and what the whole model has to know of it."""
 
-    Args:
-        config: ``vision_cfg`` or ``text_cfg``.
-        state: Names as in the tower.
-        quick_gelu: How its activations are computed; None where it has no such choice.
-        custom: Texts only: a module of its own, not spread over open_clip's first model class.
-        preprocess: Images only: ``preprocess_cfg``.
-        notes: What open_clip cannot say.
-    """
-
-    config: dict[str, Any]
+    config: dict[str, Any]  # ``vision_cfg`` or ``text_cfg``
     state: dict[str, Tensor]
-    quick_gelu: bool | None = None
-    custom: bool = True
-    preprocess: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    quick_gelu: bool | None = None  # None where its activations are not to be chosen
+    custom: bool = True  # of texts: a module of its own, not spread over open_clip's first model class
+    preprocess: dict[str, Any] = field(default_factory=dict)  # of images
+    notes: list[str] = field(default_factory=list)  # what open_clip cannot say
 
 
 def write_open_clip(model: DualEncoder, folder: Path) -> list[str]:
@@ -90,8 +81,8 @@ def write_open_clip(model: DualEncoder, folder: Path) -> list[str]:
     state["logit_scale"] = model.scale.detach().log()
     if model.bias is not None:
         state["logit_bias"] = model.bias.detach()
-    save_file({name: _alone(tensor) for name, tensor in state.items()}, folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / WEIGHTS).chmod(0o644)
+    plain = {name: (x.float() if x.is_floating_point() else x).clone() for name, x in state.items()}
+    write_tensors(plain, folder / WEIGHTS, metadata={"format": "pt"})
     return [*image.notes, *text.notes]
 
 
@@ -145,12 +136,12 @@ def _open_clip_image(encoder: OpenClipImageEncoder, head: Affine | None) -> _Tow
     last = next((name for name in ("head.proj", "head.mlp.fc2", "attnpool.c_proj") if _has(tower, name)), None)
     if last is not None:
         linear: Any = tower.get_submodule(last)
-        bias = _put(side.state, last, head.after(Affine.of(linear)))
+        bias = head.after(Affine.of(linear)).put(side.state, last)
         if last.startswith("head."):
             vision["timm_proj_bias"] = bias
     elif vision.get("timm_proj") == "none":
         vision["timm_proj"] = "linear"
-        vision["timm_proj_bias"] = _put(side.state, "head.proj", head)
+        vision["timm_proj_bias"] = head.put(side.state, "head.proj")
     else:
         raise VlkitError(f"image: no projection is known in {type(tower).__name__} to take the linear head: {_KEEP}")
     return side
@@ -169,7 +160,7 @@ def _timm_image(encoder: TimmImageEncoder, head: Affine | None) -> _Tower:
     state = _trunk(encoder, {} if head is not None else {"num_classes": 0, "global_pool": pool})
     side = _Tower(vision, {f"trunk.{name}": tensor for name, tensor in state.items()})
     if head is not None:
-        vision["timm_proj_bias"] = _put(side.state, "head.proj", head)
+        vision["timm_proj_bias"] = head.put(side.state, "head.proj")
     side.preprocess, side.notes = _timm_preprocess(encoder)
     return side
 
@@ -237,7 +228,7 @@ def _open_clip_text(encoder: OpenClipTextEncoder, head: Affine | None, folder: P
             if last != "proj" or "transformer.pooler.dense.weight" in side.state:
                 raise VlkitError(f"text_head has a bias, and open_clip's {type(tower).__name__} has no place: {_KEEP}")
             folded = _absorb(side.state, folded, part.config)
-        _put(side.state, last, folded)
+        folded.put(side.state, last)
     elif isinstance(getattr(tower, "text_projection", None), Tensor):
         _fold_matrix(side.state, "text_projection", head, norm="ln_final.bias", what="text_head")
     else:
@@ -269,7 +260,7 @@ def _hf_text(encoder: HfTextEncoder, head: Affine | None, folder: Path, *, embed
         "hf_tokenizer_name": str(folder), "hf_pooler_type": poolers[spec.pooling], "hf_proj_type": "linear",
     }  # fmt: skip
     head = head or Affine(torch.eye(embed_dim), None)
-    _put(state, "proj", head if head.bias_E is None else _absorb(state, head, config))
+    (head if head.bias_E is None else _absorb(state, head, config)).put(state, "proj")
     return _Tower(text, state)
 
 
@@ -281,14 +272,6 @@ def _absorb(state: dict[str, Tensor], head: Affine, config: Any) -> Affine:
     norm = "transformer." + _LAST_NORM[kind].format(last=int(config.num_hidden_layers) - 1)
     state[norm] = state[norm].cpu() + absorb(head, what="text_head")
     return Affine(head.weight_ED, None)
-
-
-def _put(state: dict[str, Tensor], name: str, linear: Affine) -> bool:
-    """Writes a linear layer into the state; True where it has a bias."""
-    state[f"{name}.weight"] = linear.weight_ED
-    if linear.bias_E is not None:
-        state[f"{name}.bias"] = linear.bias_E
-    return linear.bias_E is not None
 
 
 def _fold_matrix(state: dict[str, Tensor], name: str, head: Affine, *, norm: str, what: str) -> None:
@@ -306,7 +289,3 @@ def _save_text_config(config: Any, folder: Path) -> None:
 
 def _has(tower: nn.Module, name: str) -> bool:
     return isinstance(dict(tower.named_modules()).get(name), nn.Linear)
-
-
-def _alone(tensor: Tensor) -> Tensor:
-    return tensor.detach().float().cpu().contiguous().clone() if tensor.is_floating_point() else tensor.cpu().clone()

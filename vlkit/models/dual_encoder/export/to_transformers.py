@@ -97,9 +97,7 @@ def _fold(state: dict[str, Tensor], head: Affine | None, name: str, *, part: nn.
     folded = head.after(Affine.of(projection))
     if folded.bias_E is not None and projection.bias is None:
         raise VlkitError(f"{side}_head has a bias or centres, and {name} of {type(part).__name__} has none: {_ELSE}")
-    state[f"{name}.weight"] = folded.weight_ED
-    if folded.bias_E is not None:
-        state[f"{name}.bias"] = folded.bias_E
+    folded.put(state, name)
 
 
 def _add_similarity(model: DualEncoder, state: dict[str, Tensor], config: Any) -> list[str]:

@@ -11,7 +11,7 @@ K hidden patches, P values of a patch, M image tokens, E embedding width.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, TypeAlias, TypeVar, cast
+from typing import TypeAlias, TypeVar, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own short name
@@ -63,20 +63,6 @@ def decoder_of(model: DualEncoder, part: str, kind: type[_Part], *, objective: s
     return found
 
 
-def vocabulary_of(model: DualEncoder, objective: str) -> Vocabulary:
-    """What the text encoder's ids mean.
-
-    Raises:
-        VlkitError: It does not tell.
-    """
-    if not isinstance(model.text, KnowsVocabulary):
-        raise VlkitError(
-            f"the {objective} objective needs to know words from marks, and the text encoder "
-            f"{type(model.text).__name__} has no vocabulary(); choose another one, or leave the objective out"
-        )
-    return model.text.vocabulary()
-
-
 class _TextTerm(PairMean):
     def __init__(self, spec: _TextSpec, vocabulary: Vocabulary) -> None:
         self.spec, self.vocabulary = spec, vocabulary
@@ -85,15 +71,20 @@ class _TextTerm(PairMean):
     def build(cls, spec: _TextSpec, model: DualEncoder, context: Context) -> _TextTerm:
         """See ``Term.build``."""
         decoder_of(model, "text", TextDecoder, objective=cls.name)
-        return cls(spec, vocabulary_of(model, cls.name))
+        if not isinstance(model.text, KnowsVocabulary):
+            raise VlkitError(
+                f"the {cls.name} objective needs to know words from marks, and the text encoder "
+                f"{type(model.text).__name__} has no vocabulary(); choose another one, or leave the objective out"
+            )
+        return cls(spec, model.text.vocabulary())
 
-    def _loss_of(self, decoder: TextDecoder, states_BLD: Tensor, given: _Given, *, chosen_BL: Tensor) -> Tensor:
+    def _loss_of(self, decoder: TextDecoder, states_BLD: Tensor, ids_BL: Tensor, *, chosen_BL: Tensor) -> Tensor:
         """Each pair's mean cross entropy over its chosen tokens, [B]; 0 for a pair without any."""
         places_T = chosen_BL.flatten().nonzero().squeeze(1)
         losses_T = sliced_cross_entropy(
             states_BLD.flatten(0, 1)[places_T],
             decoder.output_map,
-            given.ids_BL.flatten()[places_T],
+            ids_BL.flatten()[places_T],
             slice_size=self.spec.slice_size,
         )
         losses_BL = losses_T.new_zeros(chosen_BL.numel()).index_copy(0, places_T, losses_T).view(chosen_BL.shape)
@@ -111,14 +102,14 @@ class Captioning(_TextTerm):
     def per_pair(self, model: DualEncoder, chunk: PairBatch, encoded: Encoded) -> Mapping[str, Tensor]:
         """Each pair's loss."""
         decoder = decoder_of(model, "text", TextDecoder, objective=self.name)
-        given = _given(self.name, chunk, encoded)
-        shifted_BL = F.pad(given.ids_BL[:, :-1], (1, 0), value=decoder.start)
-        states_BLD = decoder(shifted_BL, given.mask_BL, given.image_BND, causal=True)
-        special_BL = self.vocabulary.special_V.to(given.ids_BL.device)[given.ids_BL]
-        places_L = torch.arange(given.ids_BL.shape[1], device=given.ids_BL.device)
-        last_BL = places_L == given.mask_BL.sum(dim=1, keepdim=True) - 1
-        chosen_BL = (given.mask_BL > 0) & (last_BL | ~special_BL)
-        return {self.name: self._loss_of(decoder, states_BLD, given, chosen_BL=chosen_BL)}
+        ids_BL, mask_BL, image_BND = _given(self.name, chunk, encoded)
+        shifted_BL = F.pad(ids_BL[:, :-1], (1, 0), value=decoder.start)
+        states_BLD = decoder(shifted_BL, mask_BL, image_BND, causal=True)
+        special_BL = self.vocabulary.special_V.to(ids_BL.device)[ids_BL]
+        places_L = torch.arange(ids_BL.shape[1], device=ids_BL.device)
+        last_BL = places_L == mask_BL.sum(dim=1, keepdim=True) - 1
+        chosen_BL = (mask_BL > 0) & (last_BL | ~special_BL)
+        return {self.name: self._loss_of(decoder, states_BLD, ids_BL, chosen_BL=chosen_BL)}
 
 
 class MaskedText(_TextTerm):
@@ -133,27 +124,22 @@ class MaskedText(_TextTerm):
     def per_pair(self, model: DualEncoder, chunk: PairBatch, encoded: Encoded) -> Mapping[str, Tensor]:
         """Each pair's loss."""
         decoder = decoder_of(model, "text", TextDecoder, objective=self.name)
-        given = _given(self.name, chunk, encoded)
-        vocabulary = Vocabulary(*(fact_V.to(given.ids_BL.device) for fact_V in self.vocabulary))
-        words_BL = words(given.ids_BL, given.mask_BL, vocabulary)
+        ids_BL, mask_BL, image_BND = _given(self.name, chunk, encoded)
+        vocabulary = Vocabulary(*(fact_V.to(ids_BL.device) for fact_V in self.vocabulary))
+        words_BL = words(ids_BL, mask_BL, vocabulary)
         hidden_BL = hide_words(words_BL, cast("MaskedTextObjective", self.spec).mask_share)
-        masked_BL = given.ids_BL.masked_fill(hidden_BL, decoder.mask)
-        states_BLD = decoder(masked_BL, given.mask_BL, given.image_BND, causal=False)
-        return {self.name: self._loss_of(decoder, states_BLD, given, chosen_BL=hidden_BL)}
+        masked_BL = ids_BL.masked_fill(hidden_BL, decoder.mask)
+        states_BLD = decoder(masked_BL, mask_BL, image_BND, causal=False)
+        return {self.name: self._loss_of(decoder, states_BLD, ids_BL, chosen_BL=hidden_BL)}
 
 
-class _Given(NamedTuple):
-    ids_BL: Tensor
-    mask_BL: Tensor
-    image_BND: Tensor
-
-
-def _given(name: str, chunk: PairBatch, encoded: Encoded) -> _Given:
+def _given(name: str, chunk: PairBatch, encoded: Encoded) -> tuple[Tensor, Tensor, Tensor]:
+    """ids_BL, mask_BL and image_BND."""
     if chunk.tokens is None or encoded.image_BND is None:
         raise VlkitError(f"the {name} objective needs tokens and image states, not cached features")
     device = encoded.image_BND.device
     ids_BL, mask_BL = compact(*(part.to(device) for part in chunk.tokens))
-    return _Given(ids_BL, mask_BL, encoded.image_BND)
+    return ids_BL, mask_BL, encoded.image_BND
 
 
 class MaskedImage(PairMean):

@@ -8,13 +8,13 @@ Shapes: T tokens, S tokens of a slice, D width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from vlkit.errors import ShapeError
+from vlkit.objectives.pairs.contrastive.tiles import slices
 
 
 def sliced_cross_entropy(states_TD: Tensor, weight_VD: Tensor, targets_T: Tensor, *, slice_size: int) -> Tensor:
@@ -48,7 +48,7 @@ class _Sliced(torch.autograd.Function):
     def forward(ctx: Any, states_TD: Tensor, weight_VD: Tensor, targets_T: Tensor, slice_size: int) -> Tensor:
         lse_T = states_TD.new_empty(len(states_TD), dtype=_sum_type(states_TD))
         right_T = torch.empty_like(lse_T)
-        for rows in _slices(len(states_TD), slice_size):
+        for rows in slices(len(states_TD), slice_size):
             logits_SV = _logits(states_TD[rows], weight_VD)
             lse_T[rows] = logits_SV.logsumexp(dim=1)
             right_T[rows] = logits_SV.gather(1, targets_T[rows, None]).squeeze(1)
@@ -62,7 +62,7 @@ class _Sliced(torch.autograd.Function):
         wants_states, wants_weight = ctx.needs_input_grad[:2]
         d_states_TD = torch.zeros_like(states_TD) if wants_states else None
         d_weight_VD = torch.zeros_like(weight_VD, dtype=lse_T.dtype) if wants_weight else None
-        for rows in _slices(len(states_TD), ctx.slice_size):
+        for rows in slices(len(states_TD), ctx.slice_size):
             # softmax minus one at the target, times the loss's own gradient
             d_SV = (_logits(states_TD[rows], weight_VD) - lse_T[rows, None]).exp_()
             d_SV.scatter_add_(1, targets_T[rows, None], -torch.ones_like(lse_T[rows, None]))
@@ -72,10 +72,6 @@ class _Sliced(torch.autograd.Function):
             if d_weight_VD is not None:
                 d_weight_VD += d_SV.T @ states_TD[rows]
         return d_states_TD, None if d_weight_VD is None else d_weight_VD.to(weight_VD.dtype), None, None
-
-
-def _slices(count: int, size: int) -> Iterator[slice]:
-    return (slice(start, start + size) for start in range(0, count, size))
 
 
 def _sum_type(x: Tensor) -> torch.dtype:

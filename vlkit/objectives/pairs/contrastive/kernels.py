@@ -66,11 +66,9 @@ def log_sums(image_MD: Tensor, text_ND: Tensor, scale: Tensor, *, ids: Ids | Non
     row_M = torch.zeros(len(image_MD), device=image_MD.device)
     col_N = torch.zeros(len(text_ND), device=image_MD.device)
     max_M = torch.full_like(row_M, -torch.inf)
-    _launch("sum_kernel", image_MD, text_ND, (row_M, col_N, max_M), (scale.item(), shift), ids)
-    if min(row_M.min().item(), col_N.min().item()) < tiles.LOST:
-        return tiles.log_sums(image_MD, text_ND, scale, ids=ids, **options)
-    fine = tiles.statistics(image_MD.device)
-    return LogSums(row_M.to(fine).log_().add_(shift), col_N.to(fine).log_().add_(shift), max_M)
+    _launch(image_MD, text_ND, (row_M, col_N, max_M), (scale.item(), shift), ids, sums=True)
+    found = tiles.trusted(row_M, col_N, max_M, shift)
+    return found or tiles.log_sums(image_MD, text_ND, scale, ids=ids, **options)
 
 
 def gradients(
@@ -98,8 +96,8 @@ def gradients(
             image, text = image_MD[rows], text_ND[cols]
             weight = room[: len(image) * len(text)].view(len(image), len(text))
             block_ids = None if ids is None else (ids[0][rows], ids[1][cols])
-            written = (weight, row_factor_M[rows], col_factor_N[cols])
-            _launch("weight_kernel", image, text, written, (scale.item(), shift), block_ids)
+            factors = (row_factor_M[rows], col_factor_N[cols], weight)
+            _launch(image, text, factors, (scale.item(), shift), block_ids, sums=False)
             image_pull_MD[rows] += _product(weight, text)
             text_pull_ND[cols] += _product(weight.T, image)
     if gain != 1:
@@ -108,17 +106,18 @@ def gradients(
 
 
 def _launch(
-    name: str,
     image_MD: Tensor,
     text_ND: Tensor,
     tensors: tuple[Tensor, Tensor, Tensor],
     numbers: tuple[float, float],
     ids: Ids | None,
+    *,
+    sums: bool,
 ) -> None:
-    """One program a tile."""
-    from vlkit.objectives.pairs.contrastive import triton_kernels
+    """One program a tile; ``tensors`` are of rows, of columns and what else is written."""
+    from vlkit.objectives.pairs.contrastive.triton_kernels import tile_kernel
 
-    kernel: Any = getattr(triton_kernels, name)
+    kernel: Any = tile_kernel
     blocks = _FOUR_BYTES if image_MD.dtype == torch.float32 else _TWO_BYTES
     (M, D), N = image_MD.shape, len(text_ND)
     row_id, col_id = (image_MD, text_ND) if ids is None else ids  # not read without ids
@@ -127,7 +126,7 @@ def _launch(
     widen = not image_MD.is_cuda
     kernel[grid](
         image_MD, text_ND, *tensors, row_id, col_id, *numbers, M, N, D,
-        **blocks._asdict(), GROUP=_GROUP, IDS=ids is not None, EVEN=D % blocks.BD == 0, WIDEN=widen,
+        **blocks._asdict(), GROUP=_GROUP, SUMS=sums, IDS=ids is not None, EVEN=D % blocks.BD == 0, WIDEN=widen,
     )  # fmt: skip
 
 

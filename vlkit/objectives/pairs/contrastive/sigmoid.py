@@ -51,11 +51,8 @@ def sigmoid_contrastive(
 ) -> PairLoss:
     """The sigmoid loss of the pairs of all processes, in sums over all B x B pairs divided by B.
 
-    Every process gets a part of the loss: the mean over processes is the loss, and so are gradients. Every
-    process of the group must call it, with as many pairs.
-
-    Arguments are those of ``softmax_contrastive``; ``ignore`` leaves other pairs of the same id out, ``positives``
-    counts them as such.
+    Arguments, and what a process gets, are those of ``softmax_contrastive``; ``ignore`` leaves other pairs of the same
+    id out, ``positives`` counts them as such.
 
     Raises:
         VlkitError: No bias, unequal batches, or arguments that do not go together.

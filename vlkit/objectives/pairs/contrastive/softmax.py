@@ -82,20 +82,23 @@ def softmax_contrastive(
     return PairLoss(*_Softmax.apply(image_BE, text_BE, scale, ids, plan))
 
 
-class _Found(NamedTuple):
-    """What the forward pass leaves: log sums of own rows, of the texts met and of own texts, and the rest.
-
-    ``target_b`` are the logits of what belongs together, ``max_b`` the largest of other pairs.
-    """
+class _Kept(NamedTuple):
+    """What the backward pass needs again: log sums of own rows and of the texts met, these texts, ids, kept logits."""
 
     row_b: Tensor
     col_N: Tensor
-    own_col_b: Tensor
-    target_b: Tensor
-    max_b: Tensor
     text_ND: Tensor
     ids_B: Tensor | None
     logits_bN: Tensor | None
+
+
+class _Found(NamedTuple):
+    """What the forward pass leaves: log sums of own texts, logits of what belongs together, the largest of others."""
+
+    kept: _Kept
+    own_col_b: Tensor
+    target_b: Tensor
+    max_b: Tensor
 
 
 class _Softmax(torch.autograd.Function):
@@ -108,21 +111,22 @@ class _Softmax(torch.autograd.Function):
             find = _gathered if plan.exchange == "gather" else _round_the_ring
             own_b = _scores(image_bD, text_bD, scale, plan)
             found = find(image_bD, text_bD, scale, ids_b, own_b, plan)
-            loss = ((found.row_b - found.target_b).mean() + (found.own_col_b - found.target_b).mean()) / 2
+            loss = ((found.kept.row_b - found.target_b).mean() + (found.own_col_b - found.target_b).mean()) / 2
             accuracy = (own_b >= found.max_b).float().mean()
         ctx.plan, ctx.dtypes = plan, (image_BE.dtype, text_BE.dtype, scale.dtype)
-        ctx.save_for_backward(image_bD, found.text_ND, scale, found.row_b, found.col_N, found.ids_B, found.logits_bN)
+        ctx.save_for_backward(image_bD, scale, *found.kept)
         ctx.mark_non_differentiable(accuracy)
         return loss.to(plan.sums_dtype), accuracy
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        image_bD, text_ND, scale, row_b, col_N, ids_B, logits_bN = ctx.saved_tensors
+        image_bD, scale, *kept = ctx.saved_tensors
         plan: Plan = ctx.plan
+        saved = _Kept(*kept)
+        row_b, col_N, text_ND, *_ = saved
         here = slice(None) if plan.exchange == "ring" else plan.rows_of(plan.ranks.rank, len(row_b))
         with torch.autocast(image_bD.device.type, enabled=False):
-            saved = _Kept(row_b, col_N, text_ND, ids_B, logits_bN)
             pull = _pull_gathered if plan.exchange == "gather" else _pull_round_the_ring
             image_pull_bD, text_pull_bD = pull(image_bD, scale, saved, plan)
             own_b = _scores(image_bD, text_ND[here], scale, plan)
@@ -135,14 +139,6 @@ class _Softmax(torch.autograd.Function):
             text_pull_bD.mul_(scale * share)
         of_image, of_text, of_scale = ctx.dtypes
         return image_pull_bD.to(of_image), text_pull_bD.to(of_text), grad_scale.to(of_scale), None, None
-
-
-class _Kept(NamedTuple):
-    row_b: Tensor
-    col_N: Tensor
-    text_ND: Tensor
-    ids_B: Tensor | None
-    logits_bN: Tensor | None
 
 
 def _arithmetic(image_bD: Tensor, plan: Plan) -> ModuleType:
@@ -199,7 +195,7 @@ def _gathered(
     if classes is not None:
         target_b = _scores(image_bD, classes.texts(text_ND, dtype=plan.sums_dtype), scale, plan)
     row_b = torch.logaddexp(sums.row_lse_M, own_b)
-    return _Found(row_b, col_N, col_N[own], target_b, sums.row_max_M, text_ND, ids_B, logits_bN)
+    return _Found(_Kept(row_b, col_N, text_ND, ids_B, logits_bN), col_N[own], target_b, sums.row_max_M)
 
 
 def _pull_gathered(image_bD: Tensor, scale: Tensor, saved: _Kept, plan: Plan) -> tuple[Tensor, Tensor]:
@@ -237,7 +233,7 @@ def _round_the_ring(
             block_bD, col_b = ranks.shift(block_bD, col_b)
     (col_b,) = ranks.shift(col_b)
     target_b = _scores(image_bD, mean_bD, scale, plan) if plan.duplicates == "positives" else own_b
-    return _Found(row_b, col_b, col_b, target_b, max_b, text_bD, ids_B, None)
+    return _Found(_Kept(row_b, col_b, text_bD, ids_B, None), col_b, target_b, max_b)
 
 
 def _pull_round_the_ring(image_bD: Tensor, scale: Tensor, saved: _Kept, plan: Plan) -> tuple[Tensor, Tensor]:

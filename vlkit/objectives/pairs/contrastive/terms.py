@@ -6,9 +6,9 @@ Shapes: B pairs of this process.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,14 +22,20 @@ from vlkit.objectives.pairs.contrastive.exchange import PairLoss
 from vlkit.objectives.pairs.contrastive.sigmoid import sigmoid_contrastive
 from vlkit.objectives.pairs.contrastive.softmax import softmax_contrastive
 from vlkit.objectives.pairs.pair_term import Term, needed
-from vlkit.spec.objectives import ContrastiveObjective, GroupedContrastiveObjective, PairObjective
+from vlkit.spec.objectives import GroupedContrastiveObjective, PairObjective
 from vlkit.types import Embeddings, Loss
 
 _PROCESSES_OF_A_NODE = "LOCAL_WORLD_SIZE"
 
 
 class PairTerm(Term):
-    """A loss over all pairs of images and texts that some processes have together."""
+    """A loss over all pairs of images and texts that some processes have together.
+
+    ``pair_loss`` is the function; it takes the fields of the spec named in ``options``.
+    """
+
+    pair_loss: ClassVar[Callable[..., PairLoss]]
+    options: ClassVar[tuple[str, ...]] = ("exchange", "tile", "duplicates")
 
     def __init__(self, spec: PairObjective, *, ranks: Ranks | None = None) -> None:
         self.spec, self.ranks = spec, ranks or Ranks()
@@ -39,17 +45,15 @@ class PairTerm(Term):
         """See ``Term.build``."""
         return cls(spec, ranks=context.ranks)
 
-    def pair_loss(self, embeddings: Embeddings, ids_B: Tensor | None) -> PairLoss:
-        """The loss of the pairs of all processes of the group."""
-        raise NotImplementedError
-
     def loss(
         self, model: DualEncoder, batch: PairBatch, embeddings: Embeddings | None, per_pair: Mapping[str, Tensor]
     ) -> Loss:
         """See ``Term.loss``; reports the loss and the share of images whose own caption scores highest."""
         embeddings = needed(embeddings, self.name)
         ids_B = pair_ids(batch, self.spec, ranks=self.ranks)
-        found = self.pair_loss(embeddings, None if ids_B is None else ids_B.to(embeddings.image_BE.device))
+        ids_B = None if ids_B is None else ids_B.to(embeddings.image_BE.device)
+        options = {name: getattr(self.spec, name) for name in self.options}
+        found = self.pair_loss(embeddings, ranks=self.ranks, ids=ids_B, **options)
         return Loss(found.loss, {self.name: found.loss.detach(), "batch_acc1": found.acc1})
 
 
@@ -57,19 +61,8 @@ class Contrastive(PairTerm):
     """Pulls each image to its own caption and away from all others of the batch, whichever process has them."""
 
     name: ClassVar[str] = "contrastive"
-
-    def pair_loss(self, embeddings: Embeddings, ids_B: Tensor | None) -> PairLoss:
-        """See ``softmax_contrastive``."""
-        spec = cast("ContrastiveObjective", self.spec)
-        return softmax_contrastive(
-            embeddings,
-            ranks=self.ranks,
-            exchange=spec.exchange,
-            tile=spec.tile,
-            recompute=spec.recompute,
-            duplicates=spec.duplicates,
-            ids=ids_B,
-        )
+    pair_loss = staticmethod(softmax_contrastive)
+    options = (*PairTerm.options, "recompute")
 
 
 class GroupedContrastive(Contrastive):
@@ -102,6 +95,7 @@ class Sigmoid(PairTerm):
     """Asks of every image and caption of the batch, whichever process has them, whether they belong together."""
 
     name: ClassVar[str] = "sigmoid"
+    pair_loss = staticmethod(sigmoid_contrastive)
 
     @classmethod
     def build(cls, spec: PairObjective, model: DualEncoder, context: Context) -> PairTerm:
@@ -116,18 +110,6 @@ class Sigmoid(PairTerm):
                 "-10 (and model.init_scale: 10, as SigLIP does)"
             )
         return super().build(spec, model, context)
-
-    def pair_loss(self, embeddings: Embeddings, ids_B: Tensor | None) -> PairLoss:
-        """See ``sigmoid_contrastive``."""
-        spec = self.spec
-        return sigmoid_contrastive(
-            embeddings,
-            ranks=self.ranks,
-            exchange=spec.exchange,
-            tile=spec.tile,
-            duplicates=spec.duplicates,
-            ids=ids_B,
-        )
 
 
 def pair_ids(batch: PairBatch, spec: PairObjective, *, ranks: Ranks) -> Tensor | None:

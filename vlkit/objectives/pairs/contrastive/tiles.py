@@ -59,13 +59,7 @@ def log_sums(
 ) -> LogSums:
     """Log sums of the rows and columns of S in one pass.
 
-    Args:
-        image_MD: Rows of length 1.
-        text_ND: Rows of length 1.
-        scale: One number.
-        tile: Edge of a tile.
-        ids: Pairs of equal ids are left out.
-        keep_MN: Is filled with S, for ``gradients`` to read; not offered by kernels.
+    ``keep_MN`` is filled with S, for ``gradients`` to read; not offered by kernels.
     """
     tiles = _Tiles(image_MD, text_ND, scale, tile=tile, ids=ids, logits_MN=keep_MN)
     found = _sums_below(tiles, max(0.0, tiles.scale - TOP))
@@ -205,7 +199,6 @@ def _exp(S: Tensor, shift: float, *, out: Tensor) -> Tensor:
 
 
 def _sums_below(tiles: _Tiles, shift: float) -> LogSums | None:
-    """All sums of exp(S - shift); None where one is too small to be trusted."""
     device, dtype = tiles.image_MD.device, tiles.dtype
     row_M = torch.zeros(len(tiles.image_MD), dtype=dtype, device=device)
     max_M = torch.full_like(row_M, -torch.inf)
@@ -215,9 +208,14 @@ def _sums_below(tiles: _Tiles, shift: float) -> LogSums | None:
         E = _exp(S, shift, out=S if tiles.own else tiles.like(S))
         row_M[rows] += E.sum(1)
         col_N[cols] += E.sum(0)
+    return trusted(row_M, col_N, max_M, shift)
+
+
+def trusted(row_M: Tensor, col_N: Tensor, max_M: Tensor, shift: float) -> LogSums | None:
+    """Log sums from sums of exp(S - shift); None where one is too small to be trusted."""
     if min(row_M.min().item(), col_N.min().item()) < LOST:
         return None
-    fine = statistics(device)
+    fine = statistics(row_M.device)
     return LogSums(row_M.to(fine).log_().add_(shift), col_N.to(fine).log_().add_(shift), max_M)
 
 

@@ -14,12 +14,12 @@ import triton.language as tl
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def sum_kernel(  # noqa: PLR0913
+def tile_kernel(  # noqa: PLR0913
     image_MD: tl.tensor,
     text_ND: tl.tensor,
-    row_sum_M: tl.tensor,
-    col_sum_N: tl.tensor,
-    row_max_M: tl.tensor,
+    row_M: tl.tensor,
+    col_N: tl.tensor,
+    out: tl.tensor,
     row_id_M: tl.tensor,
     col_id_N: tl.tensor,
     scale: tl.tensor,
@@ -31,63 +31,39 @@ def sum_kernel(  # noqa: PLR0913
     BN: tl.constexpr,
     BD: tl.constexpr,
     GROUP: tl.constexpr,
+    SUMS: tl.constexpr,
     IDS: tl.constexpr,
     EVEN: tl.constexpr,
     WIDEN: tl.constexpr,
 ) -> None:
-    """Adds the sums of exp(scale * product - shift) of a tile to row_sum_M and col_sum_N; row_max_M keeps the largest.
+    """Works on a tile of P = exp(scale * product - shift); with IDS, P is 0 for pairs of equal ids.
+
+    With SUMS it adds the sums of P to row_M and col_N, and out [M] keeps the largest logit of each row. Else it writes
+    P * (row_M + col_N) to out [M, N], in its element type.
 
     The sums of tiles meet in float32 atomics: their order, and with it the last bit, may differ from call to call.
     """
     rows, cols = tile_of_program(M, N, BM, BN, GROUP)
     logits = scale * products(image_MD, text_ND, rows, cols, M, N, D, BM, BN, BD, EVEN, WIDEN)
     inside = (rows[:, None] < M) & (cols[None, :] < N)
+    counts = inside
     if IDS:
         row_id = tl.load(row_id_M + rows, mask=rows < M, other=0)
         col_id = tl.load(col_id_N + cols, mask=cols < N, other=0)
-        inside = inside & (row_id[:, None] != col_id[None, :])
-    logits = tl.where(inside, logits, -float("inf"))
+        counts = inside & (row_id[:, None] != col_id[None, :])
+    if SUMS or IDS:
+        logits = tl.where(counts, logits, -float("inf"))
     powers = tl.exp2((logits - shift) * 1.4426950408889634)
-    tl.atomic_add(row_sum_M + rows, tl.sum(powers, 1), mask=rows < M, sem="relaxed")
-    tl.atomic_add(col_sum_N + cols, tl.sum(powers, 0), mask=cols < N, sem="relaxed")
-    tl.atomic_max(row_max_M + rows, tl.max(logits, 1), mask=rows < M, sem="relaxed")
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def weight_kernel(  # noqa: PLR0913
-    image_MD: tl.tensor,
-    text_ND: tl.tensor,
-    weight_MN: tl.tensor,
-    row_factor_M: tl.tensor,
-    col_factor_N: tl.tensor,
-    row_id_M: tl.tensor,
-    col_id_N: tl.tensor,
-    scale: tl.tensor,
-    shift: tl.tensor,
-    M: tl.tensor,
-    N: tl.tensor,
-    D: tl.tensor,
-    BM: tl.constexpr,
-    BN: tl.constexpr,
-    BD: tl.constexpr,
-    GROUP: tl.constexpr,
-    IDS: tl.constexpr,
-    EVEN: tl.constexpr,
-    WIDEN: tl.constexpr,
-) -> None:
-    """Writes exp(scale * product - shift) * (row_factor + col_factor) of a tile to weight_MN, in its element type."""
-    rows, cols = tile_of_program(M, N, BM, BN, GROUP)
-    logits = scale * products(image_MD, text_ND, rows, cols, M, N, D, BM, BN, BD, EVEN, WIDEN)
-    row_factor = tl.load(row_factor_M + rows, mask=rows < M, other=0.0)
-    col_factor = tl.load(col_factor_N + cols, mask=cols < N, other=0.0)
-    weight = tl.exp2((logits - shift) * 1.4426950408889634) * (row_factor[:, None] + col_factor[None, :])
-    if IDS:
-        row_id = tl.load(row_id_M + rows, mask=rows < M, other=0)
-        col_id = tl.load(col_id_N + cols, mask=cols < N, other=0)
-        weight = tl.where(row_id[:, None] == col_id[None, :], 0.0, weight)
-    inside = (rows[:, None] < M) & (cols[None, :] < N)
-    place = weight_MN + rows.to(tl.int64)[:, None] * N + cols[None, :]
-    tl.store(place, weight.to(weight_MN.dtype.element_ty), mask=inside)
+    if SUMS:
+        tl.atomic_add(row_M + rows, tl.sum(powers, 1), mask=rows < M, sem="relaxed")
+        tl.atomic_add(col_N + cols, tl.sum(powers, 0), mask=cols < N, sem="relaxed")
+        tl.atomic_max(out + rows, tl.max(logits, 1), mask=rows < M, sem="relaxed")
+    else:
+        row_factor = tl.load(row_M + rows, mask=rows < M, other=0.0)
+        col_factor = tl.load(col_N + cols, mask=cols < N, other=0.0)
+        weight = powers * (row_factor[:, None] + col_factor[None, :])
+        place = out + rows.to(tl.int64)[:, None] * N + cols[None, :]
+        tl.store(place, weight.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit  # type: ignore[untyped-decorator]

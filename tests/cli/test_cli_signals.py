@@ -1,0 +1,120 @@
+"""Ctrl-C and SIGTERM at any moment of a command: exit code, one line on how to go on, and nothing left half-made."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from typer.testing import CliRunner
+
+from tests.helpers import encoder_factory
+from tests.helpers.train_factory import HEADS, drawings, recipe
+from vlkit.cli import interrupts
+from vlkit.cli.app import app
+from vlkit.spec.load import dump_yaml
+
+Command = tuple[list[str], Callable[[str], list[str]]]
+"""Arguments, and those to go on with, given what was said."""
+_calls = {"process": 0, "seen": 0, "at": 0, "signal": 0}
+
+
+def _count(event: str, _: tuple[object, ...]) -> None:
+    """Sends this process a signal at a call to the system, whichever; no audit hook can be taken away again."""
+    if _calls["process"] == os.getpid() and event.startswith(("os.", "open", "shutil.", "tempfile.", "mmap.")):
+        _calls["seen"] += 1
+        if _calls["seen"] == _calls["at"]:
+            os.kill(os.getpid(), _calls["signal"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hooked() -> None:
+    sys.addaudithook(_count)
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    _calls["process"] = 0
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def run(arguments: list[str], *, number: int = 0, at: int = 0) -> tuple[int, list[str]]:
+    """Exit code, and what was said on standard error; ``at`` so many calls it gets a signal."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    interrupts.raise_on_sigterm()
+    _calls.update(process=os.getpid(), seen=0, at=at, signal=number)
+    result = CliRunner().invoke(app, arguments)
+    _calls["process"] = 0
+    end = time.monotonic() + 10
+    while left := psutil.Process().children():
+        assert time.monotonic() < end, f"left behind: {left}"
+        time.sleep(0.02)
+    return result.exit_code, result.stderr.splitlines()
+
+
+def train(folder: Path) -> Command:
+    made = recipe(
+        drawings(folder / "data"), folder / "out" / "run", {"name": "heads", "trainable": HEADS, "steps": 5},
+        loop={"num_workers": 1, "cache_features": False, "checkpoint_every": 2},
+    )  # fmt: skip
+    (folder / "recipe.yaml").write_text(dump_yaml(made), encoding="utf-8")
+    arguments = ["train", str(folder / "recipe.yaml")]
+    return arguments, lambda said: [*arguments, *(["--resume"] if "--resume" in said else [])]
+
+
+def export(folder: Path) -> Command:
+    source = encoder_factory.open_clip_folder(folder / "oc")
+    arguments = ["export", str(source), "--format", "open_clip", "--out", str(folder / "out" / "m")]
+    return arguments, lambda said: arguments
+
+
+def evaluation(folder: Path) -> Command:
+    table, suite = drawings(folder / "data"), folder / "suite.yaml"
+    suite.write_text(
+        f"languages: [en, de]\ntasks: [{{kind: retrieval, name: drawings, source: {{kind: folder, path: {table}}}}}]\n",
+        encoding="utf-8",
+    )
+    arguments = ["eval", "tiny", str(suite), "--out", str(folder / "out" / "scores")]
+    return arguments, lambda said: [*arguments, *(["--resume"] if (folder / "out" / "scores").exists() else [])]
+
+
+COMMANDS: dict[str, Callable[[Path], Command]] = {"train": train, "export": export, "eval": evaluation}
+
+
+@pytest.fixture(scope="module", params=COMMANDS)
+def measured(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, int]:
+    """A command, and how many calls it makes from its start to its end."""
+    arguments, _ = COMMANDS[request.param](tmp_path_factory.mktemp("whole"))
+    assert run(arguments)[0] == 0
+    arguments, _ = COMMANDS[request.param](tmp_path_factory.mktemp("again"))  # with everything imported
+    code, said = run(arguments)
+    assert code == 0 and _calls["seen"] > 30, said
+    return request.param, _calls["seen"]
+
+
+@pytest.mark.parametrize("part", range(8))
+def test_a_signal_ends_a_command_that_then_goes_on(measured: tuple[str, int], tmp_path: Path, part: int) -> None:
+    name, calls = measured
+    arguments, again = COMMANDS[name](tmp_path)
+    number = (signal.SIGINT, signal.SIGTERM)[part % 2]
+    at = random.SystemRandom().randrange(3 + (calls - 3) * part // 8, 3 + (calls - 3) * (part + 1) // 8)
+    code, said = run(arguments, number=number, at=at)
+    where = f"signal {number.name} at call {at} of {calls}: exit code {code}, {said[-4:]}"
+    if code == 0:  # its work was done: the last step of a training, a table that was being printed
+        assert part >= 5 and run(again("--resume") if name != "export" else [*arguments, "--overwrite"])[0] == 0, where
+        return
+    assert code == 128 + number, where
+    assert said[-1].startswith("stopped") and ("same command again" in said[-1] or "--resume" in said[-1]), where
+    code, after = run(again(said[-1]))
+    assert code == 0, (where, after)
+    assert sorted(path.name for path in (tmp_path / "out").rglob(".*")) == [], where

@@ -1,0 +1,64 @@
+"""What images hold, in 64 bits each: one that was replaced under its old name is another image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vlkit.data.formats.images import LazyImage, StoredImage
+from vlkit.distributed.collectives import shared_errors
+from vlkit.evaluation.embed.encode import read_ahead
+from vlkit.evaluation.embed.encoding import Encoding
+from vlkit.models.feature_store import Numbers, key_of
+from vlkit.types import Sample
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_BATCH = 64
+
+
+def image_contents(samples: Sequence[Sample], *, encoding: Encoding) -> Numbers:
+    """Of N images, whatever they are called and wherever they lie; 0 for samples without one.
+
+    They are those of the encoded bytes, which are read but not decoded; of images that have none, of the pixels. Each
+    is looked at by one of the processes, and for an ``Encoding`` once, unless its file changes.
+
+    Raises:
+        DataError: An image that cannot be read.
+    """
+    ranks, known = encoding.ranks, encoding.contents
+    images = {_mark(sample.images[0]): sample.images[0] for sample in samples if sample.images}
+    missing = [(mark, image) for mark, image in images.items() if mark not in known]
+    mine, found = missing[ranks.rank :: ranks.size], list[int]()
+    with shared_errors(ranks):
+        batches = (mine[start : start + _BATCH] for start in range(0, len(mine), _BATCH))
+        for batch in read_ahead(batches, lambda one: _content(one[1]), workers=encoding.workers):
+            found += batch
+    for rank, contents in enumerate(ranks.gather_objects(found)):
+        turn = missing[rank :: ranks.size]
+        # the image is kept, so that no other one takes its id
+        known.update((mark, (image, content)) for (mark, image), content in zip(turn, contents, strict=True))
+    return np.array([known[_mark(one.images[0])][1] if one.images else 0 for one in samples], dtype=np.int64)
+
+
+def _mark(image: Callable[[], Image]) -> tuple[object, ...]:
+    if not isinstance(image, LazyImage):
+        return (id(image),)
+    try:
+        found = image.path.stat()
+    except OSError:
+        return (image.path, image.span)
+    return (image.path, image.span, found.st_size, found.st_mtime_ns)
+
+
+def _content(image: Callable[[], Image]) -> int:
+    if isinstance(image, LazyImage | StoredImage):
+        try:
+            return key_of(image.read())
+        except OSError:
+            pass  # why is said by what decodes it
+    picture = image().convert("RGB")
+    return key_of(picture.size, picture.tobytes())
