@@ -100,7 +100,7 @@ def measured(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[st
     code, said = run(arguments)
     assert code == 0 and _calls["seen"] > 30, said
     calls = _calls["seen"]
-    run(["--version"])
+    run(["no such command"])
     return request.param, _calls["seen"] + 1, calls
 
 
