@@ -250,6 +250,14 @@ def test_what_configurations_of_known_models_say(tmp_path: Path) -> None:
     assert read_settings(tmp_path / "tokenizer_config.json") == other
 
 
+def test_deep_configurations_are_judged_to_the_ground(tmp_path: Path) -> None:
+    depth = 400
+    text = '{"a": ' * depth + '{"kernel_config": {"x": "a/b"}}' + "}" * depth
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(AssetError, match=r"a\.a\.kernel_config = {…} names code of the hub"):
+        read_settings(tmp_path / "config.json")
+
+
 def test_an_adapter_of_peft_is_not_followed_to_its_base(tmp_path: Path) -> None:
     folder = factory.bert(tmp_path / "m")
     (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(tmp_path / "evil")}))

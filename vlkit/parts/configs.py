@@ -46,8 +46,8 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise AssetError(f"cannot read {path}: {error.strerror or error}") from error
     for keys, value in _values(found):
         if why := _wrong(keys[-1], value):
-            shown = printable(repr(value))
-            raise AssetError(f"{path}: {'.'.join(keys)} = {shown[:120]}{'…' if len(shown) > 120 else ''} {why}")
+            shown = "{…}" if isinstance(value, dict) else "[…]" if isinstance(value, list) else repr(value)[:120]
+            raise AssetError(f"{path}: {printable('.'.join(keys))} = {printable(shown)} {why}")
     return found
 
 
@@ -77,13 +77,17 @@ def largest(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} = {value:,}" for key, value in first)
 
 
-def _values(value: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Each value below with its keys; items of lists have those of their list."""
-    for key, child in value.items() if isinstance(value, Mapping) else [("", item) for item in value]:
-        below = (*keys, key) if isinstance(value, Mapping) else keys
-        yield below, child
-        if isinstance(child, dict | list):
-            yield from _values(child, below)
+def _values(settings: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Each value below with its keys, however deep; items of lists have those of their list."""
+    left: list[tuple[tuple[str, ...], Any]] = [((), settings)]
+    while left:
+        keys, value = left.pop()
+        named = isinstance(value, Mapping)
+        for key, child in value.items() if named else [("", item) for item in value]:
+            below = (*keys, key) if named else keys
+            yield below, child
+            if isinstance(child, dict | list):
+                left.append((below, child))
 
 
 def _wrong(key: str, value: Any) -> str | None:
