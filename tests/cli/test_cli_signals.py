@@ -118,22 +118,24 @@ REPLACING = {"export": ["--overwrite"], "shard": ["--overwrite"], "build": []}
 
 
 @pytest.fixture(scope="module", params=COMMANDS)
-def measured(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, int]:
-    """A command, and how many calls it makes from its start to its end."""
+def measured(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, int, int]:
+    """A command, how many calls are made before it is chosen, and how many from its start to its end."""
     arguments, _ = COMMANDS[request.param](tmp_path_factory.mktemp("whole"))
     assert run(arguments)[0] == 0
     arguments, _ = COMMANDS[request.param](tmp_path_factory.mktemp("again"))  # with everything imported
     code, said = run(arguments)
     assert code == 0 and _calls["seen"] > 30, said
-    return request.param, _calls["seen"]
+    calls = _calls["seen"]
+    run(["no such command"])
+    return request.param, _calls["seen"] + 1, calls
 
 
 @pytest.mark.parametrize("part", range(8))
-def test_a_signal_ends_a_command_that_then_goes_on(measured: tuple[str, int], tmp_path: Path, part: int) -> None:
-    name, calls = measured
+def test_a_signal_ends_a_command_that_then_goes_on(measured: tuple[str, int, int], tmp_path: Path, part: int) -> None:
+    name, first, calls = measured
     arguments, again = COMMANDS[name](tmp_path)
     number = (signal.SIGINT, signal.SIGTERM)[part % 2]
-    at = random.SystemRandom().randrange(3 + (calls - 3) * part // 8, 3 + (calls - 3) * (part + 1) // 8)
+    at = random.SystemRandom().randrange(first + (calls - first) * part // 8, first + (calls - first) * (part + 1) // 8)
     code, said = run(arguments, number=number, at=at)
     where = f"signal {number.name} at call {at} of {calls}: exit code {code}, {said[-4:]}"
     if code == 0:  # its work was done: the last step of a training, a table that was being printed

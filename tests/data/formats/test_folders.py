@@ -47,6 +47,7 @@ def test_links_that_go_in_a_ring_end(tmp_path: Path) -> None:
     (tmp_path / "a" / "to_b").symlink_to(tmp_path / "b")
     (tmp_path / "b" / "to_a").symlink_to(tmp_path / "a")
     assert names(tmp_path) == ["a/1.png", "a/to_b/2.png", "b/2.png", "b/to_a/1.png"]
+    assert names(tmp_path / "a") == ["1.png", "to_b/2.png"]
 
 
 def test_a_link_to_nothing_is_told(tmp_path: Path) -> None:
@@ -71,12 +72,15 @@ def test_what_systems_put_there_is_passed_over(tmp_path: Path) -> None:
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.png")
-    assert names(tmp_path) == []
+    (tmp_path / "y.png").symlink_to("x.png")
+    (tmp_path / "z.png").symlink_to("z.png")
+    assert names(tmp_path) == ["z.png"]  # a link to itself, which cannot be read
 
 
 def test_links_in_archives() -> None:
     there = {"cats/1.png": 1, "cats/deep/2.png": 2, "cats2/3.png": 3}
-    links = {"cat": "cats", "dog/a.png": "../cats/1.png", "puma": "cat/deep", "cats/up": "..", "out": "../../etc",
+    links = {"cat": "cats", "dog/a.png": "../cats/1.png", "puma": "cat/deep", "cats/up": "..", "up": "..", "here": ".",
+             "out": "../../etc",
              "root": "/etc", "x": "y", "y": "x", "gone": "nowhere"}  # fmt: skip
     found, lost = follow(links, there)
     assert found == {"cat/1.png": 1, "cat/deep/2.png": 2, "dog/a.png": 1, "puma/2.png": 2}

@@ -128,6 +128,23 @@ def test_names_of_tables_are_whole_and_as_people_type_them(tmp_path: Path) -> No
         ("a.json", {"labels": {"de": {"n1": "x", "0": ""}}}, "'n1' is no class.*class 0 has an empty name"),
         ("a.json", {"labels": {"de": {"0": "x"}, "deu": {"1": "y"}}}, "deu: the file has de twice"),
         ("a.json", {"labels": {"de": {"0": "x", "n01440764": "y"}}}, "class n01440764 is given twice"),
+        (
+            "a.json",
+            {"labels": {"de": {"0": "x"}}, "num_classes": 1e12},
+            r"num_classes = 1000000000000\.0: must be a whole",
+        ),
+        ("a.json", {"labels": {"de": {"0": "x"}}, "num_classes": 10**12}, "a whole number from 1 to 1,000,000"),
+        (
+            "a.json",
+            {"labels": {"de": {"0": "x"}}, "num_classes": "2", "notes": 5},
+            "'2': must .*; notes: must be a list",
+        ),
+        (
+            "a.json",
+            {"labels": {"de": {"1000000000000": "x", "9" * 5000: "y"}}},
+            "'1000000000000' is no class.* is no class",
+        ),
+        ("a.csv", "language,class,name\nde,1000000000000,x\n", "line 2: '1000000000000' is no class"),
         ("a.csv", "language,name\nde,x\n", "lacks the columns class"),
         ("a.csv", "language,class,name\nde,0,\nqxx,1,x\nde,one,x\n", "line 2: empty name; line 3: .*'qxx'.*; line 4"),
     ],

@@ -133,6 +133,7 @@ def test_system_folders_and_links_in_a_set_of_classes(tmp_path: Path) -> None:
     })  # fmt: skip
     (root / "cat").symlink_to(tmp_path / "elsewhere")
     (root / "dog" / "all").symlink_to(root)
+    (root / "up").symlink_to("..")
     images = any_classes(find_images(str(root)))
     assert images.class_names == ("cat", "dog")
     assert [sample.key for sample in images.samples] == ["cat/1.png", "dog/2.png"]

@@ -40,25 +40,33 @@ def walk(folder: Path) -> Iterator[tuple[str, Path]]:
     Raises:
         DataError: A folder that may not be read, or a link without an ending to what is not there.
     """
-    left: list[tuple[str, Path, frozenset[tuple[int, int]]]] = [("", folder, frozenset())]
+    above = frozenset(_identity(parent) for parent in folder.resolve().parents)
+    left = [("", folder, above)]
     while left:
         inside, here, around = left.pop()
         try:
-            status = here.stat()
-            known = (status.st_dev, status.st_ino)
-            entries = [] if known in around else sorted(here.iterdir())
+            known = _identity(here)
+            if known in around:
+                continue
+            with os.scandir(here) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
             raise DataError(f"cannot read the folder {here}: {(error.strerror or str(error)).lower()}") from None
-        for path in entries:
-            name = inside + path.name
-            if is_hidden(path.name):
+        for entry in entries:
+            name, path, linked = inside + entry.name, here / entry.name, entry.is_symlink()
+            if is_hidden(entry.name):
                 continue
-            if path.is_dir():
+            if path.is_dir() if linked else entry.is_dir():  # of links pathlib's, which takes rings for nothing
                 left.append((f"{name}/", path, around | {known}))
-            elif path.is_file() or (path.is_symlink() and path.suffix):
+            elif path.is_file() or (path.suffix and not path.exists()) if linked else entry.is_file():
                 yield name, path
-            elif path.is_symlink():
+            elif linked and not path.exists():
                 raise DataError(f"{path}: a link to {path.readlink()}, which is not there; mend or remove the link")
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
 
 
 def follow(links: Mapping[str, str], there: Mapping[str, T]) -> tuple[dict[str, T], list[str]]:
@@ -86,7 +94,7 @@ def follow(links: Mapping[str, str], there: Mapping[str, T]) -> tuple[dict[str, 
 
 
 def _target(link: str, links: Mapping[str, str]) -> str | None:
-    """Where a link leads in the end, by name inside of the archive; None where that is outside, or a ring."""
+    """Where a link leads in the end: a name inside of the archive, ``.`` for all of it; None outside, or in a ring."""
     place = link
     for _ in range(_STEPS):
         parts = PurePosixPath(place).parts
@@ -95,6 +103,8 @@ def _target(link: str, links: Mapping[str, str]) -> str | None:
             return place
         head = str(PurePosixPath(*parts[:over]))
         place = os.path.normpath("/".join((str(PurePosixPath(head).parent), links[head], *parts[over:])))
-        if place.startswith(("..", "/")) or links[head].startswith("/"):
+        if set(place.split("/")) == {".."}:  # a folder around the archive
+            return "."
+        if links[head].startswith("/") or place.startswith("../"):
             return None
     return None

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 
 from PIL.Image import Image
 
+from vlkit.data.names.label_set import MOST_CLASSES, is_number
 from vlkit.errors import DataError
 from vlkit.foreign import clean
 from vlkit.types import Sample
 
 _log = logging.getLogger(__name__)
 _SHOWN = 5
-_MOST = 1_000_000  # the highest number of a class
-_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -142,11 +141,6 @@ def read_label(label: object, *, where: str) -> str | int:
     return cleaned
 
 
-def is_number(text: str) -> bool:
-    """Whether a text is the number of a class; longer ones are names."""
-    return text.isdecimal() and len(text) <= _DIGITS
-
-
 def are_numbers(labels: Iterable[str | int]) -> bool:
     """Whether all labels are numbers of classes, as folders (``0``, ``10``, ``2``) or as numbers."""
     return all(isinstance(label, int) or is_number(label) for label in labels)
@@ -165,8 +159,12 @@ def any_classes(found: Collection) -> ClassImages:
     place = {label: int(label) if numbered else number for number, label in enumerate(labels)}
     highest = len(found.names) - 1 if found.names else max(place.values())
     for image in found.images:
-        if not 0 <= place[image.label] <= min(highest, _MOST):
-            said = f"the classes are 0 to {highest}" if found.names else f"classes are numbered from 0 on, to {_MOST:,}"
+        if not 0 <= place[image.label] <= min(highest, MOST_CLASSES):
+            said = (
+                f"the classes are 0 to {highest}"
+                if found.names
+                else f"classes are numbered from 0 on, to {MOST_CLASSES:,}"
+            )
             raise DataError(f"{image.where}: label {image.label} is out of range; {said}")
     names = found.names
     if not names and isinstance(labels[0], str):

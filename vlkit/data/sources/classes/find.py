@@ -161,6 +161,8 @@ def _refuse_empty_folders(root: Path, members: Sequence[Member], is_class: Seque
     for folder in sorted(root.iterdir()):
         if not folder.is_dir() or is_hidden(folder.name) or file_name(folder.name) in filled:
             continue
+        if root.resolve().is_relative_to(folder.resolve()):  # a link to a folder around it
+            continue
         if not is_class or any(one(folder.name) for one in is_class):
             raise DataError(f"{folder}: has no image ({USUAL})")
 

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from vlkit.data.formats.images import IMAGE_FILES
 from vlkit.data.formats.text_files import DELIMITERS, read_cells, read_text
+from vlkit.data.names.label_set import is_number
 from vlkit.data.sources.classes.collection import some
 from vlkit.errors import DataError
 from vlkit.foreign import clean
@@ -55,7 +56,7 @@ def read_image_labels(path: Path, names: Sequence[str], *, wordnet: bool) -> lis
         raise DataError(f"{path}: the file is empty")
     if blank := [number for number, line in enumerate(lines, start=1) if not line]:
         raise DataError(f"{path}:{blank[0]}: an empty line, so that lines cannot be counted")
-    if all(line.isdecimal() for line in lines):
+    if all(map(is_number, lines)):
         return _of_lines(path, _synsets(path, lines) if wordnet else lines, names)
     if all(_WORDNET_ID.fullmatch(line) for line in lines):
         return _of_lines(path, lines, names)

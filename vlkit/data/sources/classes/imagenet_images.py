@@ -8,14 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vlkit.data.names.imagenet import class_indices, class_numbers, english_lemmas, english_names, wordnet_ids
-from vlkit.data.sources.classes.collection import (
-    ClassImages,
-    Collection,
-    are_numbers,
-    is_number,
-    some,
-    sort_into_classes,
-)
+from vlkit.data.names.label_set import is_number
+from vlkit.data.sources.classes.collection import ClassImages, Collection, are_numbers, some, sort_into_classes
 from vlkit.data.sources.classes.find import find_images
 from vlkit.errors import DataError
 

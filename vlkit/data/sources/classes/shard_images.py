@@ -8,7 +8,8 @@ from pathlib import Path
 from vlkit.data.formats.archives import Member
 from vlkit.data.formats.tars import sample_key
 from vlkit.data.formats.text_files import read_lines, read_text
-from vlkit.data.sources.classes.collection import Collection, LabelledImage, is_number, read_label, some
+from vlkit.data.names.label_set import is_number
+from vlkit.data.sources.classes.collection import Collection, LabelledImage, read_label, some
 from vlkit.errors import DataError
 from vlkit.foreign import clean, parse_json
 
