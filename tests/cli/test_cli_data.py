@@ -130,3 +130,14 @@ def test_help_of_data_and_bench_loads_no_torch() -> None:
         "sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'PIL', 'emoji', 'babel')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
+
+
+def test_info_says_that_the_first_image_is_broken_and_shows_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    (tmp_path / "t.csv").write_text("image,caption_en\na.png,first\nb.png,second\n")
+    shown = run("data", "info", "t.csv")
+    assert shown.exit_code == 0 and "first" in shown.output
+    assert "cannot read image a.png (t.csv:2): not an image file that can be read" in " ".join(shown.output.split())
+    (tmp_path / "t.jsonl").write_text('{"image": {"bytes": "x"}, "caption_en": "x"}\n')
+    wrong = run("data", "info", "t.jsonl")
+    assert wrong.exit_code == 2 and "t.jsonl:1: 'image' must be the path of an image, found an object" in wrong.output

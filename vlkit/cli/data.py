@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlkit.cli.console import err, listed, say, show_table, tell, write
+from vlkit.errors import DataError
 from vlkit.paths import local_path
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def build(
 ) -> None:
     """Build an image-text data set as WebDataset shards: openmoji (emoji names) or flags (country names)."""
     from vlkit.data.build.builders import build_flags, build_openmoji
-    from vlkit.errors import DataError, UnknownName
+    from vlkit.errors import UnknownName
 
     if name not in ("openmoji", "flags"):
         raise UnknownName("data set", name, allowed=("openmoji", "flags"))
@@ -161,5 +162,9 @@ def _size(sample: Any) -> str:
     license = sample.license or "no license given"
     if not sample.images:
         return f"no image, concept {sample.concept or '-'}, {license}"
-    image = sample.image()
-    return f"{image.width} x {image.height} pixels, concept {sample.concept or '-'}, {license}"
+    try:
+        image = sample.image()
+        size = f"{image.width} x {image.height} pixels"
+    except DataError as error:
+        size = str(error)
+    return f"{size}, concept {sample.concept or '-'}, {license}"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any, cast
 
+from vlkit.data.sources.combine import SampleList, identities
 from vlkit.data.sources.open import VALIDATION, open_sources
 from vlkit.errors import VlkitError
 from vlkit.evaluation.embed.encode import Embedder
@@ -66,7 +67,7 @@ class HeldBack:
 
 def _task(samples: list[Sample], languages: tuple[str, ...] | None) -> ZeroShotTask:
     concepts: dict[str, int] = {}
-    targets = [concepts.setdefault(sample.concept or sample.key, len(concepts)) for sample in samples]
+    targets = [concepts.setdefault(shown, len(concepts)) for shown in identities(SampleList(samples))]
     names: dict[str, list[tuple[str, ...] | None]] = {}
     for sample, target in zip(samples, targets, strict=True):
         for tag, captions in sample.captions.items():

@@ -44,7 +44,7 @@ class ShardSample(NamedTuple):
     @property
     def concept(self) -> str:
         """What must not come twice in a batch."""
-        return self.row.concept or f"{self.shard}:{self.row.key}"
+        return self.row.concept or f"{self.path}:{self.row.key}"
 
     def read(self) -> Sample:
         """The sample; its file may be gone when the next one is taken."""

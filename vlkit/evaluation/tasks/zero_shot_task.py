@@ -12,6 +12,7 @@ from vlkit.data.names.imagenet import openai_templates
 from vlkit.data.names.label_set import count_ambiguous
 from vlkit.data.names.template_files import read_templates
 from vlkit.data.sources.classes.open_classes import open_images
+from vlkit.data.sources.combine import SampleList, identities
 from vlkit.data.sources.open import open_source
 from vlkit.errors import DataError
 from vlkit.evaluation.embed.encode import Embedder, device_of
@@ -218,7 +219,7 @@ def captioned_task(name: str, source: Source, *, split: str | None = "test") -> 
     samples = [sample for sample in every if split is None or sample.split == split]
     if not samples:
         raise DataError(f"the data has no sample with split {split!r}, so nothing is held out to evaluate on")
-    concept, count = Counter(sample.concept or sample.key for sample in samples).most_common(1)[0]
+    concept, count = Counter(identities(SampleList(samples))).most_common(1)[0]
     if count > 1:
         kind = "samples" if split is None else f"{split} samples"
         raise DataError(f"{count} {kind} are of one concept, {concept!r}; a class needs an image of its own")
