@@ -35,7 +35,7 @@ def begun(folder: Path) -> dict[str, bytes]:
     folder.mkdir(parents=True)
     (folder / "recipe.yaml").write_text(dump_yaml(load_recipe("quickstart/multilingual")), encoding="utf-8")
     for name in ("environment.json", "metrics.jsonl", "results.json"):
-        (folder / name).write_text("{}")
+        (folder / name).write_text('{"vlkit": "0.4.0"}')
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
