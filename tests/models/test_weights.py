@@ -201,3 +201,10 @@ def test_a_full_disk_is_one_clear_error(tmp_path) -> None:
     )
     out = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True).stdout
     assert out.startswith(f"cannot write {tmp_path / 'm'}: File too large; free some space or choose a place ")
+
+
+def test_numbers_of_another_kind_are_no_weights() -> None:
+    model = torch.nn.Linear(2, 2)
+    state = {"weight": torch.ones(2, 2, dtype=torch.int8), "bias": torch.zeros(2)}
+    with pytest.raises(VlkitError, match=r"weight is of torch\.int8 and should be of torch\.float32"):
+        assign_weights(model, state)

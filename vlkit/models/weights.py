@@ -198,6 +198,8 @@ def _check_names(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], wher
     for name, tensor in given.items():
         if name in wanted and wanted[name].shape != tensor.shape:
             problems.append(f"{name} is {list(tensor.shape)} and should be {list(wanted[name].shape)}")
+        elif name in wanted and wanted[name].is_floating_point() != tensor.is_floating_point():
+            problems.append(f"{name} is of {tensor.dtype} and should be of {wanted[name].dtype}")
     if problems:
         shown = "; ".join(problems[:4])
         raise VlkitError(

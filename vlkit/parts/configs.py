@@ -46,8 +46,8 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise AssetError(f"cannot read {path}: {error.strerror or error}") from error
     for keys, value in _values(found):
         if why := _wrong(keys[-1], value):
-            shown = printable(repr(value))
-            raise AssetError(f"{path}: {'.'.join(keys)} = {shown[:120]}{'…' if len(shown) > 120 else ''} {why}")
+            shown = "{…}" if isinstance(value, dict) else "[…]" if isinstance(value, list) else repr(value)[:120]
+            raise AssetError(f"{path}: {printable('.'.join(keys))} = {printable(shown)} {why}")
     return found
 
 
@@ -77,13 +77,17 @@ def largest(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} = {value:,}" for key, value in first)
 
 
-def _values(value: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Each value below with its keys; items of lists have those of their list."""
-    for key, child in value.items() if isinstance(value, Mapping) else [("", item) for item in value]:
-        below = (*keys, key) if isinstance(value, Mapping) else keys
-        yield below, child
-        if isinstance(child, dict | list):
-            yield from _values(child, below)
+def _values(settings: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Each value below with its keys, however deep; items of lists have those of their list."""
+    left: list[tuple[tuple[str, ...], Any]] = [((), settings)]
+    while left:
+        keys, value = left.pop()
+        named = isinstance(value, Mapping)
+        for key, child in value.items() if named else [("", item) for item in value]:
+            below = (*keys, key) if named else keys
+            yield below, child
+            if isinstance(child, dict | list):
+                left.append((below, child))
 
 
 def _wrong(key: str, value: Any) -> str | None:
@@ -92,8 +96,8 @@ def _wrong(key: str, value: Any) -> str | None:
         return f"is {json_kind(type(value))}; expected an object"
     if rule := _RULES.get(key):
         return rule(value)
-    if _COUNTED.search(key) and isinstance(value, int) and not 0 <= value <= _MOST:
-        return f"is out of range; allowed: 0 to {_MOST:,}"
+    if _COUNTED.search(key) and isinstance(value, int) and value > _MOST:
+        return f"is more than any model has; allowed: up to {_MOST:,}"
     if key.endswith("heads") and value == 0 and not isinstance(value, bool):
         return "must be 1 or more"
     return None
@@ -116,6 +120,12 @@ def _plain_name(value: Any) -> str | None:
     if value is None or (isinstance(value, str) and re.fullmatch(r"[\w.+-]+", value)):
         return None
     return "is no name of a timm model; write one that timm.list_models() has"
+
+
+def _no_place(value: Any) -> str | None:
+    if not isinstance(value, str) or re.fullmatch(r"[\w.-]+(/[\w.-]+)?", value):
+        return None
+    return "names a place; write the name of a model"
 
 
 def _known_code(value: Any) -> str | None:
@@ -151,6 +161,9 @@ def _file_beside(value: Any) -> str | None:
 _RULES: dict[str, Callable[[Any], str | None]] = {
     "tokenizer_kwargs": _tokenizer_kwargs,
     "model_args": _model_args,
+    "backbone_kwargs": _model_args,
+    "architecture": _plain_name,
+    "backbone": _no_place,
     "timm_model_name": _plain_name,
     "context_length": _context,
     "model_max_length": _number,

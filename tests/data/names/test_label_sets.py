@@ -128,6 +128,23 @@ def test_names_of_tables_are_whole_and_as_people_type_them(tmp_path: Path) -> No
         ("a.json", {"labels": {"de": {"n1": "x", "0": ""}}}, "'n1' is no class.*class 0 has an empty name"),
         ("a.json", {"labels": {"de": {"0": "x"}, "deu": {"1": "y"}}}, "deu: the file has de twice"),
         ("a.json", {"labels": {"de": {"0": "x", "n01440764": "y"}}}, "class n01440764 is given twice"),
+        (
+            "a.json",
+            {"labels": {"de": {"0": "x"}}, "num_classes": 1e12},
+            r"num_classes = 1000000000000\.0: must be a whole",
+        ),
+        ("a.json", {"labels": {"de": {"0": "x"}}, "num_classes": 10**12}, "a whole number from 1 to 1,000,000"),
+        (
+            "a.json",
+            {"labels": {"de": {"0": "x"}}, "num_classes": "2", "notes": 5},
+            "'2': must .*; notes: must be a list",
+        ),
+        (
+            "a.json",
+            {"labels": {"de": {"1000000000000": "x", "9" * 5000: "y"}}},
+            "'1000000000000' is no class.* is no class",
+        ),
+        ("a.csv", "language,class,name\nde,1000000000000,x\n", "line 2: '1000000000000' is no class"),
         ("a.csv", "language,name\nde,x\n", "lacks the columns class"),
         ("a.csv", "language,class,name\nde,0,\nqxx,1,x\nde,one,x\n", "line 2: empty name; line 3: .*'qxx'.*; line 4"),
     ],
@@ -217,14 +234,23 @@ def test_one_lemma_of_several_is_chosen_by_rule(wordnets: Path) -> None:
         3: "cd",  # ab has another sense
     }
     assert labels.names["ko"][0] == ("텐치",)  # not in Chinese characters, though these are shorter
-    assert labels.languages == ("de", "ko")
+    assert labels.languages == ("de", "en", "ko")
+    assert labels.names["en"][17] == ("jay",) and len(labels.names["en"]) == 1000  # OpenAI's; by rule it would be "k"
+    assert "English: OpenAI's names" in labels.notice
     assert any("qxx" in note for note in labels.notes)
     assert "Net of deu data (CC BY)" in labels.notice
 
 
+def test_wordnets_behind_links_are_read_and_lines_end_at_line_ends_alone(tmp_path: Path) -> None:
+    _wordnet(tmp_path / "elsewhere", "data", "deu", [(TENCH, "Schleie\u2028"), (GOLDFISH, "Gold\u0085fisch")])
+    (tmp_path / "wns").mkdir()
+    (tmp_path / "wns" / "deu").symlink_to(tmp_path / "elsewhere" / "data")
+    assert build_omw(tmp_path / "wns", min_classes=1).names["de"] == {0: ("Schleie",), 1: ("Gold fisch",)}
+
+
 def test_all_lemmas_and_without_english_ones(wordnets: Path) -> None:
     labels = build_omw(wordnets, lemmas="all", drop_english=True, min_classes=4)
-    assert labels.languages == ("de",)
+    assert labels.languages == ("de", "en")
     assert labels.names["de"][0] == ("Schleie", "schleie", "Tinka")
     assert labels.names["de"][2] == ("Menschenhai",)
     assert labels.names["de"][3] == ("cd", "ab", "eee")

@@ -12,7 +12,7 @@ from typing import Any
 from vlkit import languages as language_table
 from vlkit.data.formats.text_files import DELIMITERS, read_json, read_table
 from vlkit.data.names.imagenet import class_numbers, english_names
-from vlkit.data.names.label_set import LabelSet, raise_all
+from vlkit.data.names.label_set import MOST_CLASSES, LabelSet, is_number, raise_all
 from vlkit.errors import DataError, UnknownName
 from vlkit.foreign import clean
 from vlkit.paths import local_path
@@ -112,13 +112,18 @@ def _own(path: Path, content: Mapping[str, Any], num_classes: int | None) -> Lab
             problems.append(f"{code}: the file has {tag} twice")
         elif tag is not None:
             found[tag] = _named(code, entry, problems)
+    stated, notes = content.get("num_classes"), content.get("notes", [])
+    if stated is not None and (type(stated) is not int or not 1 <= stated <= MOST_CLASSES):
+        problems.append(f"num_classes = {stated!r}: must be a whole number from 1 to {MOST_CLASSES:,}")
+    if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
+        problems.append("notes: must be a list of texts")
     raise_all(problems, where=f"label file {path}")
     return LabelSet(
         str(content.get("name", path.stem)),
-        _count(found, num_classes or content.get("num_classes")),
+        _count(found, num_classes or stated),
         found,
         str(content.get("notice", "")),
-        notes=tuple(content.get("notes", ())),
+        notes=tuple(notes),
     )
 
 
@@ -186,8 +191,8 @@ def _count(found: Mapping[str, Named], given: int | None) -> int:
 
 def _class(key: str) -> int | None:
     key = key.strip()
-    if key.isdecimal():
-        return int(key)
+    if is_number(key):
+        return int(key) if int(key) <= MOST_CLASSES else None
     return class_numbers().get(key)
 
 

@@ -13,7 +13,10 @@ from vlkit import languages as language_table
 from vlkit.errors import DataError, UnknownName
 from vlkit.files import digest, write_atomic
 
+MOST_CLASSES = 1_000_000
+"""Numbers of classes above this are a mistake, or meant to fill the memory."""
 _SHOWN = 8
+_DIGITS = 18
 # Japanese writes with all three, side by side
 _JAPANESE = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "KATAKANA-HIRAGANA": "CJK"}
 
@@ -144,6 +147,11 @@ class LabelSet:
         if tag not in self.names:
             raise UnknownName(f"language of label set {self.name}", tag, allowed=self.names)
         return tag
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is the number of a class; longer ones are names."""
+    return text.isdecimal() and len(text) <= _DIGITS
 
 
 def count_ambiguous(names: Iterable[Iterable[str]]) -> int:
