@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from vlkit import quickstart as module
-from vlkit.errors import VlkitError
+from vlkit.errors import Stopped, VlkitError
 from vlkit.outputs import locked
 from vlkit.quickstart import BASELINE, quickstart
 from vlkit.spec.load import dump_yaml, load_recipe
@@ -35,7 +35,7 @@ def begun(folder: Path) -> dict[str, bytes]:
     folder.mkdir(parents=True)
     (folder / "recipe.yaml").write_text(dump_yaml(load_recipe("quickstart/multilingual")), encoding="utf-8")
     for name in ("environment.json", "metrics.jsonl", "results.json"):
-        (folder / name).write_text("{}")
+        (folder / name).write_text('{"vlkit": "0.4.0"}')
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -62,6 +62,17 @@ def test_it_goes_on_or_replaces_where_that_is_asked_for(
         quickstart(folder, **options)
     wanted = {"resume": False, "overwrite": False, **options}
     assert calls == [{"folder": str(folder), "show": None, **wanted}]
+
+
+def test_a_stopped_one_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(recipe: Any, **options: Any) -> None:
+        raise Stopped("stopped after step 7; go on somehow", number=15)
+
+    monkeypatch.setattr(module, "train", stopped)
+    with pytest.raises(Stopped) as caught:
+        quickstart(tmp_path / "q")
+    assert str(caught.value) == f"stopped; {tmp_path / 'q'} keeps what was done, go on with --resume"
+    assert caught.value.number == 15
 
 
 def test_in_a_new_place_both_ways_begin(tmp_path: Path, calls: list[dict[str, Any]]) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import random
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +78,9 @@ def test_a_run_that_was_stopped_before_anything_was_kept_is_no_run(
     assert "holds a run already" in refused(made)
 
 
-@pytest.mark.parametrize("name", ["recipe.yaml", "metrics.jsonl", "checkpoints/mine.txt", "model/mine.txt"])
+@pytest.mark.parametrize(
+    "name", ["recipe.yaml", "environment.json", "metrics.jsonl", "checkpoints/mine.txt", "model/mine.txt"]
+)
 def test_files_of_others_are_not_taken_for_a_run(table: Path, tmp_path: Path, name: str) -> None:
     made, path = recipe(table, tmp_path / "run"), tmp_path / "run" / name
     path.parent.mkdir(parents=True)
@@ -171,3 +177,42 @@ def test_of_two_trainings_in_one_folder_the_second_is_refused_and_told_of_the_fi
     assert sorted(path.name for path in run.path.iterdir()) == [
         "checkpoints", "environment.json", "metrics.jsonl", "model", "recipe.yaml",
     ]  # fmt: skip
+
+
+def _killed(made: Recipe, at: int) -> None:
+    """Replaces a run, and is killed at one of its calls to the system; exit code 17 where it makes fewer."""
+    calls, own, folder = [0], os.getpid(), str(made.run.folder)
+
+    def count(event: str, given: tuple[object, ...]) -> None:
+        if not given or os.getpid() != own or not event.startswith(("os.", "open", "shutil.", "tempfile.")):
+            return
+        inside_a_tree = event in ("os.remove", "os.rmdir") and given[-1] != -1  # named from an open folder
+        if inside_a_tree or str(given[0]).startswith(folder):
+            calls[0] += 1
+            if calls[0] == at:
+                os.kill(own, signal.SIGKILL)
+
+    sys.addaudithook(count)
+    train(made, overwrite=True)
+    os._exit(17)
+
+
+def test_replacing_a_run_goes_on_after_a_kill_at_any_call(table: Path, tmp_path: Path) -> None:
+    made = recipe(table, tmp_path / "run", {"name": "heads", "trainable": ["image_head"], "steps": 4})
+    made = made.model_copy(update={"loop": made.loop.model_copy(update={"checkpoint_every": 2})})
+    whole = figures(train(made))
+    at, kept = random.SystemRandom().randrange(1, 25), 0
+    while True:
+        child = CONTEXT.Process(target=_killed, args=(made, at))
+        child.start()
+        child.join()
+        if child.exitcode == 17:
+            break
+        started = (tmp_path / "run" / "recipe.yaml").exists()
+        kept += started
+        run = train(made, resume=started) if at % 2 and started else train(made, overwrite=True)
+        assert figures(run) == whole, f"killed at call {at}"
+        assert [path.name for path in tmp_path.rglob(".*")] == [], f"killed at call {at}"
+        assert run.model().spec == made.model
+        at += 25
+    assert at > 40 and kept

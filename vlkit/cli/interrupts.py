@@ -11,6 +11,7 @@ from vlkit.errors import Stopped
 _AGAIN = "what is whole is kept: run the same command again"
 _GO_ON = {
     "eval": "languages that were done are kept: run the same command again with --resume",
+    "mteb": "tasks that were done are kept: run the same command again with --resume",
     "export": "nothing was written: run the same command again",
 }
 

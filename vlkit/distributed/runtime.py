@@ -189,6 +189,7 @@ def _leave(error: BaseException, store: Any, launch: Launch) -> NoReturn:
     stopped = isinstance(error, KeyboardInterrupt)
     expected = stopped or isinstance(error, VlkitError | OSError)
     text = str(error) if expected else "".join(traceback.format_exception(error)).rstrip()
+    text = text or "stopped; what is whole is kept: run the same command again, with --resume where it had begun"
     if (lost := _lost_others(error)) or (stopped and _gone(store, launch)):
         if _told(store, seconds=0.0 if _gone(store, launch, seconds=2.0) else 5.0):
             os._exit(1)
@@ -197,7 +198,7 @@ def _leave(error: BaseException, store: Any, launch: Launch) -> NoReturn:
             f"({str(error).splitlines()[0] if lost else 'stopped'})"
         )
         text, stopped = f"{text}; go on with --resume", True
-    if _is_news(store, str(launch.rank), text if lost else str(error)) and text:
+    if _is_news(store, str(launch.rank), text if lost else str(error)):
         sys.stderr.write(f"{text}\n" if stopped else f"rank {launch.rank}: {text}\n")
     sys.stdout.flush()
     sys.stderr.flush()

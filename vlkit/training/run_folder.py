@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,10 +143,12 @@ def begin_run(run: Run, recipe: Recipe) -> None:
 
     Called once the first step has been taken, so that a recipe that is refused leaves everything as it was.
     """
+    # The recipe goes first and comes last: a folder that is cleared in part holds no run. The environment is there all
+    # the time, and tells what is ours from files of others.
+    run.recipe_path.unlink(missing_ok=True)
     run.metrics_path.unlink(missing_ok=True)
     for path in steps_in(run.checkpoints):
         shutil.rmtree(path, ignore_errors=True)
-    # The recipe comes last: where it is, the environment is, too, and tells it from a recipe of the user's own.
     write_atomic(run.environment_path, json.dumps({**environment(), "command": sys.argv}, indent=2) + "\n")
     write_atomic(run.recipe_path, dump_yaml(recipe))
 
@@ -176,10 +179,10 @@ def was_begun(recipe: Recipe) -> bool:
         VlkitError: Not, and yet files are there that have the names of its own.
     """
     run = Run(run_folder(recipe))
-    if run.recipe_path.exists() and run.environment_path.exists():
-        return True
-    own = (run.recipe_path, run.metrics_path, run.checkpoints, run.model_path)
-    for path in own:
+    with suppress(OSError, ValueError, TypeError):
+        if "vlkit" in json.loads(run.environment_path.read_text(encoding="utf-8")):
+            return run.recipe_path.exists()
+    for path in (run.recipe_path, run.environment_path, run.metrics_path, run.checkpoints, run.model_path):
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             raise VlkitError(
                 f"{run.path} holds {path.name}, which no run of vlkit's wrote and this one would replace; choose "
