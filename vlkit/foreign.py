@@ -135,11 +135,14 @@ def inflate(raw: bytes, *, what: str, wbits: int, error: type[VlkitError] = Data
         VlkitError: More comes out than the limit, or the end is missing.
         zlib.error: Damaged.
     """
-    most, stream = limit(), zlib.decompressobj(wbits)
-    content = stream.decompress(raw, most + 1)
-    check_size(len(content), what=f"{what}, unpacked", error=error)
-    if not stream.eof:
-        raise error(f"cannot read {what}: the compressed data breaks off; get the file anew")
+    most, content = limit(), b""
+    while raw:
+        stream = zlib.decompressobj(wbits)
+        content += stream.decompress(raw, most - len(content) + 1)
+        check_size(len(content), what=f"{what}, unpacked", error=error)
+        if not stream.eof:
+            raise error(f"cannot read {what}: the compressed data breaks off; get the file anew")
+        raw = stream.unused_data.lstrip(b"\0") if wbits > zlib.MAX_WBITS else b""  # files of gzip may be joined
     return content
 
 
@@ -156,6 +159,13 @@ def clean(text: str) -> str:
     if half := _HALF.search(text):
         raise DataError(f"half a character (\\u{ord(half[0]):04x}) in {printable(text[:40])!r}; save the text as UTF-8")
     return unicodedata.normalize("NFC", _UNSEEN.sub("", text)).strip()
+
+
+def file_name(name: str) -> str:
+    r"""The name of a file as people mean it: NFC, which macOS takes apart; bytes that are not UTF-8 as ``\xe9``."""
+    return (
+        name if name.isascii() else unicodedata.normalize("NFC", _HALF.sub(lambda found: _escape(ord(found[0])), name))
+    )
 
 
 def printable(text: str) -> str:

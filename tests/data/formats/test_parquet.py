@@ -68,7 +68,7 @@ def test_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match=r"x\.parquet: row group 1 is damaged"):
         cell()
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(MissingPackage, match=r"pip install 'vlkit\[parquet\]'"):
+    with pytest.raises(MissingPackage, match="pip install 'pyarrow>=15'"):
         read_rows(path, images=["image"], columns=[])
 
 

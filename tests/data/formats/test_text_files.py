@@ -90,6 +90,8 @@ def test_what_unpacks_to_more_than_the_limit_is_not_read(tmp_path: Path, monkeyp
     path = tmp_path / "t.txt.gz"
     path.write_bytes(gzip.compress(b"x" * 1_500_000))
     assert len(read_text(path)) == 1_500_000
+    path.write_bytes(path.read_bytes() + gzip.compress(b"yz") + bytes(10))
+    assert read_text(path)[-4:] == "xxyz"
     monkeypatch.setenv(LIMIT, "1")
     with pytest.raises(DataError, match=r"t\.txt\.gz, unpacked: 1 MB, more than the limit of 1 MB"):
         read_text(path)

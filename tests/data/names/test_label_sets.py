@@ -217,14 +217,23 @@ def test_one_lemma_of_several_is_chosen_by_rule(wordnets: Path) -> None:
         3: "cd",  # ab has another sense
     }
     assert labels.names["ko"][0] == ("텐치",)  # not in Chinese characters, though these are shorter
-    assert labels.languages == ("de", "ko")
+    assert labels.languages == ("de", "en", "ko")
+    assert labels.names["en"][17] == ("jay",) and len(labels.names["en"]) == 1000  # OpenAI's; by rule it would be "k"
+    assert "English: OpenAI's names" in labels.notice
     assert any("qxx" in note for note in labels.notes)
     assert "Net of deu data (CC BY)" in labels.notice
 
 
+def test_wordnets_behind_links_are_read_and_lines_end_at_line_ends_alone(tmp_path: Path) -> None:
+    _wordnet(tmp_path / "elsewhere", "data", "deu", [(TENCH, "Schleie\u2028"), (GOLDFISH, "Gold\u0085fisch")])
+    (tmp_path / "wns").mkdir()
+    (tmp_path / "wns" / "deu").symlink_to(tmp_path / "elsewhere" / "data")
+    assert build_omw(tmp_path / "wns", min_classes=1).names["de"] == {0: ("Schleie",), 1: ("Gold fisch",)}
+
+
 def test_all_lemmas_and_without_english_ones(wordnets: Path) -> None:
     labels = build_omw(wordnets, lemmas="all", drop_english=True, min_classes=4)
-    assert labels.languages == ("de",)
+    assert labels.languages == ("de", "en")
     assert labels.names["de"][0] == ("Schleie", "schleie", "Tinka")
     assert labels.names["de"][2] == ("Menschenhai",)
     assert labels.names["de"][3] == ("cd", "ab", "eee")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from tests.helpers.evaluate_fakes import BrokenModel, CountingModel, picture, plain
 from vlkit import prompts
+from vlkit.data.names.imagenet import english_names
 from vlkit.errors import DataError, MissingPackage, UnknownName, VlkitError
 from vlkit.evaluation.classify.label_lists import load_labels, read_labels, split_labels
 from vlkit.evaluation.classify.zero_shot import Predictions, ZeroShotClassifier
@@ -249,3 +251,26 @@ def test_predictions_are_a_data_frame_and_a_table_of_a_notebook(classifier, monk
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(MissingPackage, match=r"a data frame needs the package 'pandas', .*pip install 'pandas'$"):
         predictions.to_pandas()
+
+
+def test_classes_that_share_names_are_allowed_and_told() -> None:
+    labels = [("missile",), ("grue", "oiseau"), ("grue", "engin"), ("grue", "engin"), "grue", ("missile",)]
+    said = (
+        r"labels share a name \('grue' and 'grue, engin': 'grue', .* and \d more\); the model may not tell them apart"
+    )
+    with pytest.warns(UserWarning, match=said):
+        classifier = ZeroShotClassifier(CountingModel(), labels, language="fr")
+    assert classifier.labels == ("missile", "grue", "grue, engin", "grue, engin (2)", "grue (2)", "missile (2)")
+    assert classifier.names["grue, engin (2)"] == ("grue", "engin") and classifier.names["grue (2)"] == ("grue",)
+    scores = classifier.classify(picture(0)).scores[0]
+    assert scores[0] == scores[5] and scores[2] == scores[3]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ZeroShotClassifier(CountingModel(), [("chat", "matou"), "chien"])
+
+
+def test_the_thousand_english_names_of_imagenet_are_labels() -> None:
+    names = english_names()
+    with pytest.warns(UserWarning, match="share a name"):
+        found = read_labels([(name,) for name in names], repeated=True)
+    assert len(found) == 1000 and {"missile (2)", "sunglasses (2)"} < set(found)

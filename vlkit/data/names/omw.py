@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Literal
 
 from vlkit import languages as language_table
-from vlkit.data.names.imagenet import english_lemmas, wordnet_ids
+from vlkit.data.formats.folders import walk
+from vlkit.data.formats.text_files import read_lines
+from vlkit.data.names.imagenet import english_lemmas, english_names, wordnet_ids
 from vlkit.data.names.label_set import LabelSet, script
 from vlkit.errors import DataError, UnknownName
 from vlkit.paths import local_path
@@ -48,6 +50,9 @@ def build_omw(
 ) -> LabelSet:
     """Names of the 1000 ImageNet classes from a folder of Open Multilingual Wordnet files.
 
+    English is OpenAI's names, with which CLIP was evaluated: of WordNet's English lemmas the rule below takes poor ones
+    ("k" for the kite), and other languages are compared with English.
+
     OMW lists the lemmas of a synset in no order of use. Of several, the first is taken by: in the script that most of
     the language's lemmas are in (not Korean in Chinese characters); in a wordnet made by hand and in Wiktionary as
     well; without brackets; short; of few other synsets in that language; alphabetical.
@@ -62,7 +67,7 @@ def build_omw(
         DataError: No such folder, no such file in it, or a line of another form.
     """
     source = local_path(source)
-    paths = sorted(path for path in source.rglob("wn-*.tab") if _FILE.fullmatch(path.name))
+    paths = sorted(path for _, path in walk(source) if _FILE.fullmatch(path.name)) if source.is_dir() else []
     if not paths:
         raise DataError(f"{source} has no Open Multilingual Wordnet files (wn-data-*.tab, wn-wikt-*.tab)")
     words: dict[str, _Words] = defaultdict(_Words)
@@ -84,18 +89,19 @@ def build_omw(
     names = {tag: found for tag, found in named.items() if len(found) >= max(min_classes, 1)}
     if not names:
         raise DataError(f"no language in {source} names {min_classes} ImageNet classes; lower min_classes")
+    names["en"] = {number: (name,) for number, name in enumerate(english_names())}
+    notes.append("en: OpenAI's names of the ImageNet classes, not lemmas of WordNet")
     listed = "; ".join(f"{name} ({license})" if license else name for name, license in sorted(sources.items()))
-    return LabelSet(
-        "omw-imagenet", len(wordnet_ids()), names, f"Open Multilingual Wordnet: {listed}", notes=tuple(notes)
-    )
+    notice = f"Open Multilingual Wordnet: {listed}; English: OpenAI's names for CLIP, as open_clip has them (MIT)"
+    return LabelSet("omw-imagenet", len(wordnet_ids()), dict(sorted(names.items())), notice, notes=tuple(notes))
 
 
 def _read(path: Path, words: _Words, *, language: str, by_hand: bool) -> tuple[str, str]:
     """Adds a file's lemmas; gives the wordnet's name and license."""
     name, license = path.stem, ""
     table = words.by_hand if by_hand else words.linked
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        cells = line.split("\t")
+    for number, line in enumerate(read_lines(path), start=1):
+        cells = line.removesuffix("\r").split("\t")
         if line.startswith("#"):
             if number == 1:
                 name, license = cells[0].lstrip("# ").strip(), cells[3].strip() if len(cells) > 3 else ""

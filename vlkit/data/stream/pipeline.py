@@ -252,7 +252,7 @@ class PipelineReader:
         try:
             sample = self.pipeline.sample(value, number=number)
         except CaptionError as error:
-            name = text_of(value, "key", text_of(value, "__key__", f"sample {number}"))
+            name = str(value.get("key", value.get("__key__", f"sample {number}")))
             self.bad.append(UnreadableSample(self.pipeline.object, name, str(error)))
             return None
         self._keys = zlib.crc32(sample.key.encode("utf-8", "surrogatepass"), self._keys)

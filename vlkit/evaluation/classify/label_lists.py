@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from vlkit.data.formats.text_files import read_text
-from vlkit.errors import VlkitError
+from vlkit.errors import VlkitError, first_three
 from vlkit.foreign import clean
 from vlkit.paths import local_path
 
@@ -17,18 +18,22 @@ Labels: TypeAlias = Sequence[str | Sequence[str]] | Mapping[str, str | Sequence[
 
 _COMMAS = re.compile("[,\uff0c\u3001\u060c]")  # Latin, Chinese, Japanese, Arabic
 LOOK_ALIKES = "differ in case alone"
+SHARE_NAMES = "share a name"
 
 
-def read_labels(labels: Labels) -> dict[str, tuple[str, ...]]:
+def read_labels(labels: Labels, *, repeated: bool = False) -> dict[str, tuple[str, ...]]:
     """Checks labels and gives the names of each, keyed by what is shown.
 
-    That is the first name, or all of them where the first is taken.
+    That is the first name; where that is taken by a label of other names, all of them, or else the name and a number.
+    Names that two labels share are told by a warning. ``repeated`` allows labels that are tuples, as those of a label
+    set are, to have all their names in common.
 
     Raises:
         VlkitError: No label, or one that is blank or occurs twice.
     """
     if isinstance(labels, str):
         raise VlkitError(f"labels = {labels!r} is one string; give a list, e.g. labels=[{labels!r}, ...]")
+    named = isinstance(labels, Mapping)
     pairs: list[tuple[Any, Any]] = (
         list(labels.items())
         if isinstance(labels, Mapping)
@@ -41,12 +46,15 @@ def read_labels(labels: Labels) -> dict[str, tuple[str, ...]]:
     for number, (shown, names) in enumerate(pairs, 1):
         cleaned = _clean_names(names, number=number)
         label = cleaned[0] if shown is None else _clean(shown, number=number)
-        if shown is None and found.get(label, cleaned) != cleaned:
+        if not named and found.get(label, cleaned) != cleaned:
             label = ", ".join(cleaned)  # two senses of one word, told apart by their other names
+        if not named and label in found and (found[label] != cleaned or (repeated and shown is None)):
+            label = next(free for n in count(2) if (free := f"{label} ({n})") not in found)
         if label in found:
             raise VlkitError(f"label {label!r} is given twice, as number {first[label]} and {number}; leave one out")
         found[label], first[label] = cleaned, number
     _warn_look_alikes(found)
+    _warn_shared(found)
     return found
 
 
@@ -76,6 +84,18 @@ def _warn_look_alikes(labels: Iterable[str]) -> None:
             warnings.warn(
                 f"labels {other!r} and {label!r} {LOOK_ALIKES}; the model may not tell them apart", stacklevel=4
             )
+
+
+def _warn_shared(labels: Mapping[str, Sequence[str]]) -> None:
+    owner: dict[str, str] = {}
+    shared = [
+        f"{other!r} and {label!r}: {name!r}"
+        for label, names in labels.items()
+        for name in names
+        if (other := owner.setdefault(name, label)) != label
+    ]
+    if shared:
+        warnings.warn(f"labels {SHARE_NAMES} ({first_three(shared)}); the model may not tell them apart", stacklevel=4)
 
 
 def split_labels(text: str) -> list[tuple[str, ...]]:

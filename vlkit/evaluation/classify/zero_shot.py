@@ -210,7 +210,7 @@ class ZeroShotClassifier:
     Args:
         model: Any image-text model, or a pair of functions (``TwoCallables``).
         labels: What to choose from: strings, tuples of several names for one thing (the first is shown), or a mapping
-            from what is shown to its names.
+            from what is shown to its names. Tuples may share names, as classes of a label set do; a warning says so.
         language: Of the labels; BCP 47 or any other code that ``vlkit list languages`` shows.
         templates: Texts with one ``{}`` where the name goes; None takes those written for the language, and the bare
             name for a language without.
@@ -218,7 +218,7 @@ class ZeroShotClassifier:
 
     Raises:
         UnknownName: No such language.
-        VlkitError: No label, or one that is blank or occurs twice, or a template without a slot.
+        VlkitError: No label, or one that is blank, a string that occurs twice, or a template without a slot.
     """
 
     def __init__(
@@ -232,7 +232,7 @@ class ZeroShotClassifier:
     ) -> None:
         self.model, self.batch_size = model, batch_size
         self.language = language_table.normalize(language)
-        self.names = read_labels(labels)
+        self.names = read_labels(labels, repeated=True)
         self.templates = _templates(templates, self.language)
         self.class_KE = class_embeddings(
             model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,9 +10,13 @@ from dataclasses import dataclass
 from PIL.Image import Image
 
 from vlkit.errors import DataError
+from vlkit.foreign import clean
 from vlkit.types import Sample
 
+_log = logging.getLogger(__name__)
 _SHOWN = 5
+_MOST = 1_000_000  # the highest number of a class
+_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,8 @@ class LabelledImage:
     """One image.
 
     Attributes:
-        label: Its class as written there: a folder's name or a WordNet id; an int where classes are numbered.
+        label: Its class as written there (see read_label): a folder's name or a WordNet id; an int where classes are
+            numbered by the data set.
         name: What it is called within its class; images of a class are ordered by it.
         image: Decodes it.
         where: File and member, for errors.
@@ -119,27 +125,61 @@ def sort_into_classes(
     )
 
 
+def read_label(label: object, *, where: str) -> str | int:
+    """A label as people mean it: a number, or a text in NFC without marks that nobody sees and blanks around it.
+
+    Raises:
+        DataError: Neither a number nor a text, an empty text, or one of half characters; ``where`` it stands.
+    """
+    if isinstance(label, bool) or not isinstance(label, str | int):
+        raise DataError(f"{where}: label {label!r} is neither a number nor a text")
+    try:
+        cleaned = clean(label) if isinstance(label, str) else label
+    except DataError as error:
+        raise DataError(f"{where}: its label holds {error}") from None
+    if cleaned == "":
+        raise DataError(f"{where}: the label {label!r} is empty")
+    return cleaned
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is the number of a class; longer ones are names."""
+    return text.isdecimal() and len(text) <= _DIGITS
+
+
+def are_numbers(labels: Iterable[str | int]) -> bool:
+    """Whether all labels are numbers of classes, as folders (``0``, ``10``, ``2``) or as numbers."""
+    return all(isinstance(label, int) or is_number(label) for label in labels)
+
+
 def any_classes(found: Collection) -> ClassImages:
     """The classes of any image set: numbered by it, or else in the order of their names.
 
+    Names that are decimal numbers, all of them, are the numbers of the classes: ``2`` comes before ``10``.
+
     Raises:
-        DataError: A number that its list of names does not reach, or below 0.
+        DataError: A number that its list of names does not reach, below 0, above a million, or written in two ways.
     """
-    if isinstance(found.labels[0], str):
-        place = {str(label): number for number, label in enumerate(found.labels)}
-        names = tuple(place)
-        return sort_into_classes(
-            found, lambda image: place[str(image.label)], num_classes=len(names), keys=names, class_names=names
-        )
-    highest = len(found.names) - 1 if found.names else max(int(label) for label in found.labels)
+    labels = found.labels
+    numbered = are_numbers(labels)
+    place = {label: int(label) if numbered else number for number, label in enumerate(labels)}
+    highest = len(found.names) - 1 if found.names else max(place.values())
     for image in found.images:
-        if not 0 <= int(image.label) <= highest:
-            said = f"the classes are 0 to {highest}" if found.names else "classes are numbered from 0 on"
+        if not 0 <= place[image.label] <= min(highest, _MOST):
+            said = f"the classes are 0 to {highest}" if found.names else f"classes are numbered from 0 on, to {_MOST:,}"
             raise DataError(f"{image.where}: label {image.label} is out of range; {said}")
     names = found.names
+    if not names and isinstance(labels[0], str):
+        called: dict[int, str] = {}
+        for label, number in place.items():
+            if called.setdefault(number, str(label)) != label:
+                raise DataError(f"{found.where}: {called[number]!r} and {label!r} are both class {number}; join them")
+        if numbered and 0 not in called:
+            _log.warning("%s: its classes begin with number %d; label files must count so", found.where, min(called))
+        names = tuple(called.get(number, str(number)) for number in range(highest + 1))
     keys = names if len(set(names)) == len(names) > 0 else tuple(str(number) for number in range(highest + 1))
     return sort_into_classes(
-        found, lambda image: int(image.label), num_classes=highest + 1, keys=keys, class_names=names
+        found, lambda image: place[image.label], num_classes=highest + 1, keys=keys, class_names=names
     )
 
 

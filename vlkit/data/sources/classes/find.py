@@ -6,14 +6,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from vlkit.data.formats.archives import Member, list_archives, list_members
+from vlkit.data.formats.folders import files_in, is_hidden
 from vlkit.data.formats.images import USUAL, StoredImage
 from vlkit.data.formats.parquet import read_rows
-from vlkit.data.sources.classes.collection import Collection, LabelledImage, some
+from vlkit.data.sources.classes.collection import Collection, LabelledImage, read_label, some
 from vlkit.data.sources.classes.image_labels import read_image_labels
 from vlkit.data.sources.classes.shard_images import CLASS_NAMES, SHARD_COUNT, has_label_members, read_shards, shards_of
 from vlkit.data.sources.shards import expand
 from vlkit.data.sources.tree import SPLITS
 from vlkit.errors import DataError
+from vlkit.foreign import clean, file_name
 from vlkit.paths import is_pattern, local_path
 
 _IMAGES = ("image", "jpg", "webp", "png")  # columns of parquet files
@@ -70,7 +72,7 @@ def _parquet_files(root: Path) -> tuple[Path, ...]:
     """The parquet files of a path: itself, those in it, or those in its folder ``data``."""
     if root.is_file():
         return (root,) if root.suffix.lower() == ".parquet" else ()
-    found = sorted(root.glob("*.parquet")) or sorted(root.glob("data/*.parquet"))
+    found = files_in(root, "*.parquet") or files_in(root, "data/*.parquet")
     splits = sorted({file.name.split("-")[0] for file in found})
     if len(splits) > 1 and len(found) > 1:
         raise DataError(
@@ -127,7 +129,7 @@ def _collect(
 
 
 def _image(member: Member, label: str, name: str) -> LabelledImage:
-    return LabelledImage(label, name, member.image(), member.where)
+    return LabelledImage(read_label(label, where=member.where), name, member.image(), member.where)
 
 
 def _class_depths(
@@ -157,7 +159,9 @@ def _refuse(labels_file: Path | None, what: str) -> None:
 def _refuse_empty_folders(root: Path, members: Sequence[Member], is_class: Sequence[Callable[[str], bool]]) -> None:
     filled = {PurePosixPath(one.name).parts[0] for one in members if one.is_image or one.name.lower().endswith(".tar")}
     for folder in sorted(root.iterdir()):
-        if not folder.is_dir() or folder.name.startswith(".") or folder.name in filled:
+        if not folder.is_dir() or is_hidden(folder.name) or file_name(folder.name) in filled:
+            continue
+        if root.resolve().is_relative_to(folder.resolve()):  # a link to a folder around it
             continue
         if not is_class or any(one(folder.name) for one in is_class):
             raise DataError(f"{folder}: has no image ({USUAL})")
@@ -178,15 +182,14 @@ def read_parquet(files: Sequence[Path]) -> Collection:
     for number, file in enumerate(files):
         rows = read_rows(file, images=_IMAGES, columns=[_LABELS])
         paths = rows.columns.get(f"{_IMAGES[0]}.path", [None] * len(rows.cells))
-        own = tuple(str(name) for name in rows.features.get(_LABELS[0], {}).get("names") or ())
+        own = tuple(clean(str(name)) for name in rows.features.get(_LABELS[0], {}).get("names") or ())
         if number and own != names:
             raise DataError(f"{file}: names its classes otherwise than {files[0]}; give files of one data set")
         names = own
         for row, (label, name, cell) in enumerate(zip(rows.columns[_LABELS[0]], paths, rows.cells, strict=True)):
             where = f"{file}: row {row}"
-            if label is None or isinstance(label, bool) or not isinstance(label, str | int):
-                raise DataError(f"{where}: label {label!r} is neither a number nor a text")
-            listed.append(LabelledImage(label, str(name or ""), StoredImage(cell, where, file), where))
+            label = read_label(label, where=where)
+            listed.append(LabelledImage(label, file_name(str(name or "")), StoredImage(cell, where, file), where))
     called = {(image.label, image.name) for image in listed if image.name}
     if len(called) < len(listed):
         listed = [

@@ -22,6 +22,7 @@ _LABELS = {
     "wnid",
 }  # fmt: skip
 _IMAGE_NAME = re.compile(rf"(.*?(?:{'|'.join(map(re.escape, sorted(IMAGE_FILES)))}))\s+(\S.*)", re.IGNORECASE)
+_PARTS = re.compile(r"(\d{1,18})")
 _META = "meta.mat"
 _CLASSES = 1000
 
@@ -29,8 +30,9 @@ _CLASSES = 1000
 def read_image_labels(path: Path, names: Sequence[str], *, wordnet: bool) -> list[str]:
     """The label of each image, from one of these forms.
 
-    - A WordNet id a line (``imagenet_2012_validation_synset_labels.txt``): line n is for ``ILSVRC2012_val_0000000n``;
-      for images of other names, for the n-th of them by name, and there must be as many lines as images.
+    - A WordNet id a line (``imagenet_2012_validation_synset_labels.txt``), of other sets the number of a class: line n
+      is for ``ILSVRC2012_val_0000000n``; for images of other names, for the n-th of them by name, and there must be as
+      many lines as images.
     - A table of image and label, separated by comma (which may stand in quotes), tab or blanks, with or without a
       header; more columns, and what follows a WordNet id in its column (``LOC_val_solution.csv``,
       ``val_annotations.txt``), are passed over. Between blanks all that follows the image is its label.
@@ -54,7 +56,7 @@ def read_image_labels(path: Path, names: Sequence[str], *, wordnet: bool) -> lis
     if blank := [number for number, line in enumerate(lines, start=1) if not line]:
         raise DataError(f"{path}:{blank[0]}: an empty line, so that lines cannot be counted")
     if all(line.isdecimal() for line in lines):
-        return _of_lines(path, _synsets(path, lines), names)
+        return _of_lines(path, _synsets(path, lines) if wordnet else lines, names)
     if all(_WORDNET_ID.fullmatch(line) for line in lines):
         return _of_lines(path, lines, names)
     return _of_table(path, text, names, wordnet=wordnet)
@@ -114,7 +116,16 @@ def _of_lines(path: Path, labels: Sequence[str], names: Sequence[str]) -> list[s
             f"{path} has {len(labels)} lines for {len(names)} images, which do not carry a line's number "
             f"(ILSVRC2012_val_00000001.JPEG) in their names; give a table of image and label"
         )
-    place = {name: number for number, name in enumerate(sorted(names))}
+    ordered = sorted(names)
+    by_number = sorted(
+        ordered, key=lambda name: [int(part) if part.isdecimal() else part for part in _PARTS.split(name)]
+    )
+    if odd := next((pair for pair in zip(ordered, by_number, strict=True) if pair[0] != pair[1]), None):
+        raise DataError(
+            f"{path}: the order of the images is not clear: {odd[0]} comes before {odd[1]} as a text, and after it as "
+            f"a number; give a table of image and label"
+        )
+    place = {name: number for number, name in enumerate(ordered)}
     return [labels[place[name]] for name in names]
 
 

@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vlkit.data.names.imagenet import class_indices, class_numbers, english_lemmas, english_names, wordnet_ids
-from vlkit.data.sources.classes.collection import ClassImages, Collection, some, sort_into_classes
+from vlkit.data.sources.classes.collection import (
+    ClassImages,
+    Collection,
+    are_numbers,
+    is_number,
+    some,
+    sort_into_classes,
+)
 from vlkit.data.sources.classes.find import find_images
 from vlkit.errors import DataError
 
@@ -58,13 +65,13 @@ def _is_class(name: str) -> bool:
 
 def _number(label: str) -> int:
     """The class of a WordNet id or written number, -1 for something else."""
-    if label.isdecimal():
+    if is_number(label):
         return int(label) if int(label) < len(wordnet_ids()) else -1
     return class_numbers().get(label, -1)
 
 
 def _numbers(found: Collection, classes: str) -> dict[str | int, int]:
-    if isinstance(found.labels[0], str):
+    if not are_numbers(found.labels):
         number_of: dict[str | int, int] = {label: _number(str(label)) for label in found.labels}
         if strange := [str(label) for label, number in number_of.items() if number < 0]:
             raise DataError(

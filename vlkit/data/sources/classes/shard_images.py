@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vlkit.data.formats.archives import Member
 from vlkit.data.formats.tars import sample_key
-from vlkit.data.sources.classes.collection import Collection, LabelledImage, some
+from vlkit.data.formats.text_files import read_lines, read_text
+from vlkit.data.sources.classes.collection import Collection, LabelledImage, is_number, read_label, some
 from vlkit.errors import DataError
+from vlkit.foreign import clean, parse_json
 
 CLASS_NAMES = "classnames.txt"
 SHARD_COUNT = "nshards.txt"
+_DIGITS = 6  # of the number of shards
 _JSON_KEYS = ("label", "cls", "wnid", "class")
 
 
@@ -31,8 +33,8 @@ def shards_of(folder: Path) -> list[Path]:
     Raises:
         DataError: The file holds no number, or a shard is missing.
     """
-    text = (folder / SHARD_COUNT).read_text(encoding="utf-8").strip()
-    if not text.isdecimal() or int(text) < 1:
+    text = read_text(folder / SHARD_COUNT).strip()
+    if not text.isdecimal() or len(text) > _DIGITS or int(text) < 1:
         raise DataError(f"{folder / SHARD_COUNT}: must hold the number of shards, not {text[:40]!r}")
     shards = [folder / f"{number}.tar" for number in range(int(text))]
     if missing := [shard.name for shard in shards if not shard.is_file()]:
@@ -71,30 +73,30 @@ def read_shards(where: str, members: Sequence[Member], class_names: Path | None)
         LabelledImage(_label(image, parts), name if sharded else key, image.image(), image.where)
         for (key, image, parts), name in zip(images, short, strict=True)
     ]
-    names = () if class_names is None else tuple(class_names.read_text(encoding="utf-8").splitlines())
+    names = () if class_names is None else tuple(clean(line) for line in read_lines(class_names))
     return Collection(where, tuple(listed), names)
 
 
 def _label(image: Member, parts: Mapping[str, Member]) -> str | int:
     if "cls" in parts:
-        return _number(parts["cls"].read().decode("utf-8", errors="replace").strip(), parts["cls"].where)
+        where = parts["cls"].where
+        try:
+            return _number(parts["cls"].read().decode("utf-8-sig"), where)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{where}: the label is not UTF-8 text (byte {error.start})") from None
     if "json" not in parts:
         several = "; .npy holds several labels an image, which is another task" if "npy" in parts else ""
         raise DataError(
             f"{image.where}: no label beside it (.cls or .json); there is: {', '.join(sorted(parts))}{several}"
         )
     where = parts["json"].where
-    try:
-        record = json.loads(parts["json"].read())
-    except ValueError as error:
-        raise DataError(f"{where}: bad JSON: {error}") from None
-    value = next((record[key] for key in _JSON_KEYS if key in record), None) if isinstance(record, dict) else None
+    record = parse_json(parts["json"].read(), where=where, expected=dict)
+    value = next((record[key] for key in _JSON_KEYS if key in record), None)
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise DataError(f"{where}: has no label; expected a number or text under {', '.join(_JSON_KEYS)}")
-    return _number(str(value).strip(), where)
+    return _number(str(value), where)
 
 
 def _number(text: str, where: str) -> str | int:
-    if not text:
-        raise DataError(f"{where}: the label is empty")
-    return int(text) if text.lstrip("-").isdecimal() else text
+    label = str(read_label(text, where=where))
+    return int(label) if is_number(label.removeprefix("-")) else label
