@@ -126,3 +126,11 @@ def test_on_a_terminal_one_bar_stands_below_another(monkeypatch: pytest.MonkeyPa
             _ = 1 / 0
         assert progress._shown == []
     assert "outer" in screen.getvalue() and "1/2" in screen.getvalue()
+
+
+def test_a_start_is_shown_with_what_is_at_work(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.bar("languages", total=2, unit="languages") as shown:
+        shown.advance(0, now="de")
+        assert capsys.readouterr().err == "languages: 0/2 languages, now de\n"
+        shown.advance(now="fr")
+        assert capsys.readouterr().err == ""

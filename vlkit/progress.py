@@ -21,7 +21,7 @@ class Bar(Protocol):
     """What a long job reports to."""
 
     def advance(self, count: int = 1, **fields: object) -> None:
-        """Moves on by ``count`` units and shows ``fields`` (e.g. ``loss="1.23"``) beside the rate."""
+        """Moves on by ``count`` units (0: a start that is shown) with ``fields`` (``loss="1.23"``) beside the rate."""
 
 
 class _Quiet:
@@ -40,14 +40,14 @@ class _Lines:
         self.done += count
         self.fields = fields or self.fields
         now = time.monotonic()
-        if now - self.last >= _LINE_EVERY:
+        if now - self.last >= _LINE_EVERY or not (count or self.done):
             self.last = now
             self.show()
 
     def show(self, *, ended: bool = False) -> None:
         seconds = max(time.monotonic() - self.start, 1e-9)
         said = [self._count()]
-        if self.unit != "%":
+        if self.unit != "%" and (self.done or ended):
             said.append(_rate(self.done / seconds, self.unit))
         if ended:
             said.append(f"took {seconds:.1f} s")

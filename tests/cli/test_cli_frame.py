@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from vlkit import progress
 from vlkit.cli import app as frame
 from vlkit.cli.app import COMMANDS, app, run
-from vlkit.cli.console import say, show_table, show_warning, tell, write
+from vlkit.cli.console import say, show_table, show_warning, tell, terminal_width, write
 from vlkit.cli.help import EXAMPLES
 from vlkit.errors import SpecError, VlkitError
 from vlkit.version import __version__
@@ -284,3 +284,16 @@ def test_json_reads_back_what_the_terminal_is_spared(capsys: pytest.CaptureFixtu
     write(json.dumps({"caption": ESCAPES}, ensure_ascii=False))
     written = capsys.readouterr().out
     assert "\x9b" not in written and "\u202e" not in written and json.loads(written) == {"caption": ESCAPES}
+
+
+@pytest.mark.parametrize("command", [["list", "recipes"], ["list", "suites"], ["explain", "loop"]])
+def test_lists_keep_to_the_width_of_the_terminal_in_a_pipe_too(
+    command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for width in (90, 140):
+        monkeypatch.setenv("COLUMNS", str(width))
+        lines = RUNNER.invoke(app, command).stdout.splitlines()
+        assert width // 2 < max(map(len, lines)) <= width
+    monkeypatch.delenv("COLUMNS")
+    assert terminal_width() is None  # as where tests run: then each row is a line of its own
+    assert len(RUNNER.invoke(app, command).stdout.splitlines()) < len(lines)

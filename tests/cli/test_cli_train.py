@@ -49,7 +49,9 @@ def test_the_tiny_recipe_trains_continues_and_is_replaced(tmp_path: Path) -> Non
     assert again.stderr.splitlines()[-1].startswith(
         f"error: {tmp_path / 'run'} holds a run already; go on with --resume"
     )
-    assert run(*tiny(tmp_path), "--resume").exit_code == 0
+    finished = run(*tiny(tmp_path), "--resume")
+    assert finished.exit_code == 0 and "the run was finished already: no step was left to train" in finished.stdout
+    assert "finished already" not in result.stdout
     assert losses(Run(tmp_path / "run")) == first
     assert run(*tiny(tmp_path, "seed=1"), "--overwrite").exit_code == 0
     assert losses(Run(tmp_path / "run")) != first

@@ -10,7 +10,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,11 +70,29 @@ def write_json(value: Any, *, indent: int | None = 1) -> None:
 
 
 def show_table(
-    headers: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", right: Sequence[str] = ()
+    headers: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    title: str = "",
+    right: Sequence[str] = (),
+    wrap: bool = False,
 ) -> None:
-    """Prints a plain table; into a pipe or a file, each row is one line however long it is."""
-    width = None if sys.stdout.isatty() else _PIPE_WIDTH
-    out(width=width).print(table(headers, rows, title=title, right=right))
+    """Prints a plain table; into a pipe or a file, each row is one line however long it is.
+
+    With ``wrap``, for lists to be read, rows keep to the width of the terminal that is behind a pipe.
+    """
+    width = None if sys.stdout.isatty() else (wrap and terminal_width()) or _PIPE_WIDTH
+    console(width=width).print(table(headers, rows, title=title, right=right))
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal that is behind either stream, or ``$COLUMNS``; None where there is no terminal."""
+    if (given := os.environ.get("COLUMNS", "")).isdecimal() and int(given):
+        return int(given)
+    for stream in (sys.__stdout__, sys.__stderr__):
+        with suppress(OSError, ValueError, AttributeError):
+            return os.get_terminal_size(stream.fileno()).columns  # type: ignore[union-attr]
+    return None
 
 
 def table(

@@ -33,7 +33,7 @@ def list_names(
     headers, rows = listed()
     rows = [row for row in rows if any(matches(cell, pattern) for cell in row)]
     if rows:
-        show_table(headers, rows)
+        show_table(headers, rows, wrap=True)
     out().print(f"{len(rows)} {kind if len(rows) != 1 else kind.removesuffix('s')}", style="dim")
 
 

@@ -31,4 +31,5 @@ def explain(
     rows = rows_of(key)
     if line := summary(key):
         out().print(Text(line), style="bold")
-    show_table(("key", "type", "default", "help"), [(row.key, row.type, row.default, row.help) for row in rows])
+    cells = [(row.key, row.type, row.default, row.help) for row in rows]
+    show_table(("key", "type", "default", "help"), cells, wrap=True)

@@ -42,10 +42,14 @@ def train(
             _rehearse(resolved)
         return
     from vlkit.training.loop import train as run_loop
+    from vlkit.training.run_folder import Run, run_folder
 
+    before = Run(run_folder(resolved.spec)).metrics() if resume and leads else []
     run = run_loop(resolved.spec, resume=resume, overwrite=overwrite, show=_show)
     try:
         if leads:
+            if before and run.metrics() == before:
+                say("\nthe run was finished already: no step was left to train")
             say(f"\n{run.summary()}\nthe model is in {run.model_path}")
     except KeyboardInterrupt as stop:
         number = getattr(stop, "number", signal.SIGINT)

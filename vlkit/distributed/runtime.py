@@ -23,6 +23,7 @@ from torch.distributed.rendezvous import rendezvous
 from vlkit.distributed.collectives import Ranks
 from vlkit.distributed.launch import Launch, launched
 from vlkit.errors import Stopped, VlkitError
+from vlkit.foreign import printable
 from vlkit.spec.training import LoopSpec
 
 _FAILED, _PROCESS = "vlkit/failed", "vlkit/process/{rank}"  # keys that the processes of a job share
@@ -199,7 +200,7 @@ def _leave(error: BaseException, store: Any, launch: Launch) -> NoReturn:
         )
         text, stopped = f"{text}; go on with --resume", True
     if _is_news(store, str(launch.rank), text if lost else str(error)):
-        sys.stderr.write(f"{text}\n" if stopped else f"rank {launch.rank}: {text}\n")
+        sys.stderr.write(f"{printable(text)}\n" if stopped else f"rank {launch.rank}: {printable(text)}\n")
     sys.stdout.flush()
     sys.stderr.flush()
     number = error.number if isinstance(error, Stopped) else int(signal.SIGINT)

@@ -152,7 +152,10 @@ def iter_scores(
     ):
         names = {tag: task.classes(tag) for tag in tags}
         wanted = [ClassTexts(task.spoken(tag), names[tag][1], task.templates_of(tag)) for tag in tags]
-        for tag, class_KE in zip(tags, stream_class_embeddings(model, wanted, encoding=encoding), strict=True):
+        shown.advance(0, now=tags[0])
+        for tag, following, class_KE in zip(
+            tags, (*tags[1:], "done"), stream_class_embeddings(model, wanted, encoding=encoding), strict=True
+        ):
             ids, listed = names[tag]
             classes = ClassEmbeddings(ids, class_KE, first_of_equals(listed))
             scorer = Scorer(features, task.targets, ids, ranks=encoding.ranks, device=device_of(model))
@@ -161,7 +164,7 @@ def iter_scores(
                 english = _English(classes, scores.rank_N)
                 scores = replace(scores, english_N=scores.rank_N)
             yield scores
-            shown.advance()
+            shown.advance(now=following)
 
 
 def score_task(
