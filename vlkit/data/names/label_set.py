@@ -14,8 +14,16 @@ from vlkit.errors import DataError, UnknownName
 from vlkit.files import digest, write_atomic
 
 _SHOWN = 8
+_DIGITS = 18  # numbers with more are names
 # Japanese writes with all three, side by side
 _JAPANESE = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "KATAKANA-HIRAGANA": "CJK"}
+
+
+def class_number(text: str) -> int | None:
+    """The number of a class that a text is (``7``, ``007``, ``7.0`` from a column of floats), or None for a name."""
+    whole, point, rest = text.partition(".")
+    is_whole = not point or (rest and not rest.strip("0"))
+    return int(whole) if whole.isdecimal() and len(whole) <= _DIGITS and is_whole else None
 
 
 @dataclass(frozen=True)

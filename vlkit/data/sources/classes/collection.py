@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from PIL.Image import Image
 
+from vlkit.data.names.label_set import class_number
 from vlkit.errors import DataError
 from vlkit.foreign import clean
 from vlkit.types import Sample
 
 _log = logging.getLogger(__name__)
 _SHOWN = 5
+_PARTS = re.compile(r"(\d{1,18})")
 _MOST = 1_000_000  # the highest number of a class
-_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -142,11 +144,6 @@ def read_label(label: object, *, where: str) -> str | int:
     return cleaned
 
 
-def is_number(text: str) -> bool:
-    """Whether a text is the number of a class; longer ones are names."""
-    return text.isdecimal() and len(text) <= _DIGITS
-
-
 def any_classes(found: Collection) -> ClassImages:
     """The classes of any image set: numbered by it, or else in the order of their names.
 
@@ -156,8 +153,12 @@ def any_classes(found: Collection) -> ClassImages:
         DataError: A number that its list of names does not reach, below 0, above a million, or written in two ways.
     """
     labels = found.labels
-    numbered = all(isinstance(label, int) or is_number(label) for label in labels)
-    place = {label: int(label) if numbered else number for number, label in enumerate(labels)}
+    numbers = [label if isinstance(label, int) else class_number(label) for label in labels]
+    numbered = None not in numbers
+    place = {
+        label: number if numbered and number is not None else count
+        for count, (label, number) in enumerate(zip(labels, numbers, strict=True))
+    }
     highest = len(found.names) - 1 if found.names else max(place.values())
     for image in found.images:
         if not 0 <= place[image.label] <= min(highest, _MOST):
@@ -176,6 +177,14 @@ def any_classes(found: Collection) -> ClassImages:
     return sort_into_classes(
         found, lambda image: place[image.label], num_classes=highest + 1, keys=keys, class_names=names
     )
+
+
+def unclear_order(ordered: Sequence[str]) -> tuple[str, str] | None:
+    """The first two of sorted texts that the numbers in them order otherwise (``c10`` before ``c2``), or None."""
+    by_number = sorted(
+        ordered, key=lambda name: [int(part) if part.isdecimal() else part for part in _PARTS.split(name)]
+    )
+    return next((pair for pair in zip(ordered, by_number, strict=True) if pair[0] != pair[1]), None)
 
 
 def some(names: Iterable[object]) -> str:

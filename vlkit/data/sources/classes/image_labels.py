@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from vlkit.data.formats.images import IMAGE_FILES
 from vlkit.data.formats.text_files import DELIMITERS, read_cells, read_text
-from vlkit.data.sources.classes.collection import some
+from vlkit.data.sources.classes.collection import some, unclear_order
 from vlkit.errors import DataError
 from vlkit.foreign import clean
 
@@ -22,7 +22,6 @@ _LABELS = {
     "wnid",
 }  # fmt: skip
 _IMAGE_NAME = re.compile(rf"(.*?(?:{'|'.join(map(re.escape, sorted(IMAGE_FILES)))}))\s+(\S.*)", re.IGNORECASE)
-_PARTS = re.compile(r"(\d{1,18})")
 _META = "meta.mat"
 _CLASSES = 1000
 
@@ -117,10 +116,7 @@ def _of_lines(path: Path, labels: Sequence[str], names: Sequence[str]) -> list[s
             f"(ILSVRC2012_val_00000001.JPEG) in their names; give a table of image and label"
         )
     ordered = sorted(names)
-    by_number = sorted(
-        ordered, key=lambda name: [int(part) if part.isdecimal() else part for part in _PARTS.split(name)]
-    )
-    if odd := next((pair for pair in zip(ordered, by_number, strict=True) if pair[0] != pair[1]), None):
+    if odd := unclear_order(ordered):
         raise DataError(
             f"{path}: the order of the images is not clear: {odd[0]} comes before {odd[1]} as a text, and after it as "
             f"a number; give a table of image and label"

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vlkit.data.names.imagenet import class_indices, class_numbers, english_lemmas, english_names, wordnet_ids
-from vlkit.data.sources.classes.collection import ClassImages, Collection, is_number, some, sort_into_classes
+from vlkit.data.names.label_set import class_number
+from vlkit.data.sources.classes.collection import ClassImages, Collection, some, sort_into_classes
 from vlkit.data.sources.classes.find import find_images
 from vlkit.errors import DataError
 
@@ -58,8 +59,9 @@ def _is_class(name: str) -> bool:
 
 def _number(label: str) -> int:
     """The class of a WordNet id or written number, -1 for something else."""
-    if is_number(label):
-        return int(label) if int(label) < len(wordnet_ids()) else -1
+    number = class_number(label)
+    if number is not None:
+        return number if number < len(wordnet_ids()) else -1
     return class_numbers().get(label, -1)
 
 
