@@ -189,6 +189,8 @@ def _rows(path: Path, text: str, names: Sequence[str]) -> Iterator[tuple[int, li
             or _key(start).name in {_key(one).name for one in names}
         )
         delimiter = "\t" if "\t" in first else "," if "," in first and known else None
+        if delimiter is None and path.suffix.lower() == ".csv" and ";" in first:
+            delimiter = ";"
     if delimiter is not None:
         yield from read_cells(text, path, delimiter=delimiter)
         return
