@@ -36,7 +36,8 @@ class Language:
         autonym: The language's name for itself; the English name where none is known.
         script: ISO 15924 code, e.g. ``Latn``.
         rtl: Written from right to left.
-        tier: By the number of Babel-ImageNet classes: ``high`` from 667, ``mid`` from 334, else ``low``.
+        tier: Of lexicons, not of speakers or texts: how many of ImageNet's 1000 classes BabelNet names (as counted by
+            Babel-ImageNet): ``high`` from 667, ``mid`` from 334, else ``low``.
         iso639_3: Shared by the rows that differ in script or orthography alone.
         flores: FLORES-200 code, e.g. ``deu_Latn``.
         nllb: Code in the NLLB tokenizer (differs from ``flores`` for Santali).

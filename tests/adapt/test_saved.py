@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.helpers import encoder_factory as factory
 from vlkit.adapt.inject import add_lora, merge
@@ -148,6 +149,14 @@ def test_adapters_on_themselves_are_refused(base: Path, tmp_path: Path) -> None:
             with pytest.raises(VlkitError, match=f"model below them is never reached: adapters .* of {below}"):
                 action(one)
     assert same(load(one, base=base), model)
+
+
+def test_adapters_whose_weights_are_gone_are_not_made_up(base: Path, tmp_path: Path) -> None:
+    alone = save(adapted(base), tmp_path / "alone", adapters_only=True)
+    kept = {name: tensor.clone() for name, tensor in read_weights(alone).items() if ".1." not in name}
+    save_file(kept, alone / "model.safetensors")
+    with pytest.raises(VlkitError, match=r"alone lacks \d+ tensors of its adapters \(.*\.1\..* and \d+ more\); copy"):
+        load(alone)
 
 
 def test_a_whole_model_takes_no_base(base: Path) -> None:

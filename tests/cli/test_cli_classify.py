@@ -230,3 +230,11 @@ def test_names_and_labels_do_not_act_on_the_terminal(run, tmp_path):
     for result in (run(*arguments), run(*arguments, "--json")):
         assert not re.search("[\x1b\x9b\x07]", result.stdout + result.stderr)
     assert images_of(run(*arguments, "--json")) == ["x\x1b[2J\x9b.png"]
+
+
+def test_all_that_is_wrong_is_told_at_once(run):
+    result = run("one.png", "--labels", "a,a", "--language", "Frensh", "--templates", "x", "--templates", "")
+    assert result.exit_code == 2 and result.stdout == ""
+    lines = result.stderr.removeprefix("error: ").splitlines()
+    assert [line.split()[0] for line in lines] == ["label", "no", "the", "the", "there"]
+    assert "'a' is given twice" in lines[0] and "no language 'Frensh'; did you mean" in lines[1]

@@ -16,13 +16,21 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.helpers import encoder_factory
+from tests.helpers.data_factory import wheel
 from tests.helpers.train_factory import HEADS, drawings, recipe
 from vlkit.cli import interrupts
 from vlkit.cli.app import app
+from vlkit.data.build import builders
 from vlkit.spec.load import dump_yaml
 
 Command = tuple[list[str], Callable[[str], list[str]]]
 """Arguments, and those to go on with, given what was said."""
+REGIONS = """
+AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AZ BA BB BD BE BF BG BH BI BJ BM BN BO BR BS BT BW BY BZ CA CD CF CG CH
+CI CL CM CN CO CR CU CV CY CZ DE DJ DK DM DO DZ EC EE EG ER ES ET FI FJ FM FR GA GB GD GE GH GM GN GQ GR GT GY HN
+"""
+FLAGS = ["".join(chr(0x1F1E6 + ord(letter) - ord("A")) for letter in region) for region in REGIONS.split()]
+_made: dict[str, Path] = {}
 _calls = {"process": 0, "seen": 0, "at": 0, "signal": 0}
 
 
@@ -35,8 +43,11 @@ def _count(event: str, _: tuple[object, ...]) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def hooked() -> None:
+def hooked() -> Iterator[None]:
     sys.addaudithook(_count)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(builders, "fetch_wheel", lambda name: _made["wheel"])
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -88,30 +99,48 @@ def evaluation(folder: Path) -> Command:
     return arguments, lambda said: [*arguments, *(["--resume"] if (folder / "out" / "scores").exists() else [])]
 
 
-COMMANDS: dict[str, Callable[[Path], Command]] = {"train": train, "export": export, "eval": evaluation}
+def shard(folder: Path) -> Command:
+    arguments = ["data", "shard", str(drawings(folder / "data", 40)), "--out", str(folder / "out" / "shards")]
+    arguments += ["--per-shard", "5", "--workers", "2"]
+    return arguments, lambda said: arguments
+
+
+def build(folder: Path) -> Command:
+    _made["wheel"] = wheel(folder / "drawings.whl", FLAGS)
+    arguments = ["data", "build", "flags", "--out", str(folder / "out" / "flags"), "--image-size", "16"]
+    return arguments, lambda said: arguments
+
+
+COMMANDS: dict[str, Callable[[Path], Command]] = {
+    "train": train, "export": export, "eval": evaluation, "shard": shard, "build": build
+}  # fmt: skip
+REPLACING = {"export": ["--overwrite"], "shard": ["--overwrite"], "build": []}
 
 
 @pytest.fixture(scope="module", params=COMMANDS)
-def measured(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, int]:
-    """A command, and how many calls it makes from its start to its end."""
+def measured(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, int, int]:
+    """A command, how many calls are made before it is chosen, and how many from its start to its end."""
     arguments, _ = COMMANDS[request.param](tmp_path_factory.mktemp("whole"))
     assert run(arguments)[0] == 0
     arguments, _ = COMMANDS[request.param](tmp_path_factory.mktemp("again"))  # with everything imported
     code, said = run(arguments)
     assert code == 0 and _calls["seen"] > 30, said
-    return request.param, _calls["seen"]
+    calls = _calls["seen"]
+    run(["no such command"])
+    return request.param, _calls["seen"] + 1, calls
 
 
 @pytest.mark.parametrize("part", range(8))
-def test_a_signal_ends_a_command_that_then_goes_on(measured: tuple[str, int], tmp_path: Path, part: int) -> None:
-    name, calls = measured
+def test_a_signal_ends_a_command_that_then_goes_on(measured: tuple[str, int, int], tmp_path: Path, part: int) -> None:
+    name, first, calls = measured
     arguments, again = COMMANDS[name](tmp_path)
     number = (signal.SIGINT, signal.SIGTERM)[part % 2]
-    at = random.SystemRandom().randrange(3 + (calls - 3) * part // 8, 3 + (calls - 3) * (part + 1) // 8)
+    at = random.SystemRandom().randrange(first + (calls - first) * part // 8, first + (calls - first) * (part + 1) // 8)
     code, said = run(arguments, number=number, at=at)
     where = f"signal {number.name} at call {at} of {calls}: exit code {code}, {said[-4:]}"
     if code == 0:  # its work was done: the last step of a training, a table that was being printed
-        assert part >= 5 and run(again("--resume") if name != "export" else [*arguments, "--overwrite"])[0] == 0, where
+        further = [*arguments, *REPLACING[name]] if name in REPLACING else again("--resume")
+        assert part >= 5 and run(further)[0] == 0, where
         return
     assert code == 128 + number, where
     assert said[-1].startswith("stopped") and ("same command again" in said[-1] or "--resume" in said[-1]), where

@@ -16,7 +16,7 @@ from vlkit.errors import AssetError, UnknownName, VlkitError
 from vlkit.models import locate as locating
 from vlkit.models.digest import weights_digest
 from vlkit.models.dual_encoder.model import DualEncoder
-from vlkit.models.folder import load, read_spec, save
+from vlkit.models.folder import load, load_meta, read_spec, save
 from vlkit.models.locate import Located, locate
 from vlkit.models.registry import build
 from vlkit.models.weights import assign_weights, read_weights
@@ -251,6 +251,19 @@ def test_a_folder_of_an_older_version_is_refused_with_what_to_do(model, tmp_path
         f"{folder} is a model folder of vlkit 0.3.0, which this version cannot read: train or save the model again, or "
         f"use it with: pip install 'vlkit<0.4'"
     )
+
+
+@pytest.mark.parametrize(("number", "what"), [(1, "train or save the model again"), (3, "run: pip install -U vlkit")])
+def test_a_folder_of_another_format_is_refused_with_what_to_do(model, tmp_path, number, what) -> None:
+    folder = save(model, tmp_path / "m")
+    damage(folder, "format: 2\n", f"format: {number}\n")
+    for read in (load, load_meta):
+        with pytest.raises(VlkitError) as error:
+            read(folder)
+        assert (
+            str(error.value)
+            == f"{folder} is a model folder of format {number}, and this version reads format 2: {what}"
+        )
 
 
 def test_a_newer_version_is_named_with_the_fix(model, tmp_path) -> None:

@@ -190,13 +190,21 @@ def test_a_full_disk_is_one_clear_error(tmp_path) -> None:
         "import resource, sys, torch\n"
         "from pathlib import Path\n"
         "from vlkit.errors import VlkitError\n"
+        "from vlkit.files import atomic_folder\n"
         "from vlkit.models.weights import write_weights\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "try:\n"
-        "    write_weights(torch.nn.Linear(64, 64), Path(sys.argv[1]))\n"
+        "    with atomic_folder(Path(sys.argv[1]) / 'm') as folder:\n"
+        "        write_weights(torch.nn.Linear(64, 64), folder)\n"
         "except VlkitError as error:\n"
         "    print(error)\n"
     )
     out = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True).stdout
-    assert out.startswith(f"cannot write model.safetensors of {tmp_path}: ")
-    assert "too large" in out and out.endswith("; free some space or choose another place\n")
+    assert out.startswith(f"cannot write {tmp_path / 'm'}: File too large; free some space or choose a place ")
+
+
+def test_numbers_of_another_kind_are_no_weights() -> None:
+    model = torch.nn.Linear(2, 2)
+    state = {"weight": torch.ones(2, 2, dtype=torch.int8), "bias": torch.zeros(2)}
+    with pytest.raises(VlkitError, match=r"weight is of torch\.int8 and should be of torch\.float32"):
+        assign_weights(model, state)

@@ -98,8 +98,8 @@ def test_of_two_processes_one_works_and_one_waits(tmp_path: Path, target: Path) 
         ),
         (
             "convert_on_full_disk_in_rust",
-            "cannot make org/small: no space left on the disk of {home}: free some, or set the environment variable "
-            "VLKIT_HOME to another disk",
+            "cannot make org/small: cannot write {target}: No space left on device; free some space or choose a "
+            "place that can be written to (outputs: --out or run.folder, caches: the environment variable VLKIT_HOME)",
         ),
         ("convert_wrongly", "cannot convert org/small from fake-weights==1.0: KeyError: 'encoder'"),
     ],
@@ -108,7 +108,7 @@ def test_a_conversion_that_fails_leaves_nothing(
     tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch, converter: str, text: str
 ) -> None:
     use(tmp_path, monkeypatch, converter=converter)
-    assert reason() == text.format(target=target, home=tmp_path / "home")
+    assert reason() == text.format(target=target)
     assert not target.exists() and left_over(target) == []
     use(tmp_path, monkeypatch)
     monkeypatch.setattr(wheels, "run_pip", lambda *args, **more: pytest.fail("the wheel was whole"))

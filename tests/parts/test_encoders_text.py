@@ -213,6 +213,7 @@ def test_texts_must_be_a_list_of_strings(kind: str, specs: dict[str, Any]) -> No
     for texts, message in [
         ([], "no texts to tokenize: the list is empty; give at least one string"),
         (["a", 3], "texts[1] = 3 is a int; every text must be a string"),
+        (["a", "b\udc80"], r"texts[1] = 'b\udc80' holds half a character; save the text as UTF-8"),
         ("cat", "texts must be a list of strings, not the one string 'cat'; write ['cat']"),
     ]:
         with pytest.raises(DataError) as caught:

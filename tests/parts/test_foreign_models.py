@@ -217,11 +217,15 @@ def test_timm_takes_the_weights_of_the_folder_whatever_its_configuration_names(t
         ("transformers_weights", "../evil.bin", "no safetensors file beside it"),
         ("model_cfg.vision_cfg.timm_model_name", "local-dir:/evil", "is no name of a timm model"),
         ("model_cfg.vision_cfg.timm_model_name", "hf-hub:a/b", "is no name of a timm model"),
+        ("architecture", "local-dir:/evil", "is no name of a timm model"),
+        ("pretrained_cfg.architecture", 3, "is no name of a timm model"),
+        ("backbone", "local-dir:/evil", "names a place"),
+        ("backbone_kwargs", {"checkpoint_path": "/evil.pth"}, "is no argument of an architecture"),
         ("model_cfg.text_cfg.context_length", 10**9, r"allowed: 1 to 65,536 tokens"),
         ("model_cfg.text_cfg", [], "is a list; expected an object"),
         ("text_config.num_attention_heads", 0, "must be 1 or more"),
-        ("num_labels", 10**9, r"allowed: 0 to 1,000,000"),
-        ("layers", [3, -4], "is out of range"),
+        ("num_labels", 10**9, r"allowed: up to 1,000,000"),
+        ("layers", [3, 10**7], "10000000 is more than any model has"),
     ],
 )
 def test_what_no_configuration_may_say(dotted: str, value: Any, expected: str, tmp_path: Path) -> None:
@@ -229,6 +233,21 @@ def test_what_no_configuration_may_say(dotted: str, value: Any, expected: str, t
     change(tmp_path / "config.json", dotted, value)
     with pytest.raises(AssetError, match=rf"config\.json: {dotted.partition('.')[0]}.* = .*{expected}"):
         read_settings(tmp_path / "config.json")
+
+
+def test_what_configurations_of_known_models_say(tmp_path: Path) -> None:
+    usual = {
+        "auto_map": _AUTO, "architectures": ["X"], "attn_implementation": "sdpa", "backbone": "microsoft/resnet-50",
+        "custom_load": True, "id2label": {"0": "a"}, "max_position_embeddings": 131072, "num_hidden_layers": None,
+        "rope_scaling": {"factor": 8.0}, "text_config": None, "trust_remote_code": False, "use_cache": True,
+        "vision_feature_layer": -2, "vocab_size": 262144,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(usual))
+    assert read_settings(tmp_path / "config.json") == usual
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps(other := {"model_max_length": 10**30, "auto_map": _AUTO})
+    )
+    assert read_settings(tmp_path / "tokenizer_config.json") == other
 
 
 def test_an_adapter_of_peft_is_not_followed_to_its_base(tmp_path: Path) -> None:
@@ -264,8 +283,12 @@ def test_sizes_that_the_weights_do_not_bear_out(kind: str, dotted: str, value: i
     make.get(kind, getattr(factory, kind, timm_folder))(folder)
     change(folder / (OPEN_CLIP if kind == "open_clip" else "config.json"), dotted, value)
     take: Any = {"bert": text_encoder, "timm": image_encoder}.get(kind, load)
+    name = f"{'hf' if kind in ('bert', 'clip') else kind}:{folder}"
     with pytest.raises(VlkitError, match=says):
-        take(f"{'hf' if kind in ('bert', 'clip') else kind}:{folder}")
+        take(name)
+    random = image_encoder if dotted.partition(".")[2].startswith(("vision", "depth", "embed")) else text_encoder
+    with pytest.raises(VlkitError, match=says):
+        random(name if kind != "timm" else f"timm:{folder}", pretrained=False)
 
 
 def test_sizes_in_a_model_folder_are_compared_with_its_weights(tmp_path: Path) -> None:
@@ -288,10 +311,12 @@ def test_sizes_in_a_model_folder_are_compared_with_its_weights(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("key", "rule", "says"),
     [
-        ("normalizer", {"type": "Prepend", "prepend": "x" * 10**6}, "more than 4,096 times as long"),
-        ("normalizer", {"type": "Replace", "pattern": {"Regex": "."}, "content": "x" * 10**6}, "times as long"),
+        ("normalizer", {"type": "Prepend", "prepend": "x" * 10**6}, "of 100 characters more than 400,000 long"),
+        ("normalizer", {"type": "Replace", "pattern": {"Regex": "."}, "content": "x" * 10**6}, "400,000 long"),
         ("normalizer", {"type": "Sequence", "normalizers": [
-            {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}] * 40}, "times as long"),
+            {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}] * 40}, "more than 400,000 long"),
+        ("normalizer", {"type": "Sequence", "normalizers": [
+            {"type": "Replace", "pattern": {"Regex": ""}, "content": "a"}] * 40}, "more than 400,000 long"),
         ("post_processor", {"type": "TemplateProcessing", "pair": [], "single": [
             *[{"SpecialToken": {"id": "<s>", "type_id": 0}}] * 10**5, {"Sequence": {"id": "A", "type_id": 0}}],
             "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}}, r"adds 100,000 special tokens"),
@@ -308,7 +333,9 @@ def test_rules_of_tokenizers_that_no_memory_holds(key: str, rule: dict[str, Any]
 def test_usual_rules_of_tokenizers_pass(tmp_path: Path) -> None:
     folder = factory.bert(tmp_path / "m")
     rules = [{"type": "NFKC"}, {"type": "Lowercase"}, {"type": "Prepend", "prepend": "query: "},
-             {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}]  # fmt: skip
+             *[{"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}] * 30,
+             *[{"type": "Prepend", "prepend": ""}] * 30,
+             *[{"type": "Replace", "pattern": {"String": "``"}, "content": "''"}] * 30]  # fmt: skip
     change(folder / "tokenizer.json", "normalizer", {"type": "Sequence", "normalizers": rules})
     encoder = text_encoder(f"hf:{folder}")
     assert (
@@ -341,7 +368,7 @@ def test_files_of_transformers_that_hold_something_else(name: str, text: str, tm
         ("open_clip", OPEN_CLIP, "preprocess_cfg.mean", "x", "preprocessing does not work"),
         ("open_clip", OPEN_CLIP, "preprocess_cfg.resize_mode", "x", "open_clip cannot use its preprocessing"),
         ("timm", "config.json", "pretrained_cfg.interpolation", "x", "timm cannot use its preprocessing"),
-        ("timm", "config.json", "architecture", 3, "no key 'architecture'"),
+        ("timm", "config.json", "architecture", ..., "no key 'architecture'"),
     ],
 )
 def test_values_that_libraries_stumble_over(

@@ -14,8 +14,9 @@ import torch
 import vlkit
 from tests.helpers import train_factory as factory
 from vlkit.distributed.runtime import autocast, choose_device
-from vlkit.errors import VlkitError
+from vlkit.errors import UnknownName, VlkitError
 from vlkit.models.trainable import Report
+from vlkit.spec.load import dump_yaml
 from vlkit.spec.training import LoopSpec
 from vlkit.training import loop
 from vlkit.training.loop import train
@@ -76,6 +77,18 @@ def test_the_package_is_the_function(table: Path, tmp_path: Path) -> None:
         "image_head": (True, 0.003), "text_head": (True, 0.003), "scale": (True, 0.003),
     }  # fmt: skip
     assert vlkit.train(made, resume=True) == run
+
+
+def test_a_recipe_is_taken_by_its_file_or_name(table: Path, tmp_path: Path) -> None:
+    made, path = factory.recipe(table, tmp_path / "run"), tmp_path / "mine.yaml"
+    path.write_text(dump_yaml(made), encoding="utf-8")
+    assert vlkit.train(path).recipe() == vlkit.train(str(path), overwrite=True).recipe() == made
+    assert loop._read("contrastive/tiny") == vlkit.load_recipe("contrastive/tiny")
+    with pytest.raises(UnknownName, match=r"^no recipe 'contrastive/tyni'; did you mean 'contrastive/tiny'"):
+        vlkit.train("contrastive/tyni")
+    with pytest.raises(VlkitError) as caught:
+        vlkit.train({"model": "tiny"})  # type: ignore[arg-type]
+    assert str(caught.value) == ("train takes a recipe, its file or its name, not a dict; vlkit.load_recipe makes one")
 
 
 def test_what_trains_is_logged_where_nobody_shows_it(

@@ -14,6 +14,7 @@ from vlkit.cli.console import collector_off, headed, message, out, tell, write_j
 from vlkit.cli.loading import loaded
 from vlkit.cli.options import AsJson, Device
 from vlkit.errors import DataError, VlkitError
+from vlkit.obstacles import Obstacles
 from vlkit.paths import local_path
 
 if TYPE_CHECKING:
@@ -56,12 +57,18 @@ def classify(
     from vlkit.cli.images import find_images
     from vlkit.prompts import check_template
 
-    # what can be wrong is looked at before anything slow is loaded
-    names = _read_labels(labels, labels_file)
-    tag = languages.normalize(language)
+    # what can be wrong is looked at before anything slow is loaded, and told at once
+    obstacles = Obstacles()
+    with obstacles.met():
+        names = _read_labels(labels, labels_file)
+    with obstacles.met():
+        tag = languages.normalize(language)
     for template in templates or ():
-        check_template(template)
-    where = _find_model(model)
+        with obstacles.met():
+            check_template(template)
+    with obstacles.met():
+        where = _find_model(model)
+    obstacles.refuse()
     found, problems = find_images(images)
 
     with collector_off():  # 4000 modules and a model are made, nothing is thrown away

@@ -146,6 +146,8 @@ def _show_parity(results: Results, suite: Suite, model: str) -> None:
             title=f"{task} beside the published figures of {short}: {within} of {len(found)} languages agree",
             right=("top-1 %", "published", "difference", "allowed"),
         )
+        if others := [one.language for one in found if not one.same_classes]:
+            tell(f"note: published with other numbers of classes, not to be compared: {', '.join(others)}")
 
 
 def _show(results: Results, folder: Path) -> None:

@@ -51,7 +51,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "labels": ("vlkit labels check labels.json",),
     "labels build": ("vlkit labels build omw --source wordnets/ --out labels-omw.json",),
     "labels check": ("vlkit labels check labels.json", "vlkit labels check labels.tsv --json"),
-    "export": ("vlkit export runs/mine/model --format open_clip --out runs/mine/open_clip",),
+    "export": (
+        "vlkit train quickstart/exportable",
+        "vlkit export runs/exportable/model --format open_clip --out exported",
+        "vlkit export hf:openai/clip-vit-base-patch32 --format transformers --out exported",
+    ),
     "list": ("vlkit list recipes", "vlkit list models 'open_clip:*B-32*'", "vlkit list languages chinese"),
     "bench": ("vlkit bench data --steps 5 --repeats 1",),
     "bench zeroshot": ("vlkit bench zeroshot --images 100 --languages 3 --repeats 1",),

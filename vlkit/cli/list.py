@@ -88,7 +88,7 @@ def languages() -> tuple[tuple[str, ...], Rows]:
     from vlkit.languages import all_languages
 
     rows: Rows = [(row.tag, row.name, row.autonym, row.script, row.tier) for row in all_languages()]
-    return ("tag", "name", "autonym", "script", "tier"), rows
+    return ("tag", "name", "autonym", "script", "lexicon"), rows
 
 
 def objectives() -> tuple[tuple[str, ...], Rows]:

@@ -21,6 +21,7 @@ from vlkit.evaluation.embed.identity import UNKNOWN, model_digest
 from vlkit.evaluation.embed.image_contents import image_contents
 from vlkit.evaluation.report.page import write_pages
 from vlkit.evaluation.results.answers import write_answers
+from vlkit.evaluation.results.examples import write_examples
 from vlkit.evaluation.results.results_file import RESULTS, ResultRow, Results, csv_text
 from vlkit.evaluation.suite import Suite, claim, open_suite, read_suite
 from vlkit.evaluation.tasks.task import Fact, Scored, Task
@@ -86,7 +87,8 @@ def evaluate(
             for file, lines in tables.items():
                 write_atomic(place / file, csv_text(list(lines[0]), lines))
             titles = {task.name: task.titles for task in suite.tasks}
-            write_pages(place, results, intro=suite.spec.description, titles=titles)
+            samples = {task.name: task.samples for task in suite.tasks}
+            write_pages(place, results, intro=suite.spec.description, titles=titles, samples=samples)
     return results
 
 
@@ -121,6 +123,8 @@ def _figures(
 def _keep(task: Task, folder: Path | None, watch: Callable[[Task, Scored], None] | None, scored: Scored) -> None:
     if folder is not None and scored.answers is not None:
         write_answers(folder, task.name, scored.language, scored.answers)
+    if folder is not None and scored.examples:
+        write_examples(folder, task.name, scored.language, scored.examples)
     if watch is not None:
         watch(task, scored)
 

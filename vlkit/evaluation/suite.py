@@ -27,8 +27,8 @@ TASKS = Registry(
 and texts, reads no image, and gives one task or several."""
 SETTINGS = "evaluation.yaml"
 _WRITTEN = (
-    "rows", "answers", "clip_benchmark", "results*.json", "results*.csv", "results.md", "templates.csv", "report*.html",
-    "classnames.json",
+    "rows", "answers", "examples", "clip_benchmark", "results*.json", "results*.csv", "results.md", "templates.csv",
+    "report*.html", "classnames.json",
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field, ValidationError
 
 from vlkit.adapt.inject import base_name
-from vlkit.errors import SpecError, VlkitError
+from vlkit.errors import SpecError, VlkitError, first_three
 from vlkit.files import atomic_folder
 from vlkit.models.digest import weights_digest
 from vlkit.models.locate import SPEC, locate
@@ -252,6 +252,11 @@ def _read_spec_file(folder: Path) -> _SpecFile:
             f"{folder} is a model folder of vlkit {plain.get('vlkit', '0.3 or older')}, which this version cannot "
             f"read: train or save the model again, or use it with: pip install 'vlkit<0.4'"
         )
+    if isinstance(plain, dict) and isinstance(plain.get("format"), int) and plain["format"] != FORMAT:
+        what = "run: pip install -U vlkit" if plain["format"] > FORMAT else "train or save the model again"
+        raise VlkitError(
+            f"{folder} is a model folder of format {plain['format']}, and this version reads format {FORMAT}: {what}"
+        )
     try:
         return _SpecFile.model_validate_json(json.dumps(plain))
     except ValidationError as error:
@@ -277,7 +282,12 @@ def _load_folder(folder: Path, dtype: torch.dtype | None, *, base: str | PathLik
     if isinstance(file.model, SavedSpec):
         _check_bases(folder, file, base=base)
         model = _build_on_base(folder, file, shapes_of(state), base=base)
-        state = as_module(model).state_dict() | state
+        whole = as_module(model).state_dict()
+        if missing := [name for name in whole if part_of(name).endswith(ADAPTER) and name not in state]:
+            raise VlkitError(
+                f"{folder} lacks {len(missing)} tensors of its adapters ({first_three(missing)}); copy or save it again"
+            )
+        state = whole | state
     elif base is not None:
         raise VlkitError(f"{folder} holds a whole model, not adapters for one; leave base out")
     else:

@@ -7,7 +7,7 @@ child: ``text_adapter`` is what an adapter added to ``text``, and ``text`` then 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -185,11 +185,15 @@ class PartRow:
 
 @dataclass(frozen=True)
 class Report:
-    """What trains, part by part; prints as a table. A parameter shared by two parts counts once in the totals."""
+    """What trains, part by part; prints as a table. A parameter shared by two parts counts once in the totals.
+
+    ``note`` says what trains beside adapters, where that may not be meant.
+    """
 
     rows: tuple[PartRow, ...]
     parameters: int
     trainable: int
+    note: str = ""
 
     def cells(self) -> list[tuple[str, str, str, str, str]]:
         """The rows as text, the totals last."""
@@ -206,12 +210,12 @@ class Report:
         for line in table:
             cells = (f"{cell:{side}{width}}" for cell, side, width in zip(line, _SIDES, widths, strict=True))
             lines.append("  ".join(cells).rstrip())
-        return "\n".join(lines)
+        return "\n".join([*lines, self.note] if self.note else lines)
 
     def __rich__(self) -> Table:
         from rich.table import Table
 
-        table = Table(show_edge=False, pad_edge=False)
+        table = Table(show_edge=False, pad_edge=False, caption=self.note or None, caption_justify="left")
         for name, side in zip(_HEADER, _SIDES, strict=True):
             table.add_column(name, justify="left" if side == "<" else "right")
         *body, total = self.cells()
@@ -245,7 +249,18 @@ def trainable_report(model: nn.Module, lrs: Mapping[str, float] | None = None) -
         rows.append(PartRow(name, count, trainable, "+".join(dtypes) or "-", lrs.get(name) if trainable else None))
     everything = list(model.parameters())
     trains = sum(parameter.numel() for parameter in everything if parameter.requires_grad)
-    return Report(tuple(rows), sum(parameter.numel() for parameter in everything), trains)
+    note = "" if lrs else _beside_adapters(rows)
+    return Report(tuple(rows), sum(parameter.numel() for parameter in everything), trains, note)
+
+
+def _beside_adapters(rows: Sequence[PartRow]) -> str:
+    """An adapter freezes the part that it is in, and no other one."""
+    adapters = [row.part for row in rows if row.part.endswith(ADAPTER)]
+    others = [row.part for row in rows if row.trainable and row.part not in adapters]
+    if not adapters or not others:
+        return ""
+    names = ", ".join(repr(name) for name in others)
+    return f"beside {', '.join(adapters)} also {', '.join(others)} train; vlkit.freeze(model, {names}) stops them"
 
 
 @dataclass(frozen=True)

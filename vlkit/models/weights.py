@@ -43,7 +43,7 @@ def write_weights(
         shard_bytes: Largest size of one file; a single larger tensor has a file of its own.
 
     Raises:
-        VlkitError: Something in the state dict is not a tensor, or the disk is full.
+        VlkitError: Something in the state dict is not a tensor.
     """
     kept, shared = _without_copies(plain_state(model) if isinstance(model, nn.Module) else model)
     sizes = {name: tensor.numel() * _stored(tensor, dtype).itemsize for name, tensor in kept.items()}
@@ -64,16 +64,10 @@ def write_tensors(
 ) -> None:
     """Writes one file of tensors, on the CPU and apart from each other; ``dtype`` as for ``write_weights``.
 
-    Raises:
-        VlkitError: The disk is full or the place cannot be written to.
+    What the disk refuses is named by whoever writes the folder (``files.atomic_folder``).
     """
-    try:
-        save_file({name: _alone(tensor, dtype) for name, tensor in tensors.items()}, path, metadata=metadata)
-        path.chmod(0o644)  # as all other files; safetensors lets the owner alone read
-    except (SafetensorError, OSError) as error:
-        raise VlkitError(
-            f"cannot write {path.name} of {path.parent}: {error}; free some space or choose another place"
-        ) from error
+    save_file({name: _alone(tensor, dtype) for name, tensor in tensors.items()}, path, metadata=metadata)
+    path.chmod(0o644)  # as all other files; safetensors lets the owner alone read
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -204,6 +198,8 @@ def _check_names(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], wher
     for name, tensor in given.items():
         if name in wanted and wanted[name].shape != tensor.shape:
             problems.append(f"{name} is {list(tensor.shape)} and should be {list(wanted[name].shape)}")
+        elif name in wanted and wanted[name].is_floating_point() != tensor.is_floating_point():
+            problems.append(f"{name} is of {tensor.dtype} and should be of {wanted[name].dtype}")
     if problems:
         shown = "; ".join(problems[:4])
         raise VlkitError(

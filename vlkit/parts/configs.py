@@ -92,8 +92,8 @@ def _wrong(key: str, value: Any) -> str | None:
         return f"is {json_kind(type(value))}; expected an object"
     if rule := _RULES.get(key):
         return rule(value)
-    if _COUNTED.search(key) and isinstance(value, int) and not 0 <= value <= _MOST:
-        return f"is out of range; allowed: 0 to {_MOST:,}"
+    if _COUNTED.search(key) and isinstance(value, int) and value > _MOST:
+        return f"is more than any model has; allowed: up to {_MOST:,}"
     if key.endswith("heads") and value == 0 and not isinstance(value, bool):
         return "must be 1 or more"
     return None
@@ -116,6 +116,12 @@ def _plain_name(value: Any) -> str | None:
     if value is None or (isinstance(value, str) and re.fullmatch(r"[\w.+-]+", value)):
         return None
     return "is no name of a timm model; write one that timm.list_models() has"
+
+
+def _no_place(value: Any) -> str | None:
+    if not isinstance(value, str) or re.fullmatch(r"[\w.-]+(/[\w.-]+)?", value):
+        return None
+    return "names a place; write the name of a model"
 
 
 def _known_code(value: Any) -> str | None:
@@ -151,6 +157,9 @@ def _file_beside(value: Any) -> str | None:
 _RULES: dict[str, Callable[[Any], str | None]] = {
     "tokenizer_kwargs": _tokenizer_kwargs,
     "model_args": _model_args,
+    "backbone_kwargs": _model_args,
+    "architecture": _plain_name,
+    "backbone": _no_place,
     "timm_model_name": _plain_name,
     "context_length": _context,
     "model_max_length": _number,

@@ -90,9 +90,11 @@ def load_model(
     from transformers import AutoModel
 
     options: dict[str, Any] = {} if pooler or not _has_pooler(config) else {"add_pooling_layer": False}
+    shapes = read_headers(file for file in hub.weight_files(folder) if file.is_file())
+    borne_out = within(shapes, where=folder, settings=read_settings(folder / "config.json"))
     if not spec.pretrained or saved or empty:
         cannot = foreign_errors(f"cannot build the model of {folder / 'config.json'}")
-        with cannot, weightless(saved=saved is not None, empty=empty), quiet():
+        with cannot, weightless(saved=saved is not None, empty=empty), borne_out, quiet():
             model = AutoModel.from_config(config, trust_remote_code=False, **options).float()
         hold(model, spec)
         return model, False
@@ -103,10 +105,7 @@ def load_model(
             f"{folder} holds {_ADAPTER}: transformers would load the model named there instead; merge the adapter into "
             f"its model first (peft's merge_and_unload), and save that"
         )
-    shapes = read_headers(hub.weight_files(folder))
-    settings = read_settings(folder / "config.json")
-    cannot = foreign_errors(f"cannot load the weights in {folder}")
-    with cannot, quiet(), within(shapes, where=folder, settings=settings):
+    with foreign_errors(f"cannot load the weights in {folder}"), quiet(), borne_out:
         model, report = AutoModel.from_pretrained(
             str(folder),
             config=config,
@@ -170,6 +169,19 @@ def _model_class(config: Any) -> Any:
 
 def _has_pooler(config: Any) -> bool:
     return "add_pooling_layer" in inspect.signature(_model_class(config).__init__).parameters
+
+
+@contextmanager
+def never_asking() -> Iterator[None]:
+    """Where others call transformers meanwhile, it refuses to run code that comes with a model, and asks nobody."""
+    from transformers import dynamic_module_utils
+
+    seconds = dynamic_module_utils.TIME_OUT_REMOTE_CODE
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # how long it waits for an answer
+    try:
+        yield
+    finally:
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = seconds
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from vlkit.errors import AssetError, UnknownName, VlkitError
 from vlkit.parts import building
 from vlkit.parts.assets import hub
 from vlkit.parts.configs import check_settings, read_settings
-from vlkit.parts.hf_common import read_config
+from vlkit.parts.hf_common import never_asking, read_config
 from vlkit.parts.tokenizers import check_rules
-from vlkit.parts.weight_files import read_header, within
+from vlkit.parts.weight_files import read_header, read_headers, within
 from vlkit.paths import local_path
 
 CONFIG = "open_clip_config.json"
@@ -195,6 +195,12 @@ def _weights_file(name: OpenClipName) -> Path:
     return Path(pretrained.download_pretrained(pretrained.get_pretrained_cfg(name.model, name.weights)))
 
 
+def borne_out(name: OpenClipName, config: OpenClipConfig) -> AbstractContextManager[None]:
+    """Builds nothing larger than the safetensors that lie beside a configuration, where it is built without them."""
+    files = () if name.folder is None else sorted(name.folder.glob("*.safetensors"))
+    return within(read_headers(files), where=name.folder, settings=config.model_cfg)
+
+
 def check_text_tower(config: OpenClipConfig) -> None:
     """Judges the configuration of a transformers text tower, which open_clip reads by itself and would ask about.
 
@@ -239,11 +245,8 @@ def hub_or_cache(wants_hub: bool, what: str) -> Iterator[None]:
         AssetError: What is loaded inside cannot be had or read.
     """
     from huggingface_hub import constants
-    from transformers import dynamic_module_utils
 
     why, allowed = None, constants.HF_HUB_OFFLINE
-    asks = dynamic_module_utils.TIME_OUT_REMOTE_CODE
-    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # transformers never asks whether to run code: it refuses
     if wants_hub:
         forbidden = hub.offline()
         unreachable = None if forbidden else hub.unreachable(hub.endpoint())
@@ -253,7 +256,8 @@ def hub_or_cache(wants_hub: bool, what: str) -> Iterator[None]:
     quiet = logging.root.manager.disable
     logging.disable(logging.ERROR)  # open_clip logs to the root logger what the error below says
     try:
-        yield
+        with never_asking():
+            yield
     except VlkitError:
         raise
     except Exception as error:  # whatever open_clip and what it calls raise
@@ -264,5 +268,4 @@ def hub_or_cache(wants_hub: bool, what: str) -> Iterator[None]:
         ) from error
     finally:
         constants.HF_HUB_OFFLINE = allowed
-        dynamic_module_utils.TIME_OUT_REMOTE_CODE = asks
         logging.disable(quiet)

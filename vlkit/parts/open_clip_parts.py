@@ -20,6 +20,7 @@ from vlkit.parts.open_clip_files import (
     HF_TEXT,
     OpenClipConfig,
     OpenClipName,
+    borne_out,
     check_text_tower,
     hub_or_cache,
     load_whole,
@@ -66,7 +67,7 @@ class OpenClipImageEncoder(building.LibraryImageEncoder):
         # open_clip offers no public way to build one tower alone
         vision = {**config.model_cfg["vision_cfg"], "timm_model_pretrained": False}
         cannot = building.foreign_errors(f"open_clip cannot build the image tower of {name.model}")
-        with cannot, building.weightless(saved=saved is not None, empty=empty):
+        with cannot, building.weightless(saved=saved is not None, empty=empty), borne_out(name, config):
             tower = _build_vision_tower(
                 config.model_cfg["embed_dim"], vision, quick_gelu=config.model_cfg.get("quick_gelu", False)
             )
@@ -136,6 +137,7 @@ class OpenClipTextEncoder(nn.Module):
         with (
             hub_or_cache(wants_hub, f"the text tower of open_clip:{spec.name}"),
             building.weightless(saved=saved is not None, empty=empty),
+            borne_out(name, config),
         ):
             check_text_tower(OpenClipConfig({**config.model_cfg, "text_cfg": text}, config.preprocess_cfg))
             tower = _build_text_tower(

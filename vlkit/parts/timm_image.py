@@ -81,15 +81,21 @@ class TimmImageEncoder(building.LibraryImageEncoder):
         if spec.image_size is not None and fixed:
             arguments["img_size"] = spec.image_size
         size = "" if spec.image_size is None else f" with image_size = {spec.image_size}"
-        weights = _weights(folder) if folder is not None and pretrained else None
-        shapes = {} if weights is None else read_header(weights)
+        weights = None if folder is None or saved is not None else _weights(folder)
+        if pretrained and weights is None:
+            raise AssetError(f"{folder} holds no weights (model.safetensors)")
+        judged = weights is not None and (pretrained or weights.suffix == ".safetensors")
+        shapes = read_header(weights) if weights is not None and judged else {}
         with (
             building.foreign_errors(f"timm cannot build {spec.name!r}{size}", error=VlkitError),
             building.weightless(saved=saved is not None, empty=empty),
             within(shapes, where=spec.name, settings=config),
         ):
             model = timm.create_model(
-                source, pretrained=pretrained, pretrained_cfg_overlay=_taking(weights), **arguments
+                source,
+                pretrained=pretrained,
+                pretrained_cfg_overlay=_taking(weights if pretrained else None),
+                **arguments,
             )
         patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
         building.check_patches(spec.image_size, patch[0] if isinstance(patch, tuple) else None, where=spec.name)
@@ -180,17 +186,17 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not (folder / _CONFIG).is_file():
         raise AssetError(f"{folder} is no timm folder in hub layout: it has no {_CONFIG}")
     content = read_settings(folder / _CONFIG)
-    if not isinstance(content.get("architecture"), str):
+    if content.get("architecture") is None:
         raise AssetError(f"{folder / _CONFIG} has no key 'architecture'; it is no timm model")
     return content
 
 
-def _weights(folder: Path) -> Path:
-    """The weights file of a folder in hub layout; pickles of tensors where there are no safetensors."""
+def _weights(folder: Path) -> Path | None:
+    """The weights file of a folder in hub layout, if any; pickles of tensors where there are no safetensors."""
     for pattern in ("model.safetensors", "*.safetensors", "pytorch_model.*", "*.bin", "*.pth", "*.pt"):
         if found := sorted(folder.glob(pattern)):
             return found[0]
-    raise AssetError(f"{folder} holds no weights (model.safetensors)")
+    return None
 
 
 def _taking(weights: Path | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
-import math
+import re
 import string
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,7 +35,8 @@ _PLAIN = frozenset(
 _PLAIN_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast")
 _BESIDE = ("special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "additional_chat_templates")
 
-_MOST_GROWTH, _MOST_ADDED = 4096, 64
+_LONGEST = 400_000  # characters, of a hundred
+_MOST_ADDED = 64  # special tokens
 _OTHER_MODEL = "the tokenizer belongs to another model, put the model's own tokenizer files in its folder"
 
 
@@ -43,7 +44,7 @@ def check_texts(texts: Sequence[str]) -> list[str]:
     """The texts as a list.
 
     Raises:
-        DataError: One bare string, no texts at all, or an entry that is no string.
+        DataError: One bare string, no texts at all, or an entry that is no string or holds half a surrogate pair.
     """
     if isinstance(texts, str):
         raise DataError(f"texts must be a list of strings, not the one string {texts!r}; write [{texts!r}]")
@@ -53,6 +54,10 @@ def check_texts(texts: Sequence[str]) -> list[str]:
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise DataError(f"texts[{index}] = {text!r} is a {type(text).__name__}; every text must be a string")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"texts[{index}] = {text[:40]!r} holds half a character; save the text as UTF-8") from None
     return texts
 
 
@@ -108,13 +113,13 @@ def check_rules(tokenizer: Any, *, where: str) -> None:
     if core is None:
         return
     rule = "{}" if core.normalizer is None else core.normalizer.__getstate__().decode("utf-8", "replace")
-    growth = _growth(json.loads(rule))
-    if growth <= _MOST_GROWTH and core.normalizer is not None:  # what a table of characters makes of them
-        growth = len(core.normalizer.normalize_str(string.printable)) / len(string.printable)
-    if growth > _MOST_GROWTH:
+    longest = _longest(json.loads(rule), len(string.printable))
+    if longest <= _LONGEST and core.normalizer is not None:  # what a table of characters makes of them
+        longest = len(core.normalizer.normalize_str(string.printable))
+    if longest > _LONGEST:
         raise AssetError(
-            f"{where}: the normalizer in tokenizer.json makes texts more than {_MOST_GROWTH:,} times as long; "
-            f"take a tokenizer that fits the model"
+            f"{where}: the normalizer in tokenizer.json may make texts of {len(string.printable)} characters more than "
+            f"{_LONGEST:,} long; take a tokenizer that fits the model"
         )
     if (added := core.num_special_tokens_to_add(False)) > _MOST_ADDED:
         raise AssetError(
@@ -125,19 +130,29 @@ def check_rules(tokenizer: Any, *, where: str) -> None:
         core.encode("a Ж 猫")
 
 
-def _growth(rule: Any) -> float:
-    """How many times as long a normalizer may make a text of one character, for what can be read off it."""
-    if not isinstance(rule, dict):
-        return 1
-    if rule.get("type") == "Sequence":
-        return math.prod(_growth(one) for one in rule.get("normalizers", ()))
-    if rule.get("type") == "Prepend":
-        return 1 + len(rule.get("prepend", ""))
-    if rule.get("type") == "Replace":
-        pattern = rule.get("pattern")
-        plain = pattern.get("String") if isinstance(pattern, dict) else None
-        return 1 + len(rule.get("content", "")) / max(1, len(plain or ""))
-    return 1
+def _longest(rule: Any, length: float) -> float:
+    """How long a normalizer may make a text of this length, for what can be read off it."""
+    kind = rule.get("type") if isinstance(rule, dict) else None
+    if kind == "Sequence":
+        for one in rule.get("normalizers", ()):
+            length = _longest(one, length)
+    elif kind == "Prepend":
+        length += len(rule["prepend"])
+    elif kind == "Replace":
+        content, (form, pattern) = len(rule["content"]), next(iter(rule["pattern"].items()))
+        if form == "String" and pattern:
+            length *= max(1, content / len(pattern))
+        else:
+            length *= max(1, content + _fits_nothing(pattern))
+    return length
+
+
+def _fits_nothing(pattern: str) -> bool:
+    """Whether a pattern also fits between characters, so that what it is replaced by comes on top; True if in doubt."""
+    try:
+        return re.search(pattern, "") is not None
+    except re.error:
+        return True
 
 
 def save_tokenizer(tokenizer: Any, folder: Path, *, prefix: str = "") -> None:

@@ -7,6 +7,8 @@ import signal
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,6 +37,7 @@ from vlkit.models.trainable import (
 from vlkit.objectives.context import Context
 from vlkit.objectives.weighted_sum import WeightedSum, build_objective, needs_of
 from vlkit.outputs import locked
+from vlkit.spec.load import load_recipe
 from vlkit.spec.objectives import LossSpec
 from vlkit.spec.recipe import Recipe
 from vlkit.spec.training import StageSpec
@@ -53,22 +56,28 @@ log = logging.getLogger(__name__)
 Show = Callable[[str, Report], None]
 
 
-def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, show: Show | None = None) -> Run:
+def train(
+    recipe: Recipe | str | PathLike[str], *, resume: bool = False, overwrite: bool = False, show: Show | None = None
+) -> Run:
     """Trains what a recipe describes and writes the run folder; under torchrun, together with the other processes.
 
     A run that was killed goes on with ``resume=True`` from its last checkpoint; on a CPU its losses are then those of
     an uninterrupted run, bit for bit, given the same number of threads and processes.
 
     Args:
-        recipe: What to build and train, on what, and how.
+        recipe: What to build and train, on what, and how: a recipe, its YAML file, or the name of a shipped one
+            (``contrastive/tiny``). For other values in it: ``train(vlkit.load_recipe(name, ["optim.lr=1e-4"]))``.
         resume: Go on from the run folder's newest whole checkpoint (or from the start where none was written yet).
         overwrite: Replace a run that is there already.
         show: Takes each stage's title and table of what trains, on rank 0; None logs them.
 
     Raises:
+        SpecError: Something in the recipe's file is wrong.
+        UnknownName: There is neither such a file nor such a shipped recipe.
         VlkitError: The recipe cannot be run, or the loss is not finite.
         KeyboardInterrupt: Ctrl-C, or SIGTERM among the steps; then a checkpoint was written first.
     """
+    recipe = _read(recipe)
     run, trainer = Run(run_folder(recipe)), None
     with started(recipe.loop) as runtime:
         share_of(recipe.loop.batch_size, runtime.ranks.size)
@@ -83,6 +92,16 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, show
         except KeyboardInterrupt as stop:
             raise stop if str(stop) else _stopped(stop, run, trainer) from None
     return run
+
+
+def _read(recipe: Recipe | str | PathLike[str]) -> Recipe:
+    if isinstance(recipe, Recipe):
+        return recipe
+    if isinstance(recipe, str | PathLike):
+        return load_recipe(Path(recipe).expanduser() if isinstance(recipe, PathLike) else recipe)
+    raise VlkitError(
+        f"train takes a recipe, its file or its name, not a {type(recipe).__name__}; vlkit.load_recipe makes one"
+    )
 
 
 def _stopped(stop: KeyboardInterrupt, run: Run, trainer: _Trainer | None) -> Stopped:

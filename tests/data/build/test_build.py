@@ -177,10 +177,15 @@ def test_a_build_that_fails_leaves_the_old_folder(tmp_path: Path, monkeypatch: p
 def test_other_folders_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("dear")
-    with pytest.raises(DataError, match="holds other files; --out takes a new folder, or one with shards to replace"):
+    with pytest.raises(VlkitError, match=r"something else than the shards of .* openmoji \(thesis\.txt\), and all"):
         built(tmp_path / "mine")
-    with pytest.raises(DataError, match="is a file; --out takes a folder"):
+    with pytest.raises(VlkitError, match="is a file; choose a folder"):
         built(tmp_path / "mine" / "thesis.txt")
+    built(tmp_path / "om")
+    (tmp_path / "om" / "own-0000.tar").write_text("dear")
+    with pytest.raises(VlkitError, match=r"and beside it own-0000\.tar, which vlkit did not write and would delete"):
+        built(tmp_path / "om")
+    assert (tmp_path / "om" / "own-0000.tar").read_text() == "dear"
     with pytest.raises(DataError, match="--image-size 5: must be 16 to 1024"):
         build_openmoji(tmp_path / "x", image_size=5, holdout=1, wheel=wheel(tmp_path / "w.whl", THINGS), quiet=True)
     with pytest.raises(DataError, match="20 concepts cannot be held out of 10"):

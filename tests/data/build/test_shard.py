@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +25,7 @@ from vlkit.data.sources.combine import summarize
 from vlkit.data.sources.open import open_path
 from vlkit.data.sources.shards import ShardSource, expand
 from vlkit.data.sources.tree import read_tree
-from vlkit.errors import DataError
+from vlkit.errors import DataError, VlkitError
 
 
 def table(folder: Path, count: int = 23, *, bad: tuple[int, ...] = ()) -> Path:
@@ -117,6 +122,104 @@ def test_half_a_job_with_other_settings_starts_anew(tmp_path: Path, monkeypatch:
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+def mended_caption(made: Path) -> None:
+    made.write_text(made.read_text().replace('Ding 2"', 'Ding zwei"'))
+
+
+def replaced_image(made: Path) -> None:
+    path = made.parent / "2.img"
+    times = path.stat()
+    path.write_bytes(encoded((99, 99, 99), size=(90, 60)))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # as cp -p and rsync -t leave it
+
+
+@pytest.mark.parametrize("change", [mended_caption, replaced_image])
+def test_half_a_job_on_other_contents_starts_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
+) -> None:
+    made = table(tmp_path / "t")
+    pack = module._Chunks._pack
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_CHUNK", 1)
+        patch.setattr(module._Chunks, "_pack", lambda self, n: 1 / 0 if n == 12 else pack(self, n))
+        with pytest.raises(ZeroDivisionError):
+            write(made, tmp_path / "out", per_shard=4)
+    change(made)
+    written = write(made, tmp_path / "out", per_shard=4)
+    assert written == write(made, tmp_path / "whole", per_shard=4)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_call_that_was_stopped_in_its_last_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = table(tmp_path / "t")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "shutil", None)  # with which the shards' first place is taken away
+        with pytest.raises(AttributeError):
+            write(made, tmp_path / "out")
+    times = [path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()]
+    assert write(made, tmp_path / "out").samples == 23
+    assert [path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()] == times  # nothing was left to do
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "t"]
+
+
+def test_a_full_disk_is_told_and_the_same_call_goes_on(tmp_path: Path) -> None:
+    made = table(tmp_path / "t", 200)
+    line = ["data", "shard", str(made), "--out", str(tmp_path / "out"), "--per-shard", "20", "--workers", "1"]
+    code = (
+        "import resource, signal, sys\n"
+        "from vlkit.cli.app import main\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        f"sys.argv = ['vlkit', *{line!r}]\n"
+        "main()\n"
+    )
+    full = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert full.returncode == 2 and not (tmp_path / "out").exists()
+    assert full.stderr.strip().splitlines()[-1] == (
+        f"error: cannot write {tmp_path}/out: File too large; free some space or choose a place that can be written to "
+        "(outputs: --out or run.folder, caches: the environment variable VLKIT_HOME), then run the same command "
+        "again, it goes on from there"
+    )
+    assert CliRunner().invoke(app, line).exit_code == 0
+    write(made, tmp_path / "whole", per_shard=20)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_phone_photos_and_small_formats_are_copied_as_they_are(tmp_path: Path) -> None:
+    kinds = {"a.jpg": "MPO", "b.avif": "AVIF", "c.jp2": "JPEG2000", "d.jfif": "JPEG", "e.gif": "GIF"}
+    (tmp_path / "i").mkdir()
+    for name, kind in kinds.items():
+        (tmp_path / "i" / name).write_bytes(encoded(kind=kind, size=(64, 48)))
+        (tmp_path / "i" / name).with_suffix(".txt").write_text(name)
+    write_shards(open_path(str(tmp_path / "i"), language="en"), tmp_path / "o", ShardOptions(), workers=0, quiet=True)
+    with tarfile.open(tmp_path / "o" / "shard-0000.tar") as archive:
+        names = [one.name.partition(".")[2] for one in archive if not one.name.endswith("json")]
+        raw = [archive.extractfile(one).read() for one in archive if not one.name.endswith("json")]  # type: ignore[union-attr]
+    assert names == ["jpg", "avif", "jp2", "jpg", "png"]
+    assert raw[:4] == [(tmp_path / "i" / name).read_bytes() for name in list(kinds)[:4]]
+
+
+def test_what_is_called_alike_or_not_in_utf8_is_counted_and_written(tmp_path: Path) -> None:
+    broken = encoded()[:40]
+    for name in ("a", "b"):
+        shards(tmp_path / name, [("0", {"png": broken, "txt": b"x"}), ("1", {"png": encoded(), "txt": b"y"})])
+    written = write_shards(
+        open_path(str(tmp_path / "{a,b}" / "shard-0000.tar"), language="en"), tmp_path / "o", ShardOptions(), workers=0,
+        quiet=True,
+    )  # fmt: skip
+    assert (written.samples, list(written.bad)) == (2, ["0", "0 (2)"])
+    images = tmp_path / "i"
+    images.mkdir()
+    name = os.fsdecode(b"caf\xe9")
+    (images / f"{name}.png").write_bytes(encoded())
+    (images / f"{name}.txt").write_text("Kaffee")
+    (images / f"{name}2.png").write_bytes(broken)
+    (images / f"{name}2.txt").write_text("Tee")
+    written = write_shards(open_path(str(images), language="de"), tmp_path / "p", ShardOptions(), quiet=True, workers=1)
+    assert list(written.bad) == [r"caf\xe92.png"] and json.loads((tmp_path / "p" / "summary.json").read_text())
+    assert dict(open_path(str(tmp_path / "p"))[0].captions) == {"de": ("Kaffee",)}
+
+
 def test_shards_keep_to_their_size(tmp_path: Path) -> None:
     samples = [(f"s{n}", {"png": noise(n), "json": b'{"captions": {"en": "x"}}'}) for n in range(40)]
     made = shards(tmp_path / "s", samples)
@@ -167,9 +270,37 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     (out / "thesis.tex").write_text("years of work")
     with pytest.raises(DataError, match=r"out: is there already; choose another --out, or replace it with --overwrite"):
         write(made, out)
+    with pytest.raises(VlkitError, match=r"something else than shards of vlkit data shard \(thesis\.tex\), and all"):
+        write(made, out, overwrite=True)
     assert (out / "thesis.tex").read_text() == "years of work"
-    write(made, out, overwrite=True)
-    assert sorted(path.name for path in out.iterdir()) == ["shard-0000.tar", "sizes.json", "summary.json"]
+    (out / "thesis.tex").unlink()
+    write(made, out)
+    with pytest.raises(DataError, match="replace it with --overwrite"):
+        write(made, out, per_shard=5)
+    write(made, out, per_shard=20, overwrite=True)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "shard-0000.tar", "shard-0001.tar", "sizes.json", "summary.json"
+    ]  # fmt: skip
+    (out / "notes.txt").write_text("why these")
+    with pytest.raises(VlkitError, match=r"and beside it notes\.txt, which vlkit did not write and would delete"):
+        write(made, out, overwrite=True)
+
+
+def test_originals_are_never_replaced(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    table(photos)
+    for out in (photos, tmp_path / "." / "photos", tmp_path / "photos" / ".." / "photos"):
+        line = ["data", "shard", str(photos / "table.jsonl"), "--out", str(out), "--overwrite", "--workers", "0"]
+        result = CliRunner().invoke(app, line)
+        assert result.exit_code == 2 and "holds something else than shards" in result.output
+    write(photos / "table.jsonl", tmp_path / "shards")
+    (tmp_path / "link").symlink_to(tmp_path / "shards")
+    before = contents(tmp_path / "shards")
+    for out in (tmp_path / "shards", tmp_path / "link"):  # smaller ones in the place of what they are made of
+        with pytest.raises(VlkitError, match=r"would be replaced and holds .*shard-0000\.tar, which is read here"):
+            write(tmp_path / "shards", out, image_size=16, overwrite=True)
+    assert contents(tmp_path / "shards") == before and len(list(photos.iterdir())) == 24
+    assert [path.name for path in tmp_path.glob(".*")] == []
 
 
 def test_a_folder_of_class_folders(tmp_path: Path) -> None:

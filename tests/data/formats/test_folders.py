@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from vlkit.data.formats.folders import follow, is_hidden, walk
+from vlkit.data.sources.shards import expand
 from vlkit.errors import DataError
 
 
@@ -46,6 +47,7 @@ def test_links_that_go_in_a_ring_end(tmp_path: Path) -> None:
     (tmp_path / "a" / "to_b").symlink_to(tmp_path / "b")
     (tmp_path / "b" / "to_a").symlink_to(tmp_path / "a")
     assert names(tmp_path) == ["a/1.png", "a/to_b/2.png", "b/2.png", "b/to_a/1.png"]
+    assert names(tmp_path / "a") == ["1.png", "to_b/2.png"]
 
 
 def test_a_link_to_nothing_is_told(tmp_path: Path) -> None:
@@ -80,3 +82,9 @@ def test_links_in_archives() -> None:
     found, lost = follow(links, there)
     assert found == {"cat/1.png": 1, "cat/deep/2.png": 2, "dog/a.png": 1, "puma/2.png": 2}
     assert lost == ["out", "root", "x", "y", "gone"]
+
+
+def test_what_macos_puts_beside_shards_is_passed_over(tmp_path: Path) -> None:
+    for name in ("b.tar", "a.tar", "._a.tar"):
+        put(tmp_path / name)
+    assert expand(str(tmp_path)) == (tmp_path / "a.tar", tmp_path / "b.tar")

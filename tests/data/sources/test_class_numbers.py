@@ -19,8 +19,10 @@ from tests.helpers.image_forms import (
     write_tar_of_tars,
     write_zip,
 )
+from vlkit.data.names.imagenet import class_indices
 from vlkit.data.sources.classes.collection import ClassImages, any_classes
 from vlkit.data.sources.classes.find import find_images
+from vlkit.data.sources.classes.imagenet_images import imagenet_images
 from vlkit.data.sources.classes.open_classes import captioned, open_images
 from vlkit.errors import DataError
 from vlkit.spec import sources as spec
@@ -131,6 +133,7 @@ def test_system_folders_and_links_in_a_set_of_classes(tmp_path: Path) -> None:
     })  # fmt: skip
     (root / "cat").symlink_to(tmp_path / "elsewhere")
     (root / "dog" / "all").symlink_to(root)
+    (root / "up").symlink_to("..")
     images = any_classes(find_images(str(root)))
     assert images.class_names == ("cat", "dog")
     assert [sample.key for sample in images.samples] == ["cat/1.png", "dog/2.png"]
@@ -234,3 +237,23 @@ def test_splits_are_no_classes(tmp_path: Path) -> None:
         tmp_path / "y", {"train/1.png": encoded(1), "test/side/1.png": encoded(2), "car/a/1.png": b""}
     )
     assert any_classes(find_images(str(vehicles))).class_names == ("car", "test", "train")
+
+
+def test_a_set_of_200_classes_may_number_its_folders(tmp_path: Path) -> None:
+    numbers = class_indices("imagenet-r")
+    root = write_folder(tmp_path / "r", {f"{place}/1.png": b"" for place in range(200)})
+    assert imagenet_images(str(root), classes="imagenet-r").targets == numbers
+    root = write_folder(tmp_path / "same", {f"{number}/1.png": b"" for number in numbers})  # ImageNet's own numbers
+    assert imagenet_images(str(root), classes="imagenet-r").targets == numbers
+
+
+def test_what_macos_puts_beside_a_parquet_file_is_passed_over(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "data" / "test-0.parquet", FILES, int)
+    (tmp_path / "data" / "._test-0.parquet").write_bytes(b"AppleDouble")
+    assert any_classes(find_images(str(tmp_path))).num_classes == 12
+
+
+def test_blanks_and_underscores_in_names_of_folders_are_one_blank(tmp_path: Path) -> None:
+    write_folder(tmp_path / "x", {"polar__bear /1.png": encoded(1), "ca\u0308t/1.png": encoded(2)})
+    _, labels = open_images(spec.FolderImages(path=str(tmp_path / "x")), spec.OwnLabels())
+    assert sorted(labels.names["en"].values()) == [("c\u00e4t",), ("polar bear",)]

@@ -151,6 +151,15 @@ def test_wrong_images(tmp_path: Path, images: Path) -> None:
         read_babel_json(babel(path, {"de": DE}, ["a.jpg", 7, "c.jpg"]), images)
 
 
+def test_names_that_no_file_can_have_are_not_there(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    long = "x" * 5000
+    content = {"images": [long, "a\0b"], "captions": {"de": [["ein Hund"], ["eine Katze"]]}}
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"images: 2 \(xxxx.*\) of 2 images of .*x\.json are not there"):
+        read_babel_json(tmp_path / "x.json", tmp_path / "images")
+
+
 def test_all_that_is_wrong_is_told_at_once(tmp_path: Path, images: Path) -> None:
     with pytest.raises(DataError, match=r"de: 2 lists.*no language 'xx-nope'.*an empty caption"):
         read_babel_json(babel(tmp_path / "a", {"de": DE[:2], "xx-nope": JA, "fr": [["a"], [""], ["c"]]}), images)

@@ -115,7 +115,7 @@ class TestPublished:
     def test_two_published_models(self) -> None:
         found = compare("reference:xm3600/OC-B32", "reference:xm3600/AltCLIP")
         assert len(found.rows) == 36 and {one.metric for one in found.rows} == {"image_retrieval_recall@1"}
-        tier = next(one for one in found.by_kind("xm3600") if one.title == "resource tier")
+        tier = next(one for one in found.by_kind("xm3600") if one.title == "lexicon tier")
         high = next(group for group in tier.groups if group.group == "high")
         assert "en" not in high.languages
         by_tag = {one.language: one.difference for one in found.rows}

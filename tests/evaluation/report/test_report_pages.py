@@ -57,7 +57,7 @@ class TestGroups:
 
     def test_class_counts_are_no_groups_where_they_are_the_same(self) -> None:
         rows = [row("m", tag, 0.1) for tag in ("en", "de", "zh", "fr")]
-        assert [one.title for one in breakdowns(rows)] == ["resource tier", "script"]
+        assert [one.title for one in breakdowns(rows)] == ["lexicon tier", "script"]
 
     def test_groups_of_one_language_are_put_together_where_they_are_many(self) -> None:
         values = {tag: n / 100 for n, tag in enumerate(("de", "fr", "th", "ka", "hy", "el", "he", "ta", "te", "ko"))}
@@ -225,4 +225,4 @@ class TestComparisonPage:
         assert math.isnan(found.rows[0].low)
         text = write_comparison(tmp_path / "c.html", found).read_text(encoding="utf-8")
         assert "of one language" in text and "-10.0" in text and "nan" not in text.lower().replace("nano", "")
-        assert "mean difference by resource tier" in found.markdown()
+        assert "mean difference by lexicon tier" in found.markdown()

@@ -152,6 +152,14 @@ class TestParity:
         ]
         found = differences(Results(results.meta, tuple(rows)), "OC-B32", task="b")
         assert [(one.language, one.within) for one in found] == [("fy", False), ("de", True), ("en", False)]
+        assert not any(one.same_classes for one in found)  # three classes here, hundreds there
+        table = reference("babel_imagenet")
+        rows = [
+            replace(row, values={**row.values, "num_classes": table.classes_of(row.language) + (row.language == "fy")})
+            for row in rows
+        ]
+        found = differences(Results(results.meta, tuple(rows)), "OC-B32", task="b")
+        assert [(one.language, one.same_classes) for one in found] == [("fy", False), ("de", True), ("en", True)]
 
     def test_what_it_cannot_be(self, task: dict[str, Any]) -> None:
         with pytest.raises(DataError, match="needs a task with images of kind imagenet"):

@@ -22,8 +22,9 @@ from vlkit.models.folder import load, save
 from vlkit.models.registry import build
 from vlkit.parts.bridges import build_head
 from vlkit.spec.adapt import Bottleneck, LoRA
+from vlkit.spec.load import load_recipe
 from vlkit.spec.model import DualEncoderSpec
-from vlkit.spec.parts import HfText, IdentityHeadSpec, LinearHeadSpec, MlpHeadSpec, TimmImage
+from vlkit.spec.parts import HfText, IdentityHeadSpec, LinearHeadSpec, MlpHeadSpec, PrototypeHeadSpec, TimmImage
 from vlkit.spec.recipe import Recipe
 from vlkit.training.loop import train
 
@@ -285,7 +286,12 @@ def test_a_saved_model_is_exported_as_well(tmp_path: Path) -> None:
         ),
         ({"pooling": "last"}, "open_clip", r"^text: open_clip pools by mean or cls, not by 'last': keep vlkit's own"),
         ({"layers": (0, -1)}, "open_clip", r"^text: open_clip reads the last layer alone, not layers = \[0, -1\]"),
-        ({}, "transformers", r"^image: transformers takes the two sides of a CLIP-type model .* TimmImageEncoder: use"),
+        (
+            {},
+            "transformers",
+            r"^image: transformers takes the two sides of a CLIP-type model .* TimmImageEncoder: use .*\n"
+            r"text: .* this is a HfTextEncoder with a pooling of ours: use",
+        ),
     ],
 )
 def test_what_has_no_place_is_named_with_the_alternative(
@@ -430,3 +436,27 @@ def test_training_goes_on_from_an_imported_model_and_back(tmp_path: Path) -> Non
     same(image_BE, trained[0])
     same(text_BE, trained[1])
     assert float(theirs.logit_bias.detach()) == pytest.approx(float(model.bias.detach())) != -10.0
+
+
+def test_all_that_has_no_place_is_told_at_once(tmp_path: Path) -> None:
+    """A model such as the quickstart's: each of its obstacles alone, and then none."""
+    heads = {"image_head": PrototypeHeadSpec(hidden=8, known_dim=4), "text_head": MlpHeadSpec(hidden=8)}
+    model = built(factory.bert(tmp_path / "text"), **heads, layers=(0, -1), pooling="last")
+    with pytest.raises(VlkitError) as caught:
+        export(model, tmp_path / "out", format="open_clip")
+    lines = str(caught.value).split("\n")
+    assert [line.split(" ", 1)[0] for line in lines] == ["image_head", "text_head", "text:", "text:"]
+    assert "image_head.kind=linear" in lines[0] and "text_head.kind=linear" in lines[1]
+    assert "pools by mean or cls, not by 'last'" in lines[2] and "reads the last layer alone" in lines[3]
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_recipe_for_export_has_heads_that_open_clip_holds(tmp_path: Path) -> None:
+    recipe = load_recipe("quickstart/exportable")
+    spec = recipe.model
+    assert isinstance(spec, DualEncoderSpec) and isinstance(spec.text, HfText)
+    heads = {"image_head": spec.image_head, "text_head": spec.text_head}
+    text = {"layers": spec.text.layers, "pooling": spec.text.pooling, "prefix": spec.text.prefix}
+    model = moved(built(factory.bert(tmp_path / "text"), **heads, **text))
+    exported = export(model, tmp_path / "out", format="open_clip")
+    assert max(exported.differences.pixels, exported.differences.texts) < 1e-5

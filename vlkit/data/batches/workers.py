@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import atexit
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from multiprocessing import active_children
 from multiprocessing.process import BaseProcess
@@ -68,17 +69,16 @@ def in_workers(
         worker_init_fn=_start,
         generator=torch.Generator(),  # the loader draws a seed for its workers: not from the run's own generator
     )
-    with _signals_held():
-        others = active_children()
-        running: Any = iter(loader)
-        end = partial(_end, running, [one for one in active_children() if one not in others])
-        atexit.register(end)  # where an error holds on to this generator until the process ends
-    try:
+    with ExitStack() as stack:
+        with _signals_held():
+            others = active_children()
+            running: Any = iter(loader)
+            end = partial(_end, running, [one for one in active_children() if one not in others])
+            atexit.register(end)  # where an error holds on to this generator until the process ends
+            stack.callback(atexit.unregister, end)
+            stack.callback(end)
         while (item := _next(running)) is not None:
             yield item
-    finally:
-        end()
-        atexit.unregister(end)
 
 
 def _next(running: Iterator[Any]) -> Any:
@@ -133,12 +133,24 @@ def _as_is(item: Any) -> Any:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """No Ctrl-C or SIGTERM is heard meanwhile: a process that just came to be would end with a page of text."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    """Ctrl-C and SIGTERM act behind the block: a process that just came to be would end with a page of text.
+
+    Of a worker's end the loader hears when it waits for an item, not by a signal, which raises errors anywhere.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone hears signals
+        yield
+        return
+    heard: list[int] = []
+    of_children = signal.getsignal(signal.SIGCHLD)
+    before = {number: signal.signal(number, lambda number, frame: heard.append(number)) for number in _STOPS}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGCHLD, of_children)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if heard:
+            signal.raise_signal(heard[0])
 
 
 def _start(worker: int) -> None:
@@ -147,7 +159,6 @@ def _start(worker: int) -> None:
     # Ctrl-C and SIGTERM go to the whole process group, and the step under way still needs its batch.
     for number in _STOPS:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
 
 
 def _end(running: Any, workers: Sequence[BaseProcess]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from vlkit import files
 from vlkit.data.build.openmoji import ATTRIBUTION, LICENSE, Drawings, Entry, flag_entries, openmoji_entries
 from vlkit.data.build.writer import ShardWriter, record_bytes
 from vlkit.errors import DataError
+from vlkit.outputs import check_replaceable
 from vlkit.parts.assets import fetch_wheel
 from vlkit.progress import bar
 
@@ -93,14 +95,18 @@ def _write(
 ) -> None:
     if not 16 <= image_size <= 1024:
         raise DataError(f"--image-size {image_size}: must be 16 to 1024")
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder}: is a file; --out takes a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not any(folder.glob("*.tar")):
-        raise DataError(f"{folder}: holds other files; --out takes a new folder, or one with shards to replace")
+    check_replaceable(
+        folder,
+        what=f"the shards of vlkit data build {name}",
+        made=lambda there: any(there.glob(f"{name}-*.tar")) and (there / "ATTRIBUTION").is_file(),
+        names=(f"{name}-*.tar", "README.md", "ATTRIBUTION"),
+    )
     pictures = drawings.render(
         [entry.drawing for entry in entries], size=image_size, processes=min(2, os.cpu_count() or 1)
     )
     with (
+        _stopped(folder),
+        closing(pictures),
         files.atomic_folder(folder) as scratch,
         bar(f"building {name}", total=len(entries), unit="images", quiet=quiet) as progress,
         ShardWriter(scratch, prefix=name, per_shard=_PER_SHARD) as writer,
@@ -116,6 +122,16 @@ def _write(
         (scratch / "ATTRIBUTION").write_text(
             f"{ATTRIBUTION}\nNames: Unicode CLDR, license Unicode-3.0.\n", encoding="utf-8"
         )
+
+
+@contextmanager
+def _stopped(folder: Path) -> Iterator[None]:
+    """Says what a Ctrl-C or SIGTERM left."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        stop.args = (f"stopped; {folder} is as it was: run the same command again",)
+        raise
 
 
 _TITLES = {

@@ -8,14 +8,15 @@ from __future__ import annotations
 import io
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from PIL import Image
+from torch.utils.data import Dataset
 
+from vlkit.data.batches.workers import in_workers
 from vlkit.data.build.cldr import annotation_names, clean, territory_names
 from vlkit.data.build.concepts import emoji_concept, held_out, hexcode, neutral
 from vlkit.data.formats.caption_forms import tag
@@ -55,8 +56,8 @@ class Drawings:
         codes = (hexcode(emoji), hexcode(emoji.replace("\ufe0f", "")))
         return next((code for code in codes if code in self._files), None)
 
-    def render(self, codes: Sequence[str], *, size: int, processes: int = 1) -> Iterator[bytes]:
-        """PNG bytes, RGB on white, ``size`` x ``size`` pixels, in the order of ``codes``.
+    def render(self, codes: Sequence[str], *, size: int, processes: int = 1) -> Generator[bytes, None, None]:
+        """PNG bytes, RGB on white, ``size`` x ``size`` pixels, in the order of ``codes``; to be closed when left.
 
         Raises:
             MissingPackage: resvg_py is not installed.
@@ -67,12 +68,18 @@ class Drawings:
             raise MissingPackage("resvg_py", purpose="rendering drawings", extra="data") from None
         with zipfile.ZipFile(self.wheel) as archive:
             drawings = [archive.read(self._files[code]).decode("utf-8") for code in codes]
-        job = partial(render_svg, size=size)
-        if processes <= 1 or len(drawings) < 64:
-            yield from map(job, drawings)
-            return
-        with ProcessPoolExecutor(processes) as pool:
-            yield from pool.map(job, drawings, chunksize=16)
+        workers = processes if processes > 1 and len(drawings) >= 64 else 0
+        with closing(in_workers(_Pictures(drawings, size), workers, order=range(len(drawings)), ahead=16)) as pictures:
+            yield from pictures
+
+
+@dataclass
+class _Pictures(Dataset[bytes]):
+    drawings: Sequence[str]
+    size: int
+
+    def __getitem__(self, index: int) -> bytes:
+        return render_svg(self.drawings[index], size=self.size)
 
 
 def render_svg(drawing: str, *, size: int) -> bytes:

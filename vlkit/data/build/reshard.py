@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,17 +20,23 @@ from vlkit import files
 from vlkit.data.batches.workers import in_workers
 from vlkit.data.build.writer import ShardWriter, record_bytes
 from vlkit.data.formats.caption_forms import tag
-from vlkit.data.formats.images import LazyImage, StoredImage, open_image
+from vlkit.data.formats.images import LazyImage, StoredImage, image_mark, open_image
+from vlkit.data.formats.shard_index import free_name
 from vlkit.data.sources.combine import problems
 from vlkit.errors import DataError
+from vlkit.foreign import printable
+from vlkit.outputs import check_folder, check_replaceable, locked
 from vlkit.progress import bar
 from vlkit.types import Sample, Source
 
-_VERSION = 2  # of what is written; a change makes half-written folders start anew
+_VERSION = 3  # of what is written; a change makes half-written folders start anew
 _CHUNK = 16  # samples that go to a worker together
 _CHECKED_AT = 64  # pixels of the shorter side at which copied images are looked at
-_KEPT = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+_KEPT = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "AVIF": "avif", "JPEG2000": "jp2"}
 _PROGRESS = "progress.json"
+_SUMMARY = "summary.json"
+_LISTS = ("sizes.json", _SUMMARY)
+_AGAIN = "run the same command again, it goes on from there"
 
 
 @dataclass(frozen=True)
@@ -78,31 +86,58 @@ def write_shards(
 ) -> Written:
     """Writes a source as shards with ``sizes.json`` (name -> samples) and ``summary.json``.
 
-    A call that was interrupted goes on behind the last whole shard when it is made again. The folder appears when all
-    is written. ``workers`` read and resize; the bytes do not depend on them.
+    A call that was interrupted goes on behind the last whole shard when it is made again, unless captions, images or
+    options changed; one that had ended has nothing to do. The folder appears when all is written. ``workers`` read and
+    resize; the bytes do not depend on them. With ``overwrite``, shards that were written so before are replaced, but
+    never those that are read.
 
     Raises:
-        DataError: The folder holds something, an option is out of range, or no sample is left.
+        VlkitError: The folder holds something, an option is out of range, no sample is left, or the disk is full.
     """
     options = _checked(options)
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not overwrite):
-        raise DataError(f"{folder}: is there already; choose another --out, or replace it with --overwrite")
+    folder = folder.absolute()
+    check_folder(folder)
+    if not (folder / _SUMMARY).is_file():
+        _check_free(folder, (), overwrite=overwrite)
     scratch = folder.parent / f".{folder.name}.partial"
-    work = _Writing(source, scratch, options)
-    with bar("writing shards", total=len(source), unit="samples", quiet=quiet) as shown:
-        shown.advance(work.next)
-        work.run(workers, shown.advance)
-    if not work.sizes:
-        first = next((f"; the first problem: {name}: {why}" for name, why in work.written.bad.items()), "")
-        raise DataError(f"no sample is left of {len(source)}{first}")
-    with files.atomic_folder(folder) as whole:
-        for name in work.sizes:
-            (scratch / name).rename(whole / name)
-        (whole / "sizes.json").write_text(json.dumps(work.sizes, indent=1) + "\n", encoding="utf-8")
-        summary = {**asdict(work.written), "options": asdict(options)}
-        (whole / "summary.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    shutil.rmtree(scratch)
-    return work.written
+    with files.disk_errors(folder, scratch=scratch, then=_AGAIN), locked(scratch):
+        work = _Writing(source, scratch, options)
+        written = None if overwrite else _written(folder, work.mark)
+        if written is None:
+            _check_free(folder, work.inputs, overwrite=overwrite)
+            try:
+                with bar("writing shards", total=len(source), unit="samples", quiet=quiet) as shown:
+                    shown.advance(work.next)
+                    work.run(workers, shown.advance)
+                work.place(folder)
+            except KeyboardInterrupt as stop:
+                stop.args = (f"stopped; {work.next:,} of {len(source):,} samples are written: {_AGAIN}",)
+                raise
+            written = work.written
+        shutil.rmtree(scratch)
+    return written
+
+
+def _written(folder: Path, mark: str) -> Written | None:
+    """What came of an earlier call, where that was the same and read the same."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        found = json.loads((folder / _SUMMARY).read_text(encoding="utf-8"))
+        if found["inputs"] == mark and len(list(folder.glob("shard-*.tar"))) == found["shards"]:
+            return Written(**{one.name: found[one.name] for one in fields(Written)})
+    return None
+
+
+def _check_free(folder: Path, inputs: Iterable[Path], *, overwrite: bool) -> None:
+    if folder.is_dir() and any(folder.iterdir()):
+        if not overwrite:
+            raise DataError(f"{folder}: is there already; choose another --out, or replace it with --overwrite")
+        check_replaceable(
+            folder,
+            what="shards of vlkit data shard",
+            made=lambda there: all((there / name).is_file() for name in _LISTS),
+            names=("shard-*.tar", *_LISTS),
+            inputs=inputs,
+        )
 
 
 def _checked(options: ShardOptions) -> ShardOptions:
@@ -126,28 +161,47 @@ class _Writing:
 
     def __init__(self, source: Source, folder: Path, options: ShardOptions) -> None:
         self.source, self.folder, self.options = source, folder, options
-        self.mark = _mark(source, options)
+        states: dict[Path, str] = {}
+        self.mark = _mark(source, options, states)
+        self.inputs = tuple(states)
         self.next = 0
         self.sizes: dict[str, int] = {}
-        self.written = Written(0, 0, 0, 0, {}, dict(problems(source)))
+        bad = {printable(name): printable(reason) for name, reason in problems(source).items()}
+        self.written = Written(0, 0, 0, 0, {}, bad)
         done = _read_progress(folder)
         if done.get("mark") == self.mark:
             self.next, self.sizes = done["next"], done["sizes"]
             self.written = Written(**done["written"])
-        for path in folder.glob("*") if folder.is_dir() else ():
-            if path.name not in (*self.sizes, _PROGRESS):
+        for path in (*folder.glob("shard-*.tar"), *folder.glob(".shard-*.part")):
+            if path.name not in self.sizes:
                 path.unlink()
+
+    def place(self, folder: Path) -> None:
+        """Makes the whole shards appear in a folder."""
+        if not self.sizes:
+            first = next((f"; the first problem: {name}: {why}" for name, why in self.written.bad.items()), "")
+            raise DataError(f"no sample is left of {len(self.source)}{first}")
+        summary = {**asdict(self.written), "options": asdict(self.options), "inputs": self.mark}
+        with files.atomic_folder(folder, then=_AGAIN) as whole:
+            for name in self.sizes:
+                _give(self.folder / name, whole / name)
+            for name, value in zip(_LISTS, (self.sizes, summary), strict=True):
+                text = json.dumps(value, indent=1, ensure_ascii=False)
+                (whole / name).write_text(text + "\n", encoding="utf-8")
 
     def run(self, workers: int, advance: Any) -> None:
         """Writes what is not written yet."""
         options, written = self.options, self.written
         limit = None if options.max_mb is None else int(options.max_mb * 1e6)
         start, before = self.next, dict(self.sizes)
-        with ShardWriter(self.folder, per_shard=options.per_shard, max_bytes=limit, first=len(self.sizes)) as writer:
-            for packed in _packed(self.source, options, start=start, workers=workers):
+        with (
+            ShardWriter(self.folder, per_shard=options.per_shard, max_bytes=limit, first=len(self.sizes)) as writer,
+            closing(_packed(self.source, options, start=start, workers=workers)) as all_packed,
+        ):
+            for packed in all_packed:
                 if not packed.members:
                     if packed.reason:
-                        written.bad[packed.key] = packed.reason
+                        written.bad[free_name(packed.key, written.bad)] = packed.reason
                     else:
                         written.left_out += 1
                 else:
@@ -167,7 +221,7 @@ class _Writing:
         self.written.bytes = sum((self.folder / name).stat().st_size for name in self.sizes)
         self.next = index
         value = {"mark": self.mark, "next": index, "sizes": self.sizes, "written": asdict(self.written)}
-        files.write_atomic(self.folder / _PROGRESS, json.dumps(value, ensure_ascii=False))
+        files.write_atomic(self.folder / _PROGRESS, json.dumps(value))
 
 
 def _read_progress(folder: Path) -> dict[str, Any]:
@@ -179,12 +233,33 @@ def _read_progress(folder: Path) -> dict[str, Any]:
     return done if whole else {}
 
 
-def _mark(source: Source, options: ShardOptions) -> str:
-    """What has to be equal for whole shards to be kept."""
-    keys = hashlib.sha256()
+def _mark(source: Source, options: ShardOptions, states: dict[Path, str]) -> str:
+    """What has to be equal for whole shards to be kept; ``states`` are those of the images' files."""
+    contents = hashlib.sha256()
     for index in range(len(source)):
-        keys.update(repr(source.meta(index)).encode())
-    return files.digest([_VERSION, asdict(options), len(source), keys.hexdigest()])
+        try:
+            sample = source[index]
+            image = image_mark(sample.image, states)
+            said: tuple[object, ...] = (
+                sample.key,
+                dict(sample.captions),
+                sample.concept,
+                sample.split,
+                sample.license,
+                image,
+            )
+        except DataError as error:
+            said = (str(error),)
+        contents.update(repr(said).encode("utf-8", "surrogatepass"))
+    return files.digest([_VERSION, asdict(options), len(source), contents.hexdigest()])
+
+
+def _give(shard: Path, target: Path) -> None:
+    """Another name for a shard, so that it is not lost where the folder of the new name does not come about."""
+    try:
+        os.link(shard, target)
+    except OSError:  # a disk without such names
+        shard.rename(target)
 
 
 @dataclass
@@ -197,7 +272,7 @@ class _Chunks(Dataset[list[_Packed]]):
         return [self._pack(index) for index in range(start, stop)]
 
     def _pack(self, index: int) -> _Packed:
-        key = self.source.meta(index).key
+        key = printable(self.source.meta(index).key)
         try:
             sample = self.source[index]
             captions = {
@@ -209,7 +284,7 @@ class _Chunks(Dataset[list[_Packed]]):
                 return _Packed(index, key, {}, {})
             suffix, raw = _image(sample, self.options)
         except DataError as error:
-            return _Packed(index, key, {}, {}, str(error))
+            return _Packed(index, key, {}, {}, printable(str(error)))
         counts = {language: len(texts) for language, texts in captions.items()}
         record = record_bytes(
             captions, concept=sample.concept, license=sample.license, split=sample.split, key=sample.key
@@ -248,7 +323,9 @@ def _encoded(image: Image.Image, kind: str, **settings: Any) -> bytes:
     return stream.getvalue()
 
 
-def _packed(source: Source, options: ShardOptions, *, start: int, workers: int) -> Iterator[_Packed]:
+def _packed(source: Source, options: ShardOptions, *, start: int, workers: int) -> Generator[_Packed, None, None]:
     """All samples from ``start`` on, in order."""
-    for chunk in in_workers(_Chunks(source, options), workers, order=range(start, len(source), _CHUNK), ahead=4):
-        yield from chunk
+    order = range(start, len(source), _CHUNK)
+    with closing(in_workers(_Chunks(source, options), workers, order=order, ahead=4)) as chunks:
+        for chunk in chunks:
+            yield from chunk

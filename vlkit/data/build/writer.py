@@ -12,6 +12,7 @@ from typing import IO, Any
 from webdataset import TarWriter
 
 from vlkit.errors import DataError
+from vlkit.foreign import printable
 
 _BLOCK = 512
 _END = 20 * _BLOCK  # a tar is filled up to a multiple of this
@@ -51,9 +52,9 @@ class ShardWriter:
         if kind is None:
             self._close()
         elif self._file is not None:
-            with suppress(OSError):  # a full disk
-                self._tar.close()
-            self._file.close()
+            for part in (self._tar, self._file):
+                with suppress(OSError):  # a full disk
+                    part.close()
             _half(self._path).unlink(missing_ok=True)
 
     def write(self, key: str, members: Mapping[str, bytes]) -> bool:
@@ -102,5 +103,5 @@ def _half(path: Path) -> Path:
 def record_bytes(captions: Mapping[str, Sequence[str]], **facts: str) -> bytes:
     """The ``.json`` of a sample, the same bytes each time: texts by language, lists where there are several."""
     plain = {language: texts[0] if len(texts) == 1 else list(texts) for language, texts in captions.items()}
-    value = {"captions": plain, **{name: fact for name, fact in facts.items() if fact}}
+    value = {"captions": plain, **{name: printable(fact) for name, fact in facts.items() if fact}}
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()

@@ -26,6 +26,11 @@ def is_hidden(name: str) -> bool:
     )
 
 
+def files_in(folder: Path, pattern: str) -> list[Path]:
+    """What a pattern fits in a folder, sorted; hidden files are left out, as the ``._x.tar`` that macOS adds."""
+    return sorted(path for path in folder.glob(pattern) if not is_hidden(path.name))
+
+
 def walk(folder: Path) -> Iterator[tuple[str, Path]]:
     """Name inside of ``folder``, with ``/``, and path of each file; hidden ones are left out.
 
@@ -35,12 +40,12 @@ def walk(folder: Path) -> Iterator[tuple[str, Path]]:
     Raises:
         DataError: A folder that may not be read, or a link without an ending to what is not there.
     """
-    left: list[tuple[str, Path, frozenset[tuple[int, int]]]] = [("", folder, frozenset())]
+    above = frozenset(_identity(parent) for parent in folder.resolve().parents)
+    left = [("", folder, above)]
     while left:
         inside, here, around = left.pop()
         try:
-            status = here.stat()
-            known = (status.st_dev, status.st_ino)
+            known = _identity(here)
             entries = [] if known in around else sorted(here.iterdir())
         except OSError as error:
             raise DataError(f"cannot read the folder {here}: {(error.strerror or str(error)).lower()}") from None
@@ -54,6 +59,11 @@ def walk(folder: Path) -> Iterator[tuple[str, Path]]:
                 yield name, path
             elif path.is_symlink():
                 raise DataError(f"{path}: a link to {path.readlink()}, which is not there; mend or remove the link")
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
 
 
 def follow(links: Mapping[str, str], there: Mapping[str, T]) -> tuple[dict[str, T], list[str]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vlkit.data.build.concepts import held_out
+from vlkit.data.formats.folders import files_in
 from vlkit.data.formats.text_files import TABLES
 from vlkit.data.sources.captions import readers, wit
 from vlkit.data.sources.classes.open_classes import captioned, open_images
@@ -112,7 +113,7 @@ def open_path(path: str, *, language: str | None = None) -> Source:
         return open_sources(load_recipe(path).data, split="all")
     if suffix in TABLES:
         return TableSource(Path(path), language=language)
-    if suffix == ".zip" or (Path(path).is_dir() and not any(Path(path).glob("*.tar"))):
+    if suffix == ".zip" or (Path(path).is_dir() and not files_in(Path(path), "*.tar")):
         return read_tree(Path(path), language=language)
     return ShardSource(expand(path), language=language)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from braceexpand import braceexpand
 
 from vlkit.data.formats.caption_forms import CaptionError, read_record
+from vlkit.data.formats.folders import files_in
 from vlkit.data.formats.images import LazyImage, read_span
 from vlkit.data.formats.shard_index import ShardRow, read_index
 from vlkit.data.sources.combine import gathered, locate
@@ -30,7 +31,7 @@ def expand(pattern: str) -> tuple[Path, ...]:
     """
     folder, rest = split_pattern(pattern)
     if not rest and folder.is_dir():
-        paths = sorted(folder.glob("*.tar"))
+        paths = files_in(folder, "*.tar")
         if not paths:
             raise DataError(
                 f"{pattern}: no .tar shards in this folder; build some with: vlkit data build openmoji --out {pattern}"

@@ -61,6 +61,12 @@ class LanguagePair:
         """Whether the difference has an interval."""
         return not math.isnan(self.low)
 
+    @property
+    def state(self) -> int:
+        """1 where the first is ahead, -1 where the second is, 0 where neither: by the interval where there is one."""
+        low, high = (self.low, self.high) if self.paired else (self.difference, self.difference)
+        return (low > 0) - (high < 0)
+
 
 @dataclass(frozen=True)
 class MeanDifference:
@@ -96,7 +102,7 @@ class Comparison:
     def ahead(self, task: str) -> tuple[int, int, int]:
         """In how many languages the first is ahead, the second is, and how many have an interval at all."""
         known = [row for row in self.rows if row.task == task and row.paired]
-        return sum(row.low > 0 for row in known), sum(row.high < 0 for row in known), len(known)
+        return sum(row.state > 0 for row in known), sum(row.state < 0 for row in known), len(known)
 
     def csv(self) -> str:
         """The rows as CSV, shares rounded to 6 digits, empty where not known."""
@@ -137,7 +143,7 @@ class Comparison:
         return lines
 
     def markdown(self) -> str:
-        """The table, the summary, and mean differences by resource tier and script, as Markdown."""
+        """The table, the summary, and mean differences by lexicon tier and script, as Markdown."""
         headers, rows = self.cells()
         lines = [*markdown_table(headers, rows, text_columns=2), ""]
         said = (*self.summary(), *(f"note: {note}" for note in self.notes))
@@ -163,7 +169,7 @@ class Comparison:
         return tuple(dict.fromkeys(row.task for row in self.rows))
 
     def by_kind(self, task: str) -> list[Breakdown]:
-        """Mean differences by resource tier and script, languages resampled; English is in none."""
+        """Mean differences by lexicon tier and script, languages resampled; English is in none."""
         values = {row.language: row.difference for row in self.rows if row.task == task}
         return [one for one in by_tier_and_script(values) if one.groups]
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from vlkit import languages as language_table
-from vlkit.evaluation.compare.comparison import Comparison, LanguagePair, signed_span
+from vlkit.evaluation.compare.comparison import Comparison, LanguagePair, MeanDifference, signed_span
 from vlkit.evaluation.report.breakdown import few_groups
 from vlkit.evaluation.report.charts import BarRow, Cell, Point, bars, nice_ceiling, scatter, signed, strips
+from vlkit.evaluation.report.finding import lead_sentence
 from vlkit.evaluation.report.markdown import percent
 from vlkit.evaluation.report.page import environment, flatten
 from vlkit.files import write_atomic
@@ -37,14 +38,36 @@ def write_comparison(path: str | Path, comparison: Comparison) -> Path:
     page = environment().get_template("comparison.html.j2").render(
         title=f"{comparison.one} against {comparison.other}",
         intro="",
+        finding=_finding(comparison),
         one=comparison.one,
         other=comparison.other,
-        tasks=[_task(number, task, comparison) for number, task in enumerate(comparison.tasks)],
+        tasks=[_task(number, mean.task, comparison) for number, mean in enumerate(_strongest_first(comparison))],
         notes=comparison.notes,
         meta=meta,
     )  # fmt: skip
     write_atomic(Path(path), page)
     return Path(path)
+
+
+def _strongest_first(comparison: Comparison) -> list[MeanDifference]:
+    """Mean differences that are not zero by their intervals, then the others; the greatest first."""
+    return sorted(comparison.means, key=lambda mean: (mean.low <= 0 <= mean.high, -abs(mean.value)))
+
+
+def _finding(comparison: Comparison) -> str:
+    mean = _strongest_first(comparison)[0]
+    rows = [row for row in comparison.rows if row.task == mean.task]
+    what = _METRICS.get(rows[0].metric, rows[0].metric)
+    low, high = (rows[0].low, rows[0].high) if len(rows) == 1 else (mean.low, mean.high)
+    return lead_sentence(
+        (comparison.one, comparison.other),
+        mean.value,
+        low,
+        high,
+        {row.language: row.state for row in rows},
+        what=what if len(comparison.means) == 1 else f"{what} on {mean.task}",
+        sure=all(row.paired for row in rows),
+    )
 
 
 def _task(number: int, task: str, comparison: Comparison) -> dict[str, Any]:
@@ -62,7 +85,7 @@ def _task(number: int, task: str, comparison: Comparison) -> dict[str, Any]:
         "plot": _plot(rows, comparison),
         "differences": _differences(number, rows, limit),
         "groups": [
-            strips([(task, few_groups(one, values), values)], low=-limit, high=limit)
+            strips([(task, few_groups(one, values), values)], low=-limit, high=limit, unit="difference in points")
             for one in comparison.by_kind(task)
             if len(one.groups) > 1
         ],
@@ -114,6 +137,7 @@ def _differences(number: int, rows: Sequence[LanguagePair], limit: float) -> dic
         line["left"], line["low"] = _at(row.difference, limit), _at(-low, limit)
         line["span"] = _at(high, limit) - line["low"]
         line["series"] = 0 if row.difference >= 0 else 1
+    chart["unit"] = "difference in points"
     chart["rows"].sort(key=lambda line: line["places"]["value"])
     chart["ticks"] = [{"at": 25.0 * part, "label": signed(limit * (part - 2) / 2)} for part in range(5)]
     return chart

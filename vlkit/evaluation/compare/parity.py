@@ -31,6 +31,8 @@ class Difference:
     ours: float
     published: float
     allowed: float
+    same_classes: bool = True
+    """Whether both are of equally many; else they say nothing of each other."""
 
     @property
     def within(self) -> bool:
@@ -70,10 +72,15 @@ def published_name(model: str) -> str | None:
 
 def differences(results: Results, short: str, *, task: str) -> list[Difference]:
     """Every language that has both figures, the farthest first."""
-    published = _table().of(short)
+    table = _table()
+    published = table.of(short)
     found = [
         Difference(
-            row.language, row["acc1"], published[row.language], TOLERANCE_EN if row.language == "en" else TOLERANCE
+            row.language,
+            row["acc1"],
+            published[row.language],
+            TOLERANCE_EN if row.language == "en" else TOLERANCE,
+            row["num_classes"] == table.classes_of(row.language),
         )
         for row in results.rows
         if row.task == task and row.language in published

@@ -121,6 +121,18 @@ def retrieval(
     )
 
 
+def best_images(text_QE: Tensor, image_NE: Tensor, *, count: int) -> Tensor:
+    """Rows [Q, count] of the images nearest to each text, best first; equal scores in the order of their indices.
+
+    The scores are those of ``retrieval``; all N of a text are held at once.
+    """
+    order = []
+    for text_E in text_QE.to(image_NE.device):
+        score_N = torch.cat([_unit(image_NE[rows]) @ _unit(text_E[None])[0] for rows in _tiles(image_NE, 1024)])
+        order.append(score_N.sort(descending=True, stable=True).indices[:count].cpu())
+    return torch.stack(order)
+
+
 def _count(
     image_NE: Tensor, text_ME: Tensor, owner_M: Tensor, right_M: Tensor, *, chunk: int, ranks: Ranks
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Means over languages of one kind: of a resource tier, a script, or a range of numbers of classes."""
+"""Means over languages of one kind: of a lexicon tier, a script, or a range of numbers of classes."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def group_means(rows: Iterable[ResultRow], *, definition: str = "v2") -> list[Gr
 
 
 def tier_of(tag: str) -> str:
-    """Resource tier of a language: ``high``, ``mid`` or ``low``."""
+    """How many of ImageNet's classes BabelNet's lexicons name in a language: ``high``, ``mid`` or ``low``."""
     return language_table.get(tag).tier
 
 
@@ -118,7 +118,7 @@ def script_of(tag: str) -> str:
 def by_tier_and_script(values: Mapping[str, float]) -> list[Breakdown]:
     """Both breakdowns of any figure that languages have."""
     return [
-        Breakdown("resource tier", means_of(values, tier_of, order=TIERS)),
+        Breakdown("lexicon tier", means_of(values, tier_of, order=TIERS)),
         Breakdown("script", means_of(values, script_of)),
     ]
 

@@ -18,8 +18,9 @@ from vlkit.evaluation.report.breakdown import TIERS, Breakdown, script_of
 from vlkit.languages import Language
 
 _MANY = 40  # rows from which a chart is compact
-_SOME = 8  # rows from which a chart can be sorted and filtered
+_SOME = 20  # rows from which a chart can be sorted and filtered
 _SCRIPTS = 8  # scripts that have a filter of their own
+_SAME = 1e-6  # shares that differ by less are one and the same, after a look into a file
 _LETTER, _LINE = 1.5, 4.0  # width and height of a label's letter, in percent of a plot
 _PHONE = 8  # labels that a phone shows
 _RING = (0.0, -26.0, 26.0, -13.0, 13.0, -38.0, 38.0)  # heights that dots of a strip take in turn
@@ -91,21 +92,40 @@ def bars(key: str, series: Sequence[str], rows: Sequence[BarRow], *, unit: str =
         ],
         "ticks": percent_ticks(top),
         "many": len(rows) > _MANY,
-        "orders": list(orders) if len(rows) > _SOME else [],
-        "tiers": tiers if len(tiers) > 1 and len(rows) > _SOME else [],
-        "scripts": sorted(set(scripts.values())) if len(set(scripts.values())) > 1 and len(rows) > _SOME else [],
+        "orders": list(orders) if len(rows) >= _SOME else [],
+        "tiers": tiers if len(tiers) > 1 and len(rows) >= _SOME else [],
+        "scripts": sorted(set(scripts.values())) if len(set(scripts.values())) > 1 and len(rows) >= _SOME else [],
         "english": any(not math.isnan(cell.english) for cell in found),
+        "english_lines": _english_lines(rows, top),
         "intervals": any(not math.isnan(cell.low) for cell in found),
         "chance": any(not math.isnan(cell.chance) for cell in found),
     }
 
 
+def _english_lines(rows: Sequence[BarRow], top: float) -> list[dict[str, Any]]:
+    """Series whose English figure is the same in all rows, which are of the same classes: a line says it once."""
+    lines: list[dict[str, Any]] = []
+    if len({row.num_classes for row in rows}) > 1:
+        return lines
+    for series in range(max(len(row.cells) for row in rows)):
+        cells = [row.cells[series] for row in rows]
+        values = [cell.english for cell in cells if cell and not math.isnan(cell.english)]
+        if len(values) > 1 and max(values) - min(values) < _SAME:
+            lines.append({"series": series, "left": 100 * values[0] / top, "value": values[0]})
+    return lines
+
+
 def strips(
-    parts: Sequence[tuple[str, Breakdown, Mapping[str, float]]], *, low: float = 0.0, high: float | None = None
+    parts: Sequence[tuple[str, Breakdown, Mapping[str, float]]],
+    *,
+    low: float = 0.0,
+    high: float | None = None,
+    unit: str = "%",
 ) -> dict[str, Any]:
     """A row of dots for each group of languages, with the group's mean and its interval, from ``low`` to ``high``.
 
-    ``parts`` are for each series its name, its groups, and the values of its languages by BCP 47 tag.
+    ``parts`` are for each series its name, its groups, and the values of its languages by BCP 47 tag; ``unit`` is what
+    the axis says.
     """
     top = high if high is not None else nice_ceiling(max(value for _, _, values in parts for value in values.values()))
     names = dict.fromkeys(group.group for _, one, _ in parts for group in one.groups)
@@ -143,7 +163,7 @@ def strips(
     if low < 0:
         ticks = [{"at": _place(at, low, top), "label": signed(at)} for at in (low, 0.0, top)]
         zero = _place(0.0, low, top)
-    return {"title": parts[0][1].title, "rows": rows, "ticks": ticks, "zero": zero}
+    return {"title": parts[0][1].title, "rows": rows, "ticks": ticks, "zero": zero, "unit": unit}
 
 
 def scatter(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from vlkit import languages as language_table
 from vlkit.errors import VlkitError
+from vlkit.evaluation.results.examples import FoundImages
 from vlkit.evaluation.tasks.engine import LanguageScores, TaskScores
+from vlkit.types import Sample
 
 _PREFERRED = ("en", "ar", "zh", "ru", "ja", "hi", "ko")
 
@@ -38,6 +41,46 @@ class GalleryItem:
     key: str
     png: bytes
     answers: dict[str, LanguageAnswers]
+
+
+class FoundImage(NamedTuple):
+    """An image that was found: an encoded JPEG, its key, and whether it is the caption's own."""
+
+    jpeg: bytes
+    key: str
+    own: bool
+
+
+@dataclass(frozen=True)
+class FoundItem:
+    """A caption in a language (BCP 47), the images nearest to it, best first, and the rank of its own."""
+
+    language: str
+    text: str
+    rank: int
+    images: tuple[FoundImage, ...]
+
+
+def make_found(
+    found: Mapping[str, Sequence[FoundImages]], samples: Sequence[Sample], *, size: int = 112
+) -> list[FoundItem]:
+    """A gallery of a retrieval, of examples by BCP 47 tag; images have ``size`` pixels on the longer side.
+
+    Raises:
+        DataError: An image cannot be read.
+    """
+    rows = dict.fromkeys(row for examples in found.values() for one in examples for row in one.best)
+    jpegs = {row: thumbnail(samples[row], size=size, kind="JPEG") for row in rows}
+    return [
+        FoundItem(
+            tag,
+            one.text,
+            one.rank,
+            tuple(FoundImage(jpegs[row], samples[row].key, row == one.image) for row in one.best),
+        )
+        for tag, examples in found.items()
+        for one in examples
+    ]
 
 
 def make_gallery(
@@ -77,16 +120,21 @@ def default_languages(tags: Sequence[str], *, count: int = 4) -> tuple[str, ...]
     return tuple(tag for tag in tags if tag in picked)
 
 
-def _item(scores: TaskScores, row: int, *, k: int, size: int) -> GalleryItem:
-    sample = scores.task.samples[row]
+def thumbnail(sample: Sample, *, size: int, kind: Literal["PNG", "JPEG"] = "PNG") -> bytes:
+    """The encoded image of a sample, at most ``size`` pixels wide and high."""
     image = sample.image().convert("RGB")
     image.thumbnail((size, size))
     stream = io.BytesIO()
-    image.save(stream, format="PNG", optimize=True)
+    image.save(stream, format=kind, optimize=True)
+    return stream.getvalue()
+
+
+def _item(scores: TaskScores, row: int, *, k: int, size: int) -> GalleryItem:
+    sample = scores.task.samples[row]
     answers = {
         tag: found for tag, language in scores.languages.items() if (found := _answers(scores, language, row, k=k))
     }
-    return GalleryItem(key=sample.key, png=stream.getvalue(), answers=answers)
+    return GalleryItem(key=sample.key, png=thumbnail(sample, size=size), answers=answers)
 
 
 def _answers(scores: TaskScores, language: LanguageScores, row: int, *, k: int) -> LanguageAnswers | None:

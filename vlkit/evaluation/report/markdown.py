@@ -8,6 +8,7 @@ from statistics import fmean
 
 from vlkit import languages as language_table
 from vlkit.evaluation.report.breakdown import Breakdown, breakdowns, is_english, script_name
+from vlkit.evaluation.report.finding import finding
 from vlkit.evaluation.results.class_scores import ClassTable
 from vlkit.evaluation.results.results_file import ResultRow, Results
 from vlkit.foreign import markdown_text
@@ -26,6 +27,7 @@ def results_markdown(results: Results, *, classes: Iterable[ClassTable] = ()) ->
     known = {(table.task, table.variant): table for table in classes}
     parts = ["# Results", ""]
     for task in results.tasks:
+        parts += [markdown_text(finding(results.only(task))), ""]
         for variant in results.variants:
             if rows := list(results.of(variant, task=task).values()):
                 lines = _classification(rows) if rows[0].measures.kind in CLASSIFIES else _figures(rows)
@@ -86,14 +88,16 @@ def _groups(one: Breakdown) -> list[str]:
 
 def _classes(table: ClassTable) -> list[str]:
     return markdown_table(
-        ("class", "name", "top-1", "languages", "most often taken for"),
+        ("class", "name", "top-1", "right", "languages", "most often taken for", "times"),
         (
             (
                 str(one.class_id),
                 one.title,
                 percent(one.accuracy),
+                f"{one.right} of {one.answers}",
                 str(len(one.languages)),
                 "" if one.confused_with is None else f"{one.confused_with} {one.confused_title}".strip(),
+                str(one.confused or ""),
             )
             for one in table.overall()[:_WORST]
         ),
@@ -165,7 +169,7 @@ def _gap(row: ResultRow) -> str:
 CLASSIFIES = ("zero_shot",)  # kinds of tasks with the columns below
 _COLUMNS: tuple[Column, ...] = (
     ("language", lambda row: _language(row.language), _always),
-    ("tier", lambda row: language_table.get(row.language).tier, _always),
+    ("lexicon", lambda row: language_table.get(row.language).tier, _always),
     ("script", lambda row: script_name(language_table.get(row.language).script), _always),
     ("classes", lambda row: str(row["num_classes"]), _always),
     ("images", lambda row: str(row["n_images"]), lambda row: row["n_images"] > 0),

@@ -13,13 +13,15 @@ from typing import Any
 
 from vlkit import languages as language_table
 from vlkit.errors import UnknownName
-from vlkit.evaluation.report.gallery import GalleryItem, default_languages
+from vlkit.evaluation.report.gallery import FoundItem, GalleryItem, default_languages, make_found
 from vlkit.evaluation.report.markdown import results_markdown
 from vlkit.evaluation.report.plots import COLORS, render, training_curves
 from vlkit.evaluation.report.views import task_view
 from vlkit.evaluation.results.class_scores import ClassTable
+from vlkit.evaluation.results.examples import read_examples
 from vlkit.evaluation.results.results_file import Results
 from vlkit.files import write_atomic
+from vlkit.types import Sample
 
 MARKDOWN, CLASSES = "results.md", "results-classes.csv"
 _WORST = 20
@@ -40,7 +42,7 @@ def write_report(
     *,
     results: Results,
     classes: ClassTable | None = None,
-    gallery: Sequence[GalleryItem] = (),
+    gallery: Sequence[GalleryItem | FoundItem] = (),
     gallery_variant: str = "",
     metrics: Mapping[str, str | Path] | None = None,
     recipe_yaml: str = "",
@@ -55,7 +57,7 @@ def write_report(
         path: The file to write.
         results: Rows of one or more variants on one task (``Results.only`` chooses it).
         classes: How well each class is known; the worst ones are shown.
-        gallery: Images with answers (``make_gallery``).
+        gallery: Images with answers (``make_gallery``), or captions with the images found for them (``make_found``).
         gallery_variant: Which variant gave these answers.
         metrics: Variant name to its ``metrics.jsonl``, for the training curves.
         recipe_yaml: The resolved recipe.
@@ -94,12 +96,18 @@ def write_report(
 
 
 def write_pages(
-    folder: Path, results: Results, *, intro: str = "", titles: Mapping[str, Sequence[str]] | None = None
+    folder: Path,
+    results: Results,
+    *,
+    intro: str = "",
+    titles: Mapping[str, Sequence[str]] | None = None,
+    samples: Mapping[str, Sequence[Sample]] | None = None,
 ) -> list[Path]:
     """Writes ``report.html`` (``report-TASK.html`` where there are several), ``results.md``, ``results-classes.csv``.
 
     Scores of classes come from the answers in the folder, so that a run that was stopped and gone on with has them all.
-    ``titles`` are by task what its classes may be called, ``intro`` is for the head of each page; gives the pages.
+    ``titles`` are by task what its classes may be called, ``samples`` its images, ``intro`` is for the head of each
+    page. Gives the pages.
 
     Raises:
         DataError: A file of answers is damaged.
@@ -116,6 +124,7 @@ def write_pages(
             folder / ("report.html" if len(names) == 1 else f"report-{name}.html"),
             results=results.only(name),
             classes=classes.get(name),
+            gallery=_examples(folder, results, name, samples[name]) if samples else (),
             title=name,
             intro=intro,
         )
@@ -143,21 +152,39 @@ def environment() -> Any:
     )
 
 
-def _gallery(gallery: Sequence[GalleryItem]) -> dict[str, Any]:
-    tags = tuple(dict.fromkeys(tag for item in gallery for tag in item.answers))
+def _gallery(gallery: Sequence[GalleryItem | FoundItem]) -> dict[str, Any]:
+    answered = [item for item in gallery if isinstance(item, GalleryItem)]
+    tags = tuple(dict.fromkeys(tag for item in answered for tag in item.answers))
     shown = default_languages(tags) if tags else ()
     items = [
         {
             "key": item.key,
-            "image": f"data:image/png;base64,{base64.b64encode(item.png).decode()}",
+            "image": _inline(item.png, "png"),
             "name": _english(item),
             "right": sum(answers.best[0].correct for answers in item.answers.values()),
             "answers": [(language_table.get(tag), answers) for tag, answers in item.answers.items()],
         }
-        for item in gallery
+        for item in answered
     ]
-    languages = [(language_table.get(tag), tag in shown) for tag in tags]
-    return {"gallery": items, "gallery_languages": languages}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for item in gallery:
+        if isinstance(item, FoundItem):
+            images = [{"source": _inline(one.jpeg, "jpeg"), "key": one.key, "own": one.own} for one in item.images]
+            found.setdefault(item.language, []).append({"text": item.text, "rank": item.rank, "images": images})
+    return {
+        "gallery": items,
+        "gallery_languages": [(language_table.get(tag), tag in shown) for tag in tags],
+        "found": [(language_table.get(tag), examples) for tag, examples in found.items()],
+    }
+
+
+def _examples(folder: Path, results: Results, task: str, samples: Sequence[Sample]) -> list[FoundItem]:
+    tags = [row.language for row in results.rows if row.task == task]
+    return make_found({tag: read_examples(folder, task, tag) for tag in default_languages(tags)}, samples)
+
+
+def _inline(raw: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(raw).decode()}"
 
 
 def _english(item: GalleryItem) -> str:

@@ -9,12 +9,14 @@ from typing import Any
 from vlkit import languages as language_table
 from vlkit.evaluation.report.breakdown import breakdowns, by_tier_and_script, few_groups, script_of
 from vlkit.evaluation.report.charts import BarRow, Cell, Point, bars, scatter, strips
+from vlkit.evaluation.report.finding import finding
 from vlkit.evaluation.report.markdown import CLASSIFIES, counted, figure, number, percent
 from vlkit.evaluation.results.results_file import Mean, ResultRow, Results
 
 Rows = dict[str, dict[str, ResultRow]]  # by variant, then by language
 _ALL_GROUPS = 110  # languages from which the five groups of all of BabelNet fit better than the four of the hundred
 _LABELS = 16
+_TOP1 = "top-1 accuracy in %"
 
 
 def task_view(results: Results) -> dict[str, Any]:
@@ -25,7 +27,7 @@ def task_view(results: Results) -> dict[str, Any]:
     """
     means = results.means()
     shown = _classification if results.rows[0].measures.kind in CLASSIFIES else _figures
-    return {"variants": [], "figures": None, **shown(results, means)}
+    return {"finding": finding(results), "variants": [], "figures": None, **shown(results, means)}
 
 
 def _classification(results: Results, means: Mapping[str, Mean]) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def _classification(results: Results, means: Mapping[str, Mean]) -> dict[str, An
         "images": _ends(row["n_images"] for row in found),
         "prompts": sorted({row.text("prompt") for row in found}),
         "subset_size": _subset_size(found),
-        "bars": bars("accuracy", variants, [_bar_row(tag, rows) for tag in order], unit="top-1 accuracy in %"),
+        "bars": bars("accuracy", variants, [_bar_row(tag, rows) for tag in order], unit=_TOP1),
         "groups": _groups(rows),
         "sizes": _sizes(rows),
         **_table(rows, order, means),
@@ -74,13 +76,16 @@ def _figures(results: Results, means: Mapping[str, Mean]) -> dict[str, Any]:
         for pair in zip(*map(by_tier_and_script, values), strict=True)
     ]
     lines = [rows[variant][tag] for tag in tags for variant in rows if tag in rows[variant]]
+    called = {measures.title(name).split()[-1] for name in leading}  # R@1, of text to image and of image to text
+    unit = f"{called.pop() if len(called) == 1 else 'share'} in %"
     counts, texts = counted(lines), {one for row in lines for one in row.values.values() if isinstance(one, str)}
     return {
         "figures": {
             "task": results.rows[0].task,
             "settings": sorted(texts),
-            "bars": bars(measures.kind, names, list(map(BarRow, tags, cells)), unit="%") if series else None,
-            "strips": [strips(part) for part in parts if len(part[0][1].groups) > 1],
+            "explained": measures.explained,
+            "bars": bars(measures.kind, names, list(map(BarRow, tags, cells)), unit=unit) if series else None,
+            "strips": [strips(part, unit=unit) for part in parts if len(part[0][1].groups) > 1],
             "columns": ["model", *(said for _, said in counts), *map(measures.title, measures.shown)],
             "lines": [(language_table.get(row.language), [row.variant, *_numbers(row, counts)]) for row in lines],
         }
@@ -122,7 +127,7 @@ def _groups(rows: Rows) -> list[dict[str, Any]]:
             for one in each
             if one.title == title
         ]
-        view = strips(parts)
+        view = strips(parts, unit=_TOP1)
         view["title"] = title.partition(",")[0]
         view["rows"] = [row for row in view["rows"] if row["name"] != "mean"]
         if len(view["rows"]) > 1:
@@ -160,7 +165,7 @@ def _sizes(rows: Rows) -> dict[str, Any] | None:
     return scatter(
         points,
         x_label="number of classes (logarithmic)",
-        y_label="top-1 accuracy in %",
+        y_label=_TOP1,
         log_x=True,
         curve=[(count, 1 / count) for count in steps],
         labels=dict.fromkeys(telling),

@@ -38,6 +38,11 @@ class ClassScore:
     confused_title: str = ""
     confused_share: float = math.nan
     """Its share of all answers; over languages, counted where it is the most frequent one."""
+    answers: int = 0
+    """To all its images in all these languages."""
+    right: int = 0
+    confused: int = 0
+    """How often it was taken for ``confused_with``, counted as ``confused_share`` is."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def language_classes(answers: Answers, language: str, *, titles: Sequence[str] =
     """Each class of one language that has images, by its number; ``titles`` (by class) may be empty."""
     ids_K, place_N = np.unique(answers.class_N, return_inverse=True)
     count_K = np.bincount(place_N)
-    right_K = np.bincount(place_N, weights=answers.rank_N == 1) / count_K
+    right_K = np.bincount(place_N, weights=answers.rank_N == 1)
     reciprocal_K = np.bincount(place_N, weights=1 / answers.rank_N) / count_K
     confused = _most_often(answers)
     scores = {}
@@ -100,11 +105,14 @@ def language_classes(answers: Answers, language: str, *, titles: Sequence[str] =
             _title(titles, class_id),
             (language,),
             int(count_K[place]),
-            float(right_K[place]),
+            float(right_K[place] / count_K[place]),
             float(reciprocal_K[place]),
             other,
             _title(titles, other),
             count / int(count_K[place]) if other is not None else math.nan,
+            answers=int(count_K[place]),
+            right=int(right_K[place]),
+            confused=count,
         )
     return scores
 
@@ -144,6 +152,9 @@ def _over_languages(scores: list[ClassScore], titles: Sequence[str]) -> ClassSco
         other,
         _title(titles, other),
         votes[other] / len(scores) if other is not None else math.nan,
+        answers=sum(score.answers for score in scores),
+        right=sum(score.right for score in scores),
+        confused=sum(score.confused for score in scores if score.confused_with == other),
     )
 
 

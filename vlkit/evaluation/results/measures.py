@@ -46,7 +46,9 @@ class Measures:
         bars: The figures that the page of a task draws, where these are others than the headline.
         english: The figure that the headline has with the English names of the same things; "" for none.
         chance: What guessing gives; "" for none.
+        chance_of: The figure that it is of, where this is not the headline.
         alike: Columns that have to agree where two rows are compared (0 agrees with all), and what they count.
+        explained: For readers of a page, what the figures mean.
         table: Rows of kinds that say the same stand in one CSV: "" in results.csv, "x" in results-x.csv.
     """
 
@@ -57,8 +59,10 @@ class Measures:
     bars: tuple[str, ...] = ()
     english: str = ""
     chance: str = ""
+    chance_of: str = ""
     alike: Mapping[str, str] = field(default_factory=dict)
     table: str = ""
+    explained: str = ""
 
     def title(self, name: str) -> str:
         """What readers call a figure."""

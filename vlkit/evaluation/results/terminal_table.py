@@ -38,7 +38,8 @@ def task_table(results: Results, *, task: str | None = None, most: int | None = 
         for place, (name, one) in enumerate(shown.items()):
             header = one.short if place else Text(variant)
             table.add_column(header, footer=_number(mean[name], one), justify="right")
-    if measures.chance:
+    shows_chance = measures.chance and not measures.chance_of
+    if shows_chance:
         footer = f"{100 * fmean(mean[measures.chance] for mean in means.values()):.2f}"
         table.add_column("chance", footer=footer, justify="right")
     for tag in _chosen(by_variant, most):
@@ -51,7 +52,7 @@ def task_table(results: Results, *, task: str | None = None, most: int | None = 
         cells = [
             _cell(rows.get(tag), name, one, best=best) for rows in by_variant.values() for name, one in shown.items()
         ]
-        cells += [f"{100 * found[0][measures.chance]:.2f}"] if measures.chance else []
+        cells += [f"{100 * found[0][measures.chance]:.2f}"] if shows_chance else []
         table.add_row(f"{tag}  {languages.get(tag).name}", *cells)
     return table
 

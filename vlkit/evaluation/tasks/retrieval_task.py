@@ -5,6 +5,7 @@ N images, M texts of a language, E embedding width.
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,8 @@ from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.image_features import image_features
 from vlkit.evaluation.embed.texts import check_languages, embed_texts
 from vlkit.evaluation.metrics.intervals import bootstrap_interval
-from vlkit.evaluation.metrics.recall import KS, Retrieval, retrieval
+from vlkit.evaluation.metrics.recall import KS, Retrieval, best_images, retrieval
+from vlkit.evaluation.results.examples import FoundImages
 from vlkit.evaluation.results.measures import Measure, Measures
 from vlkit.evaluation.results.results_file import Value
 from vlkit.evaluation.tasks.task import Fact, PlainTask, Scored, choose_languages
@@ -29,6 +31,7 @@ from vlkit.files import digest
 from vlkit.spec.evaluation import RetrievalSpec
 from vlkit.types import Sample
 
+_EXAMPLES, _SHOWN = 4, 5  # captions of a language that are kept to be looked at, and images to each
 _SIDES = (("image", "text to image", "t2i"), ("text", "image to text", "i2t"))
 MEASURES = Measures(
     kind="retrieval",
@@ -46,14 +49,20 @@ MEASURES = Measures(
         },
         "mean_recall": Measure("mean recall"),
         **{f"{side}_retrieval_median_rank": Measure(share=False) for side, _, _ in _SIDES},
+        "chance": Measure(),
     },
     published="image_retrieval_recall@1",
     bars=("image_retrieval_recall@1", "text_retrieval_recall@1"),
     alike={"n_images": "images", "n_texts": "texts", "captions": "captions"},
+    chance="chance",
+    chance_of="image_retrieval_recall@1",
     table="retrieval",
+    explained=f"R@k, for k of {', '.join(map(str, KS))}: queries with a right answer among the best k; mean recall is "
+    "the mean of them all.",
 )
 """Recalls under CLIP_benchmark's names: shares of queries with a right answer among the best k. Intervals take images
-as clusters. On ``n_tied`` queries a wrong answer scores exactly as the best right one."""
+as clusters. ``chance``: of text to image at 1, where the images stand in any order. On ``n_tied`` queries a wrong
+answer scores exactly as the best right one."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +134,16 @@ class RetrievalTask(PlainTask):
                 images_N = torch.arange(len(features))
                 if self.gallery == "language":
                     images_N, owner_M = torch.unique(owner_M, return_inverse=True)
-                found = retrieval(features[images_N], text_ME, image_of_text_M=owner_M, ranks=encoding.ranks)
-                yield Scored(tag, self._values(found, owner_M, seed=seed), detail=found)
+                image_NE = features[images_N]
+                found = retrieval(image_NE, text_ME, image_of_text_M=owner_M, ranks=encoding.ranks)
+                drawn = sorted(random.Random(seed).sample(range(len(texts)), min(_EXAMPLES, len(texts))))
+                best = best_images(text_ME[drawn], image_NE, count=_SHOWN)
+                ranks_M = found.text_to_image.rank_Q
+                examples = [
+                    FoundImages(texts[m], owners[m], int(ranks_M[m]), tuple(images_N[rows].tolist()))
+                    for m, rows in zip(drawn, best, strict=True)
+                ]
+                yield Scored(tag, self._values(found, owner_M, seed=seed), detail=found, examples=examples)
 
     def _values(self, found: Retrieval, owner_M: torch.Tensor, *, seed: int) -> dict[str, Value]:
         there, back = found.text_to_image, found.image_to_text
@@ -144,6 +161,7 @@ class RetrievalTask(PlainTask):
             "image_retrieval_median_rank": there.median_rank,
             "text_retrieval_median_rank": back.median_rank,
             "n_tied": there.n_tied + back.n_tied,
+            "chance": 1 / found.n_images,
         }
 
     def texts(self, language: str) -> tuple[list[str], list[int]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from vlkit import languages as language_table
 from vlkit.errors import DataError, UnknownName
 from vlkit.evaluation.results.answers import Answers
+from vlkit.evaluation.results.examples import FoundImages
 from vlkit.evaluation.results.measures import Measures
 from vlkit.evaluation.results.results_file import Value
 from vlkit.types import Sample
@@ -32,6 +33,8 @@ class Scored:
     """To each image, where two models are to be compared image by image."""
     detail: Any = None
     """All that was found, for those who know the task."""
+    examples: Sequence[FoundImages] = ()
+    """A few captions with what was found for them, to be looked at."""
 
 
 class Task(Protocol):

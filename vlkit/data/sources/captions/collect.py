@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,8 @@ class Collector:
         if not images.is_dir():
             raise DataError(f"{images}: no such folder of images; images names the folder that {self.where} speaks of")
         paths = {name: images / file for name in self._captions if (file := name if files is None else files.get(name))}
-        if missing := [name for name in self._captions if name not in paths or not paths[name].is_file()]:
+        # Path.is_file raises where a name is too long
+        if missing := [name for name in self._captions if name not in paths or not os.path.isfile(paths[name])]:  # noqa: PTH113
             raise DataError(
                 f"{images}: {some(missing)} of {len(self._captions)} images of {self.where} are not there; "
                 f"names are relative to this folder"

@@ -144,6 +144,13 @@ def read_label(label: object, *, where: str) -> str | int:
     return cleaned
 
 
+def numbers_of(labels: Iterable[str | int]) -> dict[str | int, int] | None:
+    """The number of each label, where all are numbers of classes or written as such (``0``, ``10``, ``2``)."""
+    numbers = {label: label if isinstance(label, int) else class_number(label) for label in labels}
+    known = {label: number for label, number in numbers.items() if number is not None}
+    return known if len(known) == len(numbers) else None
+
+
 def any_classes(found: Collection) -> ClassImages:
     """The classes of any image set: numbered by it, or else in the order of their names.
 
@@ -153,12 +160,8 @@ def any_classes(found: Collection) -> ClassImages:
         DataError: A number that its list of names does not reach, below 0, above a million, or written in two ways.
     """
     labels = found.labels
-    numbers = [label if isinstance(label, int) else class_number(label) for label in labels]
-    numbered = None not in numbers
-    place = {
-        label: number if numbered and number is not None else count
-        for count, (label, number) in enumerate(zip(labels, numbers, strict=True))
-    }
+    numbered = numbers_of(labels)
+    place = numbered or {label: count for count, label in enumerate(labels)}
     highest = len(found.names) - 1 if found.names else max(place.values())
     for image in found.images:
         if not 0 <= place[image.label] <= min(highest, _MOST):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from vlkit.data.formats.archives import Member, list_archives, list_members
-from vlkit.data.formats.folders import is_hidden
+from vlkit.data.formats.folders import files_in, is_hidden
 from vlkit.data.formats.images import USUAL, StoredImage
 from vlkit.data.formats.parquet import read_rows
 from vlkit.data.sources.classes.collection import Collection, LabelledImage, read_label, some
@@ -72,7 +72,7 @@ def _parquet_files(root: Path) -> tuple[Path, ...]:
     """The parquet files of a path: itself, those in it, or those in its folder ``data``."""
     if root.is_file():
         return (root,) if root.suffix.lower() == ".parquet" else ()
-    found = sorted(root.glob("*.parquet")) or sorted(root.glob("data/*.parquet"))
+    found = files_in(root, "*.parquet") or files_in(root, "data/*.parquet")
     splits = sorted({file.name.split("-")[0] for file in found})
     if len(splits) > 1 and len(found) > 1:
         raise DataError(
@@ -174,6 +174,8 @@ def _refuse_empty_folders(root: Path, members: Sequence[Member], is_class: Seque
     filled = {PurePosixPath(one.name).parts[0] for one in members if one.is_image or one.name.lower().endswith(".tar")}
     for folder in sorted(root.iterdir()):
         if not folder.is_dir() or is_hidden(folder.name) or file_name(folder.name) in filled:
+            continue
+        if root.resolve().is_relative_to(folder.resolve()):  # a link to a folder around it
             continue
         if not is_class or any(one(folder.name) for one in is_class):
             raise DataError(f"{folder}: has no image ({USUAL})")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vlkit.data.names.imagenet import class_indices, class_numbers, english_lemmas, english_names, wordnet_ids
 from vlkit.data.names.label_set import class_number
-from vlkit.data.sources.classes.collection import ClassImages, Collection, some, sort_into_classes
+from vlkit.data.sources.classes.collection import ClassImages, Collection, numbers_of, some, sort_into_classes
 from vlkit.data.sources.classes.find import find_images
 from vlkit.errors import DataError
 
@@ -66,7 +66,8 @@ def _number(label: str) -> int:
 
 
 def _numbers(found: Collection, classes: str) -> dict[str | int, int]:
-    if isinstance(found.labels[0], str):
+    written = numbers_of(found.labels)
+    if written is None:
         number_of: dict[str | int, int] = {label: _number(str(label)) for label in found.labels}
         if strange := [str(label) for label, number in number_of.items() if number < 0]:
             raise DataError(
@@ -74,15 +75,15 @@ def _numbers(found: Collection, classes: str) -> dict[str | int, int]:
                 f"folders are named by WordNet id (n01440764) or number (0 to {len(wordnet_ids()) - 1})"
             )
         return number_of
-    own = _own_numbers(found, classes)
+    own = _own_numbers(found, classes, max(written.values()))
     for image in found.images:
-        if not 0 <= int(image.label) < len(own):
+        if not 0 <= written[image.label] < len(own):
             raise DataError(f"{image.where}: label {image.label} is out of range; classes are 0 to {len(own) - 1}")
     _check_names(found, own)
-    return {label: own[int(label)] for label in found.labels}
+    return {label: own[number] for label, number in written.items()}
 
 
-def _own_numbers(found: Collection, classes: str) -> Sequence[int]:
+def _own_numbers(found: Collection, classes: str, highest: int) -> Sequence[int]:
     """The class of each number of the set."""
     everything = range(len(wordnet_ids()))
     if found.names and all(_number(name) >= 0 for name in found.names):
@@ -91,7 +92,7 @@ def _own_numbers(found: Collection, classes: str) -> Sequence[int]:
         return everything
     wanted = class_indices(classes)
     # A set that has all its classes under ImageNet's numbers has higher ones than it has classes.
-    return wanted if max(int(label) for label in found.labels) < len(wanted) else everything
+    return wanted if highest < len(wanted) else everything
 
 
 def _check_names(found: Collection, own: Sequence[int]) -> None:

@@ -89,7 +89,7 @@ def _own(images: ClassImages, language: str) -> LabelSet:
             f"{images.where}: its classes have numbers and no names; give label files (labels.kind=files), or "
             f"classnames.txt beside the shards"
         )
-    named = {number: (name.replace("_", " "),) for number, name in enumerate(images.class_names)}
+    named = {number: (" ".join(name.replace("_", " ").split()),) for number, name in enumerate(images.class_names)}
     return LabelSet("own", images.num_classes, {language: named})
 
 

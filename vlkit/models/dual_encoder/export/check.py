@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from vlkit.models.dual_encoder.model import DualEncoder
+from vlkit.parts.hf_common import never_asking
 from vlkit.parts.hf_image import HfImageEncoder
 from vlkit.parts.tokenizers import marks_language, set_language
 
@@ -70,7 +71,8 @@ def compare(model: DualEncoder, folder: Path, *, own: Probe, library: str) -> Di
 
     ``own`` is what the model gave; ``library`` is ``open_clip`` or ``transformers``.
     """
-    theirs = _open_clip(folder) if library == "open_clip" else _transformers(model, folder)
+    with never_asking():
+        theirs = _open_clip(folder) if library == "open_clip" else _transformers(model, folder)
     similarity = abs(float(theirs.whole.logit_scale.exp()) / own.scale - 1)
     bias = getattr(theirs.whole, "logit_bias", None)
     if own.bias is not None and bias is not None:

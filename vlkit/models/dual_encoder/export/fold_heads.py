@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from vlkit.errors import VlkitError
+from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.nn.heads import Head, IdentityHead, LinearHead
+from vlkit.obstacles import Obstacles
 
 _EXACT = 1e-6  # of the bias's length: what absorbing it may leave over
 
@@ -68,6 +70,14 @@ def affine(head: nn.Module, *, side: str) -> Affine | None:
             f"factor, which no affine map does; keep vlkit's own format, or train with bias = false"
         )
     return Affine(weight_ED, -weight_ED @ _plain(head.mean_D))
+
+
+def affine_or_zero(model: DualEncoder, side: str, obstacles: Obstacles) -> Affine | None:
+    """The head of a side; a map of zeros where it is none, which ``obstacles`` then know, to look at the rest with."""
+    with obstacles.met():
+        return affine(model.get_submodule(f"{side}_head"), side=side)
+    width = model.image.width if side == "image" else model.text.width
+    return Affine(torch.zeros(model.embed_dim, width), None)
 
 
 def absorb(head: Affine, *, what: str) -> Tensor:

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from vlkit.errors import VlkitError
-from vlkit.models.dual_encoder.export.fold_heads import Affine, absorb, affine
+from vlkit.models.dual_encoder.export.fold_heads import Affine, absorb, affine_or_zero
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.weights import write_tensors
+from vlkit.obstacles import Obstacles
 from vlkit.parts.hf_text import HfTextEncoder
 from vlkit.parts.open_clip_parts import OpenClipImageEncoder, OpenClipTextEncoder
 from vlkit.parts.timm_image import TimmImageEncoder
@@ -58,9 +59,14 @@ def write_open_clip(model: DualEncoder, folder: Path) -> list[str]:
         What the other format cannot say, one sentence each.
 
     Raises:
-        VlkitError: Something of the model has no place in open_clip; the message names it and the alternative.
+        VlkitError: Something of the model has no place in open_clip; the message names all of it and the alternatives.
     """
-    image, text = _image_side(model), _text_side(model, folder)
+    obstacles = Obstacles()
+    with obstacles.met():
+        image = _image_side(model, affine_or_zero(model, "image", obstacles))
+    with obstacles.met():
+        text = _text_side(model, folder, affine_or_zero(model, "text", obstacles))
+    obstacles.refuse()
     config: dict[str, Any] = {"embed_dim": model.embed_dim, "vision_cfg": image.config, "text_cfg": text.config}
     choices = {side.quick_gelu for side in (image, text)} - {None}
     if len(choices) > 1:
@@ -89,8 +95,8 @@ def name_text_tower(folder: Path, name: str) -> None:
         (folder / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _image_side(model: DualEncoder) -> _Tower:
-    encoder, head = model.image, affine(model.image_head, side="image")
+def _image_side(model: DualEncoder, head: Affine | None) -> _Tower:
+    encoder = model.image
     if isinstance(encoder, OpenClipImageEncoder):
         return _open_clip_image(encoder, head)
     if isinstance(encoder, TimmImageEncoder):
@@ -101,8 +107,8 @@ def _image_side(model: DualEncoder) -> _Tower:
     )
 
 
-def _text_side(model: DualEncoder, folder: Path) -> _Tower:
-    encoder, head = model.text, affine(model.text_head, side="text")
+def _text_side(model: DualEncoder, folder: Path, head: Affine | None) -> _Tower:
+    encoder = model.text
     if isinstance(encoder, OpenClipTextEncoder):
         return _open_clip_text(encoder, head, folder)
     if isinstance(encoder, HfTextEncoder):
@@ -241,9 +247,9 @@ def _hf_text(encoder: HfTextEncoder, head: Affine | None, folder: Path, *, embed
         (spec.layers != (-1,), f"open_clip reads the last layer alone, not layers = {list(spec.layers)}"),
         (encoder.tokenizer.tokenizer.pad_token_id is None, "open_clip tells padding by its id, and there is no pad id"),
     ]
-    for wrong, why in problems:
-        if wrong:
-            raise VlkitError(f"text: {why}: {_KEEP}")
+    obstacles = Obstacles()
+    obstacles.found += [f"text: {why}: {_KEEP}" for wrong, why in problems if wrong]
+    obstacles.refuse()
     state = {f"transformer.{name}": tensor for name, tensor in encoder.model.state_dict().items()}
     config = copy.deepcopy(encoder.config)
     config.pad_token_id = encoder.tokenizer.tokenizer.pad_token_id  # open_clip's mask is where this id is not

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from vlkit.errors import VlkitError
-from vlkit.models.dual_encoder.export.fold_heads import Affine, affine
+from vlkit.models.dual_encoder.export.fold_heads import Affine, affine_or_zero
 from vlkit.models.dual_encoder.model import DualEncoder
+from vlkit.obstacles import Obstacles
 from vlkit.parts.building import weightless
 from vlkit.parts.hf_image import HfImageEncoder
 from vlkit.parts.hf_text import HfTextEncoder
@@ -36,7 +37,11 @@ def write_transformers(model: DualEncoder, folder: Path) -> list[str]:
     Raises:
         VlkitError: Something of the model has no place in transformers; the message names it and the alternative.
     """
-    image, text = _sides(model)
+    obstacles = Obstacles()
+    heads = {side: affine_or_zero(model, side, obstacles) for side in ("image", "text")}
+    with obstacles.met():
+        image, text = _sides(model)
+    obstacles.refuse()
     config = copy.deepcopy(image.config)
     config.text_config = copy.deepcopy(text.config.text_config)
     config.dtype = "float32"
@@ -44,7 +49,9 @@ def write_transformers(model: DualEncoder, folder: Path) -> list[str]:
     state = {name: tensor.detach().float().cpu() if tensor.is_floating_point() else tensor.cpu()
              for name, tensor in state.items()}  # fmt: skip
     for side, name, encoder in (("image", "visual_projection", image), ("text", "text_projection", text)):
-        _fold(state, affine(model.get_submodule(f"{side}_head"), side=side), name, part=encoder.model, side=side)
+        with obstacles.met():
+            _fold(state, heads[side], name, part=encoder.model, side=side)
+    obstacles.refuse()
     if hasattr(config, "projection_dim"):
         config.projection_dim = model.embed_dim
     notes = _add_similarity(model, state, config)
@@ -64,13 +71,15 @@ def write_transformers(model: DualEncoder, folder: Path) -> list[str]:
 
 def _sides(model: DualEncoder) -> tuple[HfImageEncoder, HfTextEncoder]:
     image, text = model.image, model.text
+    obstacles = Obstacles()
     for side, encoder, kind in (("image", image, HfImageEncoder), ("text", text, HfTextEncoder)):
         if not isinstance(encoder, kind) or not encoder.projects:
-            raise VlkitError(
+            obstacles.found.append(
                 f"{side}: transformers takes the two sides of a CLIP-type model of its own, and this is a "
                 f"{type(encoder).__name__}"
                 f"{' with a pooling of ours' if isinstance(encoder, kind) else ''}: {_ELSE}"
             )
+    obstacles.refuse()
     if image.config.model_type != text.config.model_type or not hasattr(text.config, "text_config"):  # type: ignore[attr-defined]
         raise VlkitError(
             f"the sides are of two kinds of models, {image.config.model_type!r} and "  # type: ignore[attr-defined]
