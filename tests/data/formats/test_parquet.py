@@ -41,6 +41,9 @@ def test_a_file_written_anew_is_read_anew(tmp_path: Path) -> None:
     write(path, [{"image": {"bytes": b"other", "path": ""}, "label": 0}])
     os.utime(path, ns=(1, 1))
     assert cell() == b"other"
+    write(path, [{"image": {"bytes": b"third", "path": ""}, "label": 0}])
+    os.utime(path, ns=(1, 1))  # as rsync and cp -p set it
+    assert cell() == b"third"
 
 
 def test_what_the_hub_says(tmp_path: Path) -> None:

@@ -189,6 +189,56 @@ def test_two_spellings_of_one_file_are_told(tmp_path: Path) -> None:
         find_images(str(tmp_path / "x"))
 
 
+def test_numbers_of_a_column_of_floats_are_numbers(tmp_path: Path) -> None:
+    write_folder(tmp_path / "all", {name.replace("/", "-"): raw for name, raw in FILES.items()})
+    lines = [f"{name.replace('/', '-')},{name.partition('/')[0]}.0\n" for name in FILES]
+    (tmp_path / "labels.csv").write_text("image,label\n" + "".join(lines))
+    images = any_classes(find_images(str(tmp_path / "all"), labels_file=tmp_path / "labels.csv"))
+    assert images.num_classes == 12 and images.targets == tuple(range(12))
+    shown = [sample.images[0]().getpixel((0, 0)) for sample in images.samples]
+    assert shown == [picture(100 * number).getpixel((0, 0)) for number in range(12)]
+    write_folder(tmp_path / "versions", {"10.0/a.png": b"", "2.0/a.png": b"", "2.5/a.png": b""})
+    assert any_classes(find_images(str(tmp_path / "versions"))).class_names == ("10.0", "2.0", "2.5")
+
+
+def open_named(root: Path, numbers: range) -> tuple[int, ...]:
+    (root / "names.csv").write_text("language,class,name\n" + "".join(f"de,{n},Ding {n}\n" for n in numbers))
+    images = spec.FolderImages(path=str(root / "x"))
+    return open_images(images, spec.LabelFiles(paths=(str(root / "names.csv"),)))[0].present
+
+
+def test_images_from_one_on_and_names_from_zero_on_are_not_joined(tmp_path: Path) -> None:
+    write_folder(tmp_path / "x", {f"{n}/1.png": encoded(n) for n in range(1, 13)})
+    with pytest.raises(
+        DataError, match="has images of the classes 1 to 12, and label file 'names' names the classes 0 to 11"
+    ):
+        open_named(tmp_path, range(12))
+    assert open_named(tmp_path, range(1, 13)) == open_named(tmp_path, range(13)) == tuple(range(1, 13))
+
+
+def test_names_that_count_otherwise_than_they_sort_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_folder(tmp_path / "x", {f"class {n}/1.png": encoded(n) for n in range(12)})
+    with caplog.at_level(logging.WARNING):
+        open_named(tmp_path, range(12))
+    assert "in the order of their names as texts, 'class 10' before 'class 2'" in caplog.text
+
+
+def test_splits_are_no_classes(tmp_path: Path) -> None:
+    write_folder(tmp_path / "x", {f"val/{name}/1.png": encoded(1) for name in ("cat", "dog")})
+    assert any_classes(find_images(str(tmp_path / "x"))).class_names == ("cat", "dog")
+    both = {f"{split}/{name}/1.png": encoded(1) for name in ("cat", "dog") for split in ("train", "val")}
+    for path in (
+        write_folder(tmp_path / "x", both),
+        write_tar(tmp_path / "x.tar", {f"set/{k}": v for k, v in both.items()}),
+    ):
+        with pytest.raises(DataError, match="train and val are splits of one set, not classes; name one of them"):
+            find_images(str(path))
+    vehicles = write_folder(
+        tmp_path / "y", {"train/1.png": encoded(1), "test/side/1.png": encoded(2), "car/a/1.png": b""}
+    )
+    assert any_classes(find_images(str(vehicles))).class_names == ("car", "test", "train")
+
+
 def test_a_set_of_200_classes_may_number_its_folders(tmp_path: Path) -> None:
     numbers = class_indices("imagenet-r")
     root = write_folder(tmp_path / "r", {f"{place}/1.png": b"" for place in range(200)})

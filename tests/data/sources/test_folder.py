@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -189,3 +191,46 @@ def test_a_table_of_texts(tmp_path: Path) -> None:
     assert batch.pixels_BCHW is None and sorted(batch.pivots) == ["a cat", "a dog"]
     with pytest.raises(DataError, match="no 'image' column"):
         TableSource(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("excel.csv", "\ufeffimage;caption_en;caption_de\r\na.png;a dog, red;ein Hund\r\n"),
+        ("open_clip.csv", "filepath\tcaption_en\tcaption_de\na.png\ta dog, red\tein Hund\n"),
+        ("pandas.csv", ',image,caption_en,caption_de\n0,a.png,"a dog, red",ein Hund\n'),
+        ("r.csv", '"","image","caption_en","caption_de"\n"1","a.png","a dog, red","ein Hund"\n'),
+        ("blanks.csv", 'image, caption_en, caption_de, caption_no\n a.png,"a dog, red", ein Hund ,7\n'),
+        ("dot.csv", 'image,caption_en,caption_de\n./a.png,"a dog, red",\na.png,,ein Hund\n'),
+    ],
+)
+def test_tables_as_other_programs_write_them(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / "a.png").write_bytes(encoded())
+    found = TableSource(write(tmp_path / name, text))
+    assert [found[n].captions for n in range(len(found))] == [{"en": ("a dog, red",), "de": ("ein Hund",)}]
+    assert found.meta(0).key == "a.png" and found[0].image().size == (12, 8)
+
+
+@pytest.mark.parametrize(("table", "file"), [("NFD", "NFC"), ("NFC", "NFD"), ("NFD", "NFD")])
+def test_accents_in_a_table_and_in_names_of_files_may_be_written_in_two_ways(
+    tmp_path: Path, table: Literal["NFC", "NFD"], file: Literal["NFC", "NFD"]
+) -> None:
+    (tmp_path / unicodedata.normalize(file, "고양이é.png")).write_bytes(encoded())
+    rows = unicodedata.normalize(table, "고양이é.png,a\n") + unicodedata.normalize("NFC", "고양이é.png,b\n")
+    found = TableSource(write(tmp_path / "t.csv", "image,caption_en\n" + rows))
+    assert len(found) == 1 and found.meta(0).key == unicodedata.normalize("NFC", "고양이é.png")
+    assert found[0].captions == {"en": ("a", "b")} and found[0].image().size == (12, 8)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,language,caption\na.png,pt-BR,a\nb.png,pt-PT,b\n", ":3: 'pt-BR' and 'pt-PT' are both pt here"),
+        ("image,caption_en,Caption_EN\na.png,a,b\n", ":1: the column 'Caption_EN' is there twice"),
+        ("image,caption_en\n ,a\n", ":2: column 'image' is empty; expected the path of an image"),
+        (",image,caption_en,\n0,a.png,a,b\n", ":2: 'b' stands in column 4, which has no name"),
+    ],
+)
+def test_rows_that_would_be_merged_or_lost_are_told(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=f"t.csv{message}"):
+        TableSource(write(tmp_path / "t.csv", text))

@@ -148,3 +148,9 @@ def test_images_of_one_name_in_two_folders(tmp_path: Path) -> None:
 def test_names_match_in_either_form_of_unicode(tmp_path: Path) -> None:
     path = write(tmp_path / "labels.csv", "file,label\ncafe\u0301.png,e\u0301toile\n")
     assert labels(path, ["caf\u00e9.png"], wordnet=False) == ["\u00e9toile"]
+
+
+def test_a_table_of_excel_where_decimals_have_commas(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("\ufefffile;label\r\na b.png;red fox, young\r\nc.png;cat\r\n")
+    found = read_image_labels(tmp_path / "labels.csv", ["a b.png", "c.png"], wordnet=False)
+    assert found == ["red fox, young", "cat"]

@@ -13,10 +13,11 @@ from vlkit.foreign import clean, parse_json
 
 _PREFIX = "caption_"
 _PLAIN = ("caption", "text")
-# What tables tell of a caption beside it, as caption_id or caption_de_score. Some are languages too: id is Indonesian.
+# What tables tell of a caption beside it, as caption_id or caption_de_score. Some are languages too: id is Indonesian,
+# no is Norwegian.
 _ABOUT = {
     "bbox", "count", "embedding", "file", "hash", "id", "ids", "idx", "index", "key", "lang", "language",
-    "len", "length", "license", "model", "name", "num", "number", "path", "score", "similarity", "source",
+    "len", "length", "license", "model", "name", "no", "num", "number", "path", "score", "similarity", "source",
     "split", "src", "time", "title", "tokens", "translated", "type", "url", "words",
 }  # fmt: skip
 
@@ -38,18 +39,21 @@ def tag(code: str) -> str:
         raise CaptionError(str(error)) from None
 
 
-def parse_captions(record: Mapping[str, Any], *, language: str | None) -> dict[str, tuple[str, ...]]:
+def parse_captions(
+    record: Mapping[str, Any], *, language: str | None, codes: dict[str, str] | None = None
+) -> dict[str, tuple[str, ...]]:
     """Captions of one record, cleaned (``vlkit.foreign.clean``), blank ones left out.
 
     Understood are ``captions`` (an object of language -> text or list of texts), columns ``caption_de`` (or
     ``caption_de_1``, ...), and ``caption``, ``caption_1`` or ``text`` with the language in ``language``, else the
     argument of that name. Columns that tell something about a caption (``caption_id``, ``caption_de_length``) are none.
+    ``codes`` (tag -> code) of the records before count as those of this one do.
 
     Raises:
         CaptionError: A wrong type, an unknown language, two codes of one language, or no language at all.
     """
     found: dict[str, list[str]] = {}
-    codes: dict[str, str] = {}
+    codes = {} if codes is None else codes
     given = record.get("captions")
     if given is not None:
         if not isinstance(given, Mapping):

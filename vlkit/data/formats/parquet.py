@@ -10,6 +10,7 @@ from threading import Lock
 from typing import Any
 
 from vlkit.errors import DataError, MissingPackage
+from vlkit.files import file_state
 from vlkit.foreign import check_size, parse_json
 
 _KEPT_GROUPS = 2  # of rows in memory, a hundred images each as the hub writes them
@@ -34,9 +35,8 @@ class ParquetCell:
         Raises:
             DataError: The cell is empty, or the file damaged.
         """
-        status = self.path.stat()
         with _reading:
-            cells = _row_group(self.path, self.column, self.leaf, self.group, status.st_mtime_ns)
+            cells = _row_group(self.path, self.column, self.leaf, self.group, file_state(self.path))
         value = cells[self.row].as_py()
         raw = value.get("bytes") if isinstance(value, Mapping) else value
         if not raw:
@@ -142,11 +142,11 @@ def _features(raw: bytes | None, found: Mapping[str, str]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=_KEPT_GROUPS)
-def _row_group(path: Path, column: str, leaf: str, group: int, changed: int) -> Any:
-    """The column of one group of rows; ``changed`` makes a file that was written anew another one."""
+def _row_group(path: Path, column: str, leaf: str, group: int, state: str) -> Any:
+    """The column of one group of rows; a file of another ``state`` (``file_state``) is another one."""
     parquet = _pyarrow()
     try:
-        footer = _footer(path, changed)  # of many groups it takes longer to read than one of them
+        footer = _footer(path, state)  # of many groups it takes longer to read than one of them
         _check_size(path, footer, [column], [group])
         # As a dictionary, an image that stands in many rows is one in memory.
         with parquet.ParquetFile(path, memory_map=True, metadata=footer, read_dictionary=[leaf]) as file:
@@ -158,7 +158,7 @@ def _row_group(path: Path, column: str, leaf: str, group: int, changed: int) -> 
 
 
 @lru_cache(maxsize=_KEPT_FOOTERS)
-def _footer(path: Path, changed: int) -> Any:
+def _footer(path: Path, state: str) -> Any:
     return _pyarrow().read_metadata(path)
 
 

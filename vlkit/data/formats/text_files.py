@@ -108,7 +108,9 @@ def read_table(
         # utf-8-sig: spreadsheets put a byte order mark before the first column name.
         with path.open(encoding="utf-8-sig", newline="") as stream:
             if suffix in DELIMITERS:
-                yield from _records(path, read_cells(stream, path, delimiter=DELIMITERS[suffix]), header)
+                delimiter = delimiter_of(stream.readline(), path)
+                stream.seek(0)
+                yield from _records(path, read_cells(stream, path, delimiter=delimiter), header)
                 return
             for line, text in enumerate(stream, start=1):  # not read_objects: tables of pairs can be large
                 if text.strip():
@@ -121,16 +123,26 @@ def read_table(
         raise DataError(f"{path}: {error.strerror or error}") from error
 
 
-def read_cells(text: str | Iterable[str], path: Path, *, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    r"""Number of the first line and cells of each row of a table with commas or tabs; blank lines are passed over.
+def delimiter_of(header: str, path: Path) -> str:
+    """What parts the cells of a table: what its ending says, or else what its first line has.
 
-    Between commas, a cell may stand in quotes as in RFC 4180, and then hold commas, line ends and doubled quotes.
+    Excel writes .csv with semicolons where decimals have commas, and open_clip's .csv have tabs.
+    """
+    usual = DELIMITERS[path.suffix.lower()]
+    return next((one for one in (usual, "\t", ";") if one in header), usual)
+
+
+def read_cells(text: str | Iterable[str], path: Path, *, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    r"""Number of the first line and cells of each row of a table with commas, tabs or semicolons, but for blank lines.
+
+    Between commas and semicolons, a cell may stand in quotes as in RFC 4180, and then hold these, line ends and doubled
+    quotes.
     Between tabs a row is a line, and quotes are text unless they stand around a whole cell.
 
     Args:
         text: The table, or its lines with their ends.
         path: What it is called in errors.
-        delimiter: ``,`` or ``\t``.
+        delimiter: ``,``, ``;`` or ``\t``.
 
     Raises:
         DataError: A quote that is not closed, or closed inside a cell.
@@ -163,20 +175,23 @@ def _unquoted(cell: str) -> str:
 def _records(
     path: Path, rows: Iterable[tuple[int, list[str]]], header: Callable[[Sequence[str]], None] | None
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Rows by the names in the first one; columns without a name must be empty."""
+    """Rows by the names in the first one; columns without a name must be empty, or the first one and count rows."""
     columns: list[str] = []
     for line, cells in rows:
         if not columns:
             columns = [" ".join(clean(cell).split()) for cell in cells]
-            if twice := [name for name, count in Counter(filter(None, columns)).items() if count > 1]:
-                raise DataError(f"{path}:{line}: the column {twice[0]!r} is there twice; name each otherwise")
+            counts = Counter(name.casefold() for name in columns if name)
+            if twice := [name for name in columns if counts[name.casefold()] > 1]:
+                raise DataError(f"{path}:{line}: the column {twice[-1]!r} is there twice; name each otherwise")
             if header is not None:
                 header([name for name in columns if name])
             continue
         if len(cells) != len(columns):
             hint = "; a cell with a comma needs quotes around it" if len(cells) > len(columns) else ""
             raise DataError(f"{path}:{line}: {len(cells)} columns, the header has {len(columns)}{hint}")
-        if nameless := [number for number, name in enumerate(columns) if not name and cells[number].strip()]:
+        is_count = cells[0].strip().isdecimal()  # pandas and R count rows in a first column without a name
+        nameless = [number for number, name in enumerate(columns) if not name and cells[number].strip()]
+        if nameless := nameless[1:] if nameless[:1] == [0] and is_count else nameless:
             number = nameless[0]
             raise DataError(f"{path}:{line}: {cells[number]!r} stands in column {number + 1}, which has no name")
         yield line, {name: cell for name, cell in zip(columns, cells, strict=True) if name}

@@ -12,7 +12,7 @@ from typing import Any
 from vlkit import languages as language_table
 from vlkit.data.formats.text_files import DELIMITERS, read_json, read_table
 from vlkit.data.names.imagenet import class_numbers, english_names
-from vlkit.data.names.label_set import MOST_CLASSES, LabelSet, is_number, raise_all
+from vlkit.data.names.label_set import MOST_CLASSES, LabelSet, class_number, raise_all
 from vlkit.errors import DataError, UnknownName
 from vlkit.foreign import clean
 from vlkit.paths import local_path
@@ -190,10 +190,10 @@ def _count(found: Mapping[str, Named], given: int | None) -> int:
 
 
 def _class(key: str) -> int | None:
-    key = key.strip()
-    if is_number(key):
-        return int(key) if int(key) <= MOST_CLASSES else None
-    return class_numbers().get(key)
+    number = class_number(key.strip())
+    if number is None:
+        return class_numbers().get(key.strip())
+    return number if number <= MOST_CLASSES else None
 
 
 def _tag(

@@ -16,9 +16,16 @@ from vlkit.files import digest, write_atomic
 MOST_CLASSES = 1_000_000
 """Numbers of classes above this are a mistake, or meant to fill the memory."""
 _SHOWN = 8
-_DIGITS = 18
+_DIGITS = 18  # numbers with more are names
 # Japanese writes with all three, side by side
 _JAPANESE = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "KATAKANA-HIRAGANA": "CJK"}
+
+
+def class_number(text: str) -> int | None:
+    """The number of a class that a text is (``7``, ``007``, ``7.0`` from a column of floats), or None for a name."""
+    whole, point, rest = text.partition(".")
+    is_whole = not point or (rest and not rest.strip("0"))
+    return int(whole) if whole.isdecimal() and len(whole) <= _DIGITS and is_whole else None
 
 
 @dataclass(frozen=True)
@@ -147,11 +154,6 @@ class LabelSet:
         if tag not in self.names:
             raise UnknownName(f"language of label set {self.name}", tag, allowed=self.names)
         return tag
-
-
-def is_number(text: str) -> bool:
-    """Whether a text is the number of a class; longer ones are names."""
-    return text.isdecimal() and len(text) <= _DIGITS
 
 
 def count_ambiguous(names: Iterable[Iterable[str]]) -> int:

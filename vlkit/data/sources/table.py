@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vlkit.data.formats.caption_forms import CaptionError, parse_captions, text_of
@@ -21,6 +22,7 @@ _IMAGE_COLUMNS = ("image", "file_name", "filepath")
 @dataclass
 class _TableRow:
     line: int
+    path: str
     captions: dict[str, tuple[str, ...]]
     concept: str
     split: str
@@ -48,6 +50,7 @@ class TableSource:
     images: Path | None = None
     language: str | None = None
     texts_only: bool = False
+    _codes: dict[str, str] = field(init=False, default_factory=dict)
     _keys: list[str] = field(init=False, default_factory=list)
     _entries: dict[str, _TableRow] = field(init=False, default_factory=dict)
 
@@ -68,13 +71,15 @@ class TableSource:
             raise DataError(f"{self.table}:1: {_no_image(columns)}")
 
     def _add(self, line: int, record: Mapping[str, Any]) -> None:
-        column = next((name for name in _IMAGE_COLUMNS if record.get(name) not in (None, "")), None)
+        column = next((name for name in _IMAGE_COLUMNS if str(record.get(name) or "").strip()), None)
         image = f"line {line}" if column is None and self.texts_only else column and record[column]
         if image is None:
             raise CaptionError(_no_image(record))
         if not isinstance(image, str):
             raise CaptionError(f"{column!r} must be the path of an image, found {json_kind(type(image))}")
-        captions = parse_captions(record, language=self.language)
+        path = str(PurePosixPath(image.strip()))
+        image = unicodedata.normalize("NFC", path)
+        captions = parse_captions(record, language=self.language, codes=self._codes)
         if not captions:
             raise CaptionError(
                 "no caption; expected 'caption' or 'text', 'caption_LANGUAGE' columns, or a 'captions' object"
@@ -82,7 +87,7 @@ class TableSource:
         known = self._entries.get(image)
         if known is None:
             facts = (text_of(record, "concept"), text_of(record, "split", "train"), text_of(record, "license"))
-            self._entries[image] = _TableRow(line, captions, *facts)
+            self._entries[image] = _TableRow(line, path, captions, *facts)
             return
         for name in ("concept", "split"):
             if (here := text_of(record, name)) and here != getattr(known, name):
@@ -100,15 +105,25 @@ class TableSource:
         entry = self._entries[key]
         return meta_of(key, entry.concept, entry.split, entry.captions)
 
+    def _path(self, image: str) -> Path:
+        """Where an image lies; macOS takes its accents apart in names of files, and others join them."""
+        folder = self.images or self.table.parent
+        if image.isascii() or (folder / image).exists():
+            return folder / image
+        spelt = (folder / unicodedata.normalize(form, image) for form in ("NFC", "NFD"))
+        return next((path for path in spelt if path.exists()), folder / image)
+
     def __getitem__(self, index: int) -> Sample:
         key = self._keys[index]
         entry = self._entries[key]
-        path = (self.images or self.table.parent) / key
+        path = self._path(entry.path)
         where = f"{path} ({self.table.name}:{entry.line})"
         images = () if self.texts_only else (LazyImage(path, where),)
         return Sample(key, images, entry.captions, entry.concept, entry.split, entry.license)
 
 
 def _no_image(columns: Collection[str]) -> str:
+    if named := [column for column in columns if column in _IMAGE_COLUMNS]:
+        return f"column {named[0]!r} is empty; expected the path of an image"
     meant = next((f"; is {one!r} meant?" for one in columns if did_you_mean(one, ["image"]).startswith("did")), "")
     return f"no 'image' column; there are: {', '.join(columns)}{meant}"

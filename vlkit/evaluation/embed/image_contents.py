@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlkit.data.formats.images import LazyImage, StoredImage
+from vlkit.data.formats.images import LazyImage, StoredImage, image_place
 from vlkit.distributed.collectives import shared_errors
 from vlkit.evaluation.embed.encode import read_ahead
 from vlkit.evaluation.embed.encoding import Encoding
+from vlkit.files import file_state
 from vlkit.models.feature_store import Numbers, key_of
 from vlkit.types import Sample
 
@@ -45,13 +46,8 @@ def image_contents(samples: Sequence[Sample], *, encoding: Encoding) -> Numbers:
 
 
 def _mark(image: Callable[[], Image]) -> tuple[object, ...]:
-    if not isinstance(image, LazyImage):
-        return (id(image),)
-    try:
-        found = image.path.stat()
-    except OSError:
-        return (image.path, image.span)
-    return (image.path, image.span, found.st_size, found.st_mtime_ns)
+    place = image_place(image)
+    return (id(image),) if place is None else (*place, file_state(place[0]))
 
 
 def _content(image: Callable[[], Image]) -> int:

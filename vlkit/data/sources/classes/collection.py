@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from PIL.Image import Image
 
-from vlkit.data.names.label_set import MOST_CLASSES, is_number
+from vlkit.data.names.label_set import MOST_CLASSES, class_number
 from vlkit.errors import DataError
 from vlkit.foreign import clean
 from vlkit.types import Sample
 
 _log = logging.getLogger(__name__)
 _SHOWN = 5
+_PARTS = re.compile(r"(\d{1,18})")
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,11 @@ def read_label(label: object, *, where: str) -> str | int:
     return cleaned
 
 
-def are_numbers(labels: Iterable[str | int]) -> bool:
-    """Whether all labels are numbers of classes, as folders (``0``, ``10``, ``2``) or as numbers."""
-    return all(isinstance(label, int) or is_number(label) for label in labels)
+def numbers_of(labels: Iterable[str | int]) -> dict[str | int, int] | None:
+    """The number of each label, where all are numbers of classes or written as such (``0``, ``10``, ``2``)."""
+    numbers = {label: label if isinstance(label, int) else class_number(label) for label in labels}
+    known = {label: number for label, number in numbers.items() if number is not None}
+    return known if len(known) == len(numbers) else None
 
 
 def any_classes(found: Collection) -> ClassImages:
@@ -155,8 +159,8 @@ def any_classes(found: Collection) -> ClassImages:
         DataError: A number that its list of names does not reach, below 0, above a million, or written in two ways.
     """
     labels = found.labels
-    numbered = are_numbers(labels)
-    place = {label: int(label) if numbered else number for number, label in enumerate(labels)}
+    numbered = numbers_of(labels)
+    place = numbered or {label: count for count, label in enumerate(labels)}
     highest = len(found.names) - 1 if found.names else max(place.values())
     for image in found.images:
         if not 0 <= place[image.label] <= min(highest, MOST_CLASSES):
@@ -179,6 +183,14 @@ def any_classes(found: Collection) -> ClassImages:
     return sort_into_classes(
         found, lambda image: place[image.label], num_classes=highest + 1, keys=keys, class_names=names
     )
+
+
+def unclear_order(ordered: Sequence[str]) -> tuple[str, str] | None:
+    """The first two of sorted texts that the numbers in them order otherwise (``c10`` before ``c2``), or None."""
+    by_number = sorted(
+        ordered, key=lambda name: [int(part) if part.isdecimal() else part for part in _PARTS.split(name)]
+    )
+    return next((pair for pair in zip(ordered, by_number, strict=True) if pair[0] != pair[1]), None)
 
 
 def some(names: Iterable[object]) -> str:

@@ -122,6 +122,7 @@ def _collect(
             f"{path}: {len(flat)} of {len(images)} images lie in no folder of a class: {some(flat)}; give a "
             f"labels_file that says of which class each is, or sort them into a folder for each class"
         )
+    _refuse_splits(path, parts, depths)
     sorted_in = zip(images, parts, depths, strict=True)
     return Collection(
         path, tuple(_image(member, one[depth], "/".join(one[depth + 1 :])) for member, one, depth in sorted_in)
@@ -139,7 +140,7 @@ def _class_depths(
     common = 0
     # folders that hold all images, and none directly, are no classes
     while (
-        (wrapped or is_class)
+        (wrapped or is_class or parts[0][common].lower() in SPLITS)
         and all(len(one) > common + 2 for one in parts)
         and len({one[common] for one in parts}) == 1
     ):
@@ -149,6 +150,19 @@ def _class_depths(
         if any(depth is not None for depth in found):
             return [common if depth is None else depth for depth in found]
     return [common] * len(parts)
+
+
+def _refuse_splits(path: str, parts: Sequence[tuple[str, ...]], depths: Sequence[int]) -> None:
+    """Refuses ``train`` and ``val`` side by side, where classes or the folders around them are looked for."""
+    nested = all(len(one) > depth + 2 for one, depth in zip(parts, depths, strict=True))
+    for place in range(max(depths) + 1):
+        found = {one[place] for one, depth in zip(parts, depths, strict=True) if place < depth + nested}
+        splits = sorted(name for name in found if name.lower() in SPLITS)
+        if len(splits) > 1 and (place < min(depths) or len(splits) == len(found)):
+            raise DataError(
+                f"{path}: {' and '.join(splits)} are splits of one set, not classes; name one of them "
+                f"({path}/{splits[-1]}), in an archive unpack it first"
+            )
 
 
 def _refuse(labels_file: Path | None, what: str) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from vlkit.data.formats.images import IMAGE_FILES
 from vlkit.data.formats.text_files import DELIMITERS, read_cells, read_text
-from vlkit.data.names.label_set import is_number
-from vlkit.data.sources.classes.collection import some
+from vlkit.data.names.label_set import class_number
+from vlkit.data.sources.classes.collection import some, unclear_order
 from vlkit.errors import DataError
 from vlkit.foreign import clean
 
@@ -23,7 +23,6 @@ _LABELS = {
     "wnid",
 }  # fmt: skip
 _IMAGE_NAME = re.compile(rf"(.*?(?:{'|'.join(map(re.escape, sorted(IMAGE_FILES)))}))\s+(\S.*)", re.IGNORECASE)
-_PARTS = re.compile(r"(\d{1,18})")
 _META = "meta.mat"
 _CLASSES = 1000
 
@@ -56,7 +55,7 @@ def read_image_labels(path: Path, names: Sequence[str], *, wordnet: bool) -> lis
         raise DataError(f"{path}: the file is empty")
     if blank := [number for number, line in enumerate(lines, start=1) if not line]:
         raise DataError(f"{path}:{blank[0]}: an empty line, so that lines cannot be counted")
-    if all(map(is_number, lines)):
+    if all(line.isdecimal() and class_number(line) is not None for line in lines):
         return _of_lines(path, _synsets(path, lines) if wordnet else lines, names)
     if all(_WORDNET_ID.fullmatch(line) for line in lines):
         return _of_lines(path, lines, names)
@@ -118,10 +117,7 @@ def _of_lines(path: Path, labels: Sequence[str], names: Sequence[str]) -> list[s
             f"(ILSVRC2012_val_00000001.JPEG) in their names; give a table of image and label"
         )
     ordered = sorted(names)
-    by_number = sorted(
-        ordered, key=lambda name: [int(part) if part.isdecimal() else part for part in _PARTS.split(name)]
-    )
-    if odd := next((pair for pair in zip(ordered, by_number, strict=True) if pair[0] != pair[1]), None):
+    if odd := unclear_order(ordered):
         raise DataError(
             f"{path}: the order of the images is not clear: {odd[0]} comes before {odd[1]} as a text, and after it as "
             f"a number; give a table of image and label"
@@ -194,6 +190,8 @@ def _rows(path: Path, text: str, names: Sequence[str]) -> Iterator[tuple[int, li
             or _key(start).name in {_key(one).name for one in names}
         )
         delimiter = "\t" if "\t" in first else "," if "," in first and known else None
+        if delimiter is None and path.suffix.lower() == ".csv" and ";" in first:
+            delimiter = ";"
     if delimiter is not None:
         yield from read_cells(text, path, delimiter=delimiter)
         return

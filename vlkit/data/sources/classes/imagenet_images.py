@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vlkit.data.names.imagenet import class_indices, class_numbers, english_lemmas, english_names, wordnet_ids
-from vlkit.data.names.label_set import is_number
-from vlkit.data.sources.classes.collection import ClassImages, Collection, are_numbers, some, sort_into_classes
+from vlkit.data.names.label_set import class_number
+from vlkit.data.sources.classes.collection import ClassImages, Collection, numbers_of, some, sort_into_classes
 from vlkit.data.sources.classes.find import find_images
 from vlkit.errors import DataError
 
@@ -59,13 +59,15 @@ def _is_class(name: str) -> bool:
 
 def _number(label: str) -> int:
     """The class of a WordNet id or written number, -1 for something else."""
-    if is_number(label):
-        return int(label) if int(label) < len(wordnet_ids()) else -1
+    number = class_number(label)
+    if number is not None:
+        return number if number < len(wordnet_ids()) else -1
     return class_numbers().get(label, -1)
 
 
 def _numbers(found: Collection, classes: str) -> dict[str | int, int]:
-    if not are_numbers(found.labels):
+    written = numbers_of(found.labels)
+    if written is None:
         number_of: dict[str | int, int] = {label: _number(str(label)) for label in found.labels}
         if strange := [str(label) for label, number in number_of.items() if number < 0]:
             raise DataError(
@@ -73,15 +75,15 @@ def _numbers(found: Collection, classes: str) -> dict[str | int, int]:
                 f"folders are named by WordNet id (n01440764) or number (0 to {len(wordnet_ids()) - 1})"
             )
         return number_of
-    own = _own_numbers(found, classes)
+    own = _own_numbers(found, classes, max(written.values()))
     for image in found.images:
-        if not 0 <= int(image.label) < len(own):
+        if not 0 <= written[image.label] < len(own):
             raise DataError(f"{image.where}: label {image.label} is out of range; classes are 0 to {len(own) - 1}")
     _check_names(found, own)
-    return {label: own[int(label)] for label in found.labels}
+    return {label: own[number] for label, number in written.items()}
 
 
-def _own_numbers(found: Collection, classes: str) -> Sequence[int]:
+def _own_numbers(found: Collection, classes: str, highest: int) -> Sequence[int]:
     """The class of each number of the set."""
     everything = range(len(wordnet_ids()))
     if found.names and all(_number(name) >= 0 for name in found.names):
@@ -90,7 +92,7 @@ def _own_numbers(found: Collection, classes: str) -> Sequence[int]:
         return everything
     wanted = class_indices(classes)
     # A set that has all its classes under ImageNet's numbers has higher ones than it has classes.
-    return wanted if max(int(label) for label in found.labels) < len(wanted) else everything
+    return wanted if highest < len(wanted) else everything
 
 
 def _check_names(found: Collection, own: Sequence[int]) -> None:

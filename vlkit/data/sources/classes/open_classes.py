@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from vlkit import languages as language_table
 from vlkit.data.names.imagenet import wordnet_ids
 from vlkit.data.names.label_files import read_label_set
 from vlkit.data.names.label_set import LabelSet
-from vlkit.data.sources.classes.collection import ClassImages, any_classes
+from vlkit.data.sources.classes.collection import ClassImages, any_classes, unclear_order
 from vlkit.data.sources.classes.find import find_images
 from vlkit.data.sources.classes.imagenet_images import imagenet_images
 from vlkit.data.sources.classes.objectnet import ObjectNet, read_objectnet
@@ -18,6 +19,8 @@ from vlkit.data.sources.combine import SampleList
 from vlkit.errors import DataError
 from vlkit.paths import local_path
 from vlkit.spec import sources as spec
+
+_log = logging.getLogger(__name__)
 
 
 def captioned(images: ClassImages, labels: LabelSet) -> SampleList:
@@ -49,10 +52,31 @@ def open_images(images: spec.NamedImages, labels: spec.OwnLabels | spec.LabelFil
     if isinstance(labels, spec.LabelFiles):
         paths = [local_path(path) for path in labels.paths]
         names = _label_files(paths, labels_for or found.num_classes, found.where)
+        if isinstance(images, spec.FolderImages):
+            _check_count(found, names)
         names = names if objects is None else objects.names_of(names)
     else:
         names = _own(found, language_table.normalize(language))
     return found, names.subset(found.present)
+
+
+def _check_count(images: ClassImages, labels: LabelSet) -> None:
+    """Whether label files, which number the classes, count as the images do.
+
+    Raises:
+        DataError: One begins with 0 and the other with 1.
+    """
+    named = {number for names in labels.names.values() for number, each in names.items() if each}
+    first, last = images.present[0], images.present[-1]
+    if named and (first, min(named), max(named)) == (1, 0, last - 1):
+        raise DataError(
+            f"{images.where} has images of the classes 1 to {last}, and label file {labels.name!r} names the classes "
+            f"0 to {last - 1}; let both begin with the same number"
+        )
+    by_text = images.class_names
+    if by_text and list(by_text) == sorted(by_text) and (odd := unclear_order(by_text)):
+        said = f"its classes are numbered in the order of their names as texts, {odd[0]!r} before {odd[1]!r}"
+        _log.warning("%s: %s; label files must count so", images.where, said)
 
 
 def _path(path: str | None) -> Path | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from vlkit.data.formats.archives import Member
 from vlkit.data.formats.tars import sample_key
 from vlkit.data.formats.text_files import read_lines, read_text
-from vlkit.data.names.label_set import is_number
+from vlkit.data.names.label_set import class_number
 from vlkit.data.sources.classes.collection import Collection, LabelledImage, read_label, some
 from vlkit.errors import DataError
 from vlkit.foreign import clean, parse_json
@@ -100,4 +100,7 @@ def _label(image: Member, parts: Mapping[str, Member]) -> str | int:
 
 def _number(text: str, where: str) -> str | int:
     label = str(read_label(text, where=where))
-    return int(label) if is_number(label.removeprefix("-")) else label
+    number = class_number(label.removeprefix("-"))
+    if number is None:
+        return label
+    return -number if label.startswith("-") else number
