@@ -9,6 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import vlkit
+from tests.helpers.train_factory import drawings
 from vlkit.cli.app import app
 from vlkit.paths import is_pattern, local, local_path, matching, split_pattern
 from vlkit.spec.load import dump_yaml, load_recipe
@@ -64,7 +65,9 @@ def test_a_folder_of_any_name_is_written_read_and_inspected(home: Path, place: s
         return CliRunner().invoke(app, list(arguments))
 
     folder = f"./{place}"
-    trained = run("train", "contrastive/tiny", f"run.folder={folder}", "stages.0.steps=1")
+    data = [f"data.sources=[{{kind: folder, path: {drawings(home / 'data', 24)}}}]", "data.languages=[en,de]"]
+    sizes = ["data.holdout_concepts=0", "loop.batch_size=8", "stages.0.steps=1", "stages.1.steps=1"]
+    trained = run("train", "contrastive/tiny", f"run.folder={folder}", *data, *sizes)
     assert trained.exit_code == 0, trained.output
     model = f"{folder}/model"
     assert (home.parent / place / "model/spec.yaml").exists() and vlkit.load(model)
