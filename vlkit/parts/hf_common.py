@@ -112,7 +112,15 @@ def load_model(
             output_loading_info=True,
             trust_remote_code=False,
             use_safetensors=True,
+            ignore_mismatched_sizes=True,  # told below, by name
             **options,
+        )
+    if mismatched := sorted(report["mismatched_keys"]):
+        name, stored, wanted = mismatched[0]
+        raise VlkitError(
+            f"{folder}: its configuration and its weights do not belong together: {len(mismatched)} tensors differ in "
+            f"shape (the first: {name}, {list(stored)} in the weights and {list(wanted)} by {folder / 'config.json'}); "
+            f"get the folder again, all of it"
         )
     missing = sorted(report["missing_keys"])
     if missing and pooler and _has_pooler(config) and all("pooler." in key for key in missing):

@@ -139,7 +139,11 @@ def _why(error: Exception) -> str:
             f"it is a pickle of more than tensors ({named[1]}), which can run code and is never loaded; write the "
             f"weights again as safetensors"
         )
-    if isinstance(error, OSError | RuntimeError | SafetensorError) and text:
+    if "TorchScript" in text:
+        return "it is a TorchScript program, which is code and is never loaded; write its weights as safetensors"
+    if isinstance(error, SafetensorError):
+        return f"it is damaged or no safetensors file ({text}); get it again"
+    if isinstance(error, OSError | RuntimeError) and text and not text.startswith("[enforce fail"):
         return text.splitlines()[0]
     return "it is neither safetensors nor a pickle of tensors"
 
