@@ -295,6 +295,7 @@ def test_sizes_in_a_model_folder_are_compared_with_its_weights(tmp_path: Path) -
     for key, old, new in (
         ("depth", "depth: 2", "depth: 1000000"),
         ("embed_dim", "embed_dim: 32", "embed_dim: 1000000000"),
+        ("overflow", "embed_dim: 32", f"embed_dim: {10**29}"),
     ):
         folder = save(load("tiny"), tmp_path / key)
         text = (folder / "spec.yaml").read_text()

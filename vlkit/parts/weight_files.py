@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import re
+import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -128,8 +129,9 @@ def _values(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, A
     plain = {key: value for key, value in kwargs.items() if key not in ("generator", "out", "pin_memory")}
     try:
         return int(func(*args, **{**plain, "device": "meta"}).numel())
-    except (RuntimeError, TypeError):
-        return 0  # the call itself will say what is wrong
+    except (RuntimeError, TypeError) as error:
+        # a size of more than 64 bits; of all else the call itself will say what is wrong
+        return sys.maxsize if "verflow" in str(error) else 0
 
 
 def _why(error: Exception) -> str:
