@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import socket
@@ -122,6 +123,15 @@ def test_another_process_is_named_and_a_killed_one_holds_nothing(tmp_path: Path)
     with locked(target):
         (target / "metrics").touch()
     assert names(target) == ["metrics"]
+
+
+def test_a_place_that_no_folder_can_be_made_in_is_told_and_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: Any, **__: Any) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr(Path, "mkdir", gone)  # as in /proc, or on a disk that has gone
+    said = "cannot write /x/run: no folder can be made there; choose another place"
+    assert refused(lambda: locked(Path("/x/run")).__enter__()) == said
 
 
 def test_a_folder_in_which_nothing_was_written_goes_again(tmp_path: Path) -> None:

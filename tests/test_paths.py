@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 import vlkit
 from tests.helpers.train_factory import drawings
 from vlkit.cli.app import app
+from vlkit.errors import VlkitError
 from vlkit.paths import is_pattern, local, local_path, matching, split_pattern
 from vlkit.spec.load import dump_yaml, load_recipe
 
@@ -31,6 +32,18 @@ def test_the_home_folder_is_meant_once(home: Path) -> None:
     assert local("~/a/{000..009}.tar") == f"{home}/a/{{000..009}}.tar"
     for text in ("pipe:cat ~/a", "https://x.org/~me/a.tar", "", "a/./b"):
         assert local(text) == text
+
+
+def test_zero_bytes_are_told_before_a_system_call_is_made(tmp_path: Path) -> None:
+    said = r"a\\x00b' cannot be a path: it holds a zero byte"
+    (tmp_path / "r.yaml").write_text('extends: contrastive/tiny\nrun: {folder: "a\\0b"}\n')
+    for call in (
+        lambda: local_path("a\0b"),
+        lambda: vlkit.load("a\0b"),
+        lambda: vlkit.train(load_recipe(str(tmp_path / "r.yaml"))),
+    ):
+        with pytest.raises(VlkitError, match=said):
+            call()
 
 
 def test_brackets_of_names_that_are_there_are_no_signs(home: Path, tmp_path: Path) -> None:

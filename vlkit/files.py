@@ -55,7 +55,7 @@ def file_state(path: Path) -> str:
     """
     try:
         found = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # a name with a zero byte
         return "missing"
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 

@@ -29,7 +29,7 @@ def check_folder(path: Path) -> None:
     Raises:
         VlkitError: A file, a link that leads nowhere, too long a name, or a place that cannot be written to.
     """
-    place = path
+    place = local_path(path)
     while True:
         try:
             is_folder = place.is_dir() if place.exists() else None
@@ -126,7 +126,10 @@ def locked(folder: Path) -> Iterator[None]:
         raise VlkitError(_busy(folder, {}))
     made = not folder.exists()
     with disk_errors(folder):
-        handle = _lock(folder)
+        try:
+            handle = _lock(folder)
+        except FileNotFoundError as error:  # in /proc, in a folder that is deleted, on a disk that has gone
+            raise VlkitError(f"cannot write {folder}: no folder can be made there; choose another place") from error
     _held[real] = here
     try:
         yield
@@ -143,8 +146,8 @@ def locked(folder: Path) -> Iterator[None]:
 def _lock(folder: Path) -> int:
     # POSIX locks, unlike flock, are not shared with forked children, which may outlive their parent.
     while True:
+        folder.mkdir(parents=True, exist_ok=True)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         except FileNotFoundError:
             continue  # its holder has ended and taken the new, empty folder away

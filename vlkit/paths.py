@@ -7,6 +7,8 @@ import os
 from os import PathLike
 from pathlib import Path
 
+from vlkit.errors import VlkitError
+
 _SIGNS = "*?[{"
 
 
@@ -14,7 +16,12 @@ def local_path(path: str | PathLike[str]) -> Path:
     """The path meant: ``~`` and ``~/x`` lie in the home folder, ``./~`` is a folder of this name.
 
     Asked again about what it gave, it gives the same. Where ``~x`` is no user, it is a name like any other.
+
+    Raises:
+        VlkitError: It holds a zero byte, which no system takes.
     """
+    if "\0" in os.fspath(path):
+        raise VlkitError(f"{os.fspath(path)!r} cannot be a path: it holds a zero byte; take that out")
     found = Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib takes ./~ for ~
     return Path.cwd() / found if str(found).startswith("~") else found
 

@@ -121,6 +121,20 @@ def test_errors_are_one_message_and_exit_code_2(
     assert run_fail(monkeypatch, capsys) == (2, "", message)
 
 
+def test_a_current_folder_that_was_deleted_is_told(
+    failing: list[BaseException],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here").rmdir()
+    failing.append(FileNotFoundError(errno.ENOENT, "No such file or directory"))
+    said = "error: the current folder is not there any more; cd to one that is\n"
+    assert run_fail(monkeypatch, capsys) == (2, "", said)
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [

@@ -355,6 +355,7 @@ def test_names_of_nothing_are_answered_with_what_there_is(model, tmp_path, monke
             "full/photo.jpg is a file; give the model folder that holds it, or 'open_clip:MODEL/full/photo.jpg' "
             "for open_clip's",
         ),
+        ("x" * 300, VlkitError, f"no model '{'x' * 80}'…: file name too long. {forms}"),
         ("hf:./missing/model", VlkitError, "no folder ./missing/model; a hub name reads 'hf:ORG/NAME'"),
     ]:
         with pytest.raises(error) as raised:

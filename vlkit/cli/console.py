@@ -145,9 +145,18 @@ def headed(word: str, text: str, *, color: str = "yellow") -> None:
 def message(error: BaseException) -> str:
     """What went wrong, in one line where the error is the operating system's."""
     if isinstance(error, OSError) and not isinstance(error, VlkitError):
+        if isinstance(error, FileNotFoundError) and not error.filename and not _here():
+            return "the current folder is not there any more; cd to one that is"
         place = f" ({error.filename})" if error.filename else ""
         return f"{error.strerror or error}{place}"
     return str(error)
+
+
+def _here() -> bool:
+    try:
+        return Path.cwd().is_dir()
+    except FileNotFoundError:
+        return False
 
 
 def debugging() -> bool:

@@ -44,7 +44,11 @@ def locate(name: str) -> Located:
         folder = local_path(rest)
         return _folder(folder) if folder.is_dir() else _on_hub(rest)
     folder = local_path(name)
-    if folder.is_dir():
+    try:
+        is_folder = folder.is_dir()
+    except OSError as error:  # too long for a name
+        raise VlkitError(f"no model {name[:80]!r}…: {(error.strerror or str(error)).lower()}. {_FORMS}") from error
+    if is_folder:
         return _folder(folder)
     if folder.is_file():
         raise VlkitError(

@@ -25,12 +25,16 @@ _S = TypeVar("_S", bound=EncoderSpec)
 
 _CLEAR: tuple[type[Exception], ...] = (OSError, ValueError, RuntimeError, TypeError, ImportError, SafetensorError)
 _LARGEST_SIDE = 8192
+_LONGEST = 600  # characters of another library's message
 
 
 def said(error: Exception) -> str:
-    """What an error says, with its kind where that is needed to understand it."""
-    text = str(error) or type(error).__name__
-    return text if isinstance(error, _CLEAR) or not str(error) else f"{type(error).__name__}: {text}"
+    """What an error says in one line, with its kind where that is needed to understand it."""
+    text = " ".join(str(error).split())
+    if "trust_remote_code" in text:  # libraries say how to allow it
+        return "it needs the custom code that comes with it, which vlkit never runs; take a model that needs none"
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return text if isinstance(error, _CLEAR) and text else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 @contextmanager

@@ -27,6 +27,7 @@ _AROUND_TIMM = (
     "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_filter_fn", "scriptable", "state_dict", "url",
 )  # fmt: skip
 _COUNTED = re.compile(r"(^|_)(layers?|depths?|blocks|heads?|experts|stages|labels|classes)$")
+_SIZED = re.compile(r"(hidden|vocab|patch|image|embedding)_size|embed_dim|d_model|width")
 _MOST = 1_000_000
 _OBJECTS = ("model_args", "model_cfg", "multimodal_cfg", "preprocess_cfg", "pretrained_cfg", "text_cfg", "text_config",
             "tokenizer_kwargs", "vision_cfg", "vision_config")  # fmt: skip
@@ -98,7 +99,8 @@ def _wrong(key: str, value: Any) -> str | None:
         return rule(value)
     if _COUNTED.search(key) and isinstance(value, int) and value > _MOST:
         return f"is more than any model has; allowed: up to {_MOST:,}"
-    if key.endswith("heads") and value == 0 and not isinstance(value, bool):
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and value < 1 and (key.endswith("heads") or _SIZED.fullmatch(key)):
         return "must be 1 or more"
     return None
 

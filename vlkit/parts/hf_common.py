@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -112,8 +112,10 @@ def load_model(
             output_loading_info=True,
             trust_remote_code=False,
             use_safetensors=True,
+            ignore_mismatched_sizes=True,  # told below, by name
             **options,
         )
+    _check_shapes(report["mismatched_keys"], folder)
     missing = sorted(report["missing_keys"])
     if missing and pooler and _has_pooler(config) and all("pooler." in key for key in missing):
         return load_model(folder, config, spec=spec, pooler=False)[0], True
@@ -123,6 +125,16 @@ def load_model(
             f"(the first: {missing[0]}), which would stay random; is it the right model?"
         )
     return model if low else model.float(), False
+
+
+def _check_shapes(mismatched: Iterable[tuple[str, Any, Any]], folder: Path) -> None:
+    if found := sorted(mismatched):
+        name, stored, wanted = found[0]
+        raise VlkitError(
+            f"{folder}: its configuration and its weights do not belong together: {len(found)} tensors differ in shape "
+            f"(the first: {name}, {list(stored)} in the weights and {list(wanted)} by {folder / 'config.json'}); "
+            f"get the folder again, all of it"
+        )
 
 
 def keep_side(model: nn.Module, side: Literal["image", "text"]) -> nn.Module:

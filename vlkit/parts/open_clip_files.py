@@ -262,10 +262,11 @@ def hub_or_cache(wants_hub: bool, what: str) -> Iterator[None]:
         raise
     except Exception as error:  # whatever open_clip and what it calls raise
         tried = f" (the hub was not asked: {why})" if why else ""
-        raise AssetError(
-            f"cannot load {what}{tried}: {building.said(error)}. Without a hub, write MODEL/FILE with a local weights "
-            f"file, or name a folder with {CONFIG}, open_clip_model.safetensors and the tokenizer's files"
-        ) from error
+        then = (
+            f". Without a hub, write MODEL/FILE with a local weights file, or name a folder with {CONFIG}, "
+            f"open_clip_model.safetensors and the tokenizer's files"
+        )
+        raise AssetError(f"cannot load {what}{tried}: {building.said(error)}{then if wants_hub else ''}") from error
     finally:
         constants.HF_HUB_OFFLINE = allowed
         logging.disable(quiet)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import re
+import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -128,8 +129,9 @@ def _values(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, A
     plain = {key: value for key, value in kwargs.items() if key not in ("generator", "out", "pin_memory")}
     try:
         return int(func(*args, **{**plain, "device": "meta"}).numel())
-    except (RuntimeError, TypeError):
-        return 0  # the call itself will say what is wrong
+    except (RuntimeError, TypeError) as error:
+        # a size of more than 64 bits; of all else the call itself will say what is wrong
+        return sys.maxsize if "verflow" in str(error) else 0
 
 
 def _why(error: Exception) -> str:
@@ -139,7 +141,11 @@ def _why(error: Exception) -> str:
             f"it is a pickle of more than tensors ({named[1]}), which can run code and is never loaded; write the "
             f"weights again as safetensors"
         )
-    if isinstance(error, OSError | RuntimeError | SafetensorError) and text:
+    if "TorchScript" in text:
+        return "it is a TorchScript program, which is code and is never loaded; write its weights as safetensors"
+    if isinstance(error, SafetensorError):
+        return f"it is damaged or no safetensors file ({text}); get it again"
+    if isinstance(error, OSError | RuntimeError) and text and not text.startswith("[enforce fail"):
         return text.splitlines()[0]
     return "it is neither safetensors nor a pickle of tensors"
 

@@ -191,7 +191,7 @@ def display(path: Path) -> str:
     """A path as messages show it: relative to the current folder where it lies below that."""
     try:
         return path.resolve().relative_to(Path.cwd()).as_posix()
-    except ValueError:
+    except (ValueError, FileNotFoundError):  # the current folder may be gone
         return str(path)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -273,3 +274,19 @@ def test_a_member_larger_than_the_limit_is_not_read(tmp_path: Path, monkeypatch:
     (tmp_path / "a.png").write_bytes(encoded())
     with pytest.raises(DataError, match=r"^a in it: 0 MB, more than the limit of 0 MB"):
         LazyImage(tmp_path / "a.png", "a in it", (0, 10)).draft(None)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("/dev/zero", "no file but a device or a pipe"), ("pipe", "no file but"), ("a\0.png", "null byte")],
+)
+def test_what_is_no_file_is_never_read(name: str, why: str, tmp_path: Path) -> None:
+    """A table from elsewhere may name anything: reading a device never ends."""
+    os.mkfifo(tmp_path / "pipe")
+    for read in (
+        lambda: open_image(tmp_path / name),
+        LazyImage(tmp_path / name, name),
+        LazyImage(tmp_path / name, name).read,
+    ):
+        with pytest.raises((DataError, OSError), match=why):
+            read()

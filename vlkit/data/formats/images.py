@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import re
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -114,7 +116,7 @@ class LazyImage(_Encoded):
 
     def read(self) -> bytes:
         """The encoded image."""
-        check_size(self.path.stat().st_size if self.span is None else self.span[1], what=self.name)
+        check_size(_file_size(self.path) if self.span is None else self.span[1], what=self.name)
         return self.path.read_bytes() if self.span is None else read_span(self.path, self.span)
 
     def draft(self, size: int | None) -> Image.Image:
@@ -161,6 +163,21 @@ def image_mark(image: Callable[[], Image.Image], files: dict[Path, str]) -> str:
     return f"{picture.size} {hashlib.sha256(picture.tobytes()).hexdigest()}"
 
 
+def _file_size(path: Path) -> int:
+    """Bytes in a file; one that never ends, a device or a pipe, is none.
+
+    Raises:
+        OSError: No such file.
+    """
+    try:
+        found = path.stat()
+    except ValueError as error:  # a zero byte in its name
+        raise OSError(errno.EINVAL, str(error), str(path)) from error
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+        raise OSError(errno.EINVAL, "no file but a device or a pipe", str(path))
+    return found.st_size
+
+
 def read_span(path: Path, span: tuple[int, int]) -> bytes:
     """A piece of a file, by offset and size in bytes."""
     # Opened anew each time: 15 microseconds, and no file position shared between forked workers.
@@ -193,7 +210,7 @@ def _reason(error: Exception) -> str:
 def _decode(source: str | Path | bytes, draft_size: int | None) -> Image.Image:
     if isinstance(source, bytes) and not source:
         raise ValueError("it is empty")
-    if not isinstance(source, bytes) and Path(source).is_file() and Path(source).stat().st_size == 0:
+    if not isinstance(source, bytes) and _file_size(Path(source)) == 0:
         raise ValueError("the file is empty")
     try:
         return _opened(source, draft_size)
