@@ -73,7 +73,7 @@ def test_command_prints_one_json_object_and_without_a_peer_only_our_side(
         "peer_image_forwards", "peer_text_rows", "agreement", "template_agreement", "accuracy_difference",
         "smallest_margin", "peer_s", "peer_one_language_s", "peer_reload_s", "peer",
     ]  # fmt: skip
-    with pytest.raises(MissingPackage, match=r"run: pip install 'vlkit\[bench\]'"):
+    with pytest.raises(MissingPackage, match=r"run: pip install .*'clip-benchmark>=1\.6\.2'"):
         bench_zeroshot(tiny)
 
 

@@ -400,7 +400,7 @@ def test_a_published_task_runs_on_its_data_set_without_the_hub(
 
 def test_without_mteb_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mteb", None)
-    with pytest.raises(MissingPackage, match=r"evaluation with mteb needs .* pip install 'vlkit\[mteb\]'"):
+    with pytest.raises(MissingPackage, match=r"evaluation with mteb needs .* pip install 'mteb<3,>=2\.12\.30'"):
         MtebModel(CountingModel())
 
 
