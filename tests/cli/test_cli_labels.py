@@ -26,7 +26,7 @@ def test_build_then_check(source: Path, tmp_path: Path) -> None:
         app, ["labels", "build", "omw", "--source", str(source), "--out", str(target), "--min-classes", "4"]
     )
     assert made.exit_code == 0, made.output
-    assert f"1 languages, 4 class names, written to {target}" in made.stderr
+    assert f"2 languages, 1,004 class names, written to {target}" in made.stderr
     checked = CliRunner().invoke(app, ["labels", "check", str(target), "--json"])
     found = json.loads(checked.stdout)["languages"]["de"]
     assert (found["n_classes"], found["n_ambiguous"], found["scripts"]) == (4, 2, {"LATIN": 4})

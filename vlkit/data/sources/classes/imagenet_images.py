@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from vlkit.data.names.imagenet import class_indices, class_numbers, english_lemmas, english_names, wordnet_ids
@@ -67,6 +67,8 @@ def _number(label: str) -> int:
 
 def _numbers(found: Collection, classes: str) -> dict[str | int, int]:
     written = numbers_of(found.labels)
+    if written is not None and isinstance(found.labels[0], str) and not _is_whole_set(written.values(), classes):
+        written = None  # folders are called as ImageNet numbers its classes
     if written is None:
         number_of: dict[str | int, int] = {label: _number(str(label)) for label in found.labels}
         if strange := [str(label) for label, number in number_of.items() if number < 0]:
@@ -81,6 +83,11 @@ def _numbers(found: Collection, classes: str) -> dict[str | int, int]:
             raise DataError(f"{image.where}: label {image.label} is out of range; classes are 0 to {len(own) - 1}")
     _check_names(found, own)
     return {label: own[number] for label, number in written.items()}
+
+
+def _is_whole_set(numbers: Iterable[int], classes: str) -> bool:
+    """Whether a set has a folder for each of its classes, 0 to the last: then it numbers them itself."""
+    return classes != "present" and set(numbers) == set(range(len(class_indices(classes))))
 
 
 def _own_numbers(found: Collection, classes: str, highest: int) -> Sequence[int]:
