@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -130,6 +130,14 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return ""
 
 
-def first_three(names: Sequence[str]) -> str:
-    """The first three names, and how many more there are."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+def some(names: Iterable[object], *, most: int = 5) -> str:
+    """The first few names, and how many more there are."""
+    listed = [str(name) for name in names]
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
+
+
+def counted(names: Iterable[object]) -> str:
+    """How many names, and the first few of them: ``7 (a, b, c, d, e and 2 more)``."""
+    listed = list(names)
+    return f"{len(listed)} ({some(listed)})"

@@ -14,7 +14,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from vlkit.errors import VlkitError, first_three
+from vlkit.errors import VlkitError, some
 from vlkit.files import disk_errors, fcntl, same_file
 from vlkit.paths import local_path
 
@@ -73,12 +73,12 @@ def check_replaceable(
         return False
     if not made(target):
         raise VlkitError(
-            f"{target} holds something else than {what} ({first_three(found)}), and all of it would be replaced; "
+            f"{target} holds something else than {what} ({some(found, most=3)}), and all of it would be replaced; "
             f"choose a new folder"
         )
     if others := [name for name in found if not any(fnmatch(name, pattern) for pattern in names)]:
         raise VlkitError(
-            f"{target} holds {what} and beside it {first_three(others)}, which vlkit did not write and would delete; "
+            f"{target} holds {what} and beside it {some(others, most=3)}, which vlkit did not write and would delete; "
             f"move that away, or choose a new folder"
         )
     return True

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from vlkit.distributed.runtime import Runtime
-from vlkit.errors import VlkitError, first_three
+from vlkit.errors import VlkitError, some
 
 
 def tensors_of(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -56,7 +56,7 @@ def check_equal(digests: Mapping[str, str], runtime: Runtime) -> None:
         differ = [name for name in {**first, **other} if first.get(name) != other.get(name)]
         if differ:
             raise VlkitError(
-                f"ranks 0 and {rank} start from different weights ({first_three(differ)}); every machine needs "
+                f"ranks 0 and {rank} start from different weights ({some(differ, most=3)}); every machine needs "
                 f"the same recipe, weights and versions of vlkit and torch"
             )
 

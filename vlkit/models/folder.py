@@ -14,7 +14,7 @@ import torch
 from pydantic import Field, ValidationError
 
 from vlkit.adapt.inject import base_name
-from vlkit.errors import SpecError, VlkitError, first_three
+from vlkit.errors import SpecError, VlkitError, some
 from vlkit.files import atomic_folder
 from vlkit.models.digest import weights_digest
 from vlkit.models.locate import SPEC, locate
@@ -285,7 +285,8 @@ def _load_folder(folder: Path, dtype: torch.dtype | None, *, base: str | PathLik
         whole = as_module(model).state_dict()
         if missing := [name for name in whole if part_of(name).endswith(ADAPTER) and name not in state]:
             raise VlkitError(
-                f"{folder} lacks {len(missing)} tensors of its adapters ({first_three(missing)}); copy or save it again"
+                f"{folder} lacks {len(missing)} tensors of its adapters ({some(missing, most=3)}); copy or save it "
+                f"again"
             )
         state = whole | state
     elif base is not None:

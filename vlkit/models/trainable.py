@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 from torch import nn
 
 from vlkit.adapt.inject import adapter_of
-from vlkit.errors import UnknownName, VlkitError, first_three
+from vlkit.errors import UnknownName, VlkitError, some
 from vlkit.models.digest import tensor_digest
 from vlkit.spec.adapt import AdapterSpec
 from vlkit.types import Model
@@ -296,7 +296,8 @@ def check_moved(before: Snapshot, after: Snapshot, expected: Collection[str]) ->
     missing = (before.parameters.keys() ^ after.parameters.keys()) | (before.buffers.keys() ^ after.buffers.keys())
     if missing:
         raise VlkitError(
-            f"the model itself changed between the two snapshots: {first_three(sorted(missing))} is in only one of them"
+            f"the model itself changed between the two snapshots: {some(sorted(missing), most=3)} is in only one of "
+            f"them"
         )
     moved = [name for name, digest in before.parameters.items() if after.parameters[name] != digest]
     stirred = [name for name, digest in before.buffers.items() if after.buffers[name] != digest]
@@ -305,12 +306,12 @@ def check_moved(before: Snapshot, after: Snapshot, expected: Collection[str]) ->
     problems = []
     if still:
         problems.append(
-            f"{first_three(still)} should have trained and did not move (is it in the loss, and its learning rate "
+            f"{some(still, most=3)} should have trained and did not move (is it in the loss, and its learning rate "
             f"above 0?)"
         )
     if stray:
         problems.append(
-            f"{first_three(stray)} moved and should not have (only {', '.join(expected) or 'nothing'} trains)"
+            f"{some(stray, most=3)} moved and should not have (only {', '.join(expected) or 'nothing'} trains)"
         )
     if problems:
         raise VlkitError("; ".join(problems))

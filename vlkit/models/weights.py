@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vlkit.errors import VlkitError
+from vlkit.errors import VlkitError, some
 from vlkit.files import write_atomic
 from vlkit.foreign import parse_json, read_json
 
@@ -192,9 +192,9 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _check_names(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], where: object) -> None:
     problems = []
     if missing := [name for name in wanted if name not in given]:
-        problems.append(f"{len(missing)} tensors are missing ({_some(missing)})")
+        problems.append(f"{len(missing)} tensors are missing ({some(missing, most=3)})")
     if extra := [name for name in given if name not in wanted]:
-        problems.append(f"{len(extra)} are not of this model ({_some(extra)})")
+        problems.append(f"{len(extra)} are not of this model ({some(extra, most=3)})")
     for name, tensor in given.items():
         if name in wanted and wanted[name].shape != tensor.shape:
             problems.append(f"{name} is {list(tensor.shape)} and should be {list(wanted[name].shape)}")
@@ -206,10 +206,6 @@ def _check_names(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], wher
             f"{where} does not fit the model its spec describes: {shown}. "
             f"Its files do not belong together; copy or save it again"
         )
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _ties(model: nn.Module) -> list[list[str]]:

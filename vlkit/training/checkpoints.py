@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from vlkit.distributed.runtime import Runtime
 from vlkit.distributed.sharding import like, tensors_of, whole
-from vlkit.errors import VlkitError, first_three
+from vlkit.errors import VlkitError, some
 from vlkit.files import atomic_folder, sha256
 from vlkit.models.trainable import Snapshot, part_of
 from vlkit.training.average import WeightAverage
@@ -203,7 +203,7 @@ def restore_model(model: nn.Module, saved: Saved, origin: Snapshot) -> None:
     own, built = dict(tensors_of(model)), {**origin.parameters, **origin.buffers}
     if others := [name for name, digest in saved.untouched.items() if built.get(name) != digest]:
         raise VlkitError(
-            f"cannot go on from {saved.path}: of the frozen weights, {first_three(others)} are not those that "
+            f"cannot go on from {saved.path}: of the frozen weights, {some(others, most=3)} are not those that "
             f"the run was started with; bring back the same files and versions of the libraries, or start anew with "
             f"--overwrite"
         )

@@ -12,8 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from vlkit.data.formats.text_files import read_lines
-from vlkit.data.sources.captions.collect import some
-from vlkit.errors import DataError, UnknownName, VlkitError
+from vlkit.errors import DataError, UnknownName, VlkitError, counted
 from vlkit.evaluation.alignment.parallel_texts import EMOJI_NAMES, ParallelTexts
 from vlkit.evaluation.alignment.scores import pair_scores
 from vlkit.evaluation.embed.encode import embed_images
@@ -64,7 +63,7 @@ def open_images(name: str, texts: ParallelTexts) -> tuple[Sample, ...]:
     source = open_source(BuiltSource(name="openmoji"))
     places = {source.meta(index).key: index for index in range(len(source))}
     if missing := [key for key in texts.keys if key not in places]:
-        raise DataError(f"the built drawings lack {some(missing)} of {len(texts.keys)} emoji; build them anew")
+        raise DataError(f"the built drawings lack {counted(missing)} of {len(texts.keys)} emoji; build them anew")
     return tuple(source[places[key]] for key in texts.keys)
 
 
@@ -78,7 +77,7 @@ def _listed(path: Path, texts: ParallelTexts) -> tuple[Sample, ...]:
             f"image of line n"
         )
     if missing := [name for name in names if not name or not (path.parent / name).is_file()]:
-        raise DataError(f"{path}: {some(missing)} of {len(names)} images are not there; names are relative to it")
+        raise DataError(f"{path}: {counted(missing)} of {len(names)} images are not there; names are relative to it")
     return tuple(Sample(name, (LazyImage(path.parent / name, str(path.parent / name)),), {}) for name in names)
 
 

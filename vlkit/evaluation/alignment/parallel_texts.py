@@ -9,8 +9,7 @@ from pathlib import Path
 from vlkit import languages as language_table
 from vlkit.data.formats.text_files import read_lines
 from vlkit.data.names.label_set import raise_all
-from vlkit.data.sources.captions.collect import some
-from vlkit.errors import DataError, UnknownName
+from vlkit.errors import DataError, UnknownName, counted
 from vlkit.evaluation.tasks.task import choose_languages
 from vlkit.files import digest
 from vlkit.paths import local_path
@@ -145,7 +144,7 @@ def read_files(
             blank = [key for key, text in zip(found.keys, lines[tag], strict=True) if not text]
             raise DataError(
                 f"{places[tag]}: {len(rows)} of {count} lines have a text here and in {places[pivot]}; need at least "
-                f"two (blank here: {some(blank)})"
+                f"two (blank here: {counted(blank)})"
             )
     return found
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from vlkit.data.formats.text_files import read_text
-from vlkit.errors import VlkitError, first_three
+from vlkit.errors import VlkitError, some
 from vlkit.foreign import clean
 from vlkit.paths import local_path
 
@@ -95,7 +95,7 @@ def _warn_shared(labels: Mapping[str, Sequence[str]]) -> None:
         if (other := owner.setdefault(name, label)) != label
     ]
     if shared:
-        warnings.warn(f"labels {SHARE_NAMES} ({first_three(shared)}); the model may not tell them apart", stacklevel=4)
+        warnings.warn(f"labels {SHARE_NAMES} ({some(shared, most=3)}); the model may not tell them apart", stacklevel=4)
 
 
 def split_labels(text: str) -> list[tuple[str, ...]]:

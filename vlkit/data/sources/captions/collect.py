@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,9 @@ from PIL.Image import Image
 from vlkit import languages
 from vlkit.data.formats.images import LazyImage
 from vlkit.data.names.label_set import raise_all
-from vlkit.errors import DataError, UnknownName
+from vlkit.errors import DataError, UnknownName, counted
 from vlkit.types import Sample
 
-_SHOWN = 5
 _SPLIT = "test"
 
 
@@ -93,7 +92,7 @@ class Collector:
         # Path.is_file raises where a name is too long
         if missing := [name for name in self._captions if name not in paths or not os.path.isfile(paths[name])]:  # noqa: PTH113
             raise DataError(
-                f"{images}: {some(missing)} of {len(self._captions)} images of {self.where} are not there; "
+                f"{images}: {counted(missing)} of {len(self._captions)} images of {self.where} are not there; "
                 f"names are relative to this folder"
             )
         return self.samples_of({name: LazyImage(path, str(path)) for name, path in paths.items()})
@@ -108,10 +107,4 @@ class Collector:
         if not any(self._captions.values()):
             raise DataError(f"{self.where}: there are no captions")
         if bare := [name for name, captions in self._captions.items() if not captions]:
-            raise DataError(f"{self.where}: {some(bare)} of {len(self._captions)} images without a caption")
-
-
-def some(names: Iterable[str]) -> str:
-    """How many names, and the first few of them: ``7 (a, b, c, d, e, ...)``."""
-    names = list(names)
-    return f"{len(names)} ({', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''})"
+            raise DataError(f"{self.where}: {counted(bare)} of {len(self._captions)} images without a caption")

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vlkit.data.formats.text_files import read_lines, read_object, read_objects
-from vlkit.data.sources.captions.collect import Collector, some
-from vlkit.errors import DataError
+from vlkit.data.sources.captions.collect import Collector
+from vlkit.errors import DataError, counted
 from vlkit.types import Sample
 
 _IMAGE_KEYS = ("image", "img_path")
@@ -115,4 +115,4 @@ def read_caption_jsonl(captions: Mapping[str, Path], images: Path) -> tuple[Samp
 def _refuse_repeats(names: Sequence[object], path: Path) -> None:
     counts = Counter(name for name in names if isinstance(name, str))
     if repeated := [name for name, count in counts.items() if name and count > 1]:
-        raise DataError(f"{path}: {some(repeated)} images stand there more than once")
+        raise DataError(f"{path}: {counted(repeated)} images stand there more than once")

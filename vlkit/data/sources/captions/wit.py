@@ -11,8 +11,8 @@ from urllib.parse import unquote, urlsplit
 from vlkit.data.formats.images import IMAGE_FILES, StoredImage
 from vlkit.data.formats.parquet import read_rows
 from vlkit.data.formats.text_files import DELIMITERS, read_cells, read_object, read_objects, read_text
-from vlkit.data.sources.captions.collect import Collector, some
-from vlkit.errors import DataError
+from vlkit.data.sources.captions.collect import Collector
+from vlkit.errors import DataError, counted
 from vlkit.types import Sample
 
 Naming = Literal["wit_ix", "image_idx", "url_name", "url_md5", "file"]
@@ -98,7 +98,7 @@ def _table(path: Path) -> dict[str, str]:
     if path.suffix.lower() == ".json":
         content = read_object(path)
         if wrong := [key for key, name in content.items() if not isinstance(name, str)]:
-            raise DataError(f"{path}: {some(wrong)}: must be file names")
+            raise DataError(f"{path}: {counted(wrong)}: must be file names")
         return content
     delimiter = DELIMITERS.get(path.suffix.lower(), ",")
     found: dict[str, str] = {}

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from PIL.Image import Image
 
 from vlkit.data.names.label_set import MOST_CLASSES, class_number
-from vlkit.errors import DataError
+from vlkit.errors import DataError, some
 from vlkit.foreign import clean
 from vlkit.types import Sample
 
 _log = logging.getLogger(__name__)
-_SHOWN = 5
 _PARTS = re.compile(r"(\d{1,18})")
 
 
@@ -191,10 +190,3 @@ def unclear_order(ordered: Sequence[str]) -> tuple[str, str] | None:
         ordered, key=lambda name: [int(part) if part.isdecimal() else part for part in _PARTS.split(name)]
     )
     return next((pair for pair in zip(ordered, by_number, strict=True) if pair[0] != pair[1]), None)
-
-
-def some(names: Iterable[object]) -> str:
-    """The first few names, and how many more there are."""
-    listed = [str(name) for name in names]
-    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
-    return ", ".join(listed[:_SHOWN]) + more

@@ -9,12 +9,12 @@ from vlkit.data.formats.archives import Member, list_archives, list_members
 from vlkit.data.formats.folders import files_in, is_hidden
 from vlkit.data.formats.images import USUAL, StoredImage
 from vlkit.data.formats.parquet import read_rows
-from vlkit.data.sources.classes.collection import Collection, LabelledImage, read_label, some
+from vlkit.data.sources.classes.collection import Collection, LabelledImage, read_label
 from vlkit.data.sources.classes.image_labels import read_image_labels
 from vlkit.data.sources.classes.shard_images import CLASS_NAMES, SHARD_COUNT, has_label_members, read_shards, shards_of
 from vlkit.data.sources.shards import expand
 from vlkit.data.sources.tree import SPLITS
-from vlkit.errors import DataError
+from vlkit.errors import DataError, some
 from vlkit.foreign import clean, file_name
 from vlkit.paths import is_pattern, local_path
 

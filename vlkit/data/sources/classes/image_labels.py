@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 from vlkit.data.formats.images import IMAGE_FILES
 from vlkit.data.formats.text_files import DELIMITERS, read_cells, read_text
 from vlkit.data.names.label_set import class_number
-from vlkit.data.sources.classes.collection import some, unclear_order
-from vlkit.errors import DataError
+from vlkit.data.sources.classes.collection import unclear_order
+from vlkit.errors import DataError, some
 from vlkit.foreign import clean
 
 _WORDNET_ID = re.compile(r"n\d{8}")

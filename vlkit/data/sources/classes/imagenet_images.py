@@ -9,9 +9,9 @@ from pathlib import Path
 
 from vlkit.data.names.imagenet import class_indices, class_numbers, english_lemmas, english_names, wordnet_ids
 from vlkit.data.names.label_set import class_number
-from vlkit.data.sources.classes.collection import ClassImages, Collection, numbers_of, some, sort_into_classes
+from vlkit.data.sources.classes.collection import ClassImages, Collection, numbers_of, sort_into_classes
 from vlkit.data.sources.classes.find import find_images
-from vlkit.errors import DataError
+from vlkit.errors import DataError, some
 
 log = logging.getLogger(__name__)
 _EACH = {"imagenet-1k": 50, "imagenet-v2": 10}  # images a class, where all have the same number

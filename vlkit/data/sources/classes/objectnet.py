@@ -14,9 +14,9 @@ from PIL.Image import Image
 from vlkit.data.formats.text_files import read_json
 from vlkit.data.names.imagenet import english_lemmas
 from vlkit.data.names.label_set import LabelSet
-from vlkit.data.sources.classes.collection import ClassImages, some, sort_into_classes
+from vlkit.data.sources.classes.collection import ClassImages, sort_into_classes
 from vlkit.data.sources.classes.find import find_images
-from vlkit.errors import DataError
+from vlkit.errors import DataError, some
 from vlkit.paths import local_path
 
 _FOLDERS = "folder_to_objectnet_label.json"

@@ -9,8 +9,8 @@ from vlkit.data.formats.archives import Member
 from vlkit.data.formats.tars import sample_key
 from vlkit.data.formats.text_files import read_lines, read_text
 from vlkit.data.names.label_set import class_number
-from vlkit.data.sources.classes.collection import Collection, LabelledImage, read_label, some
-from vlkit.errors import DataError
+from vlkit.data.sources.classes.collection import Collection, LabelledImage, read_label
+from vlkit.errors import DataError, some
 from vlkit.foreign import clean, parse_json
 
 CLASS_NAMES = "classnames.txt"
