@@ -48,6 +48,10 @@ def test_a_name_that_exists_is_its_own_nearest(names: list[str], data: st.DataOb
     assert set(nearest(wanted, names)) <= set(names)
 
 
+def test_a_name_without_end_is_cut() -> None:
+    assert str(UnknownName("part", "x" * 10**6, allowed=["image"])) == f"no part '{'x' * 200}...'; there are: image"
+
+
 def test_a_recipes_problems_are_counted() -> None:
     assert str(SpecError(["a"])) == "a\n1 problem; nothing was run."
     assert str(SpecError(["a", "b"])) == "a\nb\n2 problems; nothing was run."

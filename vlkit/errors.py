@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+_LONGEST = 200  # of a name in a message
+
 
 class VlkitError(ValueError):
     """Root of all errors that a user can cause and fix."""
@@ -31,8 +33,9 @@ class UnknownName(VlkitError):  # noqa: N818 - reads as a sentence where it is r
     def __init__(self, kind: str, name: str, *, allowed: Iterable[str], hint: str = "") -> None:
         self.kind, self.name = kind, name
         self.allowed = sorted(allowed)
-        guess = did_you_mean(name, self.allowed)
-        said = f"no {kind} {name!r}" + (f"; {guess}" if guess else "")
+        short = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."
+        guess = did_you_mean(short, self.allowed)
+        said = f"no {kind} {short!r}" + (f"; {guess}" if guess else "")
         if hint[:1].isupper() and not said.endswith("?"):
             said += "."
         super().__init__(f"{said} {hint}".rstrip())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from vlkit.spec.adapt import AdapterSpec
 from vlkit.spec.model import BaseModelSpec, SavedSpec
 from vlkit.types import Model
 
+_TOO_LARGE = ("allocate memory", "out of memory", "overflow")
 KINDS = Registry("model", {"dual_encoder": "vlkit.models.dual_encoder"})
 """Kind to its package, whose modules have equal names: ``build``, ``card``, where it needs them ``start``, ..."""
 
@@ -72,8 +74,24 @@ def _build(spec: BaseModelSpec, *, saved: Path | None, empty: bool) -> Model:
     builder = module_of(spec.kind, "build")
     if builder is None:
         raise VlkitError(f"the folder of the kind of model {spec.kind} ({KINDS[spec.kind]}) has no build.py")
-    model: Model = builder.build(spec, saved=saved, empty=empty)
-    return add_adapters(model, spec.adapters)
+    with _sizes_told():
+        model: Model = builder.build(spec, saved=saved, empty=empty)
+        return add_adapters(model, spec.adapters)
+
+
+@contextmanager
+def _sizes_told() -> Iterator[None]:
+    """Turns what torch says of sizes that no memory holds into what to do."""
+    try:
+        yield
+    except (MemoryError, OverflowError, RuntimeError, TypeError) as error:
+        told = str(error).lower()
+        if not isinstance(error, MemoryError | OverflowError) and not any(sign in told for sign in _TOO_LARGE):
+            raise
+        raise VlkitError(
+            f"a model of these sizes does not fit into memory ({str(error).partition(chr(10))[0][:200]}); lower the "
+            f"widths, layers or rows of its parts"
+        ) from error
 
 
 def add_adapters(model: Model, adapters: Mapping[str, AdapterSpec]) -> Model:

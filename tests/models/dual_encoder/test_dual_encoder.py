@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -210,3 +211,11 @@ def test_inputs_follow_the_precision_of_each_part(model, pixels, dtype) -> None:
 def test_an_empty_container_is_a_head_and_not_a_missing_one(model) -> None:
     bare = DualEncoder(model.image, model.text, embed_dim=16, image_head=nn.Sequential())
     assert len(bare.image_head) == 0
+
+
+@pytest.mark.parametrize("width", [10**11, 10**12, 10**29])
+@pytest.mark.parametrize("make", [build, build_meta])
+def test_sizes_that_no_memory_holds_are_told(make: Any, width: int) -> None:
+    spec = DualEncoderSpec.model_validate({"image": {"kind": "tiny", "width": width}, "text": {"kind": "tiny"}})
+    with pytest.raises(VlkitError, match=r"a model of these sizes does not fit into memory \(.*; lower the widths"):
+        make(spec)
