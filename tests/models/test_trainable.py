@@ -45,6 +45,17 @@ def test_dotted_names_reach_inside(model) -> None:
     assert trains(model) and all(name.startswith("image.blocks.1.") for name in trains(model))
 
 
+def test_a_compiled_model_is_the_model_that_was_compiled(model) -> None:
+    compiled = torch.compile(model)
+    freeze(compiled, "image", "text", "image_head")
+    assert {name.partition(".")[0] for name in trains(model)} == {"text_head", "log_scale", "bias"}
+    assert str(trainable_report(compiled)) == str(trainable_report(model))
+    unfreeze(compiled, "image_head")
+    assert "image_head" in {name.partition(".")[0] for name in trains(model)}
+    set_trainable(compiled, ["scale"])
+    assert trains(model) == {"log_scale", "bias"}
+
+
 def test_set_trainable_is_exact_and_forgets_what_was(model) -> None:
     freeze(model, "text_head")
     set_trainable(model, ["text_head", "scale"])

@@ -20,7 +20,7 @@ from vlkit.models.digest import weights_digest
 from vlkit.models.locate import SPEC, locate
 from vlkit.models.registry import add_adapters, build, build_meta, module_of
 from vlkit.models.trainable import ADAPTER, adapter_specs, part_of
-from vlkit.models.weights import INDEX, WEIGHTS, assign_weights, plain_state, read_weights, write_weights
+from vlkit.models.weights import INDEX, WEIGHTS, assign_weights, plain_state, read_weights, uncompiled, write_weights
 from vlkit.outputs import check_replaceable
 from vlkit.parts.assets import hub
 from vlkit.parts.weight_files import Shapes, read_headers, shapes_of, within
@@ -90,7 +90,7 @@ def save(
     """
     target = local_path(folder)
     check_target(target)
-    model = _uncompiled(model)
+    model = uncompiled(model)
     if adapters_only:
         _check_apart(target, model.loaded_from)
         file, state = _difference(model)
@@ -99,7 +99,7 @@ def save(
     with atomic_folder(target) as scratch:
         write_weights(state, scratch, dtype=dtype)
         for name, part in {} if adapters_only else model.parts().items():
-            if isinstance(part := _uncompiled(part), SavesConfig):
+            if isinstance(part := uncompiled(part), SavesConfig):
                 (scratch / name).mkdir()
                 part.save_config(scratch / name)
                 with contextlib.suppress(OSError):
@@ -110,12 +110,6 @@ def save(
         (scratch / "README.md").write_text(card, encoding="utf-8")
         (scratch / SPEC).write_text(_HEADER + dump_yaml(file), encoding="utf-8")
     return target
-
-
-def _uncompiled(module: M) -> M:
-    """What torch.compile wraps, or the module itself."""
-    inner: M = getattr(module, "_orig_mod", module)
-    return inner
 
 
 def _difference(model: Model) -> tuple[_SpecFile, dict[str, torch.Tensor]]:

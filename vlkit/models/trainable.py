@@ -17,6 +17,7 @@ from torch import nn
 from vlkit.adapt.inject import adapter_of
 from vlkit.errors import UnknownName, VlkitError, some
 from vlkit.models.digest import tensor_digest
+from vlkit.models.weights import uncompiled
 from vlkit.spec.adapt import AdapterSpec
 from vlkit.types import Model
 
@@ -85,6 +86,7 @@ def freeze(model: nn.Module, *parts: str) -> None:
     Raises:
         UnknownName: There is no such part; nothing was changed.
     """
+    model = uncompiled(model)
     _set(_collect(model, parts), trains=False)
     _settle(model)
 
@@ -96,6 +98,7 @@ def unfreeze(model: nn.Module, *parts: str) -> None:
         UnknownName: There is no such part; nothing was changed.
         VlkitError: A part has no parameters; nothing was changed.
     """
+    model = uncompiled(model)
     _set(_collect(model, parts, needs_parameters=True), trains=True)
     _settle(model)
 
@@ -107,7 +110,7 @@ def set_trainable(model: nn.Module, parts: Iterable[str]) -> None:
         UnknownName: There is no such part; nothing was changed.
         VlkitError: A part has no parameters or holds them in 16 bits, or none are named; nothing was changed.
     """
-    parts = tuple(parts)
+    model, parts = uncompiled(model), tuple(parts)
     if not parts:
         raise VlkitError(f"no part is named, so nothing would train; there are: {', '.join(part_names(model))}")
     chosen = _collect(model, parts, needs_parameters=True)
@@ -235,7 +238,7 @@ def trainable_report(model: nn.Module, lrs: Mapping[str, float] | None = None) -
     Raises:
         UnknownName: ``lrs`` names a part that does not exist.
     """
-    lrs = dict(lrs or {})
+    model, lrs = uncompiled(model), dict(lrs or {})
     names = part_names(model)
     for name in lrs:
         if name not in names:

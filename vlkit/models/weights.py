@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,9 +16,16 @@ from vlkit.errors import VlkitError, some
 from vlkit.files import write_atomic
 from vlkit.foreign import parse_json, read_json
 
+M = TypeVar("M")
 _COMPILED = "_orig_mod."  # what torch.compile puts before the names of what it wraps
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 4 << 30
+
+
+def uncompiled(module: M) -> M:
+    """What torch.compile wraps, or the module itself."""
+    inner: M = getattr(module, "_orig_mod", module)
+    return inner
 
 
 def plain_state(module: nn.Module) -> dict[str, Tensor]:
