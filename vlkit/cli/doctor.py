@@ -19,7 +19,7 @@ from vlkit.errors import requirements
 from vlkit.files import home
 
 
-class Finding(NamedTuple):
+class Diagnosis(NamedTuple):
     """One thing that was looked at; ``state`` is ok, note (something cannot be done) or wrong (vlkit cannot run)."""
 
     about: str
@@ -52,75 +52,77 @@ def doctor(as_json: AsJson = False) -> None:
     raise typer.Exit(1 if wrong else 0)
 
 
-def _versions() -> Iterator[Finding]:
+def _versions() -> Iterator[Diagnosis]:
     from vlkit.provenance import environment
 
     found = environment()
-    yield Finding("vlkit", "ok", f"{found['vlkit']} in {Path(__file__).parents[1]}")
-    yield Finding("python", "ok", f"{found['python']} ({found['platform']}), {sys.executable}")
+    yield Diagnosis("vlkit", "ok", f"{found['vlkit']} in {Path(__file__).parents[1]}")
+    yield Diagnosis("python", "ok", f"{found['python']} ({found['platform']}), {sys.executable}")
     for package, problem in requirements():
         if problem:
-            yield Finding(package, "wrong", f"{problem}; run: pip install '{package}'")
-    yield Finding("libraries", "ok", ", ".join(f"{name} {version}" for name, version in found["libraries"].items()))
+            yield Diagnosis(package, "wrong", f"{problem}; run: pip install '{package}'")
+    yield Diagnosis("libraries", "ok", ", ".join(f"{name} {version}" for name, version in found["libraries"].items()))
 
 
-def _devices() -> Iterator[Finding]:
+def _devices() -> Iterator[Diagnosis]:
     try:
         with collector_off():
             import torch
     except (ImportError, OSError) as error:  # OSError: a library of the system is missing
-        yield Finding("torch", "wrong", f"cannot be imported: {error}")
+        yield Diagnosis("torch", "wrong", f"cannot be imported: {error}")
         return
-    yield Finding("cpu", "ok", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads")
+    yield Diagnosis("cpu", "ok", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads")
     for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         about = torch.cuda.get_device_properties(number)
-        yield Finding(f"cuda:{number}", "ok", f"{about.name}, {about.total_memory / 1e9:.0f} GB")
+        yield Diagnosis(f"cuda:{number}", "ok", f"{about.name}, {about.total_memory / 1e9:.0f} GB")
     if torch.backends.mps.is_available():
-        yield Finding("mps", "ok", "there; asked for by --device mps")
+        yield Diagnosis("mps", "ok", "there; asked for by --device mps")
     elif not torch.cuda.is_available():
         built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built for the CPU alone"
-        yield Finding("gpu", "note", f"none found; torch {torch.__version__} is {built}")
+        yield Diagnosis("gpu", "note", f"none found; torch {torch.__version__} is {built}")
 
 
-def _caches() -> Iterator[Finding]:
+def _caches() -> Iterator[Diagnosis]:
     place = home()
     there = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        yield Finding("cache", "wrong", f"{place} cannot be written to ({error.strerror}); set VLKIT_HOME")
+        yield Diagnosis("cache", "wrong", f"{place} cannot be written to ({error.strerror}); set VLKIT_HOME")
         return
     free, kept = shutil.disk_usage(there).free, sum(look(name).size for name in KEPT)
     said = f"{place}: {megabytes(kept)} MB kept, {megabytes(free)} MB free on its disk"
-    yield Finding("cache", "ok" if kept + free > _NEEDED else "note", said)
-    yield Finding("hub cache", "ok", str(hub_cache()))
+    yield Diagnosis("cache", "ok" if kept + free > _NEEDED else "note", said)
+    yield Diagnosis("hub cache", "ok", str(hub_cache()))
 
 
-def _hub() -> Iterator[Finding]:
+def _hub() -> Iterator[Diagnosis]:
     from vlkit.parts.assets import hub
 
     if forbidden := hub.offline():
-        yield Finding("hub", "note", f"not asked: {forbidden} is set")
+        yield Diagnosis("hub", "note", f"not asked: {forbidden} is set")
     elif why := hub.unreachable(hub.endpoint()):
-        yield Finding("hub", "note", f"{hub.endpoint()} cannot be reached ({why}); local folders and caches still work")
+        yield Diagnosis(
+            "hub", "note", f"{hub.endpoint()} cannot be reached ({why}); local folders and caches still work"
+        )
     else:
-        yield Finding("hub", "ok", hub.endpoint())
+        yield Diagnosis("hub", "ok", hub.endpoint())
 
 
-def _extras() -> Iterator[Finding]:
+def _extras() -> Iterator[Diagnosis]:
     """What the optional parts of vlkit lack."""
     from importlib import metadata
 
     for extra in sorted(metadata.metadata("vlkit").get_all("Provides-Extra") or ()):
         missing = [package for package, problem in requirements(extra) if problem]
         if missing:
-            yield Finding(extra, "note", "not installed; run: pip install " + " ".join(f"'{one}'" for one in missing))
+            yield Diagnosis(extra, "note", "not installed; run: pip install " + " ".join(f"'{one}'" for one in missing))
         elif requirements(extra):
-            yield Finding(extra, "ok", ", ".join(package for package, _ in requirements(extra)))
+            yield Diagnosis(extra, "ok", ", ".join(package for package, _ in requirements(extra)))
 
 
-def _parts() -> Iterator[Finding]:
+def _parts() -> Iterator[Diagnosis]:
     from vlkit.parts.assets import ASSETS
     from vlkit.parts.assets.cache import asset_folder, problem
 
@@ -128,4 +130,4 @@ def _parts() -> Iterator[Finding]:
         if asset.library != "data":
             here = problem(asset_folder(asset.name, library=asset.library)) is None
             said = "in the cache" if here else f"not in the cache; takes {megabytes(asset.size)} MB when it is used"
-            yield Finding(f"{asset.library}:{asset.name}", "ok" if here else "note", said)
+            yield Diagnosis(f"{asset.library}:{asset.name}", "ok" if here else "note", said)

@@ -109,15 +109,20 @@ def test_an_interrupted_call_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "t", "whole"]
 
 
-def test_half_a_job_with_other_settings_starts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = table(tmp_path / "t")
-    want = write(made, tmp_path / "whole", per_shard=5)
+def stop_half_way(made: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes shards of four up to the twelfth sample."""
     pack = module._Chunks._pack
     with monkeypatch.context() as patch:
         patch.setattr(module, "_CHUNK", 1)
         patch.setattr(module._Chunks, "_pack", lambda self, n: 1 / 0 if n == 12 else pack(self, n))
         with pytest.raises(ZeroDivisionError):
-            write(made, tmp_path / "out", per_shard=4)
+            write(made, out, per_shard=4)
+
+
+def test_half_a_job_with_other_settings_starts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = table(tmp_path / "t")
+    want = write(made, tmp_path / "whole", per_shard=5)
+    stop_half_way(made, tmp_path / "out", monkeypatch)
     assert write(made, tmp_path / "out", per_shard=5) == want
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
@@ -138,12 +143,7 @@ def test_half_a_job_on_other_contents_starts_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
 ) -> None:
     made = table(tmp_path / "t")
-    pack = module._Chunks._pack
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "_CHUNK", 1)
-        patch.setattr(module._Chunks, "_pack", lambda self, n: 1 / 0 if n == 12 else pack(self, n))
-        with pytest.raises(ZeroDivisionError):
-            write(made, tmp_path / "out", per_shard=4)
+    stop_half_way(made, tmp_path / "out", monkeypatch)
     change(made)
     written = write(made, tmp_path / "out", per_shard=4)
     assert written == write(made, tmp_path / "whole", per_shard=4)
