@@ -9,6 +9,8 @@ import pytest
 from rich.console import Console
 
 from vlkit.errors import DataError, UnknownName, VlkitError
+from vlkit.evaluation.compare.model_scores import is_released
+from vlkit.evaluation.compare.reference import read_babel_scores
 from vlkit.evaluation.results.results_file import ResultRow, Results
 from vlkit.evaluation.results.terminal_table import task_table
 from vlkit.evaluation.tasks.zero_shot_task import MEASURES
@@ -207,3 +209,13 @@ def test_a_table_of_many_languages_shows_the_best_the_worst_and_means_over_all()
     with console.capture() as whole:
         console.print(task_table(results, most=60))
     assert whole.get().count("\n") == len(lines) + 55
+
+
+def test_a_results_file_that_is_nested_without_end_is_told(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text('{"results":' * 100_000)
+    with pytest.raises(DataError, match=r"results\.json is not a results file: .*nested too deeply"):
+        Results.load(path)
+    assert not is_released(path)
+    with pytest.raises(DataError, match="nested too deeply"):
+        read_babel_scores(path)

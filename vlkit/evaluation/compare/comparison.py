@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from vlkit.errors import DataError
+from vlkit.errors import DataError, some
 from vlkit.evaluation.compare.model_scores import ModelScores, align, open_scores
 from vlkit.evaluation.metrics.intervals import Interval, bootstrap_mean, paired_comparison
 from vlkit.evaluation.report.breakdown import Breakdown, by_tier_and_script
@@ -256,7 +256,7 @@ def _pairs(first: ModelScores, second: ModelScores, notes: list[str], seed: int)
             one_english=row[measures.english],
             other_english=against[measures.english],
         )
-    notes += [f"{task} {_few(tags)}: {_UNLIKE[kind]}" for (task, kind), tags in unlike.items()]
+    notes += [f"{task} {some(tags, most=8)}: {_UNLIKE[kind]}" for (task, kind), tags in unlike.items()]
 
 
 def _differs(first: ModelScores, second: ModelScores, kind: str, key: tuple[str, str]) -> bool:
@@ -332,14 +332,10 @@ def _shared(
 ) -> Iterator[tuple[tuple[str, str], ResultRow, ResultRow]]:
     for name, here, there in (("first", one, other), ("second", other, one)):
         if alone := [" ".join(key) for key in here if key not in there]:
-            notes.append(f"only in the {name}: {_few(alone)}")
+            notes.append(f"only in the {name}: {some(alone, most=8)}")
     for key in one:
         if key in other:
             yield key, one[key], other[key]
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def _tasks(side: ModelScores) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from vlkit.evaluation.results.answers import Answers, read_answers
 from vlkit.evaluation.results.results_file import RESULTS, ResultRow, Results, Value
 from vlkit.evaluation.tasks.retrieval_task import MEASURES as RETRIEVAL
 from vlkit.evaluation.tasks.zero_shot_task import MEASURES as ZERO_SHOT
+from vlkit.foreign import read_json
 from vlkit.paths import local_path
 
 PREFIX = "reference:"
@@ -195,7 +195,7 @@ def published_row(task: str, model: str, score: BabelScore) -> ResultRow:
 def is_released(path: Path) -> bool:
     """Whether a file has the form of Babel-ImageNet's own results."""
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["results"]
+        rows = read_json(path)["results"]
         return bool(rows) and "lang" in rows[0] and "accuracy" in rows[0]
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return False  # what is wrong with it is said by the reader of our own files

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 from vlkit import languages as language_table
 from vlkit.errors import DataError, UnknownName
 from vlkit.files import packaged
+from vlkit.foreign import read_json
 from vlkit.paths import local_path
 
 _SYSTEMS: dict[str, language_table.System] = {"babel_imagenet": "babelnet", "xm3600": "xm3600"}
@@ -88,7 +88,7 @@ def read_babel_scores(path: str | Path) -> list[BabelScore]:
     """
     path = local_path(path)
     try:
-        entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["results"]
+        entries: list[dict[str, Any]] = read_json(path)["results"]
         scores = [float(entry["accuracy"]) for entry in entries]
         unit = 100.0 if max(scores, default=0.0) > 1 else 1.0  # percent, unless nothing is above one
         return [
