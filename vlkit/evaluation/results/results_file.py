@@ -16,7 +16,7 @@ from vlkit.errors import DataError, UnknownName, VlkitError
 from vlkit.evaluation.results.frames import HTML_ROWS, data_frame, html_table
 from vlkit.evaluation.results.measures import Measures, Metric
 from vlkit.files import write_atomic
-from vlkit.foreign import read_json, spreadsheet_cell
+from vlkit.foreign import spreadsheet_cell
 from vlkit.paths import local_path
 
 RESULTS = "results.json"
@@ -228,7 +228,7 @@ class Results:
         """
         path = local_path(path)
         try:
-            content = read_json(path)
+            content = json.loads(path.read_text(encoding="utf-8"))
             entries = content["results"]
             if content.get("format") != FORMAT:
                 raise DataError(f"{path} is a results file of another version of vlkit (0.3 or older): evaluate again")
@@ -236,7 +236,7 @@ class Results:
             return cls(content["meta"], tuple(read_row(entry, measures) for entry in entries))
         except FileNotFoundError:
             raise DataError(f"no results file {path}") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"{path} is not a results file: {type(error).__name__}: {error}") from error
 
     def _task(self, task: str | None) -> str:
