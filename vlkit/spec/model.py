@@ -8,6 +8,8 @@ from pydantic import Field
 
 from vlkit.spec.adapt import AdapterSpec
 from vlkit.spec.base import Kinds, LocalPath, Spec
+from vlkit.spec.bridges import BridgeSpec, QFormerBridgeSpec
+from vlkit.spec.language import LanguageSpec
 from vlkit.spec.parts import DecoderSpec, HeadSpec, ImageEncoderSpec, MlpHeadSpec, TextEncoderSpec
 
 
@@ -46,6 +48,40 @@ class DualEncoderSpec(BaseModelSpec):
     """First value of the learned similarity bias (SigLIP uses -10); null for none."""
 
 
+class DialogueSpec(Spec):
+    """How turns of a conversation become one text; `{text}` stands for what a turn says.
+
+    Only answers, and the text that ends them, are learned. An image stands where a turn has `<image>`; images without
+    such a place come first in the first turn.
+    """
+
+    system: str = ""
+    """Text before the first turn."""
+    user: str = "{text}\n"
+    """A turn of the user."""
+    assistant: str = "{text}"
+    """An answer; what stands before `{text}` is given to the model, not learned."""
+    end: str | None = None
+    """Ends an answer; null takes the tokenizer's own end token."""
+
+
+class VisionLanguageSpec(BaseModelSpec):
+    """An image encoder, a bridge and a language model that reads its tokens (BLIP-2, LLaVA, mBLIP, Centurio)."""
+
+    kind: Literal["vision_language"] = "vision_language"
+    encoder: ImageEncoderSpec
+    """The image encoder, of which the tokens are taken."""
+    bridge: BridgeSpec = QFormerBridgeSpec()
+    """From image tokens to tokens of the language model."""
+    language_model: LanguageSpec
+    """What reads them, and writes."""
+    dialogue: DialogueSpec = DialogueSpec()
+    """How questions and answers are laid out."""
+    pack_length: int | None = Field(default=None, ge=8)
+    """In training, lay the samples of a batch end to end in rows of at most so many tokens, so that nothing is computed
+    for padding; null keeps one sample a row."""
+
+
 class SavedSpec(BaseModelSpec):
     """A trained model to go on from; what comes out is a model folder like any other."""
 
@@ -54,6 +90,6 @@ class SavedSpec(BaseModelSpec):
     """What `vlkit.load` takes: a model folder, `open_clip:MODEL/TAG`, `hf:ID`, ..."""
 
 
-MODEL_KINDS = Kinds(DualEncoderSpec, SavedSpec, usual="dual_encoder")
+MODEL_KINDS = Kinds(DualEncoderSpec, VisionLanguageSpec, SavedSpec, usual="dual_encoder")
 ModelSpec = Annotated[BaseModelSpec, MODEL_KINDS]
 """The spec of any kind of model."""

@@ -4,6 +4,7 @@ A user's own module needs no base class of ours.
 """
 
 from vlkit.types.model_types import (
+    AnswersQuestions,
     Batch,
     Embeddings,
     FrozenTables,
@@ -33,12 +34,12 @@ from vlkit.types.part_types import (
     Vocabulary,
     lacking,
 )
-from vlkit.types.sample_types import Pick, ReducedDecoding, Sample, SampleMeta, Source, Turn
+from vlkit.types.sample_types import Pick, Question, ReducedDecoding, Sample, SampleMeta, Source, Turn
 
 __all__ = [
-    "Batch", "Bridge", "ClassRows", "Embeddings", "FrozenTables", "GivesStates", "ImageEncoder",
+    "AnswersQuestions", "Batch", "Bridge", "ClassRows", "Embeddings", "FrozenTables", "GivesStates", "ImageEncoder",
     "ImageTextModel", "ImageTokenizer", "KnowsClasses", "KnowsVocabulary", "LanguageModel", "Loss", "Model",
-    "Objective", "Pick", "Piece", "Preparer", "ReducedDecoding", "ResizesImages", "Sample", "SampleMeta",
+    "Objective", "Pick", "Piece", "Preparer", "Question", "ReducedDecoding", "ResizesImages", "Sample", "SampleMeta",
     "SavesConfig", "SharesLayers", "Source", "Start", "TextBatch", "TextEncoder", "Turn", "Vocabulary",
     "as_module", "lacking",
 ]  # fmt: skip

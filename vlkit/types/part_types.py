@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from vlkit.spec.language import GenerationSpec
+
 
 class TextBatch(NamedTuple):
     """Tokenised texts: ``ids_BL`` int64 and ``mask_BL`` int64 (1 = a real token, 0 = padding)."""
@@ -161,24 +163,52 @@ class LanguageModel(SavesConfig, Protocol):
     def embed(self, ids_BL: Tensor) -> Tensor:
         """embeddings_BLE of token ids, among which a bridge's model tokens are put."""
 
-    def __call__(self, embeddings_BLE: Tensor, mask_BL: Tensor, *, targets: TextBatch | None = None) -> Tensor:
-        """States before the output map.
+    def __call__(
+        self,
+        embeddings_BLE: Tensor,
+        mask_BL: Tensor,
+        *,
+        targets: TextBatch | None = None,
+        positions_BL: Tensor | None = None,
+    ) -> Tensor:
+        """States before the output map; those of real places do not depend on where the padding stands.
 
         Args:
             embeddings_BLE: What is read: model tokens of images and embeddings of text.
             mask_BL: 1 for real places, 0 for padding.
             targets: The text that an encoder-decoder writes; None for a decoder-only model, where it is part of the
                 embeddings.
+            positions_BL: Of rows that hold several samples end to end, places counted from 0 in each: a place sees its
+                own sample alone. None where a row is one sample; not for encoder-decoders.
 
         Returns:
-            states_BLE of what was read, or of ``targets`` where they are given: state l foretells token l + 1.
+            states_BLE of what was read, or of ``targets`` where they are given: state l foretells token l + 1 (of
+            ``targets`` token l, as the decoder's start token is put before them).
         """
 
     def logits(self, states_RE: Tensor) -> Tensor:
         """logits_RV of chosen states; those of the places that no loss looks at are never made."""
 
-    def generate(self, embeddings_BLE: Tensor, mask_BL: Tensor, *, max_tokens: int, beams: int) -> list[str]:
-        """Texts, one a row, that go on from what is read; the likeliest token each time, or a beam search."""
+    def generate(
+        self,
+        embeddings_BLE: Tensor,
+        mask_BL: Tensor,
+        *,
+        generation: GenerationSpec,
+        prefix: TextBatch | None = None,
+        language: str | None = None,
+        stream: Callable[[str], None] | None = None,
+    ) -> list[str]:
+        """Texts, one a row, that go on from what is read, without marks.
+
+        Args:
+            embeddings_BLE: What is read.
+            mask_BL: 1 for real places, 0 for padding.
+            generation: How they are written.
+            prefix: What the answers begin with; they are returned with it.
+            language: BCP 47 tag for ``generation.language_token``.
+            stream: Takes each piece of text as it is written, of a single row.
+        """
 
 
 @runtime_checkable

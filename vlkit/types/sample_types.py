@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from vlkit.errors import DataError
 
@@ -27,7 +27,9 @@ class Sample:
 
     ``images`` decode when called. ``captions`` maps a BCP 47 tag to one or more texts. ``concept`` groups the variants
     of one thing (skin tones, hair), which stand on the same side of every split; ``source`` names the collection it is
-    from; ``turns`` are in their order.
+    from; ``turns`` are in their order. ``task`` is what kind of thing it teaches ("caption", "vqa", "ocr", ...), and
+    ``translated`` whether a machine translated its texts, both as far as the reader knows; ``keywords`` are words that
+    a good answer holds.
     """
 
     key: str
@@ -38,6 +40,9 @@ class Sample:
     license: str = ""
     source: str = ""
     turns: tuple[Turn, ...] = ()
+    task: str = ""
+    translated: bool | None = None
+    keywords: tuple[str, ...] = ()
 
     @property
     def image(self) -> Callable[[], Image]:
@@ -93,6 +98,20 @@ class ReducedDecoding(Protocol):
 
     def draft(self, size: int | None) -> Image:
         """The RGB image, its shorter side no shorter than ``size`` pixels (or than it is); None decodes in full."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a vision-language model is asked: a text about no, one or several images.
+
+    An image is a path, a PIL image, encoded bytes, an array, or tokens_NT that the model's ``image_features`` gave.
+    ``language`` is the BCP 47 tag that is to be answered in; ``prefix`` are the words that the answer begins with.
+    """
+
+    text: str
+    images: tuple[Any, ...] = ()
+    language: str | None = None
+    prefix: str = ""
 
 
 class Source(Protocol):
