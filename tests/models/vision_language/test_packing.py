@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from vlkit.models.vision_language.packing import pack, unpack
 
 
-@given(st.lists(st.lists(st.booleans(), min_size=1, max_size=7).filter(any), min_size=1, max_size=8), st.integers(1, 12))
+@given(
+    st.lists(st.lists(st.booleans(), min_size=1, max_size=7).filter(any), min_size=1, max_size=8), st.integers(1, 12)
+)
 def test_what_is_packed_is_unpacked_to_itself(masks: list[list[bool]], length: int) -> None:
     longest = max(map(len, masks))
     mask_BL = torch.tensor([[*map(int, mask), *[0] * (longest - len(mask))] for mask in masks])

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional
 
-from vlkit import languages
 from vlkit.errors import VlkitError
 from vlkit.foreign import clean
+from vlkit.image_prompts import QUESTION, question_prompts
 from vlkit.models.image_input import listed, read_given
 from vlkit.models.trainable import in_eval
 from vlkit.models.vision_language.batch import DialogueRow, collate
@@ -102,10 +102,16 @@ def log_likelihoods(
 
 
 def caption(
-    model: VisionLanguageModel, images: Any, *, language: str, prefix: str, generation: Mapping[str, Any]
+    model: VisionLanguageModel,
+    images: Any,
+    *,
+    language: str,
+    prompt: str | None,
+    prefix: str,
+    generation: Mapping[str, Any],
 ) -> str | list[str]:
     """See ``VisionLanguageModel.caption``."""
-    question = f"Caption in {languages.get(language).name}:"
+    question = prompt or question_prompts(model.caption_task, language)[0]
     tokens = image_features(model, listed(images))
     questions = [Question(question, (one,), language=language, prefix=prefix) for one in tokens]
     found = model.answer(questions, generation=_generation(generation))
@@ -124,7 +130,7 @@ def ask(
     """See ``VisionLanguageModel.ask``."""
     given = () if images is None else tuple(listed(images))
     if language is not None:
-        question = f"{question}\nAnswer in {languages.get(language).name}."
+        question = question_prompts("vqa", language)[0].replace(QUESTION, question)
     (found,) = model.answer([Question(question, given, language, prefix)], generation=_generation(generation))
     return found
 

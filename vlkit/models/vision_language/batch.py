@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.utils.data import default_collate
 from typing_extensions import Self
 
-from vlkit import languages
-from vlkit.errors import DataError
+from vlkit.image_prompts import ImagePrompts
 from vlkit.models.augment import Augment
 from vlkit.models.image_input import decode
+from vlkit.models.turns import prompts_of, turns_of
 from vlkit.models.vision_language.dialogue import IGNORED, Laid, Layout
 from vlkit.spec.dataset import DataSpec
-from vlkit.types import Pick, ResizesImages, Sample, TextBatch, Turn
+from vlkit.types import Pick, ResizesImages, Sample, TextBatch
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -100,7 +100,7 @@ class DialoguePreparer:
 
     transform: Callable[[Image], Tensor]
     layout: Layout
-    data: DataSpec
+    prompts: ImagePrompts
     augment: Augment
     draft_size: int | None = None
 
@@ -110,7 +110,13 @@ class DialoguePreparer:
         encoder: Any = model.encoder
         draft = encoder.resized_to if data.jpeg_draft and isinstance(encoder, ResizesImages) else None
         augment = Augment(data.augment)
-        return cls(encoder.transform, model.layout, data, augment, None if draft is None else augment.draft_size(draft))
+        return cls(
+            encoder.transform,
+            model.layout,
+            prompts_of(data.prompts),
+            augment,
+            None if draft is None else augment.draft_size(draft),
+        )
 
     @property
     def reads(self) -> bool:
@@ -123,7 +129,7 @@ class DialoguePreparer:
             self.transform(self.augment(decode(image, draft_size=self.draft_size), seed=pick.view_seed + number))
             for number, image in enumerate(sample.images)
         )
-        return _row(sample, pick, images, layout=self.layout, data=self.data)
+        return _row(sample, pick, images, layout=self.layout, prompts=self.prompts)
 
     def collate(self, rows: Sequence[DialogueRow]) -> DialogueBatch:
         """Rows as a batch; texts are padded to the longest of them."""
@@ -142,7 +148,7 @@ class LookedUpDialogues:
     """Conversations about one image each, whose tokens are looked up: no image is read."""
 
     layout: Layout
-    data: DataSpec
+    prompts: ImagePrompts
     images: ImageTokens
 
     @property
@@ -152,7 +158,7 @@ class LookedUpDialogues:
 
     def row(self, sample: Sample, pick: Pick) -> tuple[DialogueRow, Pick]:
         """See ``types.Preparer``."""
-        return _row(sample, pick, (torch.empty(0),), layout=self.layout, data=self.data), pick
+        return _row(sample, pick, (torch.empty(0),), layout=self.layout, prompts=self.prompts), pick
 
     def collate(self, rows: Sequence[tuple[DialogueRow, Pick]]) -> DialogueBatch:
         """See ``types.Preparer``."""
@@ -161,18 +167,10 @@ class LookedUpDialogues:
         return collate(found, self.layout, looked_up=True)
 
 
-def turns_of(sample: Sample, pick: Pick, data: DataSpec) -> tuple[Turn, ...]:
-    """A sample's conversation: its own turns, or a question for the caption that was picked and that as its answer."""
-    if sample.turns:
-        return sample.turns
-    if pick.language not in sample.captions:
-        raise DataError(f"sample {sample.key!r} has neither turns nor a caption in {pick.language}")
-    question = f"Caption in {languages.get(pick.language).name}:"
-    return (Turn("user", question, "en"), Turn("assistant", pick.caption(sample), pick.language))
-
-
-def _row(sample: Sample, pick: Pick, images: tuple[Tensor, ...], *, layout: Layout, data: DataSpec) -> DialogueRow:
-    turns = turns_of(sample, pick, data)
+def _row(
+    sample: Sample, pick: Pick, images: tuple[Tensor, ...], *, layout: Layout, prompts: ImagePrompts
+) -> DialogueRow:
+    turns = turns_of(sample, pick, prompts)
     laid = layout.learned(turns, images=len(images), seed=pick.view_seed, where=f"sample {sample.key!r}")
     return DialogueRow(images, laid, pick.language, sample.source, sample.task or "caption")
 

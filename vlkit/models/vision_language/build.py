@@ -16,4 +16,11 @@ def build(spec: VisionLanguageSpec, *, saved: Path | None, empty: bool) -> Visio
     encoder = build_image_encoder(spec.encoder, saved=saved and saved / "encoder", empty=empty)
     language_model = build_language_model(spec.language_model, saved=saved and saved / "language_model", empty=empty)
     bridge = build_bridge(spec.bridge, encoder.token_width, language_model.width)
-    return VisionLanguageModel(encoder, bridge, language_model, dialogue=spec.dialogue, pack_length=spec.pack_length)
+    return VisionLanguageModel(
+        encoder,
+        bridge,
+        language_model,
+        dialogue=spec.dialogue,
+        caption_task=spec.caption_task,
+        pack_length=spec.pack_length,
+    )

@@ -12,11 +12,10 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from vlkit.errors import DataError, VlkitError
+from vlkit.models.turns import IMAGE_MARK
 from vlkit.spec.model import DialogueSpec
 from vlkit.types import Turn
 
-MARK = "<image>"
-"""Where an image stands in the text of a turn."""
 IGNORED = -100
 """The label of a place whose state foretells nothing that is learned."""
 _TEXT = "{text}"
@@ -121,7 +120,7 @@ class Layout:
         first, last = self._frame
         ids, slots, learned = [*first], [False] * len(first), [False] * len(first)
         for piece in pieces:
-            parts = [piece.text] if piece.learned else piece.text.split(MARK)
+            parts = [piece.text] if piece.learned else piece.text.split(IMAGE_MARK)
             for number, part in enumerate(parts):
                 places = self.image_tokens if number else 0
                 tokens = self._tokens(part) if part else []
@@ -188,14 +187,14 @@ def _with_marks(turns: Sequence[Turn], images: int, *, where: str) -> list[str]:
     """The turns' texts; images that no place is said for come first in the first turn that asks."""
     texts = [turn.text for turn in turns]
     asking = [number for number, turn in enumerate(turns) if turn.role != "assistant"]
-    places = sum(texts[number].count(MARK) for number in asking)
+    places = sum(texts[number].count(IMAGE_MARK) for number in asking)
     if images and not places:
         if not asking:
             raise DataError(f"{where}: it has {images} images and no turn of the role user where they could stand")
         first = next((number for number in asking if turns[number].role == "user"), asking[0])
-        texts[first] = MARK * images + texts[first]
+        texts[first] = IMAGE_MARK * images + texts[first]
     elif places != images:
-        raise DataError(f"{where}: its text has {places} places for images ({MARK}) and it has {images} images")
+        raise DataError(f"{where}: its text has {places} places for images ({IMAGE_MARK}) and it has {images} images")
     return texts
 
 

@@ -19,6 +19,7 @@ from vlkit.errors import ShapeError, VlkitError
 from vlkit.models.assembly import checked_part, place_of, spec_of, trains
 from vlkit.models.image_input import AnImage
 from vlkit.models.trainable import adapter_specs, hold_frozen_in_eval
+from vlkit.models.turns import prompts_of
 from vlkit.models.vision_language import answers as in_use
 from vlkit.models.vision_language.batch import DialogueBatch, DialoguePreparer, LookedUpDialogues
 from vlkit.models.vision_language.dialogue import IGNORED, Layout
@@ -31,6 +32,10 @@ from vlkit.types import Bridge, ImageEncoder, LanguageModel, Preparer, Question
 if TYPE_CHECKING:
     from PIL.Image import Image
     from typing_extensions import Self
+
+
+def _default(field: str) -> Any:
+    return VisionLanguageSpec.model_fields[field].default
 
 
 class Foretold(NamedTuple):
@@ -56,6 +61,7 @@ class VisionLanguageModel(nn.Module):
         bridge: A ``types.Bridge`` from the encoder's ``token_width`` to the language model's ``width``.
         language_model: A ``types.LanguageModel``, decoder-only or encoder-decoder.
         dialogue: How questions and answers are laid out; None takes the spec's default.
+        caption_task: The task whose prompts ``caption`` asks with (``vlkit.image_prompts``).
         pack_length: In training, samples lie end to end in rows of at most so many tokens; None keeps one a row.
 
     Raises:
@@ -74,6 +80,7 @@ class VisionLanguageModel(nn.Module):
         language_model: LanguageModel | nn.Module,
         *,
         dialogue: DialogueSpec | None = None,
+        caption_task: str = _default("caption_task"),
         pack_length: int | None = None,
     ) -> None:
         super().__init__()
@@ -84,7 +91,7 @@ class VisionLanguageModel(nn.Module):
         _check_widths(self.encoder, self.bridge, self.language_model)
         if pack_length is not None and self.language_model.encodes:
             raise VlkitError("model.pack_length: an encoder-decoder reads one sample a row; set pack_length to null")
-        self.dialogue, self.pack_length = dialogue or DialogueSpec(), pack_length
+        self.dialogue, self.caption_task, self.pack_length = dialogue or DialogueSpec(), caption_task, pack_length
         self.loaded_from: str | None = None  # what vlkit.load was given
 
     def parts(self) -> dict[str, nn.Module]:
@@ -102,6 +109,7 @@ class VisionLanguageModel(nn.Module):
             **{name: spec_of(self, name) for name in self.parts()},
             adapters=adapter_specs(self),
             dialogue=self.dialogue,
+            caption_task=self.caption_task,
             pack_length=self.pack_length,
         )
 
@@ -126,7 +134,7 @@ class VisionLanguageModel(nn.Module):
     ) -> Preparer:
         """See ``types.Model``; with a table of the encoder's tokens no image is read."""
         if tables and "encoder" in tables:
-            return LookedUpDialogues(self.layout, data, tables["encoder"])
+            return LookedUpDialogues(self.layout, prompts_of(data.prompts), tables["encoder"])
         return DialoguePreparer.of(self, data)
 
     def figures(self) -> dict[str, float]:
@@ -206,25 +214,26 @@ class VisionLanguageModel(nn.Module):
         """See ``types.AnswersQuestions``."""
         return in_use.answer(self, questions, generation=generation, batch_size=batch_size, stream=stream)
 
-    def log_likelihoods(
-        self, questions: Sequence[Question], answers: Sequence[str], *, batch_size: int = 16
-    ) -> Tensor:
+    def log_likelihoods(self, questions: Sequence[Question], answers: Sequence[str], *, batch_size: int = 16) -> Tensor:
         """See ``types.AnswersQuestions``."""
         return in_use.log_likelihoods(self, questions, answers, batch_size=batch_size)
 
-    def caption(self, images: Any, *, language: str, prefix: str = "", **generation: Any) -> Any:
+    def caption(
+        self, images: Any, *, language: str, prompt: str | None = None, prefix: str = "", **generation: Any
+    ) -> Any:
         """One or several images in words.
 
         Args:
             images: A path, PIL image, encoded bytes or array, or a list of these.
             language: BCP 47 tag of the words.
+            prompt: What to ask; None takes the plainest prompt of ``caption_task`` for the language.
             prefix: Words that each caption begins with.
             generation: Fields of ``spec.language.GenerationSpec`` (``max_tokens``, ``beams``, ``temperature``, ...).
 
         Returns:
             A text; of a list of images a list of texts.
         """
-        return in_use.caption(self, images, language=language, prefix=prefix, generation=generation)
+        return in_use.caption(self, images, language=language, prompt=prompt, prefix=prefix, generation=generation)
 
     def ask(
         self, images: Any, question: str, *, language: str | None = None, prefix: str = "", **generation: Any
