@@ -108,15 +108,10 @@ class DialoguePreparer:
     def of(cls, model: VisionLanguageModel, data: DataSpec) -> DialoguePreparer:
         """The preparer of a model."""
         encoder: Any = model.encoder
-        draft = encoder.resized_to if data.jpeg_draft and isinstance(encoder, ResizesImages) else None
-        augment = Augment(data.augment)
-        return cls(
-            encoder.transform,
-            model.layout,
-            prompts_of(data.prompts),
-            augment,
-            None if draft is None else augment.draft_size(draft),
-        )
+        augment, draft = Augment(data.augment), None
+        if data.jpeg_draft and isinstance(encoder, ResizesImages):
+            draft = augment.draft_size(encoder.resized_to)
+        return cls(encoder.transform, model.layout, prompts_of(data.prompts), augment, draft)
 
     @property
     def reads(self) -> bool:

@@ -15,7 +15,9 @@ def build(spec: VisionLanguageSpec, *, saved: Path | None, empty: bool) -> Visio
     """The model of a spec, without its adapters; see ``models.registry.build``."""
     encoder = build_image_encoder(spec.encoder, saved=saved and saved / "encoder", empty=empty)
     language_model = build_language_model(spec.language_model, saved=saved and saved / "language_model", empty=empty)
-    bridge = build_bridge(spec.bridge, encoder.token_width, language_model.width)
+    bridge = build_bridge(
+        spec.bridge, encoder.token_width, language_model.width, saved=saved is not None and not empty, empty=empty
+    )
     return VisionLanguageModel(
         encoder,
         bridge,
