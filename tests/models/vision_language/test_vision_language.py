@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from vlkit.nn.projections import LinearBridge
 
 from tests.helpers.vision_language import BRIDGES, dialogues, picture, tiny
 from vlkit.adapt.inject import add_lora, merge
@@ -14,11 +13,14 @@ from vlkit.errors import DataError, ShapeError, VlkitError
 from vlkit.models.folder import load, save
 from vlkit.models.trainable import freeze, trainable_report
 from vlkit.models.vision_language.model import VisionLanguageModel
+from vlkit.nn.projections import LinearBridge
 from vlkit.objectives.tokens.answers import Answers
 from vlkit.spec.adapt import LoRA
+from vlkit.spec.language import GenerationSpec
 from vlkit.spec.objectives import AnswersObjective
 from vlkit.types import AnswersQuestions, Question
 
+SHORT = GenerationSpec(max_tokens=5)
 ARCHITECTURES = ("llama", "qwen3", "gemma2", "gemma3", "bloom", "t5", "mt5")
 MIXED = ((1, ("what?", "a cat")), (0, ("and?", "no image at all", "sure?", "yes")), (2, ("which <image> <image>", "b")))
 
@@ -48,12 +50,12 @@ def test_every_bridge_joins_every_language_model(bridge: str, architecture: str,
     assert any(parameter.grad is not None for parameter in model.encoder.parameters())
     model.eval()
     asked = [Question("what is this?", (picture(1),)), Question("and this?", ())]
-    answers = model.answer(asked, generation=None)
+    answers = model.answer(asked, generation=SHORT)
     save(model, tmp_path / "model")
     again = load(tmp_path / "model", expect=VisionLanguageModel)
     assert again.spec == model.spec
     assert torch.equal(again(batch).states_RE, model(batch).states_RE)
-    assert again.answer(asked) == answers
+    assert again.answer(asked, generation=SHORT) == answers
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -184,8 +186,8 @@ def test_likelihoods_are_those_of_the_tokens_one_by_one(architecture: str) -> No
 def test_answers_do_not_depend_on_their_company() -> None:
     model = tiny("qformer")
     questions = [Question("q" * (3 * number + 1), (picture(number),) * (number % 3)) for number in range(7)]
-    together = model.answer(questions, batch_size=3)
-    assert together == [model.answer([one])[0] for one in questions]
+    together = model.answer(questions, generation=SHORT, batch_size=3)
+    assert together == [model.answer([one], generation=SHORT)[0] for one in questions]
     assert isinstance(model, AnswersQuestions)
 
 
@@ -201,9 +203,7 @@ def test_bad_questions_are_told() -> None:
     model = tiny("linear")
     with pytest.raises(VlkitError, match=r"^question 2 is empty; write what you want to know, or call caption$"):
         model.answer([Question("a"), Question("  ")])
-    with pytest.raises(
-        DataError, match=r"^question 1: its text has 2 places for images \(<image>\) and it has 1"
-    ):
+    with pytest.raises(DataError, match=r"^question 1: its text has 2 places for images \(<image>\) and it has 1"):
         model.answer([Question("<image><image>", (picture(1),))])
     with pytest.raises(DataError, match=r"^question 1: its question takes \d+ tokens, .* the context has 256 "):
         model.answer([Question("long " * 90)])
@@ -217,17 +217,11 @@ def test_bad_questions_are_told() -> None:
 
 def test_parts_that_do_not_fit_are_told() -> None:
     model = tiny("linear")
-    with pytest.raises(
-        ShapeError, match=r"^the bridge takes tokens 8 wide, the image encoder gives 16; build it"
-    ):
+    with pytest.raises(ShapeError, match=r"^the bridge takes tokens 8 wide, the image encoder gives 16; build it"):
         VisionLanguageModel(model.encoder, LinearBridge(8, 32, bias=True), model.language_model)
-    with pytest.raises(
-        ShapeError, match=r"^the bridge gives tokens 8 wide, the language model reads 32; build"
-    ):
+    with pytest.raises(ShapeError, match=r"^the bridge gives tokens 8 wide, the language model reads 32; build"):
         VisionLanguageModel(model.encoder, LinearBridge(16, 8, bias=True), model.language_model)
-    with pytest.raises(
-        VlkitError, match=r"^bridge Linear lacks in_width, out_width, num_tokens; see vlkit.types."
-    ):
+    with pytest.raises(VlkitError, match=r"^bridge Linear lacks in_width, out_width, num_tokens; see vlkit.types."):
         VisionLanguageModel(model.encoder, torch.nn.Linear(2, 2), model.language_model)
     with pytest.raises(VlkitError, match=r"^model.pack_length: an encoder-decoder reads one sample a row"):
         tiny("linear", "t5", pack_length=64)

@@ -198,4 +198,6 @@ def collate(rows: Sequence[DialogueRow], layout: Layout, *, looked_up: bool) -> 
 
 def _padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     length = max(map(len, rows), default=0)
-    return torch.tensor([[*row, *[value] * (length - len(row))] for row in rows], dtype=torch.int64).view(-1, length)
+    return torch.tensor([[*row, *[value] * (length - len(row))] for row in rows], dtype=torch.int64).view(
+        len(rows), length
+    )
