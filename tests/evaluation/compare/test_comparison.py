@@ -61,6 +61,11 @@ def test_one_language_in_a_group_has_no_interval() -> None:
     assert mean.mean == 0.5
 
 
+def test_bootstrap_of_a_mean_does_not_depend_on_the_order() -> None:
+    values = np.random.default_rng(0).normal(size=14)
+    assert bootstrap_mean(values) == bootstrap_mean(values[::-1])
+
+
 def test_bootstrap_of_a_mean_agrees_with_theory() -> None:
     values = np.random.default_rng(0).normal(size=400)
     low, high = bootstrap_mean(values, replicates=4000)
