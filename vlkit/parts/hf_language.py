@@ -71,7 +71,10 @@ class HfLanguageModel(nn.Module):
         model, _ = load_model(folder, config, spec=spec, auto=auto_class(config), saved=saved, empty=empty, **more)
         tokenizer = load_tokenizer(folder)
         with foreign_errors(unusable(config, where=spec.name), error=VlkitError):
-            return cls(model, config, tokenizer=tokenizer, spec=spec, where=spec.name, folder=folder)
+            part = cls(model, config, tokenizer=tokenizer, spec=spec, where=spec.name, folder=folder)
+        if saved is None:  # what was saved has the vocabulary that it should have
+            _change_vocabulary(part, spec)
+        return part
 
     @property
     def whole(self) -> Any:
@@ -249,6 +252,15 @@ class _Given(nn.Module):
     def forward(self, *inputs: Any, **options: Any) -> _Found:
         """The states, whatever is read."""
         return self.found
+
+
+def _change_vocabulary(model: HfLanguageModel, spec: HfLanguage) -> None:
+    from vlkit.parts.cut_vocabulary import add_tokens, cut_vocabulary, read_texts
+
+    if spec.vocabulary is not None:
+        cut_vocabulary(model, read_texts(Path(spec.vocabulary)))
+    if spec.tokens:
+        add_tokens(model, spec.tokens)
 
 
 def _notices(folder: Path | None) -> dict[str, bytes]:
