@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from vlkit.spec.base import Spec
+from vlkit.spec.base import LocalPath, Spec
 from vlkit.spec.sources import SourceSpec
 
 
@@ -86,6 +86,22 @@ class AugmentSpec(Spec):
     """Chance of a gray image."""
 
 
+class PromptsSpec(Spec):
+    """What a vision-language model is asked about a captioned image: to describe or name it in the caption's language.
+
+    Samples that are conversations say themselves what is asked; those whose task asks short questions (`vqa`,
+    `yes_no`) have each of them put into a prompt that names the language of the answer.
+    """
+
+    task: str = "caption"
+    """Of captioned samples that name none with prompts: `caption`, `name`, or a task of `templates`."""
+    wording: Literal["english", "native", "both"] = "both"
+    """english: prompts in English that name the language; native: in the language itself where there are some; both in
+    turn."""
+    templates: LocalPath | None = None
+    """A YAML file of one's own, `{caption: {english: [...], native: {de: [...]}}}`; null takes vlkit's prompts."""
+
+
 class DataSpec(Spec):
     """What a run learns from."""
 
@@ -97,6 +113,8 @@ class DataSpec(Spec):
     """How the language of each caption is drawn."""
     language_batches: Literal["mixed", "single"] = "mixed"
     """single: all captions of a batch are in one language, so that no pair is told apart by its language alone."""
+    prompts: PromptsSpec = PromptsSpec()
+    """What vision-language models are asked about captioned images."""
     stream: StreamSpec = StreamSpec()
     """How shards are read that are not indexed (`sampling` of a source)."""
     jpeg_draft: bool = True

@@ -160,11 +160,13 @@ class SharesLayers(Protocol):
 class LanguageModel(SavesConfig, Protocol):
     """Reads embeddings and writes text: decoder-only models (``encodes`` false) and encoder-decoders (true) alike.
 
-    ``width`` is E of the embeddings that it reads, ``vocab_size`` V; ``tokenizer`` is transformers' for this model.
+    ``width`` is E of the embeddings that it reads, ``vocab_size`` V, ``max_length`` the longest input in tokens, an
+    answer of a decoder-only model included; ``tokenizer`` is transformers' for this model.
     """
 
     width: int
     vocab_size: int
+    max_length: int
     encodes: bool
     tokenizer: Any
 

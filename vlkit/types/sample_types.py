@@ -82,8 +82,18 @@ class Pick:
     view_seed: int
 
     def caption(self, sample: Sample) -> str:
-        """The caption that was picked."""
-        texts = sample.captions[self.language]
+        """The caption that was picked.
+
+        Raises:
+            DataError: The sample has none in this language, but a conversation, say.
+        """
+        texts = sample.captions.get(self.language)
+        if not texts:
+            what = "turns of a conversation, no captions" if sample.turns else "no caption"
+            raise DataError(
+                f"sample {sample.key!r} has {what} in {self.language}; leave its source out of data.sources, or train "
+                "a model that learns from what it has"
+            )
         return texts[self.caption_index % len(texts)]
 
     def pivot(self, sample: Sample) -> str:
