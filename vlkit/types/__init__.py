@@ -31,6 +31,7 @@ from vlkit.types.part_types import (
     SharesLayers,
     TextBatch,
     TextEncoder,
+    TransformsAtSizes,
     Vocabulary,
     lacking,
 )
@@ -40,6 +41,6 @@ __all__ = [
     "AnswersQuestions", "Batch", "Bridge", "ClassRows", "Embeddings", "FrozenTables", "GivesStates", "ImageEncoder",
     "ImageTextModel", "ImageTokenizer", "KnowsClasses", "KnowsVocabulary", "LanguageModel", "Loss", "Model",
     "Objective", "Pick", "Piece", "Preparer", "Question", "ReducedDecoding", "ResizesImages", "Sample", "SampleMeta",
-    "SavesConfig", "SharesLayers", "Source", "Start", "TextBatch", "TextEncoder", "Turn", "Vocabulary",
-    "as_module", "lacking",
+    "SavesConfig", "SharesLayers", "Source", "Start", "TextBatch", "TextEncoder", "TransformsAtSizes", "Turn",
+    "Vocabulary", "as_module", "lacking",
 ]  # fmt: skip
