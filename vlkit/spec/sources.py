@@ -48,10 +48,18 @@ class BuiltSource(_Source):
     """A data set that vlkit builds itself, once, into the cache (`vlkit data build`)."""
 
     kind: Literal["built"] = "built"
-    name: Literal["openmoji", "flags"]
+    name: Literal["openmoji", "flags", "tuxpaint"]
     """Which one."""
     image_size: int = Field(default=224, ge=16, le=1024)
     """Side of the rendered images in pixels."""
+    source: LocalPath | None = None
+    """For tuxpaint: the folder of stamps, or of the unpacked package; null looks where the package installs them."""
+
+    @model_validator(mode="after")
+    def _source_of_stamps(self) -> BuiltSource:
+        if self.source is not None and self.name != "tuxpaint":
+            raise ValueError(f"source: is the folder of tuxpaint's stamps; {self.name} is fetched, leave it out")
+        return self
 
 
 class ImageTree(_Source):

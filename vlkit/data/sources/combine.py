@@ -123,6 +123,16 @@ def read_metas(source: Source) -> list[SampleMeta]:
     return [source.meta(index) for index in range(len(source))]
 
 
+def caption_counts(metas: Iterable[SampleMeta]) -> Counter[str]:
+    """How many captions or answers there are in each language, by BCP 47 tag."""
+    kinds = Counter((meta.languages, meta.counts) for meta in metas)  # most samples share theirs
+    found: Counter[str] = Counter()
+    for (languages, counts), times in kinds.items():
+        for language, count in zip(languages, counts, strict=True):
+            found[language] += count * times
+    return found
+
+
 def identities(source: Source) -> list[str]:
     """What each sample shows: its concept, and without one the sample itself.
 
@@ -184,9 +194,7 @@ class SourceSummary:
 def summarize(source: Source) -> SourceSummary:
     """Counts from metadata alone; no image is read."""
     metas = read_metas(source)
-    languages: Counter[str] = Counter()
-    for meta in metas:
-        languages.update(dict(zip(meta.languages, meta.counts, strict=True)))
+    languages = caption_counts(metas)
     return SourceSummary(
         images=len(source),
         concepts=len(set(identities(source))),

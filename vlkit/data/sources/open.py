@@ -122,7 +122,8 @@ def built_path(source: spec.BuiltSource) -> str:
     """The folder of a data set that vlkit builds itself; it is built if need be."""
     from vlkit.data.build.builders import built_folder
 
-    return str(built_folder(source.name, image_size=source.image_size))
+    stamps = None if source.source is None else _path(source.source)
+    return str(built_folder(source.name, image_size=source.image_size, source=stamps))
 
 
 def open_sources(data: DataSpec, *, split: str = "train") -> Source:
