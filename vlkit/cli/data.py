@@ -72,7 +72,8 @@ def build(
 def shard(
     path: str = typer.Argument(
         metavar="PATH",
-        help="A .jsonl/.csv/.tsv table, a folder of images, shards (a folder, a tar, a pattern), or a recipe (.yaml).",
+        help="A .jsonl/.csv/.tsv table, conversations (.json/.jsonl), a folder of images, shards (a folder, a tar, a "
+        "pattern), or a recipe (.yaml).",
     ),
     folder: Path = typer.Option(..., "--out", parser=local_path, metavar="DIR", help="Folder for the shards."),
     per_shard: int | None = typer.Option(
@@ -122,7 +123,8 @@ def shard(
 def info(
     path: str = typer.Argument(
         metavar="PATH",
-        help="A folder of shards or images, a tar, a pattern, a .jsonl/.csv/.tsv table, or a recipe (.yaml).",
+        help="A folder of shards or images, a tar, a pattern, a .jsonl/.csv/.tsv table, conversations (.json/.jsonl), "
+        "or a recipe (.yaml).",
     ),
     language: Language = None,
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
@@ -141,8 +143,13 @@ def info(
         return
     sample = source[0]
     _print(path, summary)
+    title = f"{sample.key} ({_size(sample)})"
+    if sample.turns:
+        turns = [(turn.role, turn.language, turn.text) for turn in sample.turns[:_SHOWN_LANGUAGES]]
+        show_table(("role", "language", "turns of the first sample"), turns, title=title)
+        return
     captions = [(code, " | ".join(texts)) for code, texts in list(sample.captions.items())[:_SHOWN_LANGUAGES]]
-    show_table(("language", "captions of the first sample"), captions, title=f"{sample.key} ({_size(sample)})")
+    show_table(("language", "captions of the first sample"), captions, title=title)
 
 
 def _print(path: str, summary: SourceSummary) -> None:

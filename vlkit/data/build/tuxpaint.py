@@ -196,7 +196,7 @@ def _kept_back(concepts: set[str], drawn: set[str], holdout: int, openmoji_holdo
         return frozenset()
     shared = concepts & drawn
     with_openmoji = shared & held_out(drawn, openmoji_holdout, salt="openmoji:")
-    return with_openmoji | held_out(concepts - shared, max(0, holdout - len(with_openmoji)), salt="tuxpaint:")
+    return held_out(concepts - shared, max(0, holdout - len(with_openmoji)), salt="tuxpaint:") | with_openmoji
 
 
 def render_stamps(stamps: Sequence[Stamp], *, size: int, processes: int = 1) -> Generator[bytes | str, None, None]:

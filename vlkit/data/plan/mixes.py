@@ -133,7 +133,7 @@ def _tempered(mixing: TemperatureMixing, counts: Mapping[str, int]) -> dict[str,
 
 def _limited(weights: NDArray[np.float64], limits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Shares in proportion to weights, none above its limit: what is cut off goes to the others in proportion."""
-    shares = weights / weights.sum()
+    shares: NDArray[np.float64] = weights / weights.sum()
     full = np.zeros(len(weights), dtype=bool)
     while (over := ~full & (shares > limits + 1e-12)).any():
         full |= over

@@ -22,7 +22,7 @@ from vlkit.data.formats.caption_forms import tag
 from vlkit.data.plan.mixes import settled
 from vlkit.data.plan.sampling import chosen_languages, language_weights
 from vlkit.data.plan.weighted import Quotas
-from vlkit.data.sources.open import built_path, source_names
+from vlkit.data.sources.open import built_path, source_names, task_of
 from vlkit.data.stream.pipeline import Pipeline, PipelineReader, PipelineSample, find_pipeline
 from vlkit.data.stream.remote import list_shards, spool_folder
 from vlkit.data.stream.windows import ShardReader, Shards, ShardSample
@@ -97,14 +97,14 @@ def open_stream(
             names, language = list_shards(built_path(source)), None
         elif isinstance(source, PipelineSource):
             find_pipeline(source.object)  # fails here, before readers start
-            found.append(Pipeline(source.object, name, source.language, languages))
+            found.append(Pipeline(source.object, name, source.language, languages, task_of(source)))
             continue
         else:  # refused by _check
             continue
         if not data.stream.resample:
             _check_readers(name, len(names), ranks=ranks, workers=max(1, num_workers))
         _log.info("%s: %d shards, %.1f for each of %d readers", name, len(names), len(names) / readers, readers)
-        found.append(Shards(names, number, name, language, languages))
+        found.append(Shards(names, number, name, language, languages, task_of(source)))
     return StreamPlan(data, tuple(found), batch_size, seed, num_workers, rank, ranks)
 
 
@@ -257,13 +257,13 @@ class _Lane:
     def _read(
         self, sample: Sample, languages: frozenset[str] | None, language: str | None, random: np.random.Generator
     ) -> Any:
-        captions = sample.captions
+        counts = sample.counts()
         if language is None:
-            known = sorted(code for code in captions if languages is None or code in languages)
+            known = sorted(code for code in counts if languages is None or code in languages)
             chances = language_weights(self.plan.data.mixing, known)
             language = known[int(random.choice(len(known), p=chances / chances.sum()))]
         number, view = int(random.integers(2**31)), int(random.integers(2**63))
-        return self.reading.preparer.row(sample, Pick(-1, language, number % len(captions[language]), view))
+        return self.reading.preparer.row(sample, Pick(-1, language, number % counts[language], view))
 
     def bad(self) -> list[UnreadableSample]:
         """What could not be read since the last call."""
