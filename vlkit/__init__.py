@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vlkit.models.registry import build, export
     from vlkit.models.trainable import freeze, trainable_report, unfreeze
     from vlkit.parts.encoders import image_encoder, text_encoder
+    from vlkit.parts.language_models import language_model
     from vlkit.spec.adapt import LoRA
     from vlkit.spec.load import load_recipe
     from vlkit.training.loop import train
@@ -36,6 +37,7 @@ _HOMES = {
     "export": "vlkit.models.registry",
     "freeze": "vlkit.models.trainable",
     "image_encoder": "vlkit.parts.encoders",
+    "language_model": "vlkit.parts.language_models",
     "list_models": "vlkit.models.catalog",
     "list_parts": "vlkit.models.catalog",
     "load": "vlkit.models.folder",
@@ -50,8 +52,8 @@ _HOMES = {
 
 __all__ = [
     "DualEncoder", "LoRA", "VlkitError", "ZeroShotClassifier", "__version__", "add_lora", "build", "evaluate",
-    "export", "freeze", "image_encoder", "list_models", "list_parts", "load", "load_recipe", "merge", "save",
-    "text_encoder", "train", "trainable_report", "unfreeze",
+    "export", "freeze", "image_encoder", "language_model", "list_models", "list_parts", "load", "load_recipe", "merge",
+    "save", "text_encoder", "train", "trainable_report", "unfreeze",
 ]  # fmt: skip
 
 

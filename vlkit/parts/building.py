@@ -119,8 +119,9 @@ def hold(module: nn.Module, spec: EncoderSpec) -> None:
     """
     if spec.dtype == "float32":
         return
-    for tensor in module.state_dict(keep_vars=True).values():
-        if tensor.is_floating_point():
+    saved = module.state_dict(keep_vars=True)
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if name in saved and tensor.is_floating_point():  # what quantised weights have beside them is neither
             tensor.data = tensor.data.to(getattr(torch, spec.dtype))
 
 
@@ -220,6 +221,11 @@ def compact(ids_BL: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor]:
     """Moves the real tokens of every row to its front: left, right and inner padding all give the same input."""
     order_BL = mask_BL.argsort(dim=1, descending=True, stable=True)
     return ids_BL.gather(1, order_BL), mask_BL.gather(1, order_BL)
+
+
+def moved(rows_BLE: Tensor, order_BL: Tensor) -> Tensor:
+    """The places of every row in another order."""
+    return rows_BLE.gather(1, order_BL.unsqueeze(-1).expand(-1, -1, rows_BLE.shape[-1]))
 
 
 def build_part(kinds: Registry, spec: EncoderSpec, *, saved: Path | None, empty: bool) -> Any:
