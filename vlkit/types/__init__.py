@@ -26,6 +26,7 @@ from vlkit.types.part_types import (
     KnowsClasses,
     KnowsVocabulary,
     LanguageModel,
+    ReadsOtherTokens,
     ResizesImages,
     SavesConfig,
     SharesLayers,
@@ -39,7 +40,7 @@ from vlkit.types.sample_types import Pick, Question, ReducedDecoding, Sample, Sa
 __all__ = [
     "AnswersQuestions", "Batch", "Bridge", "ClassRows", "Embeddings", "FrozenTables", "GivesStates", "ImageEncoder",
     "ImageTextModel", "ImageTokenizer", "KnowsClasses", "KnowsVocabulary", "LanguageModel", "Loss", "Model",
-    "Objective", "Pick", "Piece", "Preparer", "Question", "ReducedDecoding", "ResizesImages", "Sample", "SampleMeta",
-    "SavesConfig", "SharesLayers", "Source", "Start", "TextBatch", "TextEncoder", "Turn", "Vocabulary",
-    "as_module", "lacking",
+    "Objective", "Pick", "Piece", "Preparer", "Question", "ReadsOtherTokens", "ReducedDecoding", "ResizesImages",
+    "Sample", "SampleMeta", "SavesConfig", "SharesLayers", "Source", "Start", "TextBatch", "TextEncoder", "Turn",
+    "Vocabulary", "as_module", "lacking",
 ]  # fmt: skip
