@@ -58,7 +58,7 @@ class HfLanguageModel(nn.Module):
         self.end_ids = _end_ids(tokenizer, config, folder, rows=table.num_embeddings)
         if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
             tokenizer.pad_token = tokenizer.eos_token  # masks alone tell padding, any token serves
-        self.notices = _notices(folder)
+        self.notices = notices_of(folder)
         self._packs: bool | None = None  # not tried yet
 
     @classmethod
@@ -158,14 +158,7 @@ class HfLanguageModel(nn.Module):
 
     def save_config(self, folder: Path) -> None:
         """Writes the model's config, what ends its texts, its tokenizer, and the terms that it comes under."""
-        from transformers import GenerationConfig
-
-        folder.mkdir(parents=True, exist_ok=True)
-        self.config.save_pretrained(str(folder))
-        GenerationConfig(eos_token_id=list(self.end_ids)).save_pretrained(str(folder))
-        self.tokenizer.save_pretrained(str(folder))
-        for name, text in self.notices.items():
-            (folder / name).write_bytes(text)
+        write_config(self, folder)
 
     def taken(self, embeddings_BLE: Tensor) -> Tensor:
         """Embeddings in the precision of the model's own."""
@@ -263,10 +256,22 @@ def _change_vocabulary(model: HfLanguageModel, spec: HfLanguage) -> None:
         add_tokens(model, spec.tokens)
 
 
-def _notices(folder: Path | None) -> dict[str, bytes]:
+def notices_of(folder: Path | None) -> dict[str, bytes]:
     """Terms of use and licenses beside weights, which go with them."""
     paths = [folder / name for name in _NOTICES] if folder else []
     return {path.name: path.read_bytes() for path in paths if path.is_file() and path.stat().st_size < _LONGEST_NOTICE}
+
+
+def write_config(part: Any, folder: Path) -> None:
+    """Writes all that a language model or a side of one is built from but its weights."""
+    from transformers import GenerationConfig
+
+    folder.mkdir(parents=True, exist_ok=True)
+    part.config.save_pretrained(str(folder))
+    GenerationConfig(eos_token_id=list(part.end_ids)).save_pretrained(str(folder))
+    part.tokenizer.save_pretrained(str(folder))
+    for name, text in part.notices.items():
+        (folder / name).write_bytes(text)
 
 
 def auto_class(config: Any) -> Any:

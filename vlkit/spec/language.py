@@ -46,7 +46,24 @@ class TinyLanguage(LanguageModelSpec):
     """Longest input in tokens (bytes)."""
 
 
-LanguageSpec = Annotated[HfLanguage | TinyLanguage, Field(discriminator="kind")]
+SideSpec = Annotated[HfLanguage | TinyLanguage, Field(discriminator="kind")]
+
+
+class JoinedLanguage(LanguageModelSpec):
+    """The encoder of one model and a decoder-only other, whose layers learn to look at it (Florenz)."""
+
+    kind: Literal["joined"] = "joined"
+    encoder: SideSpec
+    """An encoder-decoder (T5, mT5, BART, Florence-2), of which the encoder is taken: it reads prompts and images."""
+    decoder: SideSpec
+    """A decoder-only model, which writes."""
+    heads: int = Field(default=8, ge=1)
+    """Heads of the attention that is added to the decoder's layers; a divisor of its width."""
+    every: int = Field(default=1, ge=1)
+    """It is added to each layer, to each second one, ..."""
+
+
+LanguageSpec = Annotated[HfLanguage | JoinedLanguage | TinyLanguage, Field(discriminator="kind")]
 
 
 class GenerationSpec(Spec):

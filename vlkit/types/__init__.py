@@ -26,6 +26,7 @@ from vlkit.types.part_types import (
     KnowsClasses,
     KnowsVocabulary,
     LanguageModel,
+    ReadsOtherTokens,
     ResizesImages,
     SavesConfig,
     SharesLayers,
@@ -40,7 +41,7 @@ from vlkit.types.sample_types import IMAGE_MARK, Pick, Question, ReducedDecoding
 __all__ = [
     "IMAGE_MARK", "AnswersQuestions", "Batch", "Bridge", "ClassRows", "Embeddings", "FrozenTables", "GivesStates",
     "ImageEncoder", "ImageTextModel", "ImageTokenizer", "KnowsClasses", "KnowsVocabulary", "LanguageModel", "Loss",
-    "Model", "Objective", "Pick", "Piece", "Preparer", "Question", "ReducedDecoding", "ResizesImages", "Sample",
-    "SampleMeta", "SavesConfig", "SharesLayers", "Source", "Start", "TextBatch", "TextEncoder", "TransformsAtSizes",
-    "Turn", "Vocabulary", "as_module", "lacking",
+    "Model", "Objective", "Pick", "Piece", "Preparer", "Question", "ReadsOtherTokens", "ReducedDecoding",
+    "ResizesImages", "Sample", "SampleMeta", "SavesConfig", "SharesLayers", "Source", "Start", "TextBatch",
+    "TextEncoder", "TransformsAtSizes", "Turn", "Vocabulary", "as_module", "lacking",
 ]  # fmt: skip
