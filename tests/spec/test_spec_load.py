@@ -246,7 +246,7 @@ def test_all_problems_are_told_at_once(here: Path) -> None:
         "r.yaml:10  data.languages = de\n"
         "  should be a list of texts, or null; a list of one is written [de]\n"
         "r.yaml:11  data.mixing = tiny\n"
-        "  should be a map with kind uniform, temperature, english_share or weights\n"
+        "  should be a map with kind uniform, temperature, english_share, proportional, tiered or weights\n"
         "r.yaml:17  optim.lr = 0\n"
         "  should be a number > 0\n"
         "r.yaml:16  optim.betas = [0.9]\n"
