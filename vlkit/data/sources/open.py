@@ -107,9 +107,12 @@ def open_caption_set(source: spec.CaptionSet) -> tuple[Sample, ...]:
     return readers.read_caption_jsonl({code: _path(path) for code, path in source.captions.items()}, images)
 
 
-def _check_there(
-    source: spec.BabelJson | spec.Crossmodal3600 | spec.AlignedLines | spec.CaptionJsonl | spec.WitJsonl, images: Path
-) -> None:
+_Files = (
+    spec.BabelJson | spec.Crossmodal3600 | spec.AlignedLines | spec.CaptionJsonl | spec.CocoCaptions | spec.WitJsonl
+)
+
+
+def _check_there(source: _Files, images: Path) -> None:
     """Whether all is there that a set names, before any of it is read.
 
     Raises:
@@ -117,7 +120,7 @@ def _check_there(
     """
     if isinstance(source, spec.AlignedLines):
         files = [source.names, *chain.from_iterable(source.captions.values())]
-    elif isinstance(source, spec.BabelJson | spec.Crossmodal3600):
+    elif isinstance(source, spec.BabelJson | spec.Crossmodal3600 | spec.CocoCaptions):
         files = [source.path]
     else:
         files = [*source.captions.values()]
