@@ -24,6 +24,9 @@ Languages = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress display.")]
 _SHOWN_PROBLEMS, _SHOWN_LANGUAGES = 5, 16
+_FORMS = (
+    "llava (conversations), mblip (context and label), centurio (the same with several turns), turns (vlkit's own)."
+)
 
 
 @app.command()
@@ -188,6 +191,35 @@ def translate(
         right=("count",),
     )
     _tell(done.shards.bad)
+
+
+@app.command()
+def convert(
+    path: str = typer.Argument(
+        metavar="PATH", help="What vlkit data shard takes: a table, conversations, shards, or a recipe (.yaml)."
+    ),
+    folder: Path = typer.Option(..., "--out", parser=local_path, metavar="DIR", help="Folder for JSON and images."),
+    form: Literal["llava", "mblip", "centurio", "turns"] = typer.Option("llava", metavar="FORM", help=_FORMS),
+    task: str = typer.Option("caption", metavar="TASK", help="What captions answer: caption, name."),
+    wording: Literal["english", "native", "both"] = typer.Option(
+        "both", metavar="HOW", help="Prompts that name the language in English, are in it (native), or both in turn."
+    ),
+    languages: Languages = None,
+    language: Language = None,
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace what is in the folder."),
+    quiet: Quiet = False,
+) -> None:
+    """Write conversations and captions in the form of another toolkit: LLaVA's, mBLIP's, Centurio's, or plain turns."""
+    from vlkit.data.build.convert import convert as convert_source
+    from vlkit.data.sources.open import open_path
+    from vlkit.spec.dataset import PromptsSpec
+
+    source = open_path(path, language=language)
+    prompts = PromptsSpec(task=task, wording=wording)
+    chosen = None if languages is None else listed(languages)
+    done = convert_source(source, folder, form, prompts=prompts, languages=chosen, overwrite=overwrite, quiet=quiet)
+    tell(f"{done.records:,} records and {done.images:,} images written to {done.file}")
+    _tell(done.bad)
 
 
 @app.command()
