@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 TASKS = Registry(
     "kind of task",
     {
+        "captioning": "vlkit.evaluation.tasks.captioning_task:open_captioning",
+        "choices": "vlkit.evaluation.tasks.choices_task:open_choices",
         "retrieval": "vlkit.evaluation.tasks.retrieval_task:open_retrieval",
         "zero_shot": "vlkit.evaluation.tasks.zero_shot_task:open_zero_shot",
     },
@@ -27,7 +29,7 @@ TASKS = Registry(
 and texts, reads no image, and gives one task or several."""
 SETTINGS = "evaluation.yaml"
 _WRITTEN = (
-    "rows", "answers", "examples", "clip_benchmark", "results*.json", "results*.csv", "results.md", "templates.csv",
+    "rows", "answers", "written", "examples", "clip_benchmark", "results*.json", "results*.csv", "results.md", "templates.csv",
     "report*.html", "classnames.json",
 )  # fmt: skip
 
