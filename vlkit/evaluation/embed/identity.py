@@ -8,7 +8,7 @@ from torch import nn
 
 from vlkit.errors import VlkitError
 from vlkit.evaluation.embed.callables import TwoCallables
-from vlkit.evaluation.embed.encode import Embedder, marks_language
+from vlkit.evaluation.embed.encode import Embedder, evaluating, marks_language
 from vlkit.files import digest
 from vlkit.models.digest import tensor_digest, weights_digest
 from vlkit.spec.language import GenerationSpec
@@ -74,9 +74,10 @@ def answers_key(model: AnswersQuestions) -> str:
     known = _weights(model)
     images = [_test_image(64, 48, step=7), _test_image(640, 720, step=31)]
     asked = [Question("?", images=(image,), language="en") for image in images]
-    said = model.answer(asked, generation=GenerationSpec(max_tokens=8))
     texts = _PROBES[:-1]
-    counts_N = model.log_likelihoods([Question("?", language="en")] * len(texts), texts)[:, 1]
+    with evaluating(model):
+        said = model.answer(asked, generation=GenerationSpec(max_tokens=8))
+        counts_N = model.log_likelihoods([Question("?", language="en")] * len(texts), texts)[:, 1]
     return digest({**known, "answers": said, "tokens": counts_N.long().tolist()})
 
 

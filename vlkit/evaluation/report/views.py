@@ -84,6 +84,8 @@ def _figures(results: Results, means: Mapping[str, Mean]) -> dict[str, Any]:
             "task": results.rows[0].task,
             "settings": sorted(texts),
             "explained": measures.explained,
+            "headline": measures.headline,
+            "called": measures.title(measures.headline),
             "bars": bars(measures.kind, names, list(map(BarRow, tags, cells)), unit=unit) if series else None,
             "strips": [strips(part, unit=unit) for part in parts if len(part[0][1].groups) > 1],
             "columns": ["model", *(said for _, said in counts), *map(measures.title, measures.shown)],

@@ -89,18 +89,23 @@ def kept_answers(model: AnswersQuestions, encoding: Encoding) -> KeptAnswers:
 
 
 def ask_without_image(
-    model: AnswersQuestions, keys: Mapping[str, str], ask: Callable[[Sequence[str]], Sequence[Said]], encoding: Encoding
+    model: AnswersQuestions,
+    keys: Mapping[str, str],
+    ask: Callable[[Sequence[str]], Sequence[Said]],
+    *,
+    kept: KeptAnswers,
+    encoding: Encoding,
 ) -> dict[str, Said]:
     """What the model says without an image, asked once a language by the first process.
 
     Args:
-        model: Its answers are kept.
+        model: What ``ask`` asks.
         keys: By BCP 47 tag what stands for the question.
         ask: Takes tags; gives what was said in each.
-        encoding: Cache and processes.
+        kept: Its answers.
+        encoding: Processes.
     """
-    kept, ranks = kept_answers(model, encoding), encoding.ranks
-    found: dict[str, Said] = {}
+    ranks, found = encoding.ranks, dict[str, Said]()
     with shared_errors(ranks):
         if ranks.rank == 0:
             known = kept.read()
@@ -118,7 +123,12 @@ def ask_without_image(
 
 
 def ask_by_image(
-    model: AnswersQuestions, samples: Sequence[Sample], asked: Mapping[str, Asked], *, encoding: Encoding
+    model: AnswersQuestions,
+    samples: Sequence[Sample],
+    asked: Mapping[str, Asked],
+    *,
+    kept: KeptAnswers,
+    encoding: Encoding,
 ) -> dict[str, dict[int, Said]]:
     """What a model says of each image in each language, by BCP 47 tag and row.
 
@@ -126,16 +136,17 @@ def ask_by_image(
     as one process alone would make.
 
     Args:
-        model: Its answers are kept where ``encoding`` has a cache.
+        model: Encodes the images.
         samples: Their first image is looked at.
         asked: By BCP 47 tag.
-        encoding: Images a forward pass, cache, processes.
+        kept: The model's answers.
+        encoding: Images a forward pass, processes.
 
     Raises:
         DataError: An image that cannot be read.
     """
-    ranks, kept = encoding.ranks, kept_answers(model, encoding)
-    content_N = range(len(samples)) if encoding.cache is None else image_contents(samples, encoding=encoding).tolist()
+    ranks = encoding.ranks
+    content_N = range(len(samples)) if kept.folder is None else image_contents(samples, encoding=encoding).tolist()
     keys = {(tag, row): f"{content_N[row]} {key}" for tag, one in asked.items() for row, key in one.keys.items()}
     known: dict[str, Said] = ranks.gather_objects(None if encoding.follows else kept.read())[0]
     found: dict[str, dict[int, Said]] = {tag: {} for tag in asked}

@@ -25,7 +25,7 @@ from vlkit.evaluation.metrics.ngrams import WordOrder, bleu_tokenizer, check_sac
 from vlkit.evaluation.results.measures import Measure, Measures
 from vlkit.evaluation.results.results_file import Value
 from vlkit.evaluation.results.written import WrittenAnswer
-from vlkit.evaluation.tasks.asking import Asked, ask_by_image, ask_without_image
+from vlkit.evaluation.tasks.asking import Asked, ask_by_image, ask_without_image, kept_answers
 from vlkit.evaluation.tasks.questions import concepts, open_pictures, others, prompts_for
 from vlkit.evaluation.tasks.task import Fact, PlainTask, Scored, choose_languages
 from vlkit.files import digest
@@ -178,12 +178,16 @@ class CaptioningTask(PlainTask):
     ) -> Iterator[Scored]:
         """One row a language, the figures of the answers as detail; each image is encoded once."""
         encoding, judge = Encoding() if encoding is None else encoding, _Judge.of(self)
-        asked = {tag: self._question(model, tag) for tag in languages}
-        answers = ask_by_image(model, self.samples, asked, encoding=encoding)
+        kept, asked = kept_answers(model, encoding), {tag: self._question(model, tag) for tag in languages}
+        answers = ask_by_image(model, self.samples, asked, kept=kept, encoding=encoding)
         blank: Mapping[str, str] = {}
         if "no_image" in self.controls:
             keys = {tag: digest(["no image", *self._asked(tag)]) for tag in languages}
-            blank = ask_without_image(model, keys, lambda tags: self._answers(model, tags, [()] * len(tags)), encoding)
+
+            def without(tags: Sequence[str]) -> list[str]:
+                return self._answers(model, tags, [()] * len(tags))
+
+            blank = ask_without_image(model, keys, without, kept=kept, encoding=encoding)
         for tag in languages:
             rows = self._rows(tag)
             said = [self._scored(tag, answers[tag][row]) for row in rows]
