@@ -58,9 +58,9 @@ class ColorTeller(nn.Module):
     def _named(self, question: Question) -> str:
         tag = self.confused.get(question.language or "", question.language or "")
         names = self.names.get(tag, ("?",))
-        return question.prefix + (names[int(self._nearness_K(question).argmax())] if question.images else names[0])
+        return question.prefix + (names[int(self._nearness(question).argmax())] if question.images else names[0])
 
-    def _nearness_K(self, question: Question) -> Tensor:
+    def _nearness(self, question: Question) -> Tensor:
         tokens = [one if isinstance(one, Tensor) else self.image_features([one])[0] for one in question.images]
         if not tokens:
             return torch.zeros(len(self.colors_K3))
@@ -70,7 +70,7 @@ class ColorTeller(nn.Module):
         rows = []
         for question, answer in zip(questions, answers, strict=True):
             names = self.names.get(question.language or "", ())
-            near_K = self._nearness_K(question).log_softmax(0)
+            near_K = self._nearness(question).log_softmax(0)
             value = near_K[names.index(answer)].item() if answer in names else -9.0
             rows.append([value, float(len(answer) + 1)])
         return torch.tensor(rows)

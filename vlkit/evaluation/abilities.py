@@ -63,10 +63,9 @@ def require(model: object, ability: Ability, *, of: str) -> None:
     if ability.of(model):
         return
     can = [one for one in ABILITIES if one.of(model)]
-    found = " and ".join(one.does for one in can)
-    fix = f"it can {found}" if can else "it can do none of what vlkit's own tasks ask for"
+    found = f"it can {' and '.join(one.does for one in can)}: " if can else ""
     tasks = ", ".join(one.tasks for one in can) or ANYTHING.tasks
     raise VlkitError(
         f"a {type(model).__name__} does not {ability.does}, as {of} needs (it has no "
-        f"{', '.join(lacking(model, ability.protocols[0]))}); {fix}: evaluate it on {tasks}"
+        f"{', '.join(lacking(model, ability.protocols[0]))}); {found}evaluate it on {tasks}"
     )

@@ -29,8 +29,8 @@ TASKS = Registry(
 and texts, reads no image, and gives one task or several."""
 SETTINGS = "evaluation.yaml"
 _WRITTEN = (
-    "rows", "answers", "written", "examples", "clip_benchmark", "results*.json", "results*.csv", "results.md", "templates.csv",
-    "report*.html", "classnames.json",
+    "rows", "answers", "written", "examples", "clip_benchmark", "results*.json", "results*.csv", "results.md",
+    "templates.csv", "report*.html", "classnames.json",
 )  # fmt: skip
 
 

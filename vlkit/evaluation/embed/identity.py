@@ -1,4 +1,4 @@
-"""What decides embeddings and answers: a model's weights, its transform, its tokenizer. Caches go by digests of these."""
+"""What decides embeddings and answers: weights, transform, tokenizer. Caches go by digests of these."""
 
 from __future__ import annotations
 

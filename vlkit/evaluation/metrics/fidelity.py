@@ -79,7 +79,9 @@ def one_language(tag: str) -> str:
     return tag.partition("-")[0]
 
 
-def identified(identifier: LanguageIdentifier, answers: Sequence[str], *, language: str) -> npt.NDArray[np.bool_] | None:
+def identified(
+    identifier: LanguageIdentifier, answers: Sequence[str], *, language: str
+) -> npt.NDArray[np.bool_] | None:
     """Which answers are in a language (BCP 47; scripts and regions are not told apart); None where it is not known."""
     wanted = one_language(language)
     if wanted not in map(one_language, identifier.languages):
@@ -118,7 +120,7 @@ class NearestNames:
         return best
 
     def _score(self, answers: Sequence[str]) -> Floats:
-        """chrF [A, M] of each answer with each name: mean precision and recall over the orders that both have."""
+        """ChrF [A, M] of each answer with each name: mean precision and recall over the orders that both have."""
         precision_AM, recall_AM, orders_AM = (np.zeros((len(answers), self._orders[0].matrix.shape[0])) for _ in "PRO")
         for one in self._orders:
             said_A1, shared_AM = one.shared(answers)

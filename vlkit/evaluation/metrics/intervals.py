@@ -177,8 +177,12 @@ def resampled_sums(
 
 
 def percentiles(figures: npt.ArrayLike) -> Interval:
-    """The 95 % interval of R replicates of a figure; NaN where a replicate has none."""
-    low, high = np.quantile(np.asarray(figures, dtype=np.float64), [0.025, 0.975])
+    """The 95 % interval of those of R replicates that have a figure (are not NaN); NaN where none has."""
+    known = np.asarray(figures, dtype=np.float64)
+    known = known[~np.isnan(known)]
+    if not known.size:
+        return Interval(math.nan, math.nan)
+    low, high = np.quantile(known, [0.025, 0.975])
     return Interval(float(low), float(high))
 
 

@@ -42,12 +42,12 @@ def check_sacrebleu() -> None:
 
 
 def chrf(answer: str, references: Sequence[str], *, word_order: WordOrder = 0) -> float:
-    """chrF (or chrF++) of one answer against the nearest of one or more references, in 0..1."""
+    """ChrF (or chrF++) of one answer against the nearest of one or more references, in 0..1."""
     return float(_chrf(word_order).sentence_score(_nfc(answer), [_nfc(one) for one in references]).score) / 100
 
 
 def corpus_chrf(answers: Sequence[str], references: Sequence[Sequence[str]], *, word_order: WordOrder = 0) -> float:
-    """chrF of N answers taken together, in 0..1, as sacrebleu gives it for a file: long texts weigh more."""
+    """ChrF of N answers taken together, in 0..1, as sacrebleu gives it for a file: long texts weigh more."""
     columns = _columns(references)
     return float(_chrf(word_order).corpus_score([_nfc(one) for one in answers], columns).score) / 100
 
@@ -75,14 +75,22 @@ def bleu_statistics(answers: Sequence[str], references: Sequence[Sequence[str]],
 
 
 def bleu(statistics_RS: Floats) -> Floats:
-    """BLEU [R] in 0..1 of summed statistics, smoothed as sacrebleu's default is (``exp``)."""
-    from sacrebleu.metrics.bleu import BLEU
+    """BLEU [R] in 0..1 of summed statistics, for many resamples at once.
 
-    scores = []
-    for row in np.rint(statistics_RS).astype(int).tolist():
-        counts, totals, (said, wanted) = row[:_ORDER], row[_ORDER : 2 * _ORDER], row[2 * _ORDER :]
-        scores.append(BLEU.compute_bleu(counts, totals, said, wanted, smooth_method="exp").score / 100)
-    return np.array(scores)
+    The formula and the smoothing are sacrebleu's (``exp``: each order without a right n-gram counts as half of one, a
+    quarter, ...; no right n-gram at all is 0).
+    """
+    said_R, wanted_R = statistics_RS[:, -2], statistics_RS[:, -1]
+    right_R, halved_R = statistics_RS[:, :_ORDER].any(1), np.ones(len(statistics_RS))
+    log_R = np.zeros(len(statistics_RS))
+    for order in range(_ORDER):
+        count_R, total_R = statistics_RS[:, order], statistics_RS[:, _ORDER + order]
+        right_R &= total_R > 0
+        halved_R = np.where(count_R > 0, halved_R, 2 * halved_R)
+        log_R += np.log(np.where(count_R > 0, count_R, 1 / halved_R) / np.maximum(total_R, 1)) / _ORDER
+    brevity_R = np.exp(np.minimum(0, 1 - wanted_R / np.maximum(said_R, 1)))
+    scores_R: Floats = np.where(right_R, brevity_R * np.exp(log_R), 0)
+    return scores_R
 
 
 @lru_cache(maxsize=4)

@@ -51,9 +51,7 @@ def read_written(folder: Path, task: str, language: str) -> list[WrittenAnswer] 
     if not path.is_file():
         return None
     try:
-        return [
-            WrittenAnswer(**{**one, "references": tuple(one["references"])}) for _, one in read_objects(path)
-        ]
+        return [WrittenAnswer(**{**one, "references": tuple(one["references"])}) for _, one in read_objects(path)]
     except (TypeError, KeyError) as error:
         raise DataError(f"{path} is no file of answers in words: {error}; evaluate again") from error
 

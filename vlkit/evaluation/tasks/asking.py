@@ -180,7 +180,9 @@ def _answered(
     ranks, size, blocks = encoding.ranks, encoding.batch_size, list[dict[str, list[int]]]()
     for number, start in enumerate(range(0, len(samples), size)):
         here = range(start, min(start + size, len(samples)))
-        missing = {tag: [row for row in here if row in one.keys and row not in found[tag]] for tag, one in asked.items()}
+        missing = {
+            tag: [row for row in here if row in one.keys and row not in found[tag]] for tag, one in asked.items()
+        }
         if number % ranks.size == ranks.rank and any(missing.values()):
             blocks.append({tag: some for tag, some in missing.items() if some})
     looked_at = [sorted({row for some in block.values() for row in some}) for block in blocks]

@@ -48,7 +48,10 @@ _OF_FORM: Mapping[Form, tuple[str, ...]] = {
     "names": ("chrf", "token_f1", "exact_match", "fidelity", "fidelity_same_image", "keyword_accuracy"),
     "sentences": ("chrf", "token_f1", "exact_match", "bleu", "fidelity", "keyword_accuracy"),
 }
-_AGAINST: Mapping[str, str] = {"no_image": "without the image", "other_image": "with another image"}
+_CONTROLS: Mapping[str, tuple[str, str]] = {
+    "no_image": ("without the image", "gained by the image"),
+    "other_image": ("with another image", "gained over another image"),
+}
 _FIDELITY: Mapping[Form, str] = {
     "names": "fidelity: no name of another language, of all the names there are, is nearer to the answer by chrF than "
     "one of the language asked for (a name that languages share counts for each; nothing in common counts for none); "
@@ -63,13 +66,12 @@ def _measures(form: Form) -> Measures:
     for name in _OF_FORM[form]:
         title, short = _TITLES[name]
         metrics[name] = Measure(title, short, low=f"{name}_ci_low", high=f"{name}_ci_high")
-    for control, said in _AGAINST.items():
+    for control, (said, gained) in _CONTROLS.items():
         for name in ("chrf", "token_f1", "exact_match", "fidelity"):
-            shown = name in ("chrf", "token_f1") and (control == "no_image" or name == "chrf")
-            gap = f"{name}_over_{control}"
-            metrics[f"{name}_{control}"] = Measure(f"{_TITLES[name][0]} {said}" if shown and name == "chrf" else "")
+            gap, title = f"{name}_over_{control}", _TITLES[name][0]
+            metrics[f"{name}_{control}"] = Measure(f"{title} {said}" if name == "chrf" else "")
             metrics[gap] = Measure(
-                f"{_TITLES[name][0]} gained over {said}" if shown else "",
+                f"{title} {gained}" if name == "chrf" or gap == "token_f1_over_no_image" else "",
                 "gain" if gap == "chrf_over_no_image" else "",
                 low=f"{gap}_ci_low",
                 high=f"{gap}_ci_high",
@@ -121,7 +123,7 @@ class CaptioningTask(PlainTask):
     prompts: Mapping[str, str]
     known: Mapping[str, Sequence[str]] = field(default_factory=dict)
     form: Form = "names"
-    generation: GenerationSpec = GenerationSpec()
+    generation: GenerationSpec = field(default_factory=GenerationSpec)
     prefixes: Mapping[str, str] = field(default_factory=dict)
     controls: tuple[Control, ...] = ("no_image", "other_image")
     chrf_words: WordOrder = 0
@@ -260,9 +262,7 @@ class CaptioningTask(PlainTask):
 
         return Asked(dict.fromkeys(self._rows(tag), key), ask)
 
-    def _answers(
-        self, model: AnswersQuestions, tags: Sequence[str], images: Sequence[tuple[Tensor, ...]]
-    ) -> list[str]:
+    def _answers(self, model: AnswersQuestions, tags: Sequence[str], images: Sequence[tuple[Tensor, ...]]) -> list[str]:
         questions = [
             Question(self.prompts[tag], images=shown, language=tag, prefix=self.prefixes.get(tag, ""))
             for tag, shown in zip(tags, images, strict=True)
@@ -317,7 +317,9 @@ class _Judge:
             return {}
         new = [text for text in dict.fromkeys(said) if text not in self._best]
         best = self.names.best(new)
-        self._best.update({text: {tag: float(one[place]) for tag, one in best.items()} for place, text in enumerate(new)})
+        self._best.update(
+            {text: {tag: float(one[place]) for tag, one in best.items()} for place, text in enumerate(new)}
+        )
         scores = {tag: np.array([self._best[text][tag] for text in said]) for tag in best}
         return {"fidelity": nearest(scores, language=language)}
 

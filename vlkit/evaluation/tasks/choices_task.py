@@ -152,15 +152,13 @@ class ChoicesTask(PlainTask):
         every = {tag: sorted({text for one in found.values() for text in one.texts}) for tag, found in chosen.items()}
         keys = {tag: digest(["no image", tag, self.prompts[tag], texts]) for tag, texts in every.items()}
 
-        def without(tags: Sequence[str]) -> list[dict[str, float]]:
-            return [
-                {text: pair[0] for text, pair in zip(every[tag], self._weigh(model, tag, (), every[tag]), strict=True)}
-                for tag in tags
-            ]
+        def without(tags: Sequence[str]) -> list[list[float]]:  # in order: what is kept holds no names
+            return [[pair[0] for pair in self._weigh(model, tag, (), every[tag])] for tag in tags]
 
         blank = ask_without_image(model, keys, without, kept=kept, encoding=encoding)
         for tag in languages:
-            yield self._scored(tag, chosen[tag], weighed[tag], blank[tag], seed=seed)
+            without_image = dict(zip(every[tag], blank[tag], strict=True))
+            yield self._scored(tag, chosen[tag], weighed[tag], without_image, seed=seed)
 
     def choices(self, language: str, *, seed: int = 0) -> dict[int, Options]:
         """By row of the image what it has to choose from; other languages have the same concepts where they name them.
@@ -217,9 +215,7 @@ class ChoicesTask(PlainTask):
         keys = {row: digest([self.prompts[tag], tag, one.texts]) for row, one in chosen.items()}
 
         def ask(rows: Sequence[int], tokens: Sequence[Tensor]) -> list[list[list[float]]]:
-            return [
-                self._weigh(model, tag, (one,), chosen[row].texts) for row, one in zip(rows, tokens, strict=True)
-            ]
+            return [self._weigh(model, tag, (one,), chosen[row].texts) for row, one in zip(rows, tokens, strict=True)]
 
         return Asked(keys, ask)
 
