@@ -29,6 +29,7 @@ from vlkit.evaluation.tasks.asking import Asked, ask_by_image, ask_without_image
 from vlkit.evaluation.tasks.questions import concepts, open_pictures, others, prompts_for
 from vlkit.evaluation.tasks.task import Fact, PlainTask, Scored, choose_languages
 from vlkit.files import digest
+from vlkit.obstacles import Obstacles
 from vlkit.spec.evaluation import CaptioningSpec
 from vlkit.spec.language import GenerationSpec
 from vlkit.types import AnswersQuestions, Question, Sample
@@ -344,10 +345,15 @@ def open_captioning(task: CaptioningSpec, languages: Iterable[str] | None) -> li
         UnknownName: No such split, language or identifier.
         MissingPackage: sacrebleu is not installed, or what tells the language of sentences.
     """
-    check_sacrebleu()
-    pictures = open_pictures(task)
-    if task.form == "sentences":
-        IDENTIFIERS.get_object(task.identifier)()
+    obstacles = Obstacles()
+    with obstacles.met():
+        check_sacrebleu()
+    with obstacles.met():
+        if task.form == "sentences":
+            IDENTIFIERS.get_object(task.identifier)()
+    with obstacles.met():
+        pictures = open_pictures(task)
+    obstacles.refuse()
     tags = dict.fromkeys(tag for sample in pictures.samples for tag, texts in sample.captions.items() if texts)
     chosen = choose_languages(languages, tags, of=f"task {task.name}")
     opened = CaptioningTask(
