@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def scaling(
     runs: list[Path] = typer.Argument(
-        None, parser=local_path, metavar="RUN ...", help="Folders that vlkit train wrote, of models of several sizes."
+        None, parser=local_path, metavar="RUN", help="Folders that vlkit train wrote, of models of several sizes."
     ),
     given: Path | None = typer.Option(
         None,
