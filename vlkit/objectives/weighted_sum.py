@@ -25,6 +25,7 @@ OBJECTIVES = Registry(
         "masked_image": "vlkit.objectives.pairs.captioning.decoder_terms:MaskedImage",
         "text_distillation": "vlkit.objectives.pairs.distillation:TextDistillation",
         "clip_distillation": "vlkit.objectives.pairs.distillation:ClipDistillation",
+        "answers": "vlkit.objectives.tokens.answers:Answers",
     },
 )
 """Kind to a class with ``needs`` and ``build(spec, model, context)``: an ``Objective``, or a ``Term`` over pairs."""

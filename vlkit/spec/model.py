@@ -77,6 +77,8 @@ class VisionLanguageSpec(BaseModelSpec):
     """What reads them, and writes."""
     dialogue: DialogueSpec = DialogueSpec()
     """How questions and answers are laid out."""
+    caption_task: str = "caption"
+    """The task whose prompts (`data.prompts.task`) are asked when an image is to be put into words."""
     pack_length: int | None = Field(default=None, ge=8)
     """In training, lay the samples of a batch end to end in rows of at most so many tokens, so that nothing is computed
     for padding; null keeps one sample a row."""

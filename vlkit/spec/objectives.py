@@ -1,4 +1,4 @@
-"""Specs of losses over pairs of images and texts."""
+"""Specs of losses."""
 
 from __future__ import annotations
 
@@ -137,6 +137,14 @@ class ClipDistillationObjective(LossSpec):
     """What the teacher reads: the caption itself, or the English caption of the same image (for English teachers)."""
 
 
+class AnswersObjective(LossSpec):
+    """Each token of an answer from the images, the question and the tokens before it; each sample counts the same."""
+
+    kind: Literal["answers"] = "answers"
+    slice_size: int = Field(default=1024, ge=1)
+    """Tokens whose logits over the vocabulary exist at a time."""
+
+
 OBJECTIVE_KINDS = Kinds(
     ContrastiveObjective,
     GroupedContrastiveObjective,
@@ -147,6 +155,7 @@ OBJECTIVE_KINDS = Kinds(
     MaskedImageObjective,
     TextDistillationObjective,
     ClipDistillationObjective,
+    AnswersObjective,
 )
 ObjectiveSpec = Annotated[LossSpec, OBJECTIVE_KINDS]
 """The spec of any loss; each has a `kind` and a `weight`."""
