@@ -26,6 +26,7 @@ from vlkit.parts.building import (
 )
 from vlkit.parts.configs import check_settings
 from vlkit.parts.hf_common import is_two_tower, keep_side, last_states, load_model, read_config, side_width, unusable
+from vlkit.parts.inside_models import part_inside, renamed
 from vlkit.spec.parts import HfImage
 
 
@@ -59,7 +60,7 @@ class HfImageEncoder(LibraryImageEncoder):
         patch = getattr(vision, "patch_size", None)
         self.patch_size: int | None = patch if isinstance(patch, int) else None
         check_patches(spec.image_size, self.patch_size, where=spec.name)
-        self.options = _size_options(self._vision, vision, size=self.image_size, name=spec.name)
+        self.options = _size_options(self.vision, vision, size=self.image_size, name=spec.name)
         hidden = getattr(vision, "hidden_size", None) or next(iter(getattr(vision, "hidden_sizes", [])[-1:]), None)
         width = side_width(model, config, side="image") if self.projects else hidden
         if isinstance(width, int) and isinstance(hidden, int):
@@ -72,14 +73,14 @@ class HfImageEncoder(LibraryImageEncoder):
     def build(cls, spec: HfImage, *, saved: Path | None = None, empty: bool = False) -> HfImageEncoder:
         """See ``image.build_image_encoder``."""
         folder = saved or assets.resolve(spec.name, library="hf")
-        config = read_config(folder)
+        config, names = part_inside(read_config(folder), "image encoder", where=spec.name)
         refuse_patches(config, folder=folder)
         if not is_two_tower(config) and hasattr(config, "text_config"):
             raise VlkitError(
                 f"{spec.name}: model_type = {config.model_type!r} is neither a vision model nor a two-tower model"
             )
         model, poolerless = load_model(
-            folder, config, spec=spec, pooler=spec.pooling == "auto", saved=saved, empty=empty
+            folder, config, spec=spec, pooler=spec.pooling == "auto", saved=saved, empty=empty, **renamed(names)
         )
         if poolerless:  # recorded, so that a saved model is built the same way
             spec = spec.model_copy(update={"pooling": "mean"})
@@ -88,15 +89,26 @@ class HfImageEncoder(LibraryImageEncoder):
             return cls(model, config, processor=processor, spec=spec)
 
     @property
-    def _vision(self) -> nn.Module:
+    def vision(self) -> nn.Module:
+        """The library's model of images alone."""
         return self.model.vision_model if self.projects else self.model  # type: ignore[return-value]
 
     def _states(self, pixels_BCHW: Tensor) -> Any:
-        return self._vision(pixel_values=taken(pixels_BCHW, self), return_dict=True, **self.options)
+        return self.vision(pixel_values=taken(pixels_BCHW, self), return_dict=True, **self.options)
 
     def tokens(self, pixels_BCHW: Tensor) -> Tensor:
-        """tokens_BNT of the last block; class and register tokens left out."""
-        return self._spatial(self._states(pixels_BCHW).last_hidden_state, pixels_BCHW)
+        """tokens_BNT of the last block; class and register tokens left out, unless the spec asks for them."""
+        return self._wanted(self._states(pixels_BCHW).last_hidden_state, pixels_BCHW)
+
+    def block_states(self, pixels_BCHW: Tensor) -> tuple[Tensor, ...]:
+        """The library's states behind the embeddings and behind each block, with all their places."""
+        output: Any = self.vision(
+            pixel_values=taken(pixels_BCHW, self), **{**self.options, "output_hidden_states": True}, return_dict=True
+        )
+        return tuple(output.hidden_states)
+
+    def _wanted(self, states: Tensor, pixels_BCHW: Tensor) -> Tensor:
+        return given(states, self.spec) if self.spec.extra_tokens else self._spatial(states, pixels_BCHW)
 
     def _spatial(self, states: Tensor, pixels_BCHW: Tensor) -> Tensor:
         states = given(states, self.spec)
@@ -115,7 +127,7 @@ class HfImageEncoder(LibraryImageEncoder):
         """features_BD and ``tokens`` in one pass."""
         output = self._output(pixels_BCHW)
         states = last_states(output, where=self.spec.name)
-        return self._pooled(output, pixels_BCHW), self._spatial(states, pixels_BCHW)
+        return self._pooled(output, pixels_BCHW), self._wanted(states, pixels_BCHW)
 
     def _output(self, pixels_BCHW: Tensor) -> Any:
         model: Any = self.model

@@ -20,6 +20,7 @@ from vlkit.parts.building import compact, foreign_errors, given, moved
 from vlkit.parts.configs import read_settings
 from vlkit.parts.hf_common import last_states, load_model, read_config, token_table, unusable
 from vlkit.parts.hf_generation import Writer
+from vlkit.parts.inside_models import part_inside, renamed
 from vlkit.parts.tokenizers import check_vocabulary, load_tokenizer, longest_input, vocabulary_size
 from vlkit.spec.language import GenerationSpec, HfLanguage, LanguageModelSpec
 from vlkit.types import TextBatch
@@ -61,9 +62,11 @@ class HfLanguageModel(nn.Module):
     def build(cls, spec: HfLanguage, *, saved: Path | None = None, empty: bool = False) -> HfLanguageModel:
         """See ``language_models.build_language_model``."""
         folder = saved or assets.resolve(spec.name, library="hf")
-        config = read_config(folder)
+        config, names = part_inside(read_config(folder), "language model", where=spec.name)
         _check_kind(config, where=spec.name)
-        model, _ = load_model(folder, config, spec=spec, auto=auto_class(config), saved=saved, empty=empty)
+        model, _ = load_model(
+            folder, config, spec=spec, auto=auto_class(config), saved=saved, empty=empty, **renamed(names)
+        )
         tokenizer = load_tokenizer(folder)
         with foreign_errors(unusable(config, where=spec.name), error=VlkitError):
             return cls(model, config, tokenizer=tokenizer, spec=spec, where=spec.name, folder=folder)

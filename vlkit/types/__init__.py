@@ -4,6 +4,7 @@ A user's own module needs no base class of ours.
 """
 
 from vlkit.types.model_types import (
+    AnsweringModel,
     AnswersQuestions,
     Batch,
     Embeddings,
@@ -37,8 +38,8 @@ from vlkit.types.part_types import (
 from vlkit.types.sample_types import Pick, Question, ReducedDecoding, Sample, SampleMeta, Source, Turn
 
 __all__ = [
-    "AnswersQuestions", "Batch", "Bridge", "ClassRows", "Embeddings", "FrozenTables", "GivesStates", "ImageEncoder",
-    "ImageTextModel", "ImageTokenizer", "KnowsClasses", "KnowsVocabulary", "LanguageModel", "Loss", "Model",
+    "AnsweringModel", "AnswersQuestions", "Batch", "Bridge", "ClassRows", "Embeddings", "FrozenTables", "GivesStates",
+    "ImageEncoder", "ImageTextModel", "ImageTokenizer", "KnowsClasses", "KnowsVocabulary", "LanguageModel", "Loss", "Model",
     "Objective", "Pick", "Piece", "Preparer", "Question", "ReducedDecoding", "ResizesImages", "Sample", "SampleMeta",
     "SavesConfig", "SharesLayers", "Source", "Start", "TextBatch", "TextEncoder", "Turn", "Vocabulary",
     "as_module", "lacking",
