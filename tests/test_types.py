@@ -119,6 +119,7 @@ def test_what_an_encoder_may_offer_is_told_from_what_it_has() -> None:
     assert isinstance(encoder, types.GivesStates)
     assert lacking(encoder, types.KnowsVocabulary) == ["vocab_size", "vocabulary"]
     assert not isinstance(ToyImageEncoder(), types.KnowsClasses | types.ResizesImages | types.SharesLayers)
+    assert lacking(ToyImageEncoder(), types.TransformsAtSizes) == ["transform_at"]
 
 
 def test_an_image_goes_over_a_bridge_into_a_language_model() -> None:

@@ -32,6 +32,7 @@ from vlkit.types.part_types import (
     SharesLayers,
     TextBatch,
     TextEncoder,
+    TransformsAtSizes,
     Vocabulary,
     lacking,
 )
@@ -41,6 +42,6 @@ __all__ = [
     "AnsweringModel", "AnswersQuestions", "Batch", "Bridge", "ClassRows", "Embeddings", "FrozenTables", "GivesStates",
     "ImageEncoder", "ImageTextModel", "ImageTokenizer", "KnowsClasses", "KnowsVocabulary", "LanguageModel", "Loss", "Model",
     "Objective", "Pick", "Piece", "Preparer", "Question", "ReducedDecoding", "ResizesImages", "Sample", "SampleMeta",
-    "SavesConfig", "SharesLayers", "Source", "Start", "TextBatch", "TextEncoder", "Turn", "Vocabulary",
-    "as_module", "lacking",
+    "SavesConfig", "SharesLayers", "Source", "Start", "TextBatch", "TextEncoder", "TransformsAtSizes", "Turn",
+    "Vocabulary", "as_module", "lacking",
 ]  # fmt: skip
