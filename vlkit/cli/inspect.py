@@ -78,7 +78,10 @@ def _show(name: str, found: Inspection, stages: list[dict[str, Any]]) -> None:
         rows.append([*cells, part.digest] if digests else cells)
     total = ["total", "", f"{found.parameters:,}", "", *([""] if stages else []), *([""] * (2 if digests else 1))]
     show_table(
-        (*headers, "digest") if digests else headers, [*rows, total], right=("parameters",), title=f"{found.kind}: {name}"
+        (*headers, "digest") if digests else headers,
+        [*rows, total],
+        right=("parameters",),
+        title=f"{found.kind}: {name}",
     )
     say("")
     told: list[tuple[str, int | str]] = [*found.facts.items()]
@@ -87,7 +90,9 @@ def _show(name: str, found: Inspection, stages: list[dict[str, Any]]) -> None:
     for number, stage in enumerate(stages, start=1):
         trained = sum(stage["trains"].values())
         told.append((f"stage {number}", f"{stage['name']}, {stage['steps']:,} steps, trains {trained:,} parameters"))
-    told += [("stands on", f"{base.name} (digest of its weights: {base.digest or 'not known'})") for base in found.bases]
+    told += [
+        ("stands on", f"{base.name} (digest of its weights: {base.digest or 'not known'})") for base in found.bases
+    ]
     width = max((len(key) for key, _ in told), default=0)
     for key, value in told:
         say(f"{key:{width}}  {value:,}" if isinstance(value, int) else f"{key:{width}}  {value}")

@@ -35,7 +35,7 @@ def merge(
     check_target(folder, inputs=[model, base, *(place for _, place in adapters)])
     if kind_of(folder) is not None and not overwrite:
         raise VlkitError(f"{folder} holds a model already; replace it with --overwrite")
-    found = load(model, base=base or None)
+    found: AModel = load(model, base=base or None)
     folded = _fold(found, adapters)
     save(found, folder)
     say(f"folded into their weights: {', '.join(folded)}\nthe model is in {folder}")
@@ -51,10 +51,10 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _fold(model: AModel, adapters: list[tuple[str, str]]) -> list[str]:
     """Folds vlkit's own adapters and then those of peft; says into which parts."""
-    from vlkit.models.peft_folder import fold_peft
     from vlkit.adapt.inject import adapter_of
     from vlkit.adapt.inject import merge as fold
     from vlkit.errors import UnknownName
+    from vlkit.models.peft_folder import fold_peft
     from vlkit.types import as_module
 
     parts = model.parts()

@@ -16,7 +16,14 @@ from vlkit.parts.weight_files import read_header, read_tensors
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _NAME = re.compile(r"^(?:base_model\.model\.)?(?P<layer>.+)\.lora_(?P<side>[AB])(?:\.\w+)?\.weight$")
-_OTHER_WAYS = ("use_dora", "use_qalora", "modules_to_save", "target_parameters", "layer_replication", "alora_invocation_tokens")
+_OTHER_WAYS = (
+    "use_dora",
+    "use_qalora",
+    "modules_to_save",
+    "target_parameters",
+    "layer_replication",
+    "alora_invocation_tokens",
+)
 
 
 @torch.no_grad()

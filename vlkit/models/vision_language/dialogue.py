@@ -98,9 +98,9 @@ class Layout:
     def written_out(self, turns: Sequence[Turn], *, images: int, mark: str) -> str:
         """What ``asked`` reads as one text: with the tokenizer's own marks, and ``mark`` at each place of an image."""
         pieces = self._pieces(turns, images=images, where="prompt", open_end=True)
-        lead, pieces = self._led(pieces)
+        lead, read = self._led(pieces)
         first, last = ("".join(self.tokenizer.convert_ids_to_tokens(ids)) for ids in self._frame)
-        text = "".join(piece.text for piece in pieces).replace(IMAGE_MARK, mark * self.image_tokens)
+        text = "".join(piece.text for piece in read).replace(IMAGE_MARK, mark * self.image_tokens)
         return mark * lead + first + text + (last if self.encodes else "")
 
     def _pieces(self, turns: Sequence[Turn], *, images: int, where: str, open_end: bool) -> list[_Piece]:

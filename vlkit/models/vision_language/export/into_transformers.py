@@ -28,7 +28,7 @@ def known_parts(
     model: Any, obstacles: Obstacles, *, bridge: type[nn.Module], wanted: str
 ) -> tuple[HfImageEncoder, Any, HfLanguageModel]:
     """The three parts, where they are of the sorts that transformers has; ``wanted`` is the bridge in words."""
-    kinds = {"encoder": HfImageEncoder, "bridge": bridge, "language_model": HfLanguageModel}
+    kinds: dict[str, type] = {"encoder": HfImageEncoder, "bridge": bridge, "language_model": HfLanguageModel}
     needs = {"encoder": "an image encoder of transformers (kind: hf)", "bridge": wanted,
              "language_model": "a language model of transformers (kind: hf)"}  # fmt: skip
     for name, part in model.parts().items():
@@ -65,6 +65,12 @@ def with_image_token(language_model: HfLanguageModel) -> tuple[Any, Any, int]:
                 if values is not None:
                     values[rows:] = values[:rows].mean(dim=0)
     return whole, tokenizer, token
+
+
+def starts_texts(language_model: HfLanguageModel) -> bool:
+    """Whether the tokenizer puts its start token before a text."""
+    tokenizer = language_model.tokenizer
+    return tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
 
 
 def text_config(language_model: HfLanguageModel) -> dict[str, Any]:

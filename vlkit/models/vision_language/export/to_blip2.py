@@ -10,6 +10,7 @@ from vlkit.models.vision_language.export.into_transformers import (
     ELSE,
     known_parts,
     prefixed,
+    starts_texts,
     text_config,
     with_image_token,
     write_whole,
@@ -75,9 +76,13 @@ def write_blip2(model: VisionLanguageModel, folder: Path) -> list[str]:
     processor = Blip2Processor(encoder.processor, tokenizer, num_query_tokens=model.image_tokens)
     processor.save_pretrained(str(folder))
     notes = []
-    if encoder.options:
-        options = ", ".join(f"{key}={value}" for key, value in encoder.options.items())
+    if options := ", ".join(f"{key}={value}" for key, value in encoder.options.items()):
         notes.append(f"the images are of another size than the encoder was made for: call the model with {options}")
+    if starts_texts(language_model) and not model.dialogue.images_first:
+        notes.append(
+            "BLIP-2's own processor puts images before the tokenizer's start token, and this model has them behind it: "
+            "write prompts as README.md shows"
+        )
     return notes
 
 
@@ -100,6 +105,7 @@ def blip2_usage(model: VisionLanguageModel) -> str:
     text = model.layout.written_out([Turn("user", "What is this?", "en")], images=1, mark="\0")
     prompt = repr(text).replace("\\x00" * model.image_tokens, f"' + '{IMAGE_TOKEN}' * {model.image_tokens} + '")
     prompt = prompt.removeprefix("'' + ").removesuffix(" + ''")
+    answer = "written[0]" if model.layout.encodes else 'written[0, inputs["input_ids"].shape[1] :]'
     return f"""from PIL import Image
 from transformers import AutoProcessor, Blip2ForConditionalGeneration
 
@@ -109,4 +115,4 @@ prompt = {prompt}
 inputs = processor.tokenizer(prompt, add_special_tokens=False, return_tensors="pt")
 pixels = processor.image_processor(images=Image.open("photo.jpg").convert("RGB"), return_tensors="pt")
 written = model.generate(**inputs, **pixels, max_new_tokens=64)
-print(processor.tokenizer.decode(written[0], skip_special_tokens=True))"""
+print(processor.tokenizer.decode({answer}, skip_special_tokens=True))"""

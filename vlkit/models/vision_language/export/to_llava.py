@@ -14,6 +14,7 @@ from vlkit.models.vision_language.export.into_transformers import (
     ELSE,
     known_parts,
     prefixed,
+    starts_texts,
     text_config,
     with_image_token,
     write_whole,
@@ -81,7 +82,7 @@ def write_llava(model: VisionLanguageModel, folder: Path) -> list[str]:
         patch_size=encoder.patch_size,
         vision_feature_select_strategy=strategy,
         num_additional_image_tokens=extra,
-        chat_template=chat_template(model.dialogue, starts=_starts(language_model)),
+        chat_template=chat_template(model.dialogue, starts=starts_texts(language_model)),
     ).save_pretrained(str(folder))
     return []
 
@@ -91,7 +92,8 @@ def _vision_config(encoder: HfImageEncoder) -> dict[str, Any]:
 
     vision: Any = encoder.vision
     if encoder.patch_size is None or MODEL_MAPPING.get(type(vision.config), None) is not type(vision):
-        raise VlkitError(f"encoder: LLaVA takes plain vision transformers, and this is a {type(vision).__name__}: {ELSE}")
+        kind = type(vision).__name__
+        raise VlkitError(f"encoder: LLaVA takes plain vision transformers, and this is a {kind}: {ELSE}")
     if encoder.options.get("interpolate_pos_encoding"):
         raise VlkitError(
             f"encoder: its images are of another size than it was made for, which LLaVA has no setting for: {ELSE}"
@@ -119,13 +121,6 @@ def _check_output(language_model: HfLanguageModel) -> None:
             f"language_model: LLaVA's output is one linear map without bias, and that of a "
             f"{language_model.config.model_type} model is more (a bias, a scale or a soft cap): {ELSE}"
         )
-
-
-def _starts(language_model: HfLanguageModel) -> bool:
-    """Whether the tokenizer puts its start token before a text."""
-    tokenizer = language_model.tokenizer
-    first = tokenizer("a")["input_ids"][:1]
-    return tokenizer.bos_token_id is not None and first == [tokenizer.bos_token_id]
 
 
 def chat_template(dialogue: DialogueSpec, *, starts: bool) -> str:
