@@ -96,7 +96,7 @@ def test_what_has_no_place_is_told_at_once(tmp_path: Path) -> None:
         "bridge: transformers' model has a Q-Former (kind: qformer), and this is of kind mlp: keep vlkit's own format "
         "(vlkit.save)",
     ]
-    with pytest.raises(UnknownName, match="no format 'blip3'; did you mean 'blip2'?"):
+    with pytest.raises(UnknownName, match="no format 'blip3'; did you mean 'blip2'"):
         vlkit.export(model, tmp_path / "out", format="blip3")
     theirs.blip2(tmp_path / "theirs", "mt5")
     encoder = vlkit.image_encoder(f"hf:{tmp_path / 'theirs'}")  # without its class token
