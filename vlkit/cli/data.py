@@ -10,6 +10,7 @@ import typer
 
 from vlkit.cli.console import err, listed, say, show_table, tell, write
 from vlkit.errors import DataError
+from vlkit.obstacles import Obstacles
 from vlkit.paths import local_path
 
 if TYPE_CHECKING:
@@ -83,14 +84,25 @@ def shard(
     quiet: Quiet = False,
 ) -> None:
     """Write images with captions as WebDataset shards; an interrupted call goes on where it was when made again."""
-    from vlkit.data.build.reshard import ShardOptions, write_shards
+    from vlkit.data.build.reshard import ShardOptions, check_place, checked, write_shards
+    from vlkit.data.formats.caption_forms import tag
     from vlkit.data.sources.open import open_path
 
     chosen = None if languages is None else tuple(listed(languages))
     if per_shard is None and max_mb is None:
         per_shard = 1000
     options = ShardOptions(per_shard, max_mb, image_size, quality, chosen)
-    source = open_path(path, language=language)
+    obstacles = Obstacles()
+    with obstacles.met():
+        checked(options)
+    with obstacles.met():
+        check_place(folder, overwrite=overwrite)
+    with obstacles.met():
+        if language is not None:
+            tag(language)
+    with obstacles.met():
+        source = open_path(path, language=language)
+    obstacles.refuse()
     written = write_shards(source, folder, options, workers=workers, overwrite=overwrite, quiet=quiet)
     show_table(
         ("what", "count"),

@@ -25,6 +25,7 @@ from vlkit.data.formats.shard_index import free_name
 from vlkit.data.sources.combine import problems
 from vlkit.errors import DataError
 from vlkit.foreign import printable
+from vlkit.obstacles import Obstacles
 from vlkit.outputs import check_folder, check_replaceable, locked
 from vlkit.progress import bar
 from vlkit.types import Sample, Source
@@ -94,11 +95,9 @@ def write_shards(
     Raises:
         VlkitError: The folder holds something, an option is out of range, no sample is left, or the disk is full.
     """
-    options = _checked(options)
+    options = checked(options)
     folder = folder.absolute()
-    check_folder(folder)
-    if not (folder / _SUMMARY).is_file():
-        _check_free(folder, (), overwrite=overwrite)
+    check_place(folder, overwrite=overwrite)
     scratch = folder.parent / f".{folder.name}.partial"
     with files.disk_errors(folder, scratch=scratch, then=_AGAIN), locked(scratch):
         work = _Writing(source, scratch, options)
@@ -116,6 +115,18 @@ def write_shards(
             written = work.written
         shutil.rmtree(scratch)
     return written
+
+
+def check_place(folder: Path, *, overwrite: bool = False) -> None:
+    """Whether shards may be written to a folder, as far as can be said before their source is read.
+
+    Raises:
+        VlkitError: It holds something else.
+    """
+    folder = folder.absolute()
+    check_folder(folder)
+    if not (folder / _SUMMARY).is_file():
+        _check_free(folder, (), overwrite=overwrite)
 
 
 def _written(folder: Path, mark: str) -> Written | None:
@@ -140,20 +151,31 @@ def _check_free(folder: Path, inputs: Iterable[Path], *, overwrite: bool) -> Non
         )
 
 
-def _checked(options: ShardOptions) -> ShardOptions:
+def checked(options: ShardOptions) -> ShardOptions:
+    """The options with their languages as BCP 47 tags, in order.
+
+    Raises:
+        VlkitError: What is out of range or no language, a line each.
+    """
+    obstacles = Obstacles()
     for name, value, low, high in (
         ("--per-shard", options.per_shard, 1, 10**7),
         ("--max-mb", options.max_mb, 0.1, 10**6),
         ("--image-size", options.image_size, 16, 8192),
         ("--quality", options.quality, 1, 100),
     ):
-        if value is not None and not low <= value <= high:
-            raise DataError(f"{name} {value:g}: must be {low:g} to {high:g}")
-    if options.per_shard is None and options.max_mb is None:
-        raise DataError("give --per-shard or --max-mb, or both")
-    if options.languages is None:
-        return options
-    return replace(options, languages=tuple(sorted({tag(code) for code in options.languages})))
+        with obstacles.met():
+            if value is not None and not low <= value <= high:
+                raise DataError(f"{name} {value:g}: must be {low:g} to {high:g}")
+    with obstacles.met():
+        if options.per_shard is None and options.max_mb is None:
+            raise DataError("give --per-shard or --max-mb, or both")
+    tags = set[str]()
+    for code in options.languages or ():
+        with obstacles.met():
+            tags.add(tag(code))
+    obstacles.refuse()
+    return options if options.languages is None else replace(options, languages=tuple(sorted(tags)))
 
 
 class _Writing:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from vlkit.data.build.concepts import held_out
@@ -16,6 +18,7 @@ from vlkit.data.sources.shards import ShardSource, expand
 from vlkit.data.sources.table import TableSource
 from vlkit.data.sources.tree import read_tree
 from vlkit.errors import DataError, UnknownName
+from vlkit.obstacles import Obstacles
 from vlkit.paths import local, local_path
 from vlkit.spec import sources as spec
 from vlkit.spec.dataset import DataSpec
@@ -81,6 +84,7 @@ def open_caption_set(source: spec.CaptionSet) -> tuple[Sample, ...]:
             {code: [_path(path) for path in paths] for code, paths in source.captions.items()}
         )
     images = _path(source.images)
+    _check_there(source, images)
     if isinstance(source, spec.WitJsonl):
         files = {code: _path(path) for code, path in source.captions.items()}
         names = None if source.names is None else _path(source.names)
@@ -93,6 +97,33 @@ def open_caption_set(source: spec.CaptionSet) -> tuple[Sample, ...]:
         captions = {code: [_path(path) for path in paths] for code, paths in source.captions.items()}
         return readers.read_aligned_lines(_path(source.names), captions, images)
     return readers.read_caption_jsonl({code: _path(path) for code, path in source.captions.items()}, images)
+
+
+def _check_there(
+    source: spec.BabelJson | spec.Crossmodal3600 | spec.AlignedLines | spec.CaptionJsonl | spec.WitJsonl, images: Path
+) -> None:
+    """Whether all is there that a set names, before any of it is read.
+
+    Raises:
+        VlkitError: What is missing, a line each.
+    """
+    if isinstance(source, spec.AlignedLines):
+        files = [source.names, *chain.from_iterable(source.captions.values())]
+    elif isinstance(source, spec.BabelJson | spec.Crossmodal3600):
+        files = [source.path]
+    else:
+        files = [*source.captions.values()]
+    if isinstance(source, spec.WitJsonl) and source.names is not None:
+        files.append(source.names)
+    obstacles = Obstacles()
+    for file in map(_path, files):
+        with obstacles.met():
+            if not os.path.exists(file):  # noqa: PTH110 - Path.exists raises where a name is too long
+                raise DataError(f"cannot read {file}: no such file or directory")
+    with obstacles.met():
+        if obstacles.found and not images.is_dir():
+            raise DataError(f"{images}: no such folder of images")
+    obstacles.refuse()
 
 
 def _path(path: str) -> Path:
