@@ -72,7 +72,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vlkit export runs/exportable/model --format open_clip --out exported",
         "vlkit export hf:openai/clip-vit-base-patch32 --format transformers --out exported",
     ),
-    "list": ("vlkit list recipes", "vlkit list models 'open_clip:*B-32*'", "vlkit list languages chinese"),
+    "list": ("vlkit list recipes", "vlkit list bridges", "vlkit list models 'open_clip:*B-32*'", "vlkit list languages chinese"),
     "bench": ("vlkit bench data --steps 5 --repeats 1",),
     "bench zeroshot": ("vlkit bench zeroshot --images 100 --languages 3 --repeats 1",),
     "bench scoring": ("vlkit bench scoring --images 1000 --languages 2",),
