@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from vlkit.models.folder import load, save
     from vlkit.models.registry import build, export
     from vlkit.models.trainable import freeze, trainable_report, unfreeze
+    from vlkit.models.vision_language.model import VisionLanguageModel
+    from vlkit.parts.bridges import QFormer, bridge
     from vlkit.parts.encoders import image_encoder, text_encoder
+    from vlkit.parts.language_models import language_model
     from vlkit.spec.adapt import LoRA
     from vlkit.spec.load import load_recipe
     from vlkit.training.loop import train
@@ -28,14 +31,18 @@ if TYPE_CHECKING:
 _HOMES = {
     "DualEncoder": "vlkit.models.dual_encoder.model",
     "LoRA": "vlkit.spec.adapt",
+    "QFormer": "vlkit.parts.bridges",
+    "VisionLanguageModel": "vlkit.models.vision_language.model",
     "VlkitError": "vlkit.errors",
     "ZeroShotClassifier": "vlkit.evaluation.classify.zero_shot",
     "add_lora": "vlkit.adapt.inject",
+    "bridge": "vlkit.parts.bridges",
     "build": "vlkit.models.registry",
     "evaluate": "vlkit.evaluation.run",
     "export": "vlkit.models.registry",
     "freeze": "vlkit.models.trainable",
     "image_encoder": "vlkit.parts.encoders",
+    "language_model": "vlkit.parts.language_models",
     "list_models": "vlkit.models.catalog",
     "list_parts": "vlkit.models.catalog",
     "load": "vlkit.models.folder",
@@ -49,9 +56,9 @@ _HOMES = {
 }
 
 __all__ = [
-    "DualEncoder", "LoRA", "VlkitError", "ZeroShotClassifier", "__version__", "add_lora", "build", "evaluate",
-    "export", "freeze", "image_encoder", "list_models", "list_parts", "load", "load_recipe", "merge", "save",
-    "text_encoder", "train", "trainable_report", "unfreeze",
+    "DualEncoder", "LoRA", "QFormer", "VisionLanguageModel", "VlkitError", "ZeroShotClassifier", "__version__",
+    "add_lora", "bridge", "build", "evaluate", "export", "freeze", "image_encoder", "language_model", "list_models",
+    "list_parts", "load", "load_recipe", "merge", "save", "text_encoder", "train", "trainable_report", "unfreeze",
 ]  # fmt: skip
 
 

@@ -22,8 +22,9 @@ from vlkit.evaluation.tasks.engine import LanguageScores, TaskScores
 from vlkit.evaluation.tasks.task import Scored, Task
 from vlkit.evaluation.tasks.zero_shot_task import openmoji_unseen
 from vlkit.files import write_atomic
+from vlkit.models.card_text import CardFacts
 from vlkit.models.digest import fixed_weights
-from vlkit.models.dual_encoder.card import CardFacts, render_card
+from vlkit.models.dual_encoder.card import render_card
 from vlkit.models.dual_encoder.frozen import remembering
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.folder import load, save

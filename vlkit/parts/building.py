@@ -19,7 +19,7 @@ from typing_extensions import Self
 
 from vlkit.errors import AssetError, UnknownName, VlkitError
 from vlkit.registry import Registry
-from vlkit.spec.parts import EncoderSpec
+from vlkit.spec.parts import EncoderSpec, TiledImage
 
 _S = TypeVar("_S", bound=EncoderSpec)
 
@@ -112,15 +112,16 @@ def weightless(*, saved: bool, empty: bool) -> AbstractContextManager[Any]:
     return _SkipInit() if saved else nullcontext()
 
 
-def hold(module: nn.Module, spec: EncoderSpec) -> None:
+def hold(module: nn.Module, spec: EncoderSpec | TiledImage) -> None:
     """Brings parameters and saved buffers to the precision of a spec.
 
     Buffers that no state dict has (rates of rotary positions, masks) stay exact.
     """
     if spec.dtype == "float32":
         return
-    for tensor in module.state_dict(keep_vars=True).values():
-        if tensor.is_floating_point():
+    saved = module.state_dict(keep_vars=True)
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if name in saved and tensor.is_floating_point():  # what quantised weights have beside them is neither
             tensor.data = tensor.data.to(getattr(torch, spec.dtype))
 
 
@@ -222,7 +223,12 @@ def compact(ids_BL: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor]:
     return ids_BL.gather(1, order_BL), mask_BL.gather(1, order_BL)
 
 
-def build_part(kinds: Registry, spec: EncoderSpec, *, saved: Path | None, empty: bool) -> Any:
+def moved(rows_BLE: Tensor, order_BL: Tensor) -> Tensor:
+    """The places of every row in another order."""
+    return rows_BLE.gather(1, order_BL.unsqueeze(-1).expand(-1, -1, rows_BLE.shape[-1]))
+
+
+def build_part(kinds: Registry, spec: EncoderSpec | TiledImage, *, saved: Path | None, empty: bool) -> Any:
     """The part of a spec in eval mode, its weights in the precision that the spec asks for."""
     part = kinds.get_object(spec.kind).build(spec, saved=saved, empty=empty)
     hold(part, spec)

@@ -18,9 +18,10 @@ from vlkit.parts.assets import hub
 from vlkit.parts.building import foreign_errors, hold, weightless
 from vlkit.parts.configs import check_settings, read_settings
 from vlkit.parts.weight_files import read_headers, within
-from vlkit.spec.parts import HfImage, HfText
+from vlkit.spec.parts import LibrarySpec
 
 _ADAPTER = "adapter_config.json"
+_UNLISTED = {"blip_2_vision_model": "Blip2VisionModel"}  # AutoModel does not know these
 _SIDES = {"image": ("vision", "visual"), "text": ("text",)}
 
 
@@ -70,15 +71,18 @@ def load_model(
     folder: Path,
     config: Any,
     *,
-    spec: HfImage | HfText,
+    spec: LibrarySpec,
+    auto: Any = None,
     pooler: bool = True,
     saved: Path | None = None,
     empty: bool = False,
+    **loading: Any,
 ) -> tuple[nn.Module, bool]:
-    """Builds ``AutoModel`` in the precision of its spec, with the folder's weights or without.
+    """Builds a model in the precision of its spec, with the folder's weights or without.
 
-    ``pooler`` keeps a pooling layer on top, where the architecture has one and the weights hold it; ``saved`` and
-    ``empty`` leave the weights unset, or on the meta device (see ``weightless``).
+    ``auto`` is the class of transformers that builds it, ``AutoModel`` where it is None; ``loading`` are further
+    arguments of its ``from_pretrained``. ``pooler`` keeps a pooling layer on top, where the architecture has one and
+    the weights hold it; ``saved`` and ``empty`` leave the weights unset, or on the meta device (see ``weightless``).
 
     Returns:
         The model, and whether a pooling layer was left out because the weights lack it.
@@ -87,26 +91,21 @@ def load_model(
         AssetError: Files are missing or damaged.
         VlkitError: The weights lack tensors of the model, which would stay random.
     """
-    from transformers import AutoModel
-
+    auto = auto or _auto_class(config)
     options: dict[str, Any] = {} if pooler or not _has_pooler(config) else {"add_pooling_layer": False}
     shapes = read_headers(file for file in hub.weight_files(folder) if file.is_file())
     borne_out = within(shapes, where=folder, settings=read_settings(folder / "config.json"))
     if not spec.pretrained or saved or empty:
         cannot = foreign_errors(f"cannot build the model of {folder / 'config.json'}")
         with cannot, weightless(saved=saved is not None, empty=empty), borne_out, quiet():
-            model = AutoModel.from_config(config, trust_remote_code=False, **options).float()
+            model = auto.from_config(config, trust_remote_code=False, **options).float()
         hold(model, spec)
         return model, False
     if low := spec.dtype != "float32":  # never all of them in float32; transformers knows what must stay so
         options["dtype"] = getattr(torch, spec.dtype)
-    if (folder / _ADAPTER).is_file():
-        raise AssetError(
-            f"{folder} holds {_ADAPTER}: transformers would load the model named there instead; merge the adapter into "
-            f"its model first (peft's merge_and_unload), and save that"
-        )
+    _check_no_adapter(folder)
     with foreign_errors(f"cannot load the weights in {folder}"), quiet(), borne_out:
-        model, report = AutoModel.from_pretrained(
+        model, report = auto.from_pretrained(
             str(folder),
             config=config,
             output_loading_info=True,
@@ -114,17 +113,26 @@ def load_model(
             use_safetensors=True,
             ignore_mismatched_sizes=True,  # told below, by name
             **options,
+            **loading,
         )
     _check_shapes(report["mismatched_keys"], folder)
     missing = sorted(report["missing_keys"])
     if missing and pooler and _has_pooler(config) and all("pooler." in key for key in missing):
-        return load_model(folder, config, spec=spec, pooler=False)[0], True
+        return load_model(folder, config, spec=spec, auto=auto, pooler=False, **loading)[0], True
     if missing:
         raise VlkitError(
             f"the weights in {folder} lack {len(missing)} of the tensors of {type(model).__name__} "
             f"(the first: {missing[0]}), which would stay random; is it the right model?"
         )
-    return model if low else model.float(), False
+    return model if low or loading else model.float(), False  # what is quantised is cast by nobody
+
+
+def _check_no_adapter(folder: Path) -> None:
+    if (folder / _ADAPTER).is_file():
+        raise AssetError(
+            f"{folder} holds {_ADAPTER}: transformers would load the model named there instead; merge the adapter into "
+            f"its model first (peft's merge_and_unload), and save that"
+        )
 
 
 def _check_shapes(mismatched: Iterable[tuple[str, Any, Any]], folder: Path) -> None:
@@ -169,9 +177,29 @@ def side_width(model: nn.Module, config: Any, *, side: Literal["image", "text"])
     )
 
 
+class _OneClass:
+    """A class of transformers that builds itself, as its ``Auto`` classes build others."""
+
+    def __init__(self, model_class: Any) -> None:
+        self.from_pretrained, self._build = model_class.from_pretrained, model_class._from_config
+
+    def from_config(self, config: Any, *, trust_remote_code: bool, **options: Any) -> Any:
+        """A model of this configuration; there is no code to trust."""
+        return self._build(config, **options)
+
+
+def _auto_class(config: Any) -> Any:
+    from transformers import AutoModel
+
+    return _OneClass(_model_class(config)) if config.model_type in _UNLISTED else AutoModel
+
+
 def _model_class(config: Any) -> Any:
+    import transformers
     from transformers import MODEL_MAPPING
 
+    if config.model_type in _UNLISTED:
+        return getattr(transformers, _UNLISTED[config.model_type])
     try:
         found = MODEL_MAPPING[type(config)]
     except KeyError:

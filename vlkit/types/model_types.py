@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 from vlkit.types.part_types import TextBatch
-from vlkit.types.sample_types import Pick, Sample, Source
+from vlkit.types.sample_types import Pick, Question, Sample, Source
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from vlkit.spec.dataset import DataSpec
+    from vlkit.spec.language import GenerationSpec
     from vlkit.spec.model import BaseModelSpec
     from vlkit.spec.objectives import LossSpec
     from vlkit.spec.training import StageSpec
@@ -198,3 +199,55 @@ class ImageTextModel(Protocol):
 
     def encode_text(self, tokens: TextBatch) -> Tensor:
         """text_BE, L2-normalised."""
+
+
+@runtime_checkable
+class AnswersQuestions(Protocol):
+    """What evaluation and commands need of a vision-language model: answers to questions about images."""
+
+    def image_features(self, images: Sequence[Any]) -> list[Tensor]:
+        """Each image's tokens_NT by the image encoder, for several questions about it.
+
+        Raises:
+            DataError: An image cannot be read.
+        """
+
+    def answer(
+        self,
+        questions: Sequence[Question],
+        *,
+        generation: GenerationSpec | None = None,
+        batch_size: int = 16,
+        stream: Callable[[str], None] | None = None,
+    ) -> list[str]:
+        """One answer a question, in their order; none depends on the others. ``stream`` is for a single question.
+
+        Raises:
+            DataError: An image cannot be read.
+            VlkitError: A question is empty, does not fit the context, or names images that are not there.
+        """
+
+    def log_likelihoods(self, questions: Sequence[Question], answers: Sequence[str], *, batch_size: int = 16) -> Tensor:
+        """[N, 2] float32: the log probability of each answer with its end, and how many tokens it has."""
+
+
+@runtime_checkable
+class AnsweringModel(AnswersQuestions, Protocol):
+    """What commands ask of a vision-language model beside: the two things that its users do with it."""
+
+    def caption(
+        self, images: Any, *, language: str, prompt: str | None = None, prefix: str = "", **generation: Any
+    ) -> Any:
+        """A text about an image, or one about each of a list; ``prompt`` None takes one that the model learned."""
+
+    def ask(
+        self,
+        images: Any,
+        question: str,
+        *,
+        language: str | None = None,
+        prefix: str = "",
+        stream: Callable[[str], None] | None = None,
+        **generation: Any,
+    ) -> str:
+        """The answer to a question about no, one or several images."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from vlkit.spec.language import GenerationSpec
+
 
 class TextBatch(NamedTuple):
     """Tokenised texts: ``ids_BL`` int64 and ``mask_BL`` int64 (1 = a real token, 0 = padding)."""
@@ -139,6 +141,14 @@ class ResizesImages(Protocol):
 
 
 @runtime_checkable
+class TransformsAtSizes(Protocol):
+    """What an image encoder may offer: its preprocessing for larger images, which it then sees in tiles."""
+
+    def transform_at(self, size: int) -> Callable[[Image], Tensor]:
+        """Like ``transform``, to square images of ``size`` pixels a side."""
+
+
+@runtime_checkable
 class SharesLayers(Protocol):
     """What a text encoder may offer: layers that are one set of weights for images and texts."""
 
@@ -150,35 +160,74 @@ class SharesLayers(Protocol):
 class LanguageModel(SavesConfig, Protocol):
     """Reads embeddings and writes text: decoder-only models (``encodes`` false) and encoder-decoders (true) alike.
 
-    ``width`` is E of the embeddings that it reads, ``vocab_size`` V; ``tokenizer`` is transformers' for this model.
+    ``width`` is E of the embeddings that it reads, ``vocab_size`` V, ``max_length`` the longest input in tokens, an
+    answer of a decoder-only model included; ``tokenizer`` is transformers' for this model.
     """
 
     width: int
     vocab_size: int
+    max_length: int
     encodes: bool
     tokenizer: Any
 
     def embed(self, ids_BL: Tensor) -> Tensor:
         """embeddings_BLE of token ids, among which a bridge's model tokens are put."""
 
-    def __call__(self, embeddings_BLE: Tensor, mask_BL: Tensor, *, targets: TextBatch | None = None) -> Tensor:
-        """States before the output map.
+    def __call__(
+        self,
+        embeddings_BLE: Tensor,
+        mask_BL: Tensor,
+        *,
+        targets: TextBatch | None = None,
+        positions_BL: Tensor | None = None,
+    ) -> Tensor:
+        """States before the output map; those of real places do not depend on where the padding stands.
 
         Args:
             embeddings_BLE: What is read: model tokens of images and embeddings of text.
             mask_BL: 1 for real places, 0 for padding.
             targets: The text that an encoder-decoder writes; None for a decoder-only model, where it is part of the
                 embeddings.
+            positions_BL: Of rows that hold several samples end to end, places counted from 0 in each: a place sees its
+                own sample alone. None where a row is one sample; not for encoder-decoders.
 
         Returns:
-            states_BLE of what was read, or of ``targets`` where they are given: state l foretells token l + 1.
+            states_BLE of what was read, or of ``targets`` where they are given: state l foretells token l + 1 (of
+            ``targets`` token l, as the decoder's start token is put before them).
         """
 
     def logits(self, states_RE: Tensor) -> Tensor:
         """logits_RV of chosen states; those of the places that no loss looks at are never made."""
 
-    def generate(self, embeddings_BLE: Tensor, mask_BL: Tensor, *, max_tokens: int, beams: int) -> list[str]:
-        """Texts, one a row, that go on from what is read; the likeliest token each time, or a beam search."""
+    def generate(
+        self,
+        embeddings_BLE: Tensor,
+        mask_BL: Tensor,
+        *,
+        generation: GenerationSpec,
+        prefix: TextBatch | None = None,
+        language: str | None = None,
+        stream: Callable[[str], None] | None = None,
+    ) -> list[str]:
+        """Texts, one a row, that go on from what is read, without marks.
+
+        Args:
+            embeddings_BLE: What is read.
+            mask_BL: 1 for real places, 0 for padding.
+            generation: How they are written.
+            prefix: What the answers begin with; they are returned with it.
+            language: BCP 47 tag for ``generation.language_token``.
+            stream: Takes each piece of text as it is written, of a single row.
+        """
+
+
+@runtime_checkable
+class ReadsOtherTokens(Protocol):
+    """What a language model may offer whose sides have two tokenizers; ``tokenizer`` is that of what is written."""
+
+    @property
+    def reader(self) -> Any:
+        """Transformers' tokenizer of what is read, whose ids ``embed`` takes."""
 
 
 @runtime_checkable
