@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vlkit.models.folder import load, save
     from vlkit.models.registry import build, export
     from vlkit.models.trainable import freeze, trainable_report, unfreeze
+    from vlkit.parts.cut_vocabulary import cut_vocabulary
     from vlkit.parts.encoders import image_encoder, text_encoder
     from vlkit.parts.language_models import language_model
     from vlkit.spec.adapt import LoRA
@@ -33,6 +34,7 @@ _HOMES = {
     "ZeroShotClassifier": "vlkit.evaluation.classify.zero_shot",
     "add_lora": "vlkit.adapt.inject",
     "build": "vlkit.models.registry",
+    "cut_vocabulary": "vlkit.parts.cut_vocabulary",
     "evaluate": "vlkit.evaluation.run",
     "export": "vlkit.models.registry",
     "freeze": "vlkit.models.trainable",
@@ -51,9 +53,9 @@ _HOMES = {
 }
 
 __all__ = [
-    "DualEncoder", "LoRA", "VlkitError", "ZeroShotClassifier", "__version__", "add_lora", "build", "evaluate",
-    "export", "freeze", "image_encoder", "language_model", "list_models", "list_parts", "load", "load_recipe", "merge",
-    "save", "text_encoder", "train", "trainable_report", "unfreeze",
+    "DualEncoder", "LoRA", "VlkitError", "ZeroShotClassifier", "__version__", "add_lora", "build", "cut_vocabulary",
+    "evaluate", "export", "freeze", "image_encoder", "language_model", "list_models", "list_parts", "load",
+    "load_recipe", "merge", "save", "text_encoder", "train", "trainable_report", "unfreeze",
 ]  # fmt: skip
 
 

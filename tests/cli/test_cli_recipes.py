@@ -95,7 +95,8 @@ def test_list_of_something_unknown() -> None:
 
 def test_list_parts() -> None:
     assert {card.name for card in list_parts(kind="text encoder")} >= {"hf:intfloat/multilingual-e5-small", "tiny"}
-    assert [card.kind for card in list_parts("TINY")] == ["image encoder", "text encoder"]
+    assert [card.kind for card in list_parts("TINY")] == ["image encoder", "text encoder", "language model"]
+    assert [card.kind for card in list_parts("gemma")] == ["text encoder", "language model"]
     assert list_parts("hf:*", kind="image encoder") == []
     assert all(card.license and card.about for card in list_parts())
 

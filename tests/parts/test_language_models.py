@@ -266,3 +266,18 @@ def test_this_library_multiplies_embeddings_where_they_are_looked_up(monkeypatch
         "g: this transformers multiplies all that a gemma2 model reads, images' tokens too; install a newer "
         "transformers"
     )
+
+
+@pytest.mark.parametrize("architecture", ["gemma3", "bloom", "mt5"])
+def test_a_run_finds_its_blocks_and_computes_them_twice(architecture: str) -> None:
+    from vlkit.training.switches import blocks, memory_saved
+
+    class Whole:
+        def parts(self) -> dict[str, Any]:
+            return {"language_model": model}
+
+    model = _model(architecture).train()
+    assert len(blocks(model)) == (4 if model.encodes else 2)
+    with memory_saved(Whole(), wanted=True):  # type: ignore[arg-type]
+        assert model.whole.is_gradient_checkpointing
+    assert not model.whole.is_gradient_checkpointing

@@ -8,9 +8,10 @@ from typing import Literal
 from vlkit.parts.assets.weights_table import ASSETS
 from vlkit.registry import matches
 from vlkit.spec.describe import doc
+from vlkit.spec.language import TinyLanguage
 from vlkit.spec.parts import TinyImage, TinyText
 
-PartKind = Literal["image encoder", "text encoder"]
+PartKind = Literal["image encoder", "text encoder", "language model"]
 _KINDS: dict[str, PartKind] = {"timm": "image encoder", "hf": "text encoder"}
 _FORMS = {
     "tiny": "A small model with random weights, for trials and tests.",
@@ -31,8 +32,8 @@ class ModelCard:
 class PartCard:
     """What is known of a part before it is loaded.
 
-    ``name`` is as ``image_encoder`` and ``text_encoder`` take it, ``license`` an SPDX identifier (``none`` where there
-    are no weights), ``about`` whose work it is.
+    ``name`` is as ``image_encoder``, ``text_encoder`` and ``language_model`` take it, ``license`` an SPDX identifier or
+    the name of terms of use (``none`` where there are no weights), ``about`` whose work it is.
     """
 
     name: str
@@ -63,11 +64,13 @@ def list_parts(pattern: str = "*", *, kind: PartKind | None = None) -> list[Part
     Any other name of timm, open_clip or the hub works too, where the hub can be reached. ``pattern`` is a part of the
     name, or a pattern with ``*`` and ``?``; case does not matter.
     """
-    cards = [
-        PartCard(f"{asset.library}:{asset.name}", _KINDS[asset.library], asset.license, asset.source)
-        for asset in ASSETS
-        if asset.library != "data"
-    ]
+    cards: list[PartCard] = []
+    for asset in ASSETS:
+        # what a language model makes of a text can be taken as a feature, too
+        kinds: list[PartKind] = [_KINDS[asset.library]] if asset.library != "data" else []
+        kinds += ["language model"] if asset.writes else []
+        cards += [PartCard(f"{asset.library}:{asset.name}", one, asset.license, asset.source) for one in kinds]
     cards.append(PartCard("tiny", "image encoder", "none", doc(TinyImage)))
     cards.append(PartCard("tiny", "text encoder", "none", doc(TinyText)))
+    cards.append(PartCard("tiny", "language model", "none", doc(TinyLanguage)))
     return [card for card in cards if matches(card.name, pattern) and kind in (None, card.kind)]
