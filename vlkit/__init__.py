@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from vlkit.models.folder import load, save
     from vlkit.models.registry import build, export
     from vlkit.models.trainable import freeze, trainable_report, unfreeze
+    from vlkit.models.vision_language.model import VisionLanguageModel
+    from vlkit.parts.bridges import QFormer, bridge
     from vlkit.parts.cut_vocabulary import cut_vocabulary
     from vlkit.parts.encoders import image_encoder, text_encoder
     from vlkit.parts.language_models import language_model
@@ -30,9 +32,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "DualEncoder": "vlkit.models.dual_encoder.model",
     "LoRA": "vlkit.spec.adapt",
+    "QFormer": "vlkit.parts.bridges",
+    "VisionLanguageModel": "vlkit.models.vision_language.model",
     "VlkitError": "vlkit.errors",
     "ZeroShotClassifier": "vlkit.evaluation.classify.zero_shot",
     "add_lora": "vlkit.adapt.inject",
+    "bridge": "vlkit.parts.bridges",
     "build": "vlkit.models.registry",
     "cut_vocabulary": "vlkit.parts.cut_vocabulary",
     "evaluate": "vlkit.evaluation.run",
@@ -53,9 +58,10 @@ _HOMES = {
 }
 
 __all__ = [
-    "DualEncoder", "LoRA", "VlkitError", "ZeroShotClassifier", "__version__", "add_lora", "build", "cut_vocabulary",
-    "evaluate", "export", "freeze", "image_encoder", "language_model", "list_models", "list_parts", "load",
-    "load_recipe", "merge", "save", "text_encoder", "train", "trainable_report", "unfreeze",
+    "DualEncoder", "LoRA", "QFormer", "VisionLanguageModel", "VlkitError", "ZeroShotClassifier", "__version__",
+    "add_lora", "bridge", "build", "cut_vocabulary", "evaluate", "export", "freeze", "image_encoder", "language_model",
+    "list_models", "list_parts", "load", "load_recipe", "merge", "save", "text_encoder", "train", "trainable_report",
+    "unfreeze",
 ]  # fmt: skip
 
 

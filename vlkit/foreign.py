@@ -66,6 +66,23 @@ def parse_json(
     return found
 
 
+def parse_yaml(text: str, *, where: str, error: type[VlkitError] = DataError) -> Any:
+    """A YAML 1.2 value from elsewhere (`no` is text there); JSON is such too. ``where`` it stands begins each message.
+
+    Raises:
+        VlkitError: Of the kind ``error``: no YAML (with line and column), or nested too deeply.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, ValueError) as bad:
+        raise error(f"{where}: neither JSON nor YAML: {' '.join(str(bad).split())}") from None
+    except RecursionError:
+        raise error(f"{where}: nested too deeply") from None
+
+
 def read_json(path: Path, *, expected: type | None = None, error: type[VlkitError] = DataError) -> Any:
     """A JSON file from elsewhere; see parse_json.
 

@@ -43,6 +43,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vlkit correlate reference:babel_imagenet runs/eval/mine --given log-classes",
         "vlkit correlate reference:babel_imagenet/OC-B32 runs/eval/mine/results.json",
     ),
+    "scaling": (
+        "vlkit scaling --table runs.csv",
+        "vlkit scaling runs/small runs/middle runs/large --metric loss --out runs/scaling",
+    ),
     "align": (
         "vlkit align hf:intfloat/multilingual-e5-small --languages de,fr,sw",
         "vlkit align runs/quickstart/model --images openmoji --against runs/eval/mine",

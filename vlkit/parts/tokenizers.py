@@ -19,8 +19,10 @@ from torch import nn
 
 from vlkit import languages
 from vlkit.errors import AssetError, DataError, VlkitError
+from vlkit.parts.assets import hub
 from vlkit.parts.building import foreign_errors
 from vlkit.parts.configs import check_settings, read_settings
+from vlkit.paths import local_path
 from vlkit.types import TextBatch
 
 # any of these makes a folder hold a tokenizer; without one, transformers may build an empty tokenizer and say nothing
@@ -290,14 +292,23 @@ def set_language(tokenizer: Any, language: str | None, *, where: str) -> None:
         raise VlkitError(
             f"{where}: the tokenizer marks the language of its input; pass language=, for example language='de'"
         )
+    tokenizer.src_lang = language_token(tokenizer, language, where=where)[1]
+
+
+def language_token(tokenizer: Any, language: str, *, where: str) -> tuple[str, str]:
+    """The token of a language, and the tokenizer's code for it.
+
+    Raises:
+        VlkitError: The tokenizer has no token for it.
+        UnknownName: There is no such language.
+    """
     entry = languages.get(language)
     for token, code in _language_tokens(entry, tokenizer):
         if tokenizer.convert_tokens_to_ids(token) not in (None, tokenizer.unk_token_id):
-            tokenizer.src_lang = code
-            return
+            return token, code
     raise VlkitError(
         f"{where}: the tokenizer has no language token for {language!r} ({entry.name}; NLLB code: "
-        f"{entry.nllb or 'none'}); use a language the model knows, or another text encoder"
+        f"{entry.nllb or 'none'}); use a language the model knows, or another model"
     )
 
 
@@ -363,6 +374,15 @@ class HfTokenizer:
     def save(self, folder: Path) -> None:
         """Writes the tokenizer's files."""
         self.tokenizer.save_pretrained(str(folder))
+
+
+def named_tokenizer(name: str, saved: Path | None, *, rows: int, max_length: int) -> HfTokenizer:
+    """A tokenizer by folder or hub id, or as ``save`` wrote it, for a table of ``rows`` embeddings (``model.text``)."""
+    folder = saved or local_path(name)
+    tokenizer = load_tokenizer(folder if folder.is_dir() else hub.tokenizer_files(name))
+    if (size := vocabulary_size(tokenizer)) > rows:
+        raise VlkitError(f"{name} has {size} tokens and model.text.vocab = {rows}; set vocab={size} or more")
+    return HfTokenizer(tokenizer, name, max_length=max_length)
 
 
 Tokenize = Callable[..., TextBatch]

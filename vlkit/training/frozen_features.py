@@ -10,7 +10,6 @@ from functools import cached_property
 from torch import Tensor
 
 from vlkit.data.batches.unreadable import BadSamples
-from vlkit.data.plan.sampling import PairSampler
 from vlkit.data.sources.records import Records
 from vlkit.distributed.runtime import Runtime
 from vlkit.errors import VlkitError
@@ -29,15 +28,15 @@ class FrozenFeatures:
 
     Satisfies ``types.FrozenTables``.
 
-    ``parts`` are what can be looked up of the model, ``tables`` by part name what is in this stage; ``bad`` takes the
-    samples that cannot be read.
+    ``parts`` are what can be looked up of the model, ``tables`` by part name what is in this stage; ``languages`` are
+    the BCP 47 tags that the run learns from; ``bad`` takes the samples that cannot be read.
     """
 
     recipe: Recipe
     runtime: Runtime
     parts: Sequence[FrozenPart]
     source: Source
-    sampler: PairSampler
+    languages: tuple[str, ...]
     bad: BadSamples
     tables: Mapping[str, Table] = field(default_factory=dict)
     _known: dict[str, Table] = field(default_factory=dict)
@@ -51,6 +50,7 @@ class FrozenFeatures:
         wanted = [part for part in self.parts if part.name in asked and asked.issuperset(part.beside)]
         if not self.recipe.loop.cache_features:
             wanted = []
+        wanted = [part for part in wanted if not isinstance(part, FrozenImages) or self._fits(part)]
         self._warn_of_augment(wanted)
         with self.runtime.in_turn():
             for part in wanted:
@@ -62,11 +62,6 @@ class FrozenFeatures:
     def samples(self) -> Records:
         """The samples without their images, read once: steps that look up all the rest open no file for them."""
         return Records(self.source)
-
-    @property
-    def languages(self) -> tuple[str, ...]:
-        """BCP 47 tags that are learned from."""
-        return self.sampler.languages
 
     @property
     def unreadable(self) -> frozenset[int]:
@@ -105,7 +100,18 @@ class FrozenFeatures:
                 bad=self.bad,
                 quiet=quiet,
             )
-        return TextTable(part, self.samples, languages=self.sampler.languages, quiet=quiet)
+        return TextTable(part, self.samples, languages=self.languages, quiet=quiet)
+
+    def _fits(self, part: FrozenImages) -> bool:
+        if not part.one_each or part.name in self._known:
+            return True
+        other = next((index for index in range(len(self.samples)) if len(self.samples[index].images) != 1), None)
+        if other is not None and self.runtime.leads:
+            log.info(
+                "the frozen %s runs in every step: sample %r has %d images; rows are kept of data with one each",
+                part.name, self.samples[other].key, len(self.samples[other].images),
+            )  # fmt: skip
+        return other is None
 
     def _warn_of_augment(self, wanted: Sequence[FrozenPart]) -> None:
         first = next((part for part in wanted if isinstance(part, FrozenImages)), None)

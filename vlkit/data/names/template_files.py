@@ -11,6 +11,7 @@ from vlkit import languages as language_table
 from vlkit.data.formats.text_files import read_json, read_text
 from vlkit.data.names.label_set import raise_all
 from vlkit.errors import DataError, UnknownName
+from vlkit.foreign import parse_yaml
 from vlkit.prompts import check_template
 
 
@@ -60,16 +61,7 @@ def _parse(path: Path) -> Mapping[str, Any]:
     if path.suffix.lower() == ".json":
         content = read_json(path, what="template file ")
     else:
-        from ruamel.yaml import YAML
-        from ruamel.yaml.error import YAMLError
-
-        text = read_text(path, what="template file ")
-        try:
-            content = YAML(typ="safe", pure=True).load(text)
-        except (YAMLError, ValueError) as error:
-            raise DataError(f"template file {path} is neither JSON nor YAML: {error}") from None
-        except RecursionError:
-            raise DataError(f"template file {path}: nested too deeply") from None
+        content = parse_yaml(read_text(path, what="template file "), where=f"template file {path}")
     if not isinstance(content, dict) or not content:
         raise DataError(f"template file {path} must map language codes to lists of templates")
     return content

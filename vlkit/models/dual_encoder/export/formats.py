@@ -15,7 +15,8 @@ import torch
 from vlkit.adapt.inject import adapter_of, merge
 from vlkit.errors import UnknownName, VlkitError
 from vlkit.files import atomic_folder
-from vlkit.models.dual_encoder.card import MADE, CardFacts, render_card
+from vlkit.models.card_text import MADE, CardFacts
+from vlkit.models.dual_encoder.card import render_card
 from vlkit.models.dual_encoder.export.check import Differences, Probe, compare, probe
 from vlkit.models.dual_encoder.export.to_open_clip import CONFIG, WEIGHTS, name_text_tower, write_open_clip
 from vlkit.models.dual_encoder.export.to_transformers import write_transformers
