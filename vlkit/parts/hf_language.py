@@ -21,6 +21,7 @@ from vlkit.parts.building import compact, foreign_errors, given, moved
 from vlkit.parts.configs import read_settings
 from vlkit.parts.hf_common import last_states, load_model, read_config, token_table, unusable
 from vlkit.parts.hf_generation import Writer
+from vlkit.parts.inside_models import part_inside, renamed
 from vlkit.parts.tokenizers import check_vocabulary, load_tokenizer, longest_input, vocabulary_size
 from vlkit.spec.language import GenerationSpec, HfLanguage, LanguageModelSpec
 from vlkit.types import TextBatch
@@ -65,10 +66,12 @@ class HfLanguageModel(nn.Module):
     def build(cls, spec: HfLanguage, *, saved: Path | None = None, empty: bool = False) -> HfLanguageModel:
         """See ``language_models.build_language_model``."""
         folder = saved or assets.resolve(spec.name, library="hf")
-        config = read_config(folder)
+        config, names = part_inside(read_config(folder), "language model", where=spec.name)
         _check_kind(config, where=spec.name)
         more = {} if empty else quantized.loading(spec, saved=saved is not None)
-        model, _ = load_model(folder, config, spec=spec, auto=auto_class(config), saved=saved, empty=empty, **more)
+        model, _ = load_model(
+            folder, config, spec=spec, auto=auto_class(config), saved=saved, empty=empty, **more, **renamed(names)
+        )
         tokenizer = load_tokenizer(folder)
         with foreign_errors(unusable(config, where=spec.name), error=VlkitError):
             part = cls(model, config, tokenizer=tokenizer, spec=spec, where=spec.name, folder=folder)
@@ -241,6 +244,11 @@ class _Given(nn.Module):
     def __init__(self, states_1RE: Tensor) -> None:
         super().__init__()
         self.found = _Found(states_1RE)
+
+    @property
+    def decoder(self) -> _Given:
+        """Itself: OPT's output map asks the layers' own layers."""
+        return self
 
     def forward(self, *inputs: Any, **options: Any) -> _Found:
         """The states, whatever is read."""

@@ -22,7 +22,8 @@ class HfLanguage(LanguageModelSpec, LibrarySpec):
 
     kind: Literal["hf"] = "hf"
     name: str
-    """Hub id (`google/gemma-3-270m`), a folder in hub layout, or a GGUF file."""
+    """Hub id (`google/gemma-3-270m`), a folder in hub layout, or a GGUF file; of a BLIP-2 or LLaVA model its language
+    model is taken."""
     quantize: Literal["none", "int8", "nf4"] = "none"
     """Hold the weights of its linear layers in 8 or 4 bits (bitsandbytes, on a GPU); all other parts keep theirs."""
     vocabulary: LocalPath | None = None

@@ -61,7 +61,6 @@ class Asset:
         requires: A package the converter needs and the extra that installs it.
         terms: What must be told before the weights are fetched for the first time, where they come under terms of use;
             the terms themselves are the file of the role ``TERMS``.
-        writes: Whether it is a language model, which reads and writes.
     """
 
     name: str
@@ -75,7 +74,6 @@ class Asset:
     aliases: tuple[str, ...] = ()
     requires: tuple[str, str] | None = None
     terms: str = ""
-    writes: bool = False
 
     @property
     def wheels(self) -> tuple[Wheel, ...]:
@@ -184,7 +182,6 @@ ASSETS: tuple[Asset, ...] = (
         converter="vlkit.parts.assets.gguf_weights:convert",
         size=650_000_000,
         requires=("gguf", "gguf"),
-        writes=True,
     ),
     Asset(
         name="google/gemma-3-270m",
@@ -207,7 +204,6 @@ ASSETS: tuple[Asset, ...] = (
         converter="vlkit.parts.assets.gguf_weights:convert_16_bits",
         size=580_000_000,
         requires=("gguf", "gguf"),
-        writes=True,
         terms="Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms",
     ),
     Asset(
