@@ -97,6 +97,7 @@ def test_list_of_something_unknown() -> None:
 def test_list_parts() -> None:
     assert {card.name for card in list_parts(kind="text encoder")} >= {"hf:intfloat/multilingual-e5-small", "tiny"}
     assert [card.kind for card in list_parts("TINY")] == ["image encoder", "text encoder", "language model"]
+    assert [card.kind for card in list_parts("gemma")] == ["text encoder", "language model"]
     assert [card.name for card in list_parts("*former", kind="bridge")] == ["qformer"]
     assert "hf:HuggingFaceTB/SmolLM2-135M-Instruct" in {card.name for card in list_parts(kind="language model")}
     assert list_parts("hf:*", kind="image encoder") == []

@@ -78,8 +78,10 @@ def _parts(model: Model, unnamed: str) -> str:
 
 def _describe(spec: Spec) -> tuple[str, str]:
     kind, name = getattr(spec, "kind", "for training alone"), getattr(spec, "name", None)
-    if name is None:
-        return kind, ""
+    if name is None:  # made of others, perhaps
+        sides = [_describe(one) for one in vars(spec).values() if isinstance(one, Spec) and hasattr(one, "kind")]
+        told = [side for side in sides if side[1]]
+        return "; ".join([kind, *(what for what, _ in told)]), " ".join(source for _, source in told)
     for asset in ASSETS:
         if asset.library == kind and name in (asset.name, *asset.aliases):
             return f"{kind}: {name}", f"{asset.license}. {asset.source}"
