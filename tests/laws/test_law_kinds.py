@@ -114,7 +114,7 @@ def test_a_task_that_needs_another_kind_says_so(world: Path) -> None:
     for arguments, message in (
         (
             ("eval", "whole/model", "pairs.yaml", "--out", "none"),
-            "a Regressor does not embed images and texts, as this task",
+            "a Regressor does not embed images and texts, as task 'grey' needs",
         ),
         (
             ("classify", "data/0.png", "--labels", "a,b", "--model", "whole/model"),

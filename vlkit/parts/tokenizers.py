@@ -292,14 +292,23 @@ def set_language(tokenizer: Any, language: str | None, *, where: str) -> None:
         raise VlkitError(
             f"{where}: the tokenizer marks the language of its input; pass language=, for example language='de'"
         )
+    tokenizer.src_lang = language_token(tokenizer, language, where=where)[1]
+
+
+def language_token(tokenizer: Any, language: str, *, where: str) -> tuple[str, str]:
+    """The token of a language, and the tokenizer's code for it.
+
+    Raises:
+        VlkitError: The tokenizer has no token for it.
+        UnknownName: There is no such language.
+    """
     entry = languages.get(language)
     for token, code in _language_tokens(entry, tokenizer):
         if tokenizer.convert_tokens_to_ids(token) not in (None, tokenizer.unk_token_id):
-            tokenizer.src_lang = code
-            return
+            return token, code
     raise VlkitError(
         f"{where}: the tokenizer has no language token for {language!r} ({entry.name}; NLLB code: "
-        f"{entry.nllb or 'none'}); use a language the model knows, or another text encoder"
+        f"{entry.nllb or 'none'}); use a language the model knows, or another model"
     )
 
 

@@ -63,6 +63,8 @@ class DialogueSpec(Spec):
     """An answer; what stands before `{text}` is given to the model, not learned."""
     end: str | None = None
     """Ends an answer; null takes the tokenizer's own end token."""
+    images_first: bool = False
+    """Images at the very beginning stand before the tokenizer's own start token, too (BLIP-2)."""
 
 
 class VisionLanguageSpec(BaseModelSpec):
