@@ -37,7 +37,7 @@ from vlkit.parts.tokenizers import (
     vocabulary_size,
 )
 from vlkit.spec.parts import OpenClipImage, OpenClipText
-from vlkit.types import TextBatch, Vocabulary
+from vlkit.types import ImageFacts, TextBatch, Vocabulary
 
 
 class OpenClipImageEncoder(building.LibraryImageEncoder):
@@ -129,6 +129,11 @@ class OpenClipImageEncoder(building.LibraryImageEncoder):
         """features_BD."""
         output = self.tower(building.taken(pixels_BCHW, self))
         return building.given(output[0] if isinstance(output, tuple) else output, self.spec)
+
+    def facts(self) -> ImageFacts:
+        """See ``types.TellsFacts``."""
+        extra, config = states.extra_image_tokens(self.tower), self.config.preprocess_cfg
+        return building.image_facts(self, extra_tokens=extra, mean=config["mean"], std=config["std"])
 
     def save_config(self, folder: Path) -> None:
         """Writes ``open_clip_config.json``."""

@@ -19,10 +19,8 @@ from torch import nn
 
 from vlkit import languages
 from vlkit.errors import AssetError, DataError, VlkitError
-from vlkit.parts.assets import hub
 from vlkit.parts.building import foreign_errors
 from vlkit.parts.configs import check_settings, read_settings
-from vlkit.paths import local_path
 from vlkit.types import TextBatch
 
 # any of these makes a folder hold a tokenizer; without one, transformers may build an empty tokenizer and say nothing
@@ -374,15 +372,6 @@ class HfTokenizer:
     def save(self, folder: Path) -> None:
         """Writes the tokenizer's files."""
         self.tokenizer.save_pretrained(str(folder))
-
-
-def named_tokenizer(name: str, saved: Path | None, *, rows: int, max_length: int) -> HfTokenizer:
-    """A tokenizer by folder or hub id, or as ``save`` wrote it, for a table of ``rows`` embeddings (``model.text``)."""
-    folder = saved or local_path(name)
-    tokenizer = load_tokenizer(folder if folder.is_dir() else hub.tokenizer_files(name))
-    if (size := vocabulary_size(tokenizer)) > rows:
-        raise VlkitError(f"{name} has {size} tokens and model.text.vocab = {rows}; set vocab={size} or more")
-    return HfTokenizer(tokenizer, name, max_length=max_length)
 
 
 Tokenize = Callable[..., TextBatch]
