@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from vlkit.errors import ShapeError, VlkitError
 from vlkit.nn.multiway import INIT_STD, BlockStack, SharedLayers, init_weights
 from vlkit.parts import building
-from vlkit.parts.named_tokenizers import named_tokenizer
-from vlkit.parts.tokenizers import HfTokenizer, check_texts, marks_language, pad_rows
+from vlkit.parts.language_marks import marks_language
+from vlkit.parts.tokenizers import HfTokenizer, check_texts, named_tokenizer, pad_rows
 from vlkit.parts.vocabulary import byte_vocabulary, hf_vocabulary
 from vlkit.spec.parts import MultiwayImage, MultiwayText
 from vlkit.types import ImageEncoder, ImageFacts, TextBatch, Vocabulary

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from vlkit.errors import VlkitError
 from vlkit.nn.qformer import QueryText, WordPrediction, bert_init
 from vlkit.parts.building import weightless
-from vlkit.parts.named_tokenizers import named_tokenizer
-from vlkit.parts.tokenizers import HfTokenizer, check_texts, pad_rows
+from vlkit.parts.tokenizers import HfTokenizer, check_texts, named_tokenizer, pad_rows
 from vlkit.spec.bridges import QFormerBridgeSpec, QueryTextSpec
 from vlkit.types import TextBatch
 
