@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from vlkit.models.folder import load, save
     from vlkit.models.registry import build, export
     from vlkit.models.trainable import freeze, trainable_report, unfreeze
+    from vlkit.models.vision_language.model import VisionLanguageModel
+    from vlkit.parts.bridges import QFormer, bridge
     from vlkit.parts.encoders import image_encoder, text_encoder
     from vlkit.parts.language_models import language_model
     from vlkit.spec.adapt import LoRA
@@ -29,9 +31,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "DualEncoder": "vlkit.models.dual_encoder.model",
     "LoRA": "vlkit.spec.adapt",
+    "QFormer": "vlkit.parts.bridges",
+    "VisionLanguageModel": "vlkit.models.vision_language.model",
     "VlkitError": "vlkit.errors",
     "ZeroShotClassifier": "vlkit.evaluation.classify.zero_shot",
     "add_lora": "vlkit.adapt.inject",
+    "bridge": "vlkit.parts.bridges",
     "build": "vlkit.models.registry",
     "evaluate": "vlkit.evaluation.run",
     "export": "vlkit.models.registry",
@@ -51,9 +56,9 @@ _HOMES = {
 }
 
 __all__ = [
-    "DualEncoder", "LoRA", "VlkitError", "ZeroShotClassifier", "__version__", "add_lora", "build", "evaluate",
-    "export", "freeze", "image_encoder", "language_model", "list_models", "list_parts", "load", "load_recipe", "merge",
-    "save", "text_encoder", "train", "trainable_report", "unfreeze",
+    "DualEncoder", "LoRA", "QFormer", "VisionLanguageModel", "VlkitError", "ZeroShotClassifier", "__version__",
+    "add_lora", "bridge", "build", "evaluate", "export", "freeze", "image_encoder", "language_model", "list_models",
+    "list_parts", "load", "load_recipe", "merge", "save", "text_encoder", "train", "trainable_report", "unfreeze",
 ]  # fmt: skip
 
 

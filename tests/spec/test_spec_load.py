@@ -272,7 +272,7 @@ def test_all_problems_are_told_at_once(here: Path) -> None:
 def test_what_is_missing_stands_at_its_parent(here: Path) -> None:
     path = write(here, "r.yaml", "seed: 1\nmodel:\n  text: {kind: hf}\n  image: {image_size: 32}\n")
     assert problems(path) == [
-        "r.yaml:4  model.image.kind\n  missing; kinds: timm, open_clip, hf, multiway, tiny",
+        "r.yaml:4  model.image.kind\n  missing; kinds: timm, open_clip, hf, multiway, tiny, tiled",
         "r.yaml:3  model.text.name\n  missing; should be text",
         "r.yaml:1  data\n  missing; should be a map",
         "r.yaml:1  stages\n  missing; should be a list of maps, at least 1",

@@ -9,19 +9,10 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from vlkit.spec.dataset import AugmentSpec
-from vlkit.types import ReducedDecoding, Sample
 
 _WHITE = (255, 255, 255)
 _RATIO = (3 / 4, 4 / 3)  # of width to height, as in Inception-style cropping
-FLATTEST = _RATIO[1]
-"""Of the crops' shapes, width to height."""
-
-
-def read_image(sample: Sample, *, draft_size: int | None) -> Image.Image:
-    """A sample's image; where its reader can, a large one decoded no larger than ``draft_size`` needs."""
-    if isinstance(sample.image, ReducedDecoding):
-        return sample.image.draft(draft_size)
-    return sample.image()
+_FLATTEST = _RATIO[1]  # of the crops' shapes, width to height
 
 
 @dataclass(frozen=True)
@@ -37,6 +28,11 @@ class Augment:
     def identity(self) -> bool:
         """Whether images stay as they are."""
         return self.spec == AugmentSpec()
+
+    def draft_size(self, side: int) -> int:
+        """Pixels that the shorter side of an image has to keep, so that no crop of it is enlarged to ``side``."""
+        scale = self.spec.crop_scale
+        return side if scale is None else math.ceil(side * math.sqrt(_FLATTEST / scale[0]))
 
     def __call__(self, image: Image.Image, *, seed: int) -> Image.Image:
         """A varied copy; the same seed gives the same pixels in every process."""

@@ -25,6 +25,8 @@ OBJECTIVES = Registry(
         "masked_image": "vlkit.objectives.pairs.captioning.decoder_terms:MaskedImage",
         "text_distillation": "vlkit.objectives.pairs.distillation:TextDistillation",
         "clip_distillation": "vlkit.objectives.pairs.distillation:ClipDistillation",
+        "image_text_queries": "vlkit.objectives.queries.image_text_queries:ImageTextQueries",
+        "answers": "vlkit.objectives.tokens.answers:Answers",
     },
 )
 """Kind to a class with ``needs`` and ``build(spec, model, context)``: an ``Objective``, or a ``Term`` over pairs."""

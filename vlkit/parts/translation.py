@@ -13,15 +13,8 @@ from vlkit.parts.assets.hub import weight_files
 from vlkit.parts.assets.resolve import resolve
 from vlkit.parts.building import foreign_errors
 from vlkit.parts.hf_common import load_model, quiet, read_config
-from vlkit.parts.tokenizers import (
-    check_vocabulary,
-    language_token,
-    load_tokenizer,
-    longest_input,
-    marks_language,
-    set_language,
-    vocabulary_size,
-)
+from vlkit.parts.language_marks import language_token, marks_language, set_language
+from vlkit.parts.tokenizers import check_vocabulary, load_tokenizer, longest_input, vocabulary_size
 from vlkit.spec.parts import Dtype, LibrarySpec
 
 Translate = Callable[[Sequence[str], str, str], Sequence[str | None]]

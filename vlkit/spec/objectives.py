@@ -1,4 +1,4 @@
-"""Specs of losses over pairs of images and texts."""
+"""Specs of losses."""
 
 from __future__ import annotations
 
@@ -137,6 +137,34 @@ class ClipDistillationObjective(LossSpec):
     """What the teacher reads: the caption itself, or the English caption of the same image (for English teachers)."""
 
 
+class AnswersObjective(LossSpec):
+    """Each token of an answer from the images, the question and the tokens before it; each sample counts the same."""
+
+    kind: Literal["answers"] = "answers"
+    slice_size: int = Field(default=1024, ge=1)
+    """Tokens whose logits over the vocabulary exist at a time."""
+
+
+class ImageTextQueriesObjective(LossSpec):
+    """The three losses that a Q-Former learns from pairs with: which belong together, whether, and what is said.
+
+    BLIP-2 (arXiv 2301.12597, section 3.2): contrast (ITC), matching with hard negatives (ITM) and text given the image
+    (ITG), each with a mask of its own between queries and text.
+    """
+
+    kind: Literal["image_text_queries"] = "image_text_queries"
+    contrast: float = Field(default=1.0, ge=0.0)
+    """Factor of the contrast of each text with the query nearest to it."""
+    match: float = Field(default=1.0, ge=0.0)
+    """Factor of telling true pairs from pairs with a likely wrong image or text."""
+    caption: float = Field(default=1.0, ge=0.0)
+    """Factor of foretelling each token from the queries and the tokens before it."""
+    label_smoothing: float = Field(default=0.1, ge=0.0, lt=1.0)
+    """Share of the target of contrast and caption that is spread over all choices."""
+    slice_size: int = Field(default=1024, ge=1)
+    """Tokens whose logits over the vocabulary exist at a time."""
+
+
 OBJECTIVE_KINDS = Kinds(
     ContrastiveObjective,
     GroupedContrastiveObjective,
@@ -147,6 +175,8 @@ OBJECTIVE_KINDS = Kinds(
     MaskedImageObjective,
     TextDistillationObjective,
     ClipDistillationObjective,
+    AnswersObjective,
+    ImageTextQueriesObjective,
 )
 ObjectiveSpec = Annotated[LossSpec, OBJECTIVE_KINDS]
 """The spec of any loss; each has a `kind` and a `weight`."""

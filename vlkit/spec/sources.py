@@ -277,7 +277,9 @@ class PipelineSource(_Source):
     """BCP 47 tag of captions that name none themselves."""
 
 
-CaptionSet = BabelJson | Crossmodal3600 | AlignedLines | CaptionJsonl | CocoCaptions | WitJsonl | CaptionParquet
+CaptionFiles = BabelJson | Crossmodal3600 | AlignedLines | CaptionJsonl | CocoCaptions | WitJsonl
+"""Published sets whose images lie in a folder beside their captions."""
+CaptionSet = CaptionFiles | CaptionParquet
 _Sets = ImageClasses | CaptionSet | Dialogues | NativeAndTranslated
 _Indexed = WebDatasetSource | FolderSource | BuiltSource | ImageTree | _Sets
 IndexedSourceSpec = Annotated[_Indexed, Field(discriminator="kind")]

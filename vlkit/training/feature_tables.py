@@ -16,10 +16,11 @@ from torch import Tensor
 from vlkit.data.batches.unreadable import BadSamples
 from vlkit.data.formats.images import image_mark
 from vlkit.errors import DataError
-from vlkit.models.augment import Augment, read_image
+from vlkit.models.augment import Augment
 from vlkit.models.digest import part_digest
 from vlkit.models.feature_cache import FrozenImages, FrozenPart, FrozenTexts, content_keys, encode_frozen
 from vlkit.models.feature_store import Blocks, FeatureStore, Numbers, key_of, shared_folder
+from vlkit.models.image_input import decode
 from vlkit.progress import bar
 from vlkit.spec.dataset import AugmentSpec
 from vlkit.types import Pick, Source, TextBatch
@@ -67,7 +68,7 @@ class ImageTable:
         def pixels(number: int) -> Tensor | None:
             sample, view = source[number // views], number % views
             try:
-                image = read_image(sample, draft_size=None)
+                image = decode(sample.image, draft_size=None)
             except DataError as error:
                 bad.record(sample.key, str(error), number=number // views)
                 return None

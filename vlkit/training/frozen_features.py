@@ -50,6 +50,7 @@ class FrozenFeatures:
         wanted = [part for part in self.parts if part.name in asked and asked.issuperset(part.beside)]
         if not self.recipe.loop.cache_features:
             wanted = []
+        wanted = [part for part in wanted if not isinstance(part, FrozenImages) or self._fits(part)]
         self._warn_of_augment(wanted)
         with self.runtime.in_turn():
             for part in wanted:
@@ -100,6 +101,17 @@ class FrozenFeatures:
                 quiet=quiet,
             )
         return TextTable(part, self.samples, languages=self.languages, quiet=quiet)
+
+    def _fits(self, part: FrozenImages) -> bool:
+        if not part.one_each or part.name in self._known:
+            return True
+        other = next((index for index in range(len(self.samples)) if len(self.samples[index].images) != 1), None)
+        if other is not None and self.runtime.leads:
+            log.info(
+                "the frozen %s runs in every step: sample %r has %d images; rows are kept of data with one each",
+                part.name, self.samples[other].key, len(self.samples[other].images),
+            )  # fmt: skip
+        return other is None
 
     def _warn_of_augment(self, wanted: Sequence[FrozenPart]) -> None:
         first = next((part for part in wanted if isinstance(part, FrozenImages)), None)

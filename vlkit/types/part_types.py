@@ -141,6 +141,14 @@ class ResizesImages(Protocol):
 
 
 @runtime_checkable
+class TransformsAtSizes(Protocol):
+    """What an image encoder may offer: its preprocessing for larger images, which it then sees in tiles."""
+
+    def transform_at(self, size: int) -> Callable[[Image], Tensor]:
+        """Like ``transform``, to square images of ``size`` pixels a side."""
+
+
+@runtime_checkable
 class SharesLayers(Protocol):
     """What a text encoder may offer: layers that are one set of weights for images and texts."""
 
@@ -152,11 +160,13 @@ class SharesLayers(Protocol):
 class LanguageModel(SavesConfig, Protocol):
     """Reads embeddings and writes text: decoder-only models (``encodes`` false) and encoder-decoders (true) alike.
 
-    ``width`` is E of the embeddings that it reads, ``vocab_size`` V; ``tokenizer`` is transformers' for this model.
+    ``width`` is E of the embeddings that it reads, ``vocab_size`` V, ``max_length`` the longest input in tokens, an
+    answer of a decoder-only model included; ``tokenizer`` is transformers' for this model.
     """
 
     width: int
     vocab_size: int
+    max_length: int
     encodes: bool
     tokenizer: Any
 
@@ -209,6 +219,15 @@ class LanguageModel(SavesConfig, Protocol):
             language: BCP 47 tag for ``generation.language_token``.
             stream: Takes each piece of text as it is written, of a single row.
         """
+
+
+@runtime_checkable
+class ReadsOtherTokens(Protocol):
+    """What a language model may offer whose sides have two tokenizers; ``tokenizer`` is that of what is written."""
+
+    @property
+    def reader(self) -> Any:
+        """Transformers' tokenizer of what is read, whose ids ``embed`` takes."""
 
 
 @runtime_checkable

@@ -10,7 +10,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from vlkit.models.augment import read_image
+from vlkit.models.image_input import decode
 from vlkit.types import Pick, Sample
 
 
@@ -39,7 +39,7 @@ class BrightnessPreparer:
     reads = True
 
     def row(self, sample: Sample, pick: Pick) -> tuple[Tensor, float]:
-        image = read_image(sample, draft_size=None)
+        image = decode(sample.image, draft_size=None)
         return self.transform(image), float(np.asarray(image.convert("L")).mean() / 255)
 
     def collate(self, rows: Sequence[tuple[Tensor, float]]) -> BrightnessBatch:

@@ -13,7 +13,7 @@ from vlkit.data.sources.open import open_source
 from vlkit.evaluation.results.measures import Measure, Measures
 from vlkit.evaluation.tasks.task import PlainTask, Scored
 from vlkit.files import digest
-from vlkit.models.augment import read_image
+from vlkit.models.image_input import decode
 from vlkit.spec.evaluation import AnyTask
 from vlkit.spec.sources import FolderSource
 from vlkit.types import Sample
@@ -49,7 +49,7 @@ class BrightnessTask(PlainTask):
             chosen = [sample for sample in self.samples if tag in sample.captions]
             errors = []
             for sample in chosen:
-                image = read_image(sample, draft_size=None)
+                image = decode(sample.image, draft_size=None)
                 with torch.no_grad():
                     told = model(model.transform(image)[None]).item()
                 errors.append(abs(told - float(np.asarray(image.convert("L")).mean() / 255)))

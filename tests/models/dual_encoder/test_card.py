@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ruamel.yaml import YAML
 
-from vlkit.models.dual_encoder.card import CardFacts, render_card
+from vlkit.models.card_text import CardFacts
+from vlkit.models.dual_encoder.card import render_card
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.folder import save
 from vlkit.spec.parts import HfText

@@ -148,7 +148,7 @@ def test_features_of_another_encoder_are_refused(model) -> None:
 
 
 def test_parts_must_be_modules_and_offer_what_is_needed(model) -> None:
-    with pytest.raises(VlkitError, match=r"^image is a str, not a torch nn.Module; DualEncoder takes built encoders$"):
+    with pytest.raises(VlkitError, match=r"^image encoder is a str, not a torch nn.Module; DualEncoder takes built"):
         DualEncoder("timm:vit", model.text)
     with pytest.raises(
         VlkitError,

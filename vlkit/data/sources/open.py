@@ -107,12 +107,7 @@ def open_caption_set(source: spec.CaptionSet) -> tuple[Sample, ...]:
     return readers.read_caption_jsonl({code: _path(path) for code, path in source.captions.items()}, images)
 
 
-_Files = (
-    spec.BabelJson | spec.Crossmodal3600 | spec.AlignedLines | spec.CaptionJsonl | spec.CocoCaptions | spec.WitJsonl
-)
-
-
-def _check_there(source: _Files, images: Path) -> None:
+def _check_there(source: spec.CaptionFiles, images: Path) -> None:
     """Whether all is there that a set names, before any of it is read.
 
     Raises:

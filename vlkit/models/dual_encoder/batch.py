@@ -5,7 +5,6 @@ Shapes: B pairs, C channels, H height, W width, L text length, D encoder width.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -15,7 +14,8 @@ from torch import Tensor
 from torch.utils.data import default_collate
 from typing_extensions import Self
 
-from vlkit.models.augment import FLATTEST, Augment, read_image
+from vlkit.models.augment import Augment
+from vlkit.models.image_input import decode
 from vlkit.parts.tokenizers import Tokenize, tokenize_mixed
 from vlkit.spec.dataset import AugmentSpec, DataSpec
 from vlkit.types import Pick, ResizesImages, Sample, TextBatch
@@ -119,7 +119,7 @@ class PairPreparer:
         """See ``types.Preparer``."""
         pixels_CHW = None
         if self.transform is not None:
-            image = read_image(sample, draft_size=self.draft_size)
+            image = decode(sample.image, draft_size=self.draft_size)
             pixels_CHW = self.transform(self.augment(image, seed=pick.view_seed))
         return Pair.of(sample, pick, pixels_CHW)
 
@@ -197,5 +197,4 @@ def _joined(pairs: Sequence[Pair], tokenize: Tokenize | None) -> PairBatch:
 def _draft_size(model: DualEncoder, data: DataSpec) -> int | None:
     if not isinstance(model.image, ResizesImages):
         return None
-    side, scale = model.image.resized_to, data.augment.crop_scale
-    return side if scale is None else math.ceil(side * math.sqrt(FLATTEST / scale[0]))
+    return Augment(data.augment).draft_size(model.image.resized_to)

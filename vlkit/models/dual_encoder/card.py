@@ -1,107 +1,31 @@
-"""The README.md of a model folder: parts with licenses, languages, data, scores."""
+"""What the model card of a dual encoder says."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-
-from vlkit.adapt.inject import adapter_of
+from vlkit.models.card_text import CardFacts, KindFacts, card_text
 from vlkit.models.dual_encoder.model import DualEncoder
-from vlkit.models.trainable import ADAPTER, trainable_report
-from vlkit.parts.assets import ASSETS
-from vlkit.spec.base import Spec
-from vlkit.version import __version__
 
-MADE = "Made with vlkit"
-"""How a card ends, by which a folder of our making is known."""
+_USAGE = """import vlkit
 
-
-@dataclass(frozen=True)
-class CardFacts:
-    """What only the maker of a model knows."""
-
-    title: str = "An image-text model"
-    summary: str = ""  # one or two sentences: what it is for
-    languages: Sequence[str] = ()  # BCP 47 tags of the training texts
-    data: Sequence[str] = ()  # one line of Markdown for each data set, with its license
-    scores: Mapping[str, float] = field(default_factory=dict)  # fractions in 0..1 by what was measured
-    limits: Sequence[str] = ()  # one line of Markdown for each known limit
+model = vlkit.load("path/to/this/folder")
+classifier = vlkit.ZeroShotClassifier(model, labels=["one", "two"], language="{language}")
+print(classifier.classify("photo.jpg").top(1))"""
 
 
 def render_card(
     model: DualEncoder, facts: CardFacts | None = None, *, library: str = "vlkit", usage: str | None = None
 ) -> str:
-    """The model card as Markdown with the front matter that model hubs read.
+    """The model card as Markdown.
 
     ``facts`` is what only its maker knows, ``library`` who loads the folder, as hubs name it; ``usage`` are Python
     lines that show how, None shows vlkit's.
     """
     facts = facts or CardFacts()
-    sections = [
-        _front_matter(facts, library),
-        f"# {facts.title}",
-        facts.summary,
-        _usage(facts.languages) if usage is None else f"```python\n{usage}\n```",
-        "## Parts\n\n" + _parts(model),
-        _list("Languages", [", ".join(facts.languages)] if facts.languages else []),
-        _list("Data", facts.data),
-        _scores(facts.scores),
-        _list("Limits", facts.limits),
-        f"{MADE} {__version__}.",
-    ]
-    return "\n\n".join(section for section in sections if section) + "\n"
-
-
-def _front_matter(facts: CardFacts, library: str) -> str:
-    lines = ["---", f"library_name: {library}", "pipeline_tag: zero-shot-image-classification"]
-    if facts.languages:
-        # Quoted: Norwegian is not a boolean.
-        lines += ["language:", *(f'- "{tag}"' for tag in facts.languages)]
-    return "\n".join([*lines, "tags:", "- image-text", "- multilingual", "---"])
-
-
-def _usage(languages: Sequence[str]) -> str:
-    language = languages[0] if languages else "en"
-    return f"""```python
-import vlkit
-
-model = vlkit.load("path/to/this/folder")
-classifier = vlkit.ZeroShotClassifier(model, labels=["one", "two"], language="{language}")
-print(classifier.classify("photo.jpg").top(1))
-```"""
-
-
-def _parts(model: DualEncoder) -> str:
-    rows = ["| part | what | parameters | license and source |", "| --- | --- | ---: | --- |"]
-    for row in trainable_report(model).rows:
-        spec = getattr(getattr(model, row.part, None), "spec", None)
-        if row.part.endswith(ADAPTER):
-            spec = adapter_of(model.get_submodule(row.part.removesuffix(ADAPTER)))
-        what, source = _describe(spec) if isinstance(spec, Spec) else ("learned similarity", "")
-        rows.append(f"| {row.part} | {_cell(what)} | {row.parameters:,} | {_cell(source)} |")
-    return "\n".join(rows)
-
-
-def _describe(spec: Spec) -> tuple[str, str]:
-    kind, name = getattr(spec, "kind", "for training alone"), getattr(spec, "name", None)
-    if name is None:
-        return kind, ""
-    for asset in ASSETS:
-        if asset.library == kind and name in (asset.name, *asset.aliases):
-            return f"{kind}: {name}", f"{asset.license}. {asset.source}"
-    return f"{kind}: {name}", "see the model's own page"
-
-
-def _scores(scores: Mapping[str, float]) -> str:
-    if not scores:
-        return ""
-    rows = [f"| {_cell(name)} | {100 * score:.1f} % |" for name, score in scores.items()]
-    return "\n".join(["## Scores\n", "| measured | score |", "| --- | ---: |", *rows])
-
-
-def _list(title: str, lines: Sequence[str]) -> str:
-    return f"## {title}\n\n" + "\n".join(f"- {line}" for line in lines) if lines else ""
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    kind = KindFacts(
+        title="An image-text model",
+        pipeline="zero-shot-image-classification",
+        tags=("image-text", "multilingual"),
+        usage=usage or _USAGE.format(language=facts.languages[0] if facts.languages else "en"),
+        unnamed="learned similarity",
+    )
+    return card_text(model, facts, kind, library=library)

@@ -6,26 +6,19 @@ Shapes: N images, T texts, E embedding width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from os import PathLike
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
 
 from vlkit.errors import VlkitError
 from vlkit.foreign import clean
+from vlkit.models.image_input import AnImage, listed, read_given
 from vlkit.models.trainable import ADAPTER, in_eval, trainable_report
-from vlkit.registry import Registry
 
 if TYPE_CHECKING:
-    import numpy as np
-    from PIL.Image import Image
-
     from vlkit.models.dual_encoder.model import DualEncoder
 
-AnImage: TypeAlias = "str | PathLike[str] | bytes | Image | np.ndarray[Any, Any]"
-READERS = Registry("reader", {"image": "vlkit.data.formats.images:open_image"})
-"""Models lie below those who read files, and this name is all that joins them."""
 _IMAGES, _TEXTS = 32, 128  # of a forward pass
 _NAME = 40  # characters of the name of a part that are shown
 
@@ -48,22 +41,21 @@ def embed(
     """See ``DualEncoder.embed``."""
     if images is None and texts is None:
         raise VlkitError("embed takes images=[...] (paths, PIL images, arrays), texts=[...] with language=..., or both")
-    read = READERS.get_object("image")
     image_NE = text_TE = None
     with in_eval(model):
         if images is not None:
-            listed = [read(one if not isinstance(one, PathLike) else str(one)) for one in _listed(images)]
+            given = [read_given(one) for one in listed(images)]
             image_NE = _joined(
                 [
                     model.encode_image(
-                        torch.stack([model.transform(image) for image in listed[start : start + _IMAGES]])
+                        torch.stack([model.transform(image) for image in given[start : start + _IMAGES]])
                     )
-                    for start in range(0, len(listed), _IMAGES)
+                    for start in range(0, len(given), _IMAGES)
                 ],
                 model.embed_dim,
             )
         if texts is not None:
-            lines = [_text(one) for one in _listed(texts)]
+            lines = [_text(one) for one in listed(texts)]
             text_TE = _joined(
                 [
                     model.encode_text(model.tokenize(lines[start : start + _TEXTS], language=language))
@@ -72,10 +64,6 @@ def embed(
                 model.embed_dim,
             )
     return Embedded(image_NE, text_TE)
-
-
-def _listed(given: Any) -> list[Any]:
-    return list(given) if isinstance(given, list | tuple) else [given]
 
 
 def _text(given: Any) -> str:

@@ -17,8 +17,10 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from vlkit.errors import ShapeError, VlkitError
+from vlkit.models.assembly import checked_part, place_of, spec_of
 from vlkit.models.dual_encoder.batch import LookedUpPairs, PairBatch, PairPreparer
-from vlkit.models.dual_encoder.direct import AnImage, Embedded, embed, refuse_pixels, refuse_tokens, summary
+from vlkit.models.dual_encoder.direct import Embedded, embed, refuse_pixels, refuse_tokens, summary
+from vlkit.models.image_input import AnImage
 from vlkit.models.trainable import adapter_specs, hold_frozen_in_eval
 from vlkit.parts.bridges import build_head
 from vlkit.spec.dataset import DataSpec
@@ -95,8 +97,8 @@ class DualEncoder(nn.Module):
         if not 0 < init_scale <= max_scale:
             raise VlkitError(f"init_scale is {init_scale:g}; it must be above 0 and at most max_scale ({max_scale:g})")
         self.embed_dim, self.max_scale = embed_dim, max_scale
-        self.image = _checked("image", image, ImageEncoder)
-        self.text = _checked("text", text, TextEncoder)
+        self.image = checked_part("image encoder", image, ImageEncoder, owner="DualEncoder")
+        self.text = checked_part("text encoder", text, TextEncoder, owner="DualEncoder")
         self.image_head = _own_head("image", self.image.width, image_head, embed_dim)
         self.text_head = _own_head("text", self.text.width, text_head, embed_dim)
         self.decoder = decoder
@@ -139,13 +141,13 @@ class DualEncoder(nn.Module):
         Raises:
             VlkitError: A part carries no spec of vlkit's.
         """
-        parts = {name: _spec_of(self, name) for name in ("image", "text", "image_head", "text_head")}
+        parts = {name: spec_of(self, name) for name in ("image", "text", "image_head", "text_head")}
         try:
             return DualEncoderSpec(
                 **parts,
                 embed_dim=self.embed_dim,
                 adapters=adapter_specs(self),
-                decoder=None if self.decoder is None else _spec_of(self, "decoder"),
+                decoder=None if self.decoder is None else spec_of(self, "decoder"),
                 init_scale=self._init_scale,
                 max_scale=self.max_scale,
                 init_bias=self._init_bias,
@@ -320,15 +322,6 @@ class _Ceiling(torch.autograd.Function):
         return torch.where((x < ctx.ceiling) | (grad > 0), grad, 0.0), None
 
 
-def _checked(name: str, part: Any, protocol: type) -> Any:
-    if not isinstance(part, nn.Module):
-        raise VlkitError(f"{name} is a {type(part).__name__}, not a torch nn.Module; DualEncoder takes built encoders")
-    if not isinstance(part, protocol):
-        missing = ", ".join(lacking(part, protocol))
-        raise VlkitError(f"{name} encoder {type(part).__name__} lacks {missing}; see vlkit.types.{protocol.__name__}")
-    return part
-
-
 def _own_head(side: str, width: int, head: nn.Module | None, embed_dim: int) -> nn.Module:
     if head is None:
         return build_head(_default(f"{side}_head"), width, embed_dim)
@@ -341,18 +334,5 @@ def _own_head(side: str, width: int, head: nn.Module | None, embed_dim: int) -> 
     return head
 
 
-def _spec_of(model: DualEncoder, name: str) -> Any:
-    part = getattr(model, name)
-    if not hasattr(part, "spec"):
-        raise VlkitError(
-            f"part {name!r} ({type(part).__name__}) has no .spec, so a model folder could not build it again; "
-            f"give your module a .spec of vlkit.spec or save its state_dict() yourself"
-        )
-    return part.spec
-
-
 def _place(model: DualEncoder, part: str) -> tuple[torch.device, torch.dtype]:
-    for parameter in model.get_submodule(part).parameters():
-        if parameter.is_floating_point():
-            return parameter.device, parameter.dtype
-    return model.log_scale.device, torch.float32
+    return place_of(model.get_submodule(part)) or (model.log_scale.device, torch.float32)

@@ -1,0 +1,1 @@
+"""Losses over the tokens that a language model writes."""
