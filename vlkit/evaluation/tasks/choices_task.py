@@ -227,8 +227,8 @@ class ChoicesTask(PlainTask):
         questions = [Question(self.prompts[tag], images, language=tag) for tag, images, texts in asked for _ in texts]
         answers = [text for _, _, texts in asked for text in texts]
         found_N2 = model.log_likelihoods(questions, answers, batch_size=self.batch_size)
-        parts = found_N2.double().cpu().split([len(texts) for _, _, texts in asked])
-        return [part.tolist() for part in parts]
+        pairs = iter(found_N2.double().cpu().tolist())
+        return [[next(pairs) for _ in texts] for _, _, texts in asked]
 
     def _scored(
         self,
