@@ -133,7 +133,9 @@ def test_a_mistake_names_the_kinds_that_there_are(world: Path) -> None:
     (world / "wrong.yaml").write_text((world / "whole.yaml").read_text().replace("regressor", "regresor"))
     done = subprocess.run(command("train", "wrong.yaml"), cwd=world, env=environment(), capture_output=True, text=True)
     assert done.returncode == 2
-    assert "did you mean 'regressor'?  kinds: dual_encoder, vision_language, saved, regressor" in done.stderr
+    assert (
+        "did you mean 'regressor'?  kinds: dual_encoder, vision_language, query_former, saved, regressor" in done.stderr
+    )
 
 
 def test_what_it_lacks_is_refused_by_name(world: Path) -> None:

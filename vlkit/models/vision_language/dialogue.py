@@ -94,6 +94,14 @@ class Layout:
         """The tokens of the words that an answer begins with."""
         return self._tokens(text)
 
+    def written_out(self, turns: Sequence[Turn], *, images: int, mark: str) -> str:
+        """What ``asked`` reads as one text: with the tokenizer's own marks, and ``mark`` at each place of an image."""
+        pieces = self._pieces(turns, images=images, where="prompt", open_end=True)
+        lead, read = self._led(pieces)
+        first, last = ("".join(self.tokenizer.convert_ids_to_tokens(ids)) for ids in self._frame)
+        text = "".join(piece.text for piece in read).replace(IMAGE_MARK, mark * self.image_tokens)
+        return mark * lead + first + text + (last if self.encodes else "")
+
     def _pieces(self, turns: Sequence[Turn], *, images: int, where: str, open_end: bool) -> list[_Piece]:
         """The whole text in pieces that are learned or not, never two of a kind after each other."""
         texts = _with_marks(turns, images, where=where)
@@ -117,7 +125,9 @@ class Layout:
 
     def _read(self, pieces: Sequence[_Piece], *, where: str) -> Laid:
         first, last = self._frame
-        ids, slots, learned = [*first], [False] * len(first), [False] * len(first)
+        lead, pieces = self._led(pieces)
+        ids = [self.pad] * lead + first
+        slots, learned = [True] * lead + [False] * len(first), [False] * len(ids)
         for piece in pieces:
             parts = [piece.text] if piece.learned else piece.text.split(IMAGE_MARK)
             for number, part in enumerate(parts):
@@ -133,6 +143,17 @@ class Layout:
             ids, slots, learned = self._cut(ids, slots, learned, where=where)
         labels = [token if wanted else IGNORED for token, wanted in zip(ids[1:], learned[1:], strict=False)]
         return Laid(ids, slots, [] if self.encodes else [*labels, IGNORED])
+
+    def _led(self, pieces: Sequence[_Piece]) -> tuple[int, Sequence[_Piece]]:
+        """The places of images before all else, where they stand so, and the pieces without those."""
+        if not self.spec.images_first or not pieces or pieces[0].learned:
+            return 0, pieces
+        text = pieces[0].text
+        rest = text
+        while rest.startswith(IMAGE_MARK):
+            rest = rest.removeprefix(IMAGE_MARK)
+        images = (len(text) - len(rest)) // len(IMAGE_MARK)
+        return images * self.image_tokens, [_Piece(rest, False), *pieces[1:]]
 
     def _cut(
         self, ids: list[int], slots: list[bool], learned: list[bool], *, where: str

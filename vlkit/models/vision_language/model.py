@@ -224,7 +224,7 @@ class VisionLanguageModel(nn.Module):
         """One or several images in words.
 
         Args:
-            images: A path, PIL image, encoded bytes or array, or a list of these.
+            images: A path, PIL image, encoded bytes, array or tokens of ``image_features``, or a list of these.
             language: BCP 47 tag of the words.
             prompt: What to ask; None takes the plainest prompt of ``caption_task`` for the language.
             prefix: Words that each caption begins with.
@@ -236,7 +236,14 @@ class VisionLanguageModel(nn.Module):
         return in_use.caption(self, images, language=language, prompt=prompt, prefix=prefix, generation=generation)
 
     def ask(
-        self, images: Any, question: str, *, language: str | None = None, prefix: str = "", **generation: Any
+        self,
+        images: Any,
+        question: str,
+        *,
+        language: str | None = None,
+        prefix: str = "",
+        stream: Callable[[str], None] | None = None,
+        **generation: Any,
     ) -> str:
         """Answers a question about one image or several.
 
@@ -246,9 +253,12 @@ class VisionLanguageModel(nn.Module):
             question: In any language.
             language: BCP 47 tag that is to be answered in; None leaves it to the model.
             prefix: Words that the answer begins with.
+            stream: Takes each piece of the answer as it is written.
             generation: Fields of ``spec.language.GenerationSpec``.
         """
-        return in_use.ask(self, images, question, language=language, prefix=prefix, generation=generation)
+        return in_use.ask(
+            self, images, question, language=language, prefix=prefix, stream=stream, generation=generation
+        )
 
 
 def _check_widths(encoder: ImageEncoder, bridge: Bridge, language_model: LanguageModel) -> None:
