@@ -138,7 +138,7 @@ class QueryTransformer(BaseBridge, Recomputing):
         norm_image: bool,
     ) -> None:
         super().__init__(in_width, out_width)
-        self.width = width
+        self.width, self.heads = width, heads
         self.image_norm = nn.LayerNorm(in_width, eps=_IMAGE_EPS) if norm_image else None
         # alike, the queries would stay alike for ever: nothing else tells them apart
         self.queries_MW = nn.Parameter(torch.empty(num_queries, width))

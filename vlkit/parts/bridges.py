@@ -13,6 +13,8 @@ from vlkit.nn.projections import BaseBridge, LinearBridge, MlpBridge, PixelShuff
 from vlkit.nn.qformer import QueryTransformer
 from vlkit.nn.resampler import Resampler
 from vlkit.parts.building import weightless
+from vlkit.parts.qformer_weights import load_qformer
+from vlkit.paths import local_path
 from vlkit.spec import bridges as specs
 from vlkit.spec.parts import DecoderSpec, HeadSpec
 from vlkit.types import GivesStates, ImageEncoder, KnowsVocabulary, TextEncoder, lacking
@@ -53,12 +55,17 @@ def build_bridge(
 
     Raises:
         ShapeError: Sizes that do not go together.
+        AssetError: Weights that the spec names cannot be read.
+        VlkitError: They are of no such Q-Former.
     """
     if spec.kind not in _BRIDGES:
         raise UnknownName("bridge", type(spec).__name__, allowed=_BRIDGES)
     with weightless(saved=saved, empty=empty):
         built = _BRIDGES[spec.kind](in_width, out_width, **spec.model_dump(exclude={"kind", "weights"}))
     built.spec = spec
+    weights = None if saved or empty else getattr(spec, "weights", None)
+    if isinstance(built, QueryTransformer) and weights is not None:
+        load_qformer(built, local_path(weights))
     return built
 
 

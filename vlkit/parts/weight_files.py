@@ -7,7 +7,7 @@ import pickle
 import re
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,15 @@ def read_header(path: Path) -> dict[str, tuple[int, ...]]:
 def read_headers(paths: Iterable[Path]) -> dict[str, tuple[int, ...]]:
     """Those of several files together; see ``read_header``."""
     return {name: shape for path in paths for name, shape in read_header(path).items()}
+
+
+def read_tensors(path: Path, names: Collection[str]) -> dict[str, Tensor]:
+    """The tensors of these names in a weights file that ``read_header`` has read, on the CPU; no others are."""
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys() if name in names}  # noqa: SIM118 - no dict
+    found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    return {name: tensor for name, tensor in _tensors(found) if name in names}
 
 
 def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
