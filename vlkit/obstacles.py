@@ -13,20 +13,24 @@ class Obstacles:
 
     def __init__(self) -> None:
         self.found: list[str] = []
+        self._errors: list[VlkitError] = []
 
     @contextmanager
     def met(self) -> Iterator[None]:
-        """Goes on behind the block where it ends in a ``VlkitError``, and keeps the message (a line each)."""
+        """Goes on behind the block where it ends in a ``VlkitError``; keeps the message, a line each and none twice."""
         try:
             yield
         except VlkitError as error:
-            self.found += str(error).split("\n")
+            self._errors.append(error)
+            self.found += [line for line in str(error).split("\n") if line not in self.found]
 
     def refuse(self) -> None:
         """Raises all that was met, if anything was.
 
         Raises:
-            VlkitError: One line each.
+            VlkitError: One line each; what was met alone is raised as it was.
         """
+        if len(self._errors) == 1 and self.found == str(self._errors[0]).split("\n"):
+            raise self._errors[0]
         if self.found:
             raise VlkitError("\n".join(self.found))

@@ -91,6 +91,8 @@ def test_info_names_broken_samples(tmp_path: Path) -> None:
     [
         (["build", "openmojis"], "no data set 'openmojis'; did you mean 'openmoji'?"),
         (["build", "flags", "--cldr", "x"], "--cldr adds names to openmoji"),
+        (["build", "flags", "--source", "x"], "--source is the folder of tuxpaint's stamps; flags is fetched"),
+        (["build", "tuxpaint", "--source", "x"], "no Tux Paint stamps in x: install the package"),
         (["build", "openmoji", "--languages", "xx-none"], "no language 'xx-none'"),
         (["build", "openmoji", "--image-size", "3"], "--image-size 3: must be 16 to 1024"),
         (["info", "absent.tar"], "absent.tar: no such shard"),
@@ -101,6 +103,21 @@ def test_bad_input_is_one_message_and_exit_code_2(arguments: list[str], message:
     result = run("data", *arguments)
     assert result.exit_code == 2
     assert message in result.stderr and "Traceback" not in result.output
+
+
+def test_all_that_is_wrong_with_sharding_is_told_at_once() -> None:
+    Path("taken").mkdir()
+    Path("taken/notes.txt").touch()
+    wrong = ["--image-size", "3", "--quality", "200", "--languages", "de,qq", "--language", "xx-none"]
+    result = run("data", "shard", "absent.csv", "--out", "taken", *wrong)
+    assert result.exit_code == 2 and result.stderr.splitlines() == [
+        "error: --image-size 3: must be 16 to 8192",
+        "--quality 200: must be 1 to 100",
+        "no language 'qq'. See vlkit list languages.",
+        f"{Path('taken').absolute()}: is there already; choose another --out, or replace it with --overwrite",
+        "no language 'xx-none'; did you mean 'non'? See vlkit list languages.",
+        "absent.csv: no such table",
+    ]
 
 
 def test_bench_data_prints_one_json_object() -> None:

@@ -90,9 +90,9 @@ def test_overrides_choose_and_resume_goes_on(run: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["suite.yaml", "languages=[de]"], "error: no language of task pets 'de'; there are: en, nb"),
-        (["suite.yaml", "languages=[qq]"], "error: no language 'qq'"),
-        (["suite.yaml", "tasks.0.images.path=none"], "error: none: no such folder of images"),
+        (["suite.yaml", "languages=[de]"], "no language of task pets 'de'; there are: en, nb"),
+        (["suite.yaml", "languages=[qq]"], "no language 'qq'"),
+        (["suite.yaml", "tasks.0.images.path=none"], "none: no such folder of images"),
         (["suite.yaml", "tasks.0.image.path=none"], "command line  tasks.0.image"),
         (["suite.yaml", "seed=-1"], "command line  seed = -1\n  should be an int >= 0"),
         (["babel_imagenet"], "babel_imagenet.yaml:9  tasks.0.images.path\n  missing; should be text"),
@@ -103,6 +103,37 @@ def test_what_is_wrong_is_said_before_a_model_is_loaded(run: Any, arguments: lis
     result = run("eval", "no-such-model", *arguments)
     assert result.exit_code == 2 and message in result.stderr, result.stderr
     assert not Path("runs").exists()
+
+
+def test_all_that_is_wrong_is_told_at_once(run: Any) -> None:
+    Path("taken").mkdir()
+    Path("taken/notes.txt").touch()
+    wrong = ["languages=[en,qq]", "tasks.0.images.path=none", "tasks.0.labels.paths=[labels.csv,no.json,nor.json]"]
+    more = ["tasks.0.templates={kind: file, path: prompts.json}", "tasks.1.source.path=captions.csv"]
+    result = run("eval", "nowhere", "suite.yaml", *wrong, *more, "--out", "taken", "--own-use")
+    assert result.exit_code == 2 and result.stderr.splitlines() == [
+        "error: --own-use says what --dump-classnames may write; give both or none",
+        "no model 'nowhere'. Give a model folder, 'open_clip:MODEL/TAG', 'open_clip:MODEL/FILE', 'hf:ID', "
+        "'hf-hub:ORG/NAME' or 'tiny'.",
+        "taken holds other files; --out takes a new folder",
+        "no language 'qq'. See vlkit list languages.",
+        "cannot read template file prompts.json: no such file or directory",
+        "none: no such folder of images, nor file",
+        "cannot read label file no.json: no such file or directory",
+        "cannot read label file nor.json: no such file or directory",
+        "captions.csv: no such table",
+    ]
+
+
+def test_a_dry_run_shows_what_would_be_done_and_does_nothing(run: Any) -> None:
+    before = sorted(Path().rglob("*"))
+    result = run("eval", "tiny", "suite.yaml", "tasks.1.languages=[en]", "--dry-run")
+    assert result.exit_code == 0, result.stderr
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert "the results would be in runs/eval/suite-tiny\n" in result.stdout
+    assert ["pets", "6", "2", "en,", "nb"] in lines and ["captions", "3", "1", "en"] in lines
+    assert result.stdout.endswith("dry run: nothing was evaluated and nothing was written\n")
+    assert sorted(Path().rglob("*")) == before
 
 
 def test_what_is_written_when_asked_for(run: Any) -> None:

@@ -73,7 +73,7 @@ def test_explain() -> None:
     [
         ("models", "open_clip:vit-b-32/laion2b", "open_clip:ViT-B-32/laion2b_s34b_b79k", ""),
         ("parts", "lite0", "timm:tf_efficientnet_lite0.in1k", "1 part"),
-        ("encoders", "*", "open_clip", "9 encoders"),
+        ("encoders", "*", "open_clip", "10 encoders"),
         ("recipes", "tiny", "contrastive/tiny", ""),
         ("languages", "norwegian", "Norwegian Bokmål", ""),
         ("objectives", "*", "class_prototypes", "9 objectives"),

@@ -2,7 +2,8 @@
 
 A comment above a block says what it needs that a test has not (``<!-- needs: hub -->``); its commands are then checked
 without being run: shells leave them as they are, options and values are those the command takes, recipes and suites
-resolve. ``<!-- file: own.yaml -->`` says where a reader saves a block.
+resolve, languages and published tables are there; test_dry_runs makes those that have it with ``--dry-run``.
+``<!-- file: own.yaml -->`` says where a reader saves a block.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ import vlkit
 from tests.docs.pages import NEEDS, PAGES, ROOT, Block, blocks, unquoted_signs, words
 from vlkit.cli.app import app
 from vlkit.cli.help import EXAMPLES
+from vlkit.evaluation.compare.reference import reference
 from vlkit.evaluation.suite import read_suite
+from vlkit.languages import normalize
 from vlkit.spec.load import load_recipe, shipped_recipes, shipped_suites
 
 SHELLS = [shell for shell in ("bash", "zsh") if shutil.which(shell)]
@@ -104,6 +107,13 @@ def check(arguments: list[str]) -> None:
         assert read_suite(suite, given["overrides"] or ()).tasks
     elif suite is not None and not suite.endswith(".yaml"):
         assert suite in PLACEHOLDERS, suite
+    texts = {key: value for key, value in given.items() if isinstance(value, str)}
+    for code in ",".join(texts.get(key, "") for key in ("language", "languages", "pivot")).split(","):
+        assert not code or normalize(code)
+    for scores in (texts.get("one", ""), texts.get("other", "")):
+        if scores.startswith("reference:"):
+            table, _, model = scores.removeprefix("reference:").partition("/")
+            assert reference(table).of(model) if model else reference(table)
 
 
 @pytest.mark.parametrize("block", COMMANDS, ids=named)

@@ -15,7 +15,7 @@ import torch
 from tests.helpers import encoder_factory as factory
 from vlkit.errors import AssetError, UnknownName, VlkitError
 from vlkit.parts.encoders import IMAGE_ENCODERS, build_image_encoder, image_encoder
-from vlkit.spec.parts import HfImage, MultiwayImage, OpenClipImage, TimmImage, TinyImage
+from vlkit.spec.parts import HfImage, MultiwayImage, OpenClipImage, TiledImage, TimmImage, TinyImage
 from vlkit.types import GivesStates, ImageEncoder, ResizesImages
 
 _HF: dict[str, Callable[[Path], Path]] = {
@@ -23,7 +23,7 @@ _HF: dict[str, Callable[[Path], Path]] = {
     "siglip": factory.siglip, "vision_text": factory.vision_text,
 }  # fmt: skip
 _TIMM = {"timm_vit": "test_vit", "timm_cnn": "test_efficientnet", "timm_resnet": "test_resnet"}
-_KINDS = [*_HF, *_TIMM, "tiny", "multiway", "open_clip"]
+_KINDS = [*_HF, *_TIMM, "tiny", "multiway", "open_clip", "tiled"]
 _TOKENS = {"resnet": 16, "timm_cnn": 25, "timm_resnet": 25, "timm_vit": 100}  # others: (32 / 8)^2
 
 
@@ -34,6 +34,7 @@ def specs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     found |= {key: TimmImage(name=name, pretrained=False) for key, name in _TIMM.items()}
     found["tiny"] = TinyImage()
     found["multiway"] = MultiwayImage(width=32, heads=2, ffn=64, layers=1, vl_layers=1, image_size=32, patch_size=8)
+    found["tiled"] = TiledImage(of=TinyImage())
     found["open_clip"] = OpenClipImage(name=str(factory.open_clip_folder(root / "oc")))
     return found
 
@@ -84,7 +85,7 @@ def test_features_and_tokens_in_one_pass_are_those_of_two(kind: str, specs: dict
 def test_saved_config_and_state_give_the_same_features(kind: str, specs: dict[str, Any], tmp_path: Path) -> None:
     first = build_image_encoder(specs[kind])
     first.save_config(tmp_path)
-    spec = first.spec.model_copy(update={} if kind in {"tiny", "multiway"} else {"name": "gone/away"})
+    spec = first.spec.model_copy(update={} if kind in {"tiny", "multiway", "tiled"} else {"name": "gone/away"})
     second = build_image_encoder(spec, saved=tmp_path)
     second.load_state_dict(first.state_dict())
     assert repr(second.transform) == repr(first.transform)

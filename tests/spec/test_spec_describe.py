@@ -30,7 +30,7 @@ def test_the_whole_recipe() -> None:
 
 def test_a_map_that_varies_gives_its_kinds() -> None:
     assert [(row.key, row.type) for row in explain("model.image")] == [
-        (f"model.image.{kind}", "kind") for kind in ("timm", "open_clip", "hf", "multiway", "tiny")
+        (f"model.image.{kind}", "kind") for kind in ("timm", "open_clip", "hf", "multiway", "tiny", "tiled")
     ]
     assert [row.key for row in explain("model.image_head") if row.default == "default"] == ["model.image_head.mlp"]
     assert explain("data.sources")[0].key == "data.sources.0.webdataset"

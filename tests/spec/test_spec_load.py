@@ -246,7 +246,7 @@ def test_all_problems_are_told_at_once(here: Path) -> None:
         "r.yaml:10  data.languages = de\n"
         "  should be a list of texts, or null; a list of one is written [de]\n"
         "r.yaml:11  data.mixing = tiny\n"
-        "  should be a map with kind uniform, temperature, english_share or weights\n"
+        "  should be a map with kind uniform, temperature, english_share, proportional, tiered or weights\n"
         "r.yaml:17  optim.lr = 0\n"
         "  should be a number > 0\n"
         "r.yaml:16  optim.betas = [0.9]\n"
@@ -272,7 +272,7 @@ def test_all_problems_are_told_at_once(here: Path) -> None:
 def test_what_is_missing_stands_at_its_parent(here: Path) -> None:
     path = write(here, "r.yaml", "seed: 1\nmodel:\n  text: {kind: hf}\n  image: {image_size: 32}\n")
     assert problems(path) == [
-        "r.yaml:4  model.image.kind\n  missing; kinds: timm, open_clip, hf, multiway, tiny",
+        "r.yaml:4  model.image.kind\n  missing; kinds: timm, open_clip, hf, multiway, tiny, tiled",
         "r.yaml:3  model.text.name\n  missing; should be text",
         "r.yaml:1  data\n  missing; should be a map",
         "r.yaml:1  stages\n  missing; should be a list of maps, at least 1",

@@ -10,6 +10,7 @@ import typer
 
 from vlkit.cli.console import err, listed, say, show_table, tell, write
 from vlkit.errors import DataError
+from vlkit.obstacles import Obstacles
 from vlkit.paths import local_path
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _SHOWN_PROBLEMS, _SHOWN_LANGUAGES = 5, 16
 
 @app.command()
 def build(
-    name: str = typer.Argument(metavar="NAME", help="openmoji or flags."),
+    name: str = typer.Argument(metavar="NAME", help="openmoji, flags or tuxpaint."),
     folder: Path | None = typer.Option(
         None, "--out", parser=local_path, metavar="DIR", help="Folder for the shards; default: shards/NAME."
     ),
@@ -38,20 +39,31 @@ def build(
         metavar="DIR",
         help="An unpacked cldr-annotations-full: emoji names in its 100+ languages.",
     ),
+    source: Path | None = typer.Option(
+        None,
+        parser=local_path,
+        metavar="DIR",
+        help="tuxpaint: the folder of stamps or of the unpacked package; default: where the package installs them.",
+    ),
     quiet: Quiet = False,
 ) -> None:
-    """Build an image-text data set as WebDataset shards: openmoji (emoji names) or flags (country names)."""
-    from vlkit.data.build.builders import build_flags, build_openmoji
+    """Build an image-text data set as WebDataset shards: openmoji (emoji), flags (countries) or tuxpaint (stamps)."""
+    from vlkit.data.build.builders import build_flags, build_openmoji, build_tuxpaint
     from vlkit.errors import UnknownName
 
-    if name not in ("openmoji", "flags"):
-        raise UnknownName("data set", name, allowed=("openmoji", "flags"))
+    if name not in (known := ("openmoji", "flags", "tuxpaint")):
+        raise UnknownName("data set", name, allowed=known)
+    if cldr is not None and name != "openmoji":
+        whose = "the names of flags come from babel" if name == "flags" else "tuxpaint has captions of its own"
+        raise DataError(f"--cldr adds names to openmoji; {whose} (leave --cldr out)")
+    if source is not None and name != "tuxpaint":
+        raise DataError(f"--source is the folder of tuxpaint's stamps; {name} is fetched (leave --source out)")
     target = folder or Path("shards") / name
     chosen = None if languages is None else listed(languages)
     if name == "openmoji":
         build_openmoji(target, image_size=image_size, languages=chosen, cldr=cldr, quiet=quiet)
-    elif cldr is not None:
-        raise DataError("--cldr adds names to openmoji; the names of flags come from babel (leave --cldr out)")
+    elif name == "tuxpaint":
+        build_tuxpaint(target, source=source, image_size=image_size, languages=chosen, quiet=quiet)
     else:
         build_flags(target, image_size=image_size, languages=chosen, quiet=quiet)
     tell(f"written to {target}; look at it with: vlkit data info {target}")
@@ -61,7 +73,8 @@ def build(
 def shard(
     path: str = typer.Argument(
         metavar="PATH",
-        help="A .jsonl/.csv/.tsv table, a folder of images, shards (a folder, a tar, a pattern), or a recipe (.yaml).",
+        help="A .jsonl/.csv/.tsv table, conversations (.json/.jsonl), a folder of images, shards (a folder, a tar, a "
+        "pattern), or a recipe (.yaml).",
     ),
     folder: Path = typer.Option(..., "--out", parser=local_path, metavar="DIR", help="Folder for the shards."),
     per_shard: int | None = typer.Option(
@@ -83,14 +96,25 @@ def shard(
     quiet: Quiet = False,
 ) -> None:
     """Write images with captions as WebDataset shards; an interrupted call goes on where it was when made again."""
-    from vlkit.data.build.reshard import ShardOptions, write_shards
+    from vlkit.data.build.reshard import ShardOptions, check_place, checked, write_shards
+    from vlkit.data.formats.caption_forms import tag
     from vlkit.data.sources.open import open_path
 
     chosen = None if languages is None else tuple(listed(languages))
     if per_shard is None and max_mb is None:
         per_shard = 1000
     options = ShardOptions(per_shard, max_mb, image_size, quality, chosen)
-    source = open_path(path, language=language)
+    obstacles = Obstacles()
+    with obstacles.met():
+        checked(options)
+    with obstacles.met():
+        check_place(folder, overwrite=overwrite)
+    with obstacles.met():
+        if language is not None:
+            tag(language)
+    with obstacles.met():
+        source = open_path(path, language=language)
+    obstacles.refuse()
     written = write_shards(source, folder, options, workers=workers, overwrite=overwrite, quiet=quiet)
     show_table(
         ("what", "count"),
@@ -111,7 +135,8 @@ def shard(
 def info(
     path: str = typer.Argument(
         metavar="PATH",
-        help="A folder of shards or images, a tar, a pattern, a .jsonl/.csv/.tsv table, or a recipe (.yaml).",
+        help="A folder of shards or images, a tar, a pattern, a .jsonl/.csv/.tsv table, conversations (.json/.jsonl), "
+        "or a recipe (.yaml).",
     ),
     language: Language = None,
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
@@ -130,8 +155,13 @@ def info(
         return
     sample = source[0]
     _print(path, summary)
+    title = f"{sample.key} ({_size(sample)})"
+    if sample.turns:
+        turns = [(turn.role, turn.language, turn.text) for turn in sample.turns[:_SHOWN_LANGUAGES]]
+        show_table(("role", "language", "turns of the first sample"), turns, title=title)
+        return
     captions = [(code, " | ".join(texts)) for code, texts in list(sample.captions.items())[:_SHOWN_LANGUAGES]]
-    show_table(("language", "captions of the first sample"), captions, title=f"{sample.key} ({_size(sample)})")
+    show_table(("language", "captions of the first sample"), captions, title=title)
 
 
 def _print(path: str, summary: SourceSummary) -> None:

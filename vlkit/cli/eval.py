@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from vlkit.cli.console import out, show_table, tell
+from vlkit.cli.console import out, say, show_table, tell
 from vlkit.cli.loading import loaded
 from vlkit.cli.options import Device, Model, complete_suites
 from vlkit.distributed.launch import launched
 from vlkit.errors import VlkitError
+from vlkit.obstacles import Obstacles
 from vlkit.paths import local_path
 
 if TYPE_CHECKING:
     from vlkit.evaluation.results.results_file import Results
     from vlkit.evaluation.suite import Suite
+    from vlkit.spec.evaluation import SuiteSpec
 
+_DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Check the suite, find its images and texts, show its languages; load no model."),
+]
 _MOST = 40  # languages that a terminal shows
 
 
@@ -37,6 +45,7 @@ def evaluate(
         None, "--out", parser=local_path, metavar="DIR", help="Folder for the results; default: runs/eval/SUITE-NAME."
     ),
     name: str = typer.Option("", metavar="NAME", help="What results call the model; default: after MODEL."),
+    dry_run: _DryRun = False,
     resume: bool = typer.Option(False, "--resume", help="Go on with the evaluation that is in the folder."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the evaluation that is in the folder."),
     cache: Path | None = typer.Option(
@@ -61,21 +70,24 @@ def evaluate(
 ) -> None:
     """Evaluate a model on a suite; on several GPUs: torchrun --nproc-per-node 8 -m vlkit eval MODEL SUITE."""
     leads = launched().leads
-    opened = _open(suite, overrides or (), parity or "", leads=leads, names=dump_classnames, own_use=own_use)
     called = name or model_name(model)
     place = folder or Path("runs/eval") / f"{Path(suite).stem}-{called}"
-    settings: Any = {"folder": place, "cache": cache, "resume": resume, "overwrite": overwrite}
+    claims: Any = {"resume": resume, "overwrite": overwrite}
+    with _told_once(leads):
+        read = _read(suite, overrides or (), parity or "")
+        opened = _open(read, model, place, claims, names=dump_classnames, own_use=own_use)
+    if dry_run:
+        _show_plan(opened, place, leads=leads)
+        return
     with loaded(model, device=device) as (found, runtime):
         from vlkit.evaluation.run import evaluate as run
 
-        results = run(found, opened, name=called, ranks=runtime.ranks, **settings)
+        results = run(found, opened, name=called, ranks=runtime.ranks, folder=place, cache=cache, **claims)
     if leads:
         if dump_classnames:
             _write_names(opened, place, own_use=own_use)
         if clip_benchmark:
-            from vlkit.evaluation.results.clip_benchmark import save_clip_benchmark
-
-            save_clip_benchmark(results, place / "clip_benchmark")
+            _write_clip_benchmark(results, place)
         _show(results, place)
         if parity:
             _show_parity(results, opened, model)
@@ -91,26 +103,58 @@ def model_name(model: str) -> str:
     return re.sub(r"[^\w.-]+", "-", parts[-1]) if parts else "model"
 
 
-def _open(
-    suite: str, overrides: list[str] | tuple[()], parity: str, *, leads: bool, names: bool, own_use: bool
-) -> Suite:
-    """The suite, with all that is wrong with it or with writing its names said before a model is loaded."""
-    from vlkit.evaluation.compare.parity import with_parity
-    from vlkit.evaluation.suite import open_suite, read_suite
-    from vlkit.evaluation.tasks.class_names import check_class_names
-
+@contextmanager
+def _told_once(leads: bool) -> Iterator[None]:
+    """What is wrong is said by the first process; the others leave without a word."""
     try:
-        if own_use and not names:
-            raise VlkitError("--own-use says what --dump-classnames may write; give both or none")
-        read = read_suite(suite, overrides)
-        opened = open_suite(with_parity(read, parity) if parity else read)
-        if names:
-            check_class_names(opened.tasks, own_use=own_use)
+        yield
     except VlkitError:
         if leads:
             raise
-        raise typer.Exit(2) from None  # the first process says it
+        raise typer.Exit(2) from None
+
+
+def _read(suite: str, overrides: list[str] | tuple[()], parity: str) -> SuiteSpec:
+    from vlkit.evaluation.compare.parity import with_parity
+    from vlkit.evaluation.suite import read_suite
+
+    read = read_suite(suite, overrides)
+    return with_parity(read, parity) if parity else read
+
+
+def _open(spec: SuiteSpec, model: str, folder: Path, claims: dict[str, bool], *, names: bool, own_use: bool) -> Suite:
+    """The suite, with all that stands in the way of the command told at once, before a model is loaded."""
+    from vlkit.evaluation.suite import check_free, open_suite
+    from vlkit.evaluation.tasks.class_names import check_class_names
+    from vlkit.models.locate import locate
+
+    obstacles = Obstacles()
+    with obstacles.met():
+        if own_use and not names:
+            raise VlkitError("--own-use says what --dump-classnames may write; give both or none")
+    with obstacles.met():
+        if not model.startswith(("hf:", "hf-hub:")):  # those are downloaded to be found
+            locate(model)
+    with obstacles.met():
+        check_free(folder, spec, **claims)
+    with obstacles.met():
+        opened = open_suite(spec)
+        if names:
+            check_class_names(opened.tasks, own_use=own_use)
+    obstacles.refuse()
     return opened
+
+
+def _show_plan(suite: Suite, folder: Path, *, leads: bool) -> None:
+    if not leads:
+        return
+    rows = [
+        (task.name, f"{len(task.samples):,}", str(len(tags)), ", ".join(tags))
+        for task, tags in zip(suite.tasks, suite.languages, strict=True)
+    ]
+    show_table(("task", "images", "languages", "which"), rows, right=("images", "languages"))
+    say(f"\nthe results would be in {folder}")
+    out().print("\ndry run: nothing was evaluated and nothing was written", style="dim")
 
 
 def _write_names(suite: Suite, folder: Path, *, own_use: bool) -> None:
@@ -119,6 +163,12 @@ def _write_names(suite: Suite, folder: Path, *, own_use: bool) -> None:
     path, notices = write_class_names(folder, suite.tasks, own_use=own_use)
     for notice in notices:
         tell(f"license of the names in {path}: {notice}")
+
+
+def _write_clip_benchmark(results: Results, folder: Path) -> None:
+    from vlkit.evaluation.results.clip_benchmark import save_clip_benchmark
+
+    save_clip_benchmark(results, folder / "clip_benchmark")
 
 
 def _show_parity(results: Results, suite: Suite, model: str) -> None:

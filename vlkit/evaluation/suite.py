@@ -6,11 +6,14 @@ import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from vlkit.errors import VlkitError
 from vlkit.evaluation.tasks.task import Task, left_out_notes
 from vlkit.files import write_atomic
+from vlkit.languages import normalize
+from vlkit.obstacles import Obstacles
 from vlkit.registry import Registry
 from vlkit.spec.evaluation import SuiteSpec
 from vlkit.spec.load import dump_yaml, find_suite, resolve_spec
@@ -63,16 +66,24 @@ def open_suite(suite: SuiteSpec) -> Suite:
     Raises:
         DataError: Files that are missing or wrong.
         UnknownName: A language that is none, or that a task does not have.
+        VlkitError: Several of these, one line each.
     """
     tasks: list[Task] = []
     languages: list[tuple[str, ...]] = []
     notes: list[str] = []
+    obstacles = Obstacles()
+    asked = [suite.languages or (), *(one.languages or () for one in suite.tasks)]
+    for tag in dict.fromkeys(chain.from_iterable(asked)):
+        with obstacles.met():
+            normalize(tag)
     for one in suite.tasks:
         wanted = suite.languages if one.languages is None else one.languages
-        opened: Sequence[Task] = TASKS.get_object(getattr(one, "kind", ""))(one, wanted)
-        tasks += opened
-        languages += [task.choose(wanted) for task in opened]
-        notes += [f"{task.name}: {note}" for task in opened for note in left_out_notes(task.left_out, wanted)]
+        with obstacles.met():
+            opened: Sequence[Task] = TASKS.get_object(getattr(one, "kind", ""))(one, wanted)
+            languages += [task.choose(wanted) for task in opened]
+            notes += [f"{task.name}: {note}" for task in opened for note in left_out_notes(task.left_out, wanted)]
+            tasks += opened
+    obstacles.refuse()
     names = [task.name for task in tasks]
     if taken := [name for name in names if names.count(name) > 1]:
         raise VlkitError(f"comparable.shared makes a task {taken[0]!r}, which the suite has already; rename that one")
@@ -81,32 +92,38 @@ def open_suite(suite: SuiteSpec) -> Suite:
     return Suite(suite, tuple(tasks), tuple(languages), tuple(notes))
 
 
-def claim(folder: Path, suite: SuiteSpec, *, resume: bool, overwrite: bool) -> None:
-    """Takes a folder for an evaluation; what is to be evaluated is written there.
-
-    Embeddings of images stay where an evaluation is replaced: they are known by a digest of all that decides them.
+def check_free(folder: Path, suite: SuiteSpec, *, resume: bool, overwrite: bool) -> None:
+    """Whether an evaluation may be written to a folder.
 
     Raises:
         VlkitError: It holds something else, or an evaluation and neither ``resume`` nor ``overwrite`` was said, or one
             of other settings and ``resume`` was.
     """
-    wanted, path = dump_yaml(suite), folder / SETTINGS
+    path = folder / SETTINGS
     if folder.exists() and not folder.is_dir():
         raise VlkitError(f"{folder} is a file; --out takes a folder")
-    if path.is_file():
-        if overwrite:
-            for written in [inside for pattern in _WRITTEN for inside in folder.glob(pattern)]:
-                if written.is_dir():
-                    shutil.rmtree(written)
-                else:
-                    written.unlink()
-        elif not resume:
+    if path.is_file() and not overwrite:
+        if not resume:
             raise VlkitError(f"{folder} holds an evaluation; --resume goes on with it, --overwrite replaces it")
-        elif path.read_text(encoding="utf-8") != wanted:
+        if path.read_text(encoding="utf-8") != dump_yaml(suite):
             raise VlkitError(
                 f"{folder} holds an evaluation of other settings (see {path}); --overwrite replaces it, another --out "
                 f"keeps both"
             )
-    elif folder.is_dir() and any(not inside.name.startswith(".") for inside in folder.iterdir()):
+    if not path.is_file() and folder.is_dir() and any(not inside.name.startswith(".") for inside in folder.iterdir()):
         raise VlkitError(f"{folder} holds other files; --out takes a new folder")
-    write_atomic(path, wanted)
+
+
+def claim(folder: Path, suite: SuiteSpec, *, resume: bool, overwrite: bool) -> None:
+    """Takes a folder for an evaluation, where ``check_free`` lets it; what is to be evaluated is written there.
+
+    Embeddings of images stay where an evaluation is replaced: they are known by a digest of all that decides them.
+    """
+    check_free(folder, suite, resume=resume, overwrite=overwrite)
+    if (folder / SETTINGS).is_file() and overwrite:
+        for written in [inside for pattern in _WRITTEN for inside in folder.glob(pattern)]:
+            if written.is_dir():
+                shutil.rmtree(written)
+            else:
+                written.unlink()
+    write_atomic(folder / SETTINGS, dump_yaml(suite))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -34,7 +35,8 @@ def weights_digest(module: nn.Module) -> str:
 def part_digest(part: nn.Module) -> str:
     """Hex digest of all that decides what a part gives: weights, buffers and spec, but for its name and origin."""
     spec = getattr(part, "spec", None)
-    settings = type(part).__name__ if spec is None else spec.model_dump(mode="json", exclude={"name", "pretrained"})
+    origin: dict[str, Any] = {"name": True, "pretrained": True, "of": {"name", "pretrained"}}  # and of what it wraps
+    settings = type(part).__name__ if spec is None else spec.model_dump(mode="json", exclude=origin)
     return digest({"weights": weights_digest(part), "spec": settings})
 
 

@@ -19,7 +19,7 @@ from typing_extensions import Self
 
 from vlkit.errors import AssetError, UnknownName, VlkitError
 from vlkit.registry import Registry
-from vlkit.spec.parts import EncoderSpec
+from vlkit.spec.parts import EncoderSpec, TiledImage
 
 _S = TypeVar("_S", bound=EncoderSpec)
 
@@ -112,7 +112,7 @@ def weightless(*, saved: bool, empty: bool) -> AbstractContextManager[Any]:
     return _SkipInit() if saved else nullcontext()
 
 
-def hold(module: nn.Module, spec: EncoderSpec) -> None:
+def hold(module: nn.Module, spec: EncoderSpec | TiledImage) -> None:
     """Brings parameters and saved buffers to the precision of a spec.
 
     Buffers that no state dict has (rates of rotary positions, masks) stay exact.
@@ -228,7 +228,7 @@ def moved(rows_BLE: Tensor, order_BL: Tensor) -> Tensor:
     return rows_BLE.gather(1, order_BL.unsqueeze(-1).expand(-1, -1, rows_BLE.shape[-1]))
 
 
-def build_part(kinds: Registry, spec: EncoderSpec, *, saved: Path | None, empty: bool) -> Any:
+def build_part(kinds: Registry, spec: EncoderSpec | TiledImage, *, saved: Path | None, empty: bool) -> Any:
     """The part of a spec in eval mode, its weights in the precision that the spec asks for."""
     part = kinds.get_object(spec.kind).build(spec, saved=saved, empty=empty)
     hold(part, spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from vlkit.parts.building import build_part, spec_by_name
 from vlkit.registry import Registry
@@ -18,6 +19,7 @@ IMAGE_ENCODERS = Registry(
         "hf": "vlkit.parts.hf_image:HfImageEncoder",
         "multiway": "vlkit.parts.multiway_encoders:MultiwayImageEncoder",
         "tiny": "vlkit.parts.tiny:TinyImageEncoder",
+        "tiled": "vlkit.parts.tiled_image:TiledImageEncoder",
     },
     hint="Names read 'timm:NAME', 'open_clip:MODEL/TAG', 'hf:ID', 'tiny'.",
 )
@@ -56,7 +58,13 @@ def build_image_encoder(spec: ImageEncoderSpec, *, saved: Path | None = None, em
 
 
 def image_encoder(
-    name: str, *, image_size: int | None = None, pretrained: bool | None = None, dtype: Dtype | None = None
+    name: str,
+    *,
+    image_size: int | None = None,
+    pretrained: bool | None = None,
+    dtype: Dtype | None = None,
+    layers: tuple[int, ...] | None = None,
+    fit: Literal["own", "squash", "pad"] | None = None,
 ) -> ImageEncoder:
     """Builds an image encoder by name; what is None is as in its spec.
 
@@ -65,11 +73,13 @@ def image_encoder(
         image_size: Side of the square input in pixels, instead of the weights' own.
         pretrained: False starts from random weights.
         dtype: Precision in which the weights are held.
+        layers: Blocks whose states are the tokens, instead of the last: ``(-2,)``.
+        fit: How an image becomes square.
 
     Raises:
         UnknownName: The part before the colon is no kind of encoder.
     """
-    options = {"image_size": image_size, "pretrained": pretrained, "dtype": dtype}
+    options = {"image_size": image_size, "pretrained": pretrained, "dtype": dtype, "layers": layers, "fit": fit}
     return build_image_encoder(spec_by_name(name, kinds=IMAGE_ENCODERS, named=_IMAGE_SPECS, **options))
 
 

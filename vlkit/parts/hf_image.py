@@ -26,6 +26,8 @@ from vlkit.parts.building import (
 )
 from vlkit.parts.configs import check_settings
 from vlkit.parts.hf_common import is_two_tower, keep_side, last_states, load_model, read_config, side_width, unusable
+from vlkit.parts.image_fit import Padded
+from vlkit.parts.token_layers import LAST, TokenLayers
 from vlkit.spec.parts import HfImage
 
 
@@ -49,7 +51,7 @@ class HfImageEncoder(LibraryImageEncoder):
         self.model: nn.Module = model if self.projects or not two_tower else model.vision_model  # type: ignore[assignment]
         self.config, self.processor, self.spec = config, processor, spec
         vision = config.vision_config if two_tower else config
-        self.transform = _transform(processor)
+        self.transform = _transform(processor, fit=spec.fit)
         with foreign_errors(f"{spec.name}: its image processor names no sizes (preprocessor_config.json)"):
             self.image_size = _side(processor)
             sizes = (value for value in dict(processor.size).values() if isinstance(value, int))
@@ -58,11 +60,17 @@ class HfImageEncoder(LibraryImageEncoder):
         check_transform(self.transform, where=spec.name)
         patch = getattr(vision, "patch_size", None)
         self.patch_size: int | None = patch if isinstance(patch, int) else None
+        self.tokens_behind = int(getattr(vision, "num_detection_tokens", None) or 0)  # YOLOS has them after the patches
         check_patches(spec.image_size, self.patch_size, where=spec.name)
         self.options = _size_options(self._vision, vision, size=self.image_size, name=spec.name)
         hidden = getattr(vision, "hidden_size", None) or next(iter(getattr(vision, "hidden_sizes", [])[-1:]), None)
+        self._layers: TokenLayers | None = None
+        if spec.layers != LAST:
+            self.options["output_hidden_states"] = True
+            count = len(self.on_shapes(self.image_size, "_states").hidden_states) - 1
+            self._layers = TokenLayers(spec.layers, count=count, where=f"hf:{spec.name}")
         width = side_width(model, config, side="image") if self.projects else hidden
-        if isinstance(width, int) and isinstance(hidden, int):
+        if isinstance(width, int) and isinstance(hidden, int) and self._layers is None:
             self.width, self.token_width = width, hidden if hasattr(vision, "hidden_size") else width
         else:
             features_BD, tokens_BNT = self.on_shapes(self.image_size, "pooled_and_states")
@@ -83,7 +91,7 @@ class HfImageEncoder(LibraryImageEncoder):
         )
         if poolerless:  # recorded, so that a saved model is built the same way
             spec = spec.model_copy(update={"pooling": "mean"})
-        processor = load_processor(folder, image_size=spec.image_size)
+        processor = load_processor(folder, image_size=spec.image_size, squash=spec.fit != "own")
         with foreign_errors(unusable(config, where=spec.name), error=VlkitError):
             return cls(model, config, processor=processor, spec=spec)
 
@@ -94,9 +102,22 @@ class HfImageEncoder(LibraryImageEncoder):
     def _states(self, pixels_BCHW: Tensor) -> Any:
         return self._vision(pixel_values=taken(pixels_BCHW, self), return_dict=True, **self.options)
 
+    def transform_at(self, size: int) -> ImageTransform:
+        """Its preprocessing for square images of another size."""
+        settings = {**self.processor.to_dict(), **_scaled_sizes(self.processor, size)}
+        return _transform(type(self.processor).from_dict(settings), fit=self.spec.fit)
+
     def tokens(self, pixels_BCHW: Tensor) -> Tensor:
-        """tokens_BNT of the last block; class and register tokens left out."""
-        return self._spatial(self._states(pixels_BCHW).last_hidden_state, pixels_BCHW)
+        """tokens_BNT of the blocks that ``layers`` names; class and register tokens left out."""
+        return self._tokens_of(self._states(pixels_BCHW), pixels_BCHW)
+
+    def _tokens_of(self, output: Any, pixels_BCHW: Tensor) -> Tensor:
+        last = last_states(output, where=self.spec.name)
+        if self._layers is None:
+            return self._spatial(last, pixels_BCHW)
+        count = self._layers.count  # the library's states of all blocks begin with the embeddings
+        found = {number: last if number == count else output.hidden_states[number] for number in self._layers.numbers}
+        return self._layers.of({number: self._spatial(states, pixels_BCHW) for number, states in found.items()})
 
     def _spatial(self, states: Tensor, pixels_BCHW: Tensor) -> Tensor:
         states = given(states, self.spec)
@@ -105,7 +126,8 @@ class HfImageEncoder(LibraryImageEncoder):
         if self.patch_size is None:
             return states
         count = (pixels_BCHW.shape[-2] // self.patch_size) * (pixels_BCHW.shape[-1] // self.patch_size)
-        return states[:, -count:]
+        end = states.shape[1] - self.tokens_behind  # class and register tokens stand before the patches
+        return states[:, max(0, end - count) : end]
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """features_BD."""
@@ -114,8 +136,7 @@ class HfImageEncoder(LibraryImageEncoder):
     def pooled_and_states(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """features_BD and ``tokens`` in one pass."""
         output = self._output(pixels_BCHW)
-        states = last_states(output, where=self.spec.name)
-        return self._pooled(output, pixels_BCHW), self._spatial(states, pixels_BCHW)
+        return self._pooled(output, pixels_BCHW), self._tokens_of(output, pixels_BCHW)
 
     def _output(self, pixels_BCHW: Tensor) -> Any:
         model: Any = self.model
@@ -152,20 +173,29 @@ def refuse_patches(config: Any, *, folder: Path) -> None:
         )
 
 
-def load_processor(folder: Path, *, image_size: int | None) -> Any:
+def load_processor(folder: Path, *, image_size: int | None, squash: bool = False) -> Any:
     """The image processor of a folder in hub layout, set to another square size where one is given.
+
+    With ``squash`` it takes images of any shape to the square as they are, and cuts nothing off.
 
     Raises:
         AssetError: There is none.
+        VlkitError: It cannot do so.
     """
     from transformers import AutoImageProcessor
 
-    def load(**sizes: dict[str, int]) -> Any:
+    def load(**sizes: Any) -> Any:
         return AutoImageProcessor.from_pretrained(str(folder), trust_remote_code=False, **sizes)
 
     check_settings(folder)
     with foreign_errors(f"{folder} holds no image processor that can be read (preprocessor_config.json)"):
         processor = load()
+        if squash:
+            if getattr(processor, "crop_pct", None) is not None:
+                kind = type(processor).__name__
+                raise VlkitError(f"{folder}: its image processor ({kind}) always cuts margins off; set fit to own")
+            side = image_size or _side(processor)
+            return load(size={"height": side, "width": side}, do_center_crop=False)
         return processor if image_size is None else load(**_scaled_sizes(processor, image_size))
 
 
@@ -189,11 +219,15 @@ class _Processed:
         return pixels.float()
 
 
-def _transform(processor: Any) -> ImageTransform:
+def _transform(processor: Any, *, fit: str) -> ImageTransform:
     settings = {
         key: value for key, value in processor.to_dict().items() if value is not None and key != "_name_or_path"
     }
-    return ImageTransform(_Processed(processor), {"library": "transformers", **settings})
+    steps = _Processed(processor)
+    if fit == "pad":
+        mean = processor.image_mean or (0.5, 0.5, 0.5)
+        return ImageTransform(Padded(steps, mean), {"library": "transformers", **settings, "fit": fit})
+    return ImageTransform(steps, {"library": "transformers", **settings})
 
 
 def _side(processor: Any) -> int:

@@ -78,8 +78,12 @@ class MultiwayImageEncoder(MultiwayEncoder):
         self.patches = nn.Conv2d(3, spec.width, spec.patch_size, stride=spec.patch_size)
         init_weights(self.patches)
         self.cls_D = nn.init.trunc_normal_(nn.Parameter(torch.empty(spec.width)), std=INIT_STD)
-        settings = {"library": "vlkit", "resize": "square", "size": spec.image_size, "mean": 0.5}
-        self.transform = building.ImageTransform(partial(building.resize_to_square, size=spec.image_size), settings)
+        self.transform = self.transform_at(spec.image_size)
+
+    def transform_at(self, size: int) -> building.ImageTransform:
+        """Its preprocessing for square images of another size."""
+        settings = {"library": "vlkit", "resize": "square", "size": size, "mean": 0.5}
+        return building.ImageTransform(partial(building.resize_to_square, size=size), settings)
 
     def num_tokens(self, size: int) -> int:
         """N of ``tokens``."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vlkit.errors import VlkitError
 from vlkit.parts import building
 from vlkit.parts import open_clip_states as states
+from vlkit.parts.image_fit import Padded
 from vlkit.parts.open_clip_files import (
     HF_TEXT,
     OpenClipConfig,
@@ -26,6 +27,7 @@ from vlkit.parts.open_clip_files import (
     load_whole,
     make_tokenizer,
 )
+from vlkit.parts.token_layers import LAST, TokenLayers
 from vlkit.parts.tokenizers import (
     check_end_token,
     check_texts,
@@ -42,8 +44,6 @@ class OpenClipImageEncoder(building.LibraryImageEncoder):
     """The image tower: features as ``encode_image(normalize=False)`` gives them."""
 
     def __init__(self, tower: nn.Module, config: OpenClipConfig, *, spec: OpenClipImage) -> None:
-        from open_clip.transform import PreprocessCfg, image_transform_v2
-
         super().__init__()
         self.tower, self.config, self.spec = tower, config, spec
         self.width = int(config.model_cfg["embed_dim"])
@@ -51,9 +51,13 @@ class OpenClipImageEncoder(building.LibraryImageEncoder):
         self.image_size = self.resized_to = int(config.preprocess_cfg["size"])
         building.check_side(self.image_size, where=spec.name)
         with building.foreign_errors(f"{spec.name}: open_clip cannot use its preprocessing (preprocess_cfg)"):
-            steps = image_transform_v2(PreprocessCfg(**config.preprocess_cfg), is_train=False)
-        self.transform = building.ImageTransform(steps, {"library": "open_clip", **config.preprocess_cfg})
+            self.transform = self.transform_at(self.image_size)
         building.check_transform(self.transform, where=spec.name)
+        self._layers: TokenLayers | None = None
+        if spec.layers != LAST:
+            blocks = self.on_shapes(self.image_size, "_all_blocks")
+            self._layers = TokenLayers(spec.layers, count=len(blocks), where=f"open_clip:{spec.name}")
+            self.token_width = int(self.on_shapes(self.image_size, "tokens").shape[2])
 
     @classmethod
     def build(cls, spec: OpenClipImage, *, saved: Path | None = None, empty: bool = False) -> OpenClipImageEncoder:
@@ -82,14 +86,44 @@ class OpenClipImageEncoder(building.LibraryImageEncoder):
         preprocess = {**tower.preprocess_cfg, "size": config.preprocess_cfg["size"]}
         return cls(tower, OpenClipConfig(config.model_cfg, preprocess), spec=spec)
 
+    def transform_at(self, size: int) -> building.ImageTransform:
+        """Its preprocessing for square images of another size."""
+        from open_clip.transform import PreprocessCfg, image_transform_v2
+
+        config = {**self.config.preprocess_cfg, "size": size}
+        if self.spec.fit != "own":
+            config["resize_mode"] = "squash"
+        steps = image_transform_v2(PreprocessCfg(**config), is_train=False)
+        if self.spec.fit == "pad":
+            settings = {"library": "open_clip", **config, "fit": "pad"}
+            return building.ImageTransform(Padded(steps, config["mean"]), settings)
+        return building.ImageTransform(steps, {"library": "open_clip", **config})
+
     def tokens(self, pixels_BCHW: Tensor) -> Tensor:
-        """tokens_BNT of the last block; the class token left out."""
-        return self.pooled_and_states(pixels_BCHW)[1]
+        """tokens_BNT of the blocks that ``layers`` names; class and register tokens left out."""
+        if self._layers is None or self._layers.needs_last:
+            return self.pooled_and_states(pixels_BCHW)[1]
+        return self._layers.of(self._of_blocks(pixels_BCHW, self._layers))
 
     def pooled_and_states(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """features_BD and ``tokens`` in one pass."""
-        features_BD, tokens_BNT = states.image_states(self.tower, building.taken(pixels_BCHW, self))
-        return building.given(features_BD, self.spec), building.given(tokens_BNT, self.spec)
+        features_BD, last_BNT = states.image_states(self.tower, building.taken(pixels_BCHW, self))
+        features_BD, tokens_BNT = building.given(features_BD, self.spec), building.given(last_BNT, self.spec)
+        if self._layers is not None:  # open_clip gives all blocks behind the final norm or none: a second pass
+            found = {self._layers.count: tokens_BNT}
+            tokens_BNT = self._layers.of(self._of_blocks(pixels_BCHW, self._layers) | found)
+        return features_BD, tokens_BNT
+
+    def _of_blocks(self, pixels_BCHW: Tensor, layers: TokenLayers) -> dict[int, Tensor]:
+        """Tokens of the chosen blocks by number, as they leave the block."""
+        numbers = sorted(set(layers.numbers))
+        found = states.block_states(
+            self.tower, building.taken(pixels_BCHW, self), blocks=[number - 1 for number in numbers]
+        )
+        return dict(zip(numbers, (building.given(tokens, self.spec) for tokens in found), strict=True))
+
+    def _all_blocks(self, pixels_BCHW: Tensor) -> list[Tensor]:
+        return states.block_states(self.tower, pixels_BCHW, blocks=None)
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """features_BD."""

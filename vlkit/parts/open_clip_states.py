@@ -24,6 +24,12 @@ def image_states(tower: Any, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
     return found["image_features"], last_BThw.flatten(2).transpose(1, 2)
 
 
+def block_states(tower: Any, pixels_BCHW: Tensor, *, blocks: list[int] | None) -> list[Tensor]:
+    """tokens_BNT as they leave these blocks, which count from 0, or all; no later one is run."""
+    found = tower.forward_intermediates(pixels_BCHW, indices=blocks, intermediates_only=True, stop_early=True)
+    return [one_BThw.flatten(2).transpose(1, 2) for one_BThw in found["image_intermediates"]]
+
+
 def image_token_width(tower: Any) -> int:
     """T of an image tower: a model of timm's, a vision transformer or a ResNet."""
     if hasattr(tower, "trunk"):

@@ -17,6 +17,8 @@ from vlkit.errors import AssetError, UnknownName, VlkitError
 from vlkit.foreign import json_kind
 from vlkit.parts import assets, building
 from vlkit.parts.configs import read_settings
+from vlkit.parts.image_fit import Padded
+from vlkit.parts.token_layers import LAST, TokenLayers
 from vlkit.parts.weight_files import read_header, within
 from vlkit.paths import local_path
 from vlkit.spec.parts import TimmImage
@@ -32,22 +34,27 @@ class TimmImageEncoder(building.LibraryImageEncoder):
     """
 
     def __init__(self, model: nn.Module, spec: TimmImage, *, arguments: dict[str, Any]) -> None:
-        from timm.data import create_transform, resolve_data_config
+        from timm.data import resolve_data_config
 
         super().__init__()
         self.model, self.spec, self._arguments = model, spec, arguments
         timm_model: Any = model
         self.width = int(getattr(timm_model, "head_hidden_size", None) or timm_model.num_features)
         self.token_width = int(timm_model.num_features)
+        self._layers: TokenLayers | None = None
         chosen = {} if spec.image_size is None else {"img_size": spec.image_size}
         with building.foreign_errors(f"{spec.name}: timm cannot use its preprocessing (pretrained_cfg)"):
             self.data_config: dict[str, Any] = resolve_data_config(chosen, model=timm_model)
+            if spec.fit != "own":
+                self.data_config |= {"crop_mode": "squash", "crop_pct": 1.0}
             self.image_size = int(self.data_config["input_size"][-1])
             self.resized_to = math.ceil(self.image_size / self.data_config["crop_pct"])
             building.check_side(self.resized_to, where=spec.name)
-            steps = create_transform(**self.data_config, is_training=False)
-        self.transform = building.ImageTransform(steps, {"library": "timm", **self.data_config})
+            self.transform = self.transform_at(self.image_size)
         building.check_transform(self.transform, where=spec.name)
+        if spec.layers != LAST:
+            self._layers = TokenLayers(spec.layers, count=len(timm_model.feature_info), where=f"timm:{spec.name}")
+            self.token_width = int(self.on_shapes(self.image_size, "tokens").shape[2])
 
     @classmethod
     def build(cls, spec: TimmImage, *, saved: Path | None = None, empty: bool = False) -> TimmImageEncoder:
@@ -107,21 +114,56 @@ class TimmImageEncoder(building.LibraryImageEncoder):
         model: Any = self.model
         return str(model.pretrained_cfg.get("architecture") or self.spec.name.partition(".")[0])
 
+    def transform_at(self, size: int) -> building.ImageTransform:
+        """Its preprocessing for square images of another size."""
+        from timm.data import create_transform
+
+        config = {**self.data_config, "input_size": (3, size, size)}
+        steps = create_transform(**config, is_training=False)
+        if self.spec.fit == "pad":
+            return building.ImageTransform(Padded(steps, config["mean"]), {"library": "timm", **config, "fit": "pad"})
+        return building.ImageTransform(steps, {"library": "timm", **config})
+
     def tokens(self, pixels_BCHW: Tensor) -> Tensor:
-        """tokens_BNT of the last block; class and register tokens left out."""
-        return self._spatial(self._features(pixels_BCHW))
+        """tokens_BNT of the blocks that ``layers`` names; class and register tokens left out."""
+        if self._layers is None or self._layers.needs_last:
+            return self._features_and_tokens(pixels_BCHW)[1]
+        return self._layers.of(self._of_blocks(pixels_BCHW, self._layers, intermediates_only=True, stop_early=True))
 
     def pooled_and_states(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """features_BD and ``tokens`` in one pass."""
-        features = self._features(pixels_BCHW)
-        return self._pooled(features), self._spatial(features)
+        features, tokens_BNT = self._features_and_tokens(pixels_BCHW)
+        return self._pooled(features), tokens_BNT
 
     def _features(self, pixels_BCHW: Tensor) -> Tensor:
         model: Any = self.model
-        # convolutions follow the layout of their input, and this one is up to 4 times as fast on a CPU
-        pixels_BCHW = building.taken(pixels_BCHW, model).contiguous(memory_format=torch.channels_last)
-        features: Tensor = model.forward_features(pixels_BCHW)
+        features: Tensor = model.forward_features(self._taken(pixels_BCHW))
         return features
+
+    def _taken(self, pixels_BCHW: Tensor) -> Tensor:
+        # convolutions follow the layout of their input, and this one is up to 4 times as fast on a CPU
+        return building.taken(pixels_BCHW, self.model).contiguous(memory_format=torch.channels_last)
+
+    def _features_and_tokens(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        if self._layers is None:
+            features = self._features(pixels_BCHW)
+            return features, self._spatial(features)
+        features, states = self._of_blocks(pixels_BCHW, self._layers)
+        if self._layers.needs_last:
+            states[self._layers.count] = self._spatial(features)
+        return features, self._layers.of(states)
+
+    def _of_blocks(self, pixels_BCHW: Tensor, layers: TokenLayers, **options: bool) -> Any:
+        """Tokens of the chosen blocks by number as they leave the block, before them the features where asked for."""
+        model: Any = self.model
+        numbers = sorted(set(layers.numbers))
+        found = model.forward_intermediates(
+            self._taken(pixels_BCHW), indices=[number - 1 for number in numbers], norm=False, **options
+        )
+        features, maps = (None, found) if options else found
+        tokens = (building.given(one_BThw, self.spec).flatten(2).transpose(1, 2) for one_BThw in maps)
+        states = dict(zip(numbers, tokens, strict=True))
+        return states if options else (features, states)
 
     def _pooled(self, features: Tensor) -> Tensor:
         model: Any = self.model

@@ -1,6 +1,7 @@
 """Tiny twins: small random transformers in plain torch, for tests of everything that joins encoders.
 
-Shapes: B batch, C channels, H height, W width, L text length in bytes, N image tokens, D encoder width.
+Shapes: B batch, C channels, H height, W width, L text length in bytes, N image tokens, D encoder width,
+T width of an image token.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vlkit.parts.building import ImageTransform, OwnEncoder, check_patches, compact, given, resize_to_square, taken
+from vlkit.parts.token_layers import TokenLayers
 from vlkit.parts.tokenizers import check_texts, pad_rows
 from vlkit.parts.vocabulary import byte_vocabulary
 from vlkit.spec.parts import TinyImage, TinyText
@@ -47,31 +49,37 @@ class TinyImageEncoder(OwnEncoder):
     def __init__(self, spec: TinyImage) -> None:
         super().__init__()
         check_patches(spec.image_size, spec.patch_size, where="tiny image encoder")
-        self.spec, self.width, self.token_width = spec, spec.width, spec.width
+        self.layers = TokenLayers(spec.layers, count=spec.depth, where="tiny image encoder")
+        self.spec, self.width, self.token_width = spec, spec.width, spec.width * len(spec.layers)
         self.image_size = self.resized_to = spec.image_size
         count = self.num_tokens(spec.image_size)
         self.patches = nn.Conv2d(3, spec.width, spec.patch_size, stride=spec.patch_size)
         self.positions_ND = nn.Parameter(torch.randn(count, spec.width) * 0.02)
         self.blocks = nn.ModuleList(_Block(spec.width) for _ in range(spec.depth))
         self.norm = nn.LayerNorm(spec.width)
-        settings = {"library": "vlkit-tiny", "size": spec.image_size}
-        self.transform = ImageTransform(partial(resize_to_square, size=spec.image_size), settings)
+        self.transform = self.transform_at(spec.image_size)
+
+    def transform_at(self, size: int) -> ImageTransform:
+        """Its preprocessing for square images of another size."""
+        return ImageTransform(partial(resize_to_square, size=size), {"library": "vlkit-tiny", "size": size})
 
     def num_tokens(self, size: int) -> int:
         """N of ``tokens``."""
         return (size // self.spec.patch_size) ** 2
 
     def tokens(self, pixels_BCHW: Tensor) -> Tensor:
-        """tokens_BND of all patches."""
-        x_BND = self.patches(taken(pixels_BCHW, self)).flatten(2).transpose(1, 2) + self.positions_ND
-        for block in self.blocks:
-            x_BND = block(x_BND)
-        return given(self.norm(x_BND), self.spec)
+        """tokens_BNT of all patches."""
+        return self.pooled_and_states(pixels_BCHW)[1]
 
     def pooled_and_states(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """features_BD and ``tokens`` in one pass."""
-        tokens_BND = self.tokens(pixels_BCHW)
-        return tokens_BND.mean(dim=1), tokens_BND
+        x_BND = self.patches(taken(pixels_BCHW, self)).flatten(2).transpose(1, 2) + self.positions_ND
+        states = []
+        for block in self.blocks:
+            x_BND = block(x_BND)
+            states.append(x_BND)
+        last_BND = given(self.norm(x_BND), self.spec)
+        return last_BND.mean(dim=1), self.layers.of([*(given(x_BND, self.spec) for x_BND in states[:-1]), last_BND])
 
 
 class TinyTextEncoder(OwnEncoder):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vlkit.spec.base import Spec
+from vlkit.spec.base import LocalPath, Spec
 from vlkit.spec.parts import EncoderSpec, LibrarySpec
 
 
@@ -25,6 +25,11 @@ class HfLanguage(LanguageModelSpec, LibrarySpec):
     """Hub id (`google/gemma-3-270m`), a folder in hub layout, or a GGUF file."""
     quantize: Literal["none", "int8", "nf4"] = "none"
     """Hold the weights of its linear layers in 8 or 4 bits (bitsandbytes, on a GPU); all other parts keep theirs."""
+    vocabulary: LocalPath | None = None
+    """A text file, one text a line (captions, prompts): only the rows of the vocabulary that they need are kept, and
+    those that all other texts fall back to; null keeps all."""
+    tokens: tuple[str, ...] = ()
+    """Tokens to add to the vocabulary; their rows start as the mean of all."""
 
 
 class TinyLanguage(LanguageModelSpec):

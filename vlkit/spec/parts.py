@@ -28,11 +28,21 @@ class LibrarySpec(EncoderSpec):
     """Load the weights; false starts from random ones."""
 
 
+Layers = Annotated[tuple[int, ...], Field(min_length=1)]
+
+
 class LibraryImage(LibrarySpec):
     """What those of image encoders share."""
 
     image_size: int | None = Field(default=None, ge=16, le=4096)
     """Side of the square input in pixels; null takes the model's own."""
+    layers: Layers = (-1,)
+    """Blocks whose states are the tokens, those of several joined on their channels: 1 is the first block, -1 the last
+    one. The last one's are what the library gives at the end, behind its final norm where it has one; the others' are
+    as they leave the block ([-2] for LLaVA and Centurio)."""
+    fit: Literal["own", "squash", "pad"] = "own"
+    """How an image becomes square: own as the library does it (many cut off margins), squash to the square whatever its
+    shape, pad with the mean colour first."""
 
 
 class TimmImage(LibraryImage):
@@ -74,6 +84,9 @@ class TinyImage(EncoderSpec):
     """Width of the features."""
     depth: int = Field(default=2, ge=1)
     """Transformer blocks."""
+    layers: Layers = (-1,)
+    """Blocks whose states are the tokens, those of several joined on their channels: 1 is the first block, -1 the last
+    one, whose states are those behind the final norm."""
 
 
 class MultiwaySpec(EncoderSpec):
@@ -108,8 +121,35 @@ class MultiwayImage(MultiwaySpec):
     """Side of a patch in pixels."""
 
 
+WholeImageSpec = Annotated[TimmImage | OpenClipImage | HfImage | MultiwayImage | TinyImage, Field(discriminator="kind")]
+
+
+class TiledImage(Spec):
+    """An image encoder that looks at an image in tiles as well, so that it sees more than its own size holds.
+
+    Images are `grid` times as large as the encoder's own size. S2 (arXiv 2403.13043) and Centurio (2501.05122) join the
+    tiles' tokens to those of the whole image on their channels: as many tokens as without tiles, twice as wide.
+    """
+
+    kind: Literal["tiled"] = "tiled"
+    of: WholeImageSpec
+    """The encoder, which sees one tile or the whole image at a time."""
+    grid: int = Field(default=2, ge=2, le=8)
+    """Tiles in a row, and rows."""
+    merge: Literal["channels", "tokens"] = "channels"
+    """channels: the tiles' tokens, put together and averaged down to the grid of one image, beside those of the whole
+    image; tokens: those of the whole image, then those of all tiles row by row."""
+    whole: bool = True
+    """Add the whole image; false leaves the tiles alone."""
+
+    @property
+    def dtype(self) -> Dtype:
+        """That of the encoder."""
+        return self.of.dtype
+
+
 ImageEncoderSpec = Annotated[
-    TimmImage | OpenClipImage | HfImage | MultiwayImage | TinyImage, Field(discriminator="kind")
+    TimmImage | OpenClipImage | HfImage | MultiwayImage | TinyImage | TiledImage, Field(discriminator="kind")
 ]
 
 

@@ -31,15 +31,16 @@ from vlkit.types.part_types import (
     SharesLayers,
     TextBatch,
     TextEncoder,
+    TransformsAtSizes,
     Vocabulary,
     lacking,
 )
-from vlkit.types.sample_types import Pick, Question, ReducedDecoding, Sample, SampleMeta, Source, Turn
+from vlkit.types.sample_types import IMAGE_MARK, Pick, Question, ReducedDecoding, Sample, SampleMeta, Source, Turn
 
 __all__ = [
-    "AnswersQuestions", "Batch", "Bridge", "ClassRows", "Embeddings", "FrozenTables", "GivesStates", "ImageEncoder",
-    "ImageTextModel", "ImageTokenizer", "KnowsClasses", "KnowsVocabulary", "LanguageModel", "Loss", "Model",
-    "Objective", "Pick", "Piece", "Preparer", "Question", "ReducedDecoding", "ResizesImages", "Sample", "SampleMeta",
-    "SavesConfig", "SharesLayers", "Source", "Start", "TextBatch", "TextEncoder", "Turn", "Vocabulary",
-    "as_module", "lacking",
+    "IMAGE_MARK", "AnswersQuestions", "Batch", "Bridge", "ClassRows", "Embeddings", "FrozenTables", "GivesStates",
+    "ImageEncoder", "ImageTextModel", "ImageTokenizer", "KnowsClasses", "KnowsVocabulary", "LanguageModel", "Loss",
+    "Model", "Objective", "Pick", "Piece", "Preparer", "Question", "ReducedDecoding", "ResizesImages", "Sample",
+    "SampleMeta", "SavesConfig", "SharesLayers", "Source", "Start", "TextBatch", "TextEncoder", "TransformsAtSizes",
+    "Turn", "Vocabulary", "as_module", "lacking",
 ]  # fmt: skip

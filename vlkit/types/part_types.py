@@ -141,6 +141,14 @@ class ResizesImages(Protocol):
 
 
 @runtime_checkable
+class TransformsAtSizes(Protocol):
+    """What an image encoder may offer: its preprocessing for larger images, which it then sees in tiles."""
+
+    def transform_at(self, size: int) -> Callable[[Image], Tensor]:
+        """Like ``transform``, to square images of ``size`` pixels a side."""
+
+
+@runtime_checkable
 class SharesLayers(Protocol):
     """What a text encoder may offer: layers that are one set of weights for images and texts."""
 

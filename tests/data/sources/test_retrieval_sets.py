@@ -17,11 +17,13 @@ from vlkit.data.sources.captions.readers import (
     read_caption_jsonl,
     read_crossmodal3600,
 )
-from vlkit.errors import DataError, SpecError, UnknownName
+from vlkit.data.sources.open import open_source
+from vlkit.errors import DataError, SpecError, UnknownName, VlkitError
 from vlkit.evaluation.run import evaluate
 from vlkit.evaluation.suite import open_suite, read_suite
 from vlkit.evaluation.tasks.retrieval_task import RetrievalTask
 from vlkit.spec.evaluation import SuiteSpec
+from vlkit.spec.sources import AlignedLines
 from vlkit.types import Sample
 
 NAMES = ("b.jpg", "a.jpg", "c.jpg")  # not sorted: the order of the file holds
@@ -80,6 +82,15 @@ def test_all_forms_of_the_same_captions_are_the_same_samples(tmp_path: Path, ima
     assert {sample.split for sample in one} == {"test"}
     for seed, sample in enumerate(one):
         assert sample.image().size == picture(seed).size
+
+
+def test_all_files_that_are_missing_are_told_at_once(tmp_path: Path) -> None:
+    files = {tag: (str(tmp_path / f"test.{tag}"),) for tag in ("de", "ja")}
+    source = AlignedLines(names=str(tmp_path / "names"), captions=files, images=str(tmp_path / "images"))
+    with pytest.raises(VlkitError) as error:
+        open_source(source)
+    missing = [f"cannot read {tmp_path}/{name}: no such file or directory" for name in ("names", "test.de", "test.ja")]
+    assert str(error.value).splitlines() == [*missing, f"{tmp_path}/images: no such folder of images"]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])

@@ -217,6 +217,23 @@ def test_files_hold_what_was_found(tmp_path: Path, texts: ParallelTexts) -> None
     assert not (tmp_path / "out" / "alignment-images.csv").exists()
 
 
+def test_an_alignment_is_a_sequence_of_its_languages_and_data_frames(tmp_path: Path, texts: ParallelTexts) -> None:
+    found = align(open_text(str(factory.llama(tmp_path / "llama"))), texts, encoding=QUIET)
+    assert len(found) == len(found.languages) > 1 and list(found) == list(found.languages)
+    assert found[0] is found.languages[0] and found[1:] == found.languages[1:]
+    page = found._repr_html_()
+    assert page.count("<tr>") == 1 + len(found) and f"<td>{found[0].language}</td>" in page
+    assert "mexa_mean" in page and "projected_mexa" not in page  # not known of a language model
+    pytest.importorskip("pandas")
+    frame = found.to_pandas()
+    assert frame["language"].tolist() == [row.language for row in found]
+    assert frame["mexa_mean"].tolist() == [row.mexa_mean for row in found] and frame["projected_mexa"].isna().all()
+    layers = found.to_pandas("layers")
+    assert layers[["language", "layer", "mexa"]].to_numpy().tolist() == [
+        [row.language, row.layer, row.scores.mexa] for row in found.layers
+    ]
+
+
 def test_the_command(tmp_path: Path, texts: ParallelTexts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     factory.llama(tmp_path / "llama")

@@ -13,6 +13,7 @@ import pytest
 
 from tests.evaluation.results.test_results import row
 from vlkit.errors import DataError, UnknownName, VlkitError
+from vlkit.evaluation.compare.comparison import compare
 from vlkit.evaluation.compare.reference import read_babel_scores, reference, references
 from vlkit.evaluation.metrics.correlation import correlate
 from vlkit.evaluation.metrics.intervals import bootstrap_mean, paired_comparison, subset_accuracy
@@ -58,6 +59,11 @@ def test_one_language_in_a_group_has_no_interval() -> None:
     (group, mean) = group_means([_row("de", 50, 0.5), _row("en", 50, 0.9)])
     assert (group.group, group.mean, group.languages) == ("very-low", 0.5, ("de",)) and math.isnan(group.low)
     assert mean.mean == 0.5
+
+
+def test_bootstrap_of_a_mean_does_not_depend_on_the_order() -> None:
+    values = np.random.default_rng(0).normal(size=14)
+    assert bootstrap_mean(values) == bootstrap_mean(values[::-1])
 
 
 def test_bootstrap_of_a_mean_agrees_with_theory() -> None:
@@ -212,6 +218,21 @@ def test_tables_are_named_and_read() -> None:
         reference("babel")
     with pytest.raises(UnknownName, match="model in the table babel_imagenet 'OC-B16'"):
         table.of("OC-B16")
+
+
+def test_a_comparison_is_a_sequence_of_its_rows_and_a_data_frame() -> None:
+    found = compare("reference:babel_imagenet/OC-B32", "reference:babel_imagenet/OC-H14")
+    assert len(found) == len(found.rows) == 101 and list(found) == list(found.rows)
+    assert found[-1] is found.rows[-1] and found[:2] == found.rows[:2]
+    page = found._repr_html_()
+    assert page.endswith("<p>50 of 101 rows</p>") and "<td>OC-H14</td>" in page and "p_value" not in page
+    pytest.importorskip("pandas")
+    frame = found.to_pandas()
+    assert list(frame)[:5] == ["model", "other_model", "task", "language", "metric"]
+    assert frame[["language", "one", "other", "difference"]].to_numpy().tolist() == [
+        [row.language, row.one, row.other, row.difference] for row in found
+    ]
+    assert frame["p_value"].isna().all()  # of published scores no answers are known
 
 
 def test_result_files_of_babel_imagenet_are_read(tmp_path: Path) -> None:

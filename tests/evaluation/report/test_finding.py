@@ -41,7 +41,7 @@ def test_two_models_side_by_side() -> None:
     low, high = bootstrap_mean(gaps)
     expected = (
         f"many leads one by {100 * sum(gaps) / 5:.1f} points [{100 * low:.1f}, {100 * high:.1f}] in top-1, the mean of "
-        f"5 languages; it is ahead in 4 of 5 languages, English is level."
+        f"5 languages; it is ahead in 4 of 5 languages, and English is level."
     )
     assert finding(Results({}, tuple(rows))) == expected
     assert finding(Results({}, tuple(reversed(rows)))).startswith("many leads one by ")
@@ -54,7 +54,10 @@ def test_one_model_alone_and_what_is_at_chance() -> None:
         "m is at chance in Swahili: the interval holds what guessing gives."
     )
     lost = [_row("m", tag, 0.11, chance=0.1) for tag in ("de", "fr", "sw")]
-    assert "m is at chance in every language: the interval holds" in finding(Results({}, tuple(lost)))
+    assert finding(Results({}, tuple(lost))) == (
+        "m has 11.0 % top-1 in each of 3 languages. "
+        "m is at chance in every language: the interval holds what guessing gives."
+    )
     assert finding(Results({}, (_row("m", "de", 0.5, chance=0.1),))) == "m has 50.0 % top-1 in German."
     unknown = Results({}, (row("m", "de", 0.1, chance=0.1, ci_low=math.nan, ci_high=math.nan),))
     assert "chance" not in finding(unknown)
@@ -66,7 +69,8 @@ def test_one_model_alone_and_what_is_at_chance() -> None:
         (-0.1, -0.12, -0.08, {"de": -1, "fr": -1}, "b leads a by 10.0 points [8.0, 12.0] in x, the mean of 2 "
          "languages; it is ahead in German and French."),
         (0.01, -0.02, 0.03, {"de": 1, "fr": 0, "it": -1, "sw": 0}, "a and b are level in x, the mean of 4 languages: "
-         "1.0 points [-2.0, 3.0] apart; a is ahead in German, b is ahead in Italian, French and Swahili are level."),
+         "1.0 points [-2.0, 3.0] apart; a is ahead in German, b is ahead in Italian, "
+         "and French and Swahili are level."),
         (0.1, 0.05, 0.15, {"de": 1}, "a leads b by 10.0 points [5.0, 15.0] in x, German."),
     ],
 )  # fmt: skip

@@ -107,7 +107,17 @@ class TestCharts:
     def test_labels_never_lie_on_each_other(self) -> None:
         points = [Point(0.5 + 0.001 * n, 0.5, f"language {n}", "") for n in range(5)]
         chart = scatter(points, x_label="", y_label="", labels=range(5))
-        assert [point["label"] for point in chart["points"]] == ["language 0", "", "", "", ""]
+        shown = {point["label"]: point["flip"] for point in chart["points"] if point["label"]}
+        assert shown == {"language 0": True, "language 2": False}  # one on each side
+
+    def test_labels_lie_on_no_point_and_a_phone_shows_those_that_have_room_there(self) -> None:
+        points = [Point(0.5, 0.5, "here", ""), Point(0.54, 0.5, "", "")]
+        assert scatter(points, x_label="", y_label="", square=True, labels=[0])["points"][0]["flip"]
+        points.append(Point(0.46, 0.5, "", ""))  # on the other side as well
+        assert scatter(points, x_label="", y_label="", square=True, labels=[0])["points"][0]["label"] == ""
+        apart = [Point(0.1, 0.5, "a" * 20, ""), Point(0.33, 0.5, "b", "")]
+        (one, other) = scatter(apart, x_label="", y_label="", square=True, labels=[1, 0])["points"]
+        assert (one["label"], one["minor"], other["minor"]) == ("a" * 20, True, False)
 
     @pytest.mark.parametrize("value", [0.0, 0.001, 0.04, 0.13, 0.4, 0.41, 0.6, 0.99, 1.0])
     def test_the_axis_ends_at_a_round_number_above(self, value: float) -> None:

@@ -7,19 +7,21 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from vlkit.errors import DataError
 from vlkit.evaluation.alignment.image_pivot import ImageScores
 from vlkit.evaluation.alignment.layer_embeddings import Pooling
 from vlkit.evaluation.alignment.scores import PairScores
 from vlkit.evaluation.metrics.correlation import correlate
+from vlkit.evaluation.results.frames import RowSequence, data_frame
 from vlkit.evaluation.results.results_file import Results, csv_text, plain
 from vlkit.files import write_atomic
 from vlkit.paths import local_path
 
 RESULT = "alignment.json"
-TABLES = ("languages", "layers", "images", "correlations")
+AlignmentTable = Literal["languages", "layers", "images", "correlations"]
+TABLES: tuple[AlignmentTable, ...] = get_args(AlignmentTable)
 _IMAGE_SCORES = ("mexa", "p1_image_to_text", "p1_text_to_image", "english_swap")
 
 
@@ -101,10 +103,10 @@ class CorrelationRow:
 
 
 @dataclass(frozen=True)
-class Alignment:
+class Alignment(RowSequence[LanguageRow]):
     """Scores of one model with their provenance: tables of a row a language, only in ``images`` with the pivot.
 
-    ``images`` is empty without images, ``correlations`` without zero-shot scores.
+    ``images`` is empty without images, ``correlations`` without zero-shot scores. Iterating gives the languages.
     """
 
     meta: Mapping[str, Any]
@@ -138,8 +140,23 @@ class Alignment:
             write_atomic(folder / name, content)
         return [folder / name for name in contents]
 
+    def records(self, table: AlignmentTable = "languages") -> list[dict[str, Any]]:
+        """See ``RowSequence.records``; of any of the tables."""
+        return self._tables()[table]
+
+    def to_pandas(self, table: AlignmentTable = "languages") -> Any:
+        """One of the tables as a ``pandas.DataFrame``.
+
+        Raises:
+            MissingPackage: pandas is not installed.
+        """
+        return data_frame(self.records(table))
+
+    def _items(self) -> tuple[LanguageRow, ...]:
+        return self.languages
+
     def _tables(self) -> dict[str, list[dict[str, Any]]]:
-        tables = {name: list(map(asdict, getattr(self, name))) for name in TABLES}
+        tables: dict[str, list[dict[str, Any]]] = {name: list(map(asdict, getattr(self, name))) for name in TABLES}
         tables["layers"] = [row | row.pop("scores") for row in tables["layers"]]
         return tables
 

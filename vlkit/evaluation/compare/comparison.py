@@ -19,6 +19,7 @@ from vlkit.evaluation.metrics.intervals import Interval, bootstrap_mean, paired_
 from vlkit.evaluation.report.breakdown import Breakdown, by_tier_and_script
 from vlkit.evaluation.report.markdown import markdown_table, percent
 from vlkit.evaluation.results.answers import Answers
+from vlkit.evaluation.results.frames import RowSequence
 from vlkit.evaluation.results.results_file import ResultRow, Value, csv_text
 from vlkit.foreign import markdown_text
 
@@ -86,8 +87,8 @@ class MeanDifference:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Two models by task and language, the greatest lead of the first at the top."""
+class Comparison(RowSequence[LanguagePair]):
+    """Two models by task and language, the greatest lead of the first at the top; iterating gives the rows."""
 
     one: str
     other: str
@@ -106,9 +107,17 @@ class Comparison:
 
     def csv(self) -> str:
         """The rows as CSV, shares rounded to 6 digits, empty where not known."""
-        names = {"model": self.one, "other_model": self.other}
-        return csv_text([*names, *(one.name for one in fields(LanguagePair))],
-                        [{**names, **asdict(row)} for row in self.rows])  # fmt: skip
+        return csv_text([*self._names(), *(one.name for one in fields(LanguagePair))], self.records())
+
+    def records(self) -> list[dict[str, Any]]:
+        """See ``RowSequence.records``; ``one`` and ``other`` are the scores of ``model`` and ``other_model``."""
+        return [{**self._names(), **asdict(row)} for row in self.rows]
+
+    def _names(self) -> dict[str, str]:
+        return {"model": self.one, "other_model": self.other}
+
+    def _items(self) -> tuple[LanguagePair, ...]:
+        return self.rows
 
     def cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Headers and rows of a table for readers: percent, differences in points."""

@@ -159,10 +159,11 @@ def subset_accuracy(ranks: npt.ArrayLike, classes: npt.ArrayLike, *, num_classes
 
 
 def bootstrap_mean(values: npt.ArrayLike, *, seed: int = 0, replicates: int = 1000) -> Interval:
-    """95 % percentile interval of a mean: of languages in a group, for example, which are resampled."""
+    """95 % percentile interval of the mean of resampled values (languages of a group, say), whatever their order."""
     values_N = np.asarray(values, dtype=np.float64)
     if values_N.ndim != 1 or values_N.size == 0:
         raise VlkitError("no values to take the mean of")
+    values_N = np.sort(values_N)
     drawn_RN = np.random.default_rng(seed).integers(values_N.size, size=(replicates, values_N.size))
     low, high = np.quantile(values_N[drawn_RN].mean(1), [0.025, 0.975])
     return Interval(float(low), float(high))

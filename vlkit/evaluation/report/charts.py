@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -21,8 +21,6 @@ _MANY = 40  # rows from which a chart is compact
 _SOME = 20  # rows from which a chart can be sorted and filtered
 _SCRIPTS = 8  # scripts that have a filter of their own
 _SAME = 1e-6  # shares that differ by less are one and the same, after a look into a file
-_LETTER, _LINE = 1.5, 4.0  # width and height of a label's letter, in percent of a plot
-_PHONE = 8  # labels that a phone shows
 _RING = (0.0, -26.0, 26.0, -13.0, 13.0, -38.0, 38.0)  # heights that dots of a strip take in turn
 
 
@@ -185,7 +183,7 @@ def scatter(
         log_x: The horizontal axis is of counts and logarithmic.
         curve: A dotted line through these points.
         labels: Places in ``points`` of those whose label is written beside them, the most telling first; labels that
-            would lie on others are left out.
+            would lie on others or on points are left out.
         square: Both axes are the same, and the plot is a square.
     """
     top = nice_ceiling(max(max(point.y, 0 if math.isnan(point.second) else point.second) for point in points))
@@ -251,18 +249,45 @@ def _logarithmic(counts: Sequence[float]) -> tuple[Callable[[float], float], lis
 
 
 def _label(drawn: Sequence[dict[str, Any]], points: Sequence[Point], labels: Iterable[int]) -> None:
-    """Writes labels beside points, to the left near the right edge, where they lie on no other label."""
-    taken: list[tuple[float, float, float]] = []
+    """Writes labels right or left of points, where they leave the plot nowhere and lie on no point and no other label.
+
+    A phone, on which letters are larger beside the plot, shows those alone that have room there too.
+    """
+    marks = [(one["left"], height) for one in drawn for height in (one["top"], one["second"]) if height is not None]
+    wide, phone = _Room(1.5, 4.0, 0.8, marks), _Room(2.1, 4.6, 1.4, marks)
     for place in labels:
-        one, width = drawn[place], 2.0 + _LETTER * len(points[place].label)
-        one["flip"] = one["left"] + width > 100
-        start = one["left"] - width if one["flip"] else one["left"]
-        if any(
-            start < right and left < start + width and abs(one["top"] - height) < _LINE for left, right, height in taken
-        ):
-            continue
-        one["label"], one["minor"] = points[place].label, len(taken) >= _PHONE
-        taken.append((start, start + width, one["top"]))
+        one, text = drawn[place], points[place].label
+        for flip in (False, True):
+            if wide.take(one["left"], one["top"], len(text), flip=flip):
+                one["label"], one["flip"] = text, flip
+                one["minor"] = not phone.take(one["left"], one["top"], len(text), flip=flip)
+                break
+
+
+@dataclass
+class _Room:
+    """Where labels still fit in a plot, in percent of it: a letter's width, a line's height, the radius of a mark."""
+
+    letter: float
+    line: float
+    radius: float
+    marks: Sequence[tuple[float, float]]
+    taken: list[tuple[float, float, float]] = field(default_factory=list)
+
+    def take(self, left: float, top: float, letters: int, *, flip: bool) -> bool:
+        """Whether a label beside a mark has room, which is then taken."""
+        gap, width = 1.5 * self.radius, self.letter * letters
+        start = left - gap - width if flip else left + gap
+        end, near, high = start + width, self.radius, self.line / 2 + self.radius
+        free = (
+            start >= 0
+            and end <= 100
+            and not any(start - near < x < end + near and abs(y - top) < high for x, y in self.marks)
+            and not any(start < right and from_ < end and abs(y - top) < self.line for from_, right, y in self.taken)
+        )
+        if free:
+            self.taken.append((start, end, top))
+        return free
 
 
 def _highest(cell: Cell) -> float:

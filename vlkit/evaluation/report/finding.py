@@ -74,7 +74,8 @@ def lead_sentence(
         parts = [f"{one if level else 'it'} is {word} in {_counted(ahead, states)}" if ahead else ""]
         parts += [f"{other} is {word} in {_counted(behind, states)}" if behind else ""]
         parts += [f"{_counted(even, states)} {'is' if len(even) == 1 else 'are'} level" if even else ""]
-        said += "; " + ", ".join(part for part in parts if part)
+        *most, last = [part for part in parts if part]
+        said += "; " + (f"{', '.join(most)}, and {last}" if most else last)
     return said + "."
 
 
@@ -94,9 +95,11 @@ def _ahead(one: ResultRow, other: ResultRow) -> int:
 
 def _alone(variant: str, rows: Mapping[str, ResultRow], what: str) -> str:
     ranked = sorted(rows.values(), key=lambda row: -row.headline.value)
-    best, lowest = ranked[0], ranked[-1]
+    best, lowest = ranked[0], min(ranked, key=lambda row: row.headline.value)
     if len(ranked) == 1:
         return f"{variant} has {_value(best)} {what} in {_names([best.language])}."
+    if _value(best) == _value(lowest):
+        return f"{variant} has {_value(best)} {what} in each of {len(ranked)} languages."
     mean = _shown(best, _mean(rows))
     return (
         f"{variant} has {mean} {what}, the mean of {len(ranked)} languages: {_value(best)} in the best, "

@@ -41,7 +41,8 @@ def difference_dots(comparison: Comparison) -> Figure:
     names = [f"{name}, {row.task}" if several else name for name, row in zip(names, rows, strict=True)]
     axes.set_yticks(range(len(rows)), names, fontsize="medium" if len(rows) <= _MANY else "x-small")
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlabel(f"{comparison.one} less {comparison.other}, in points (lines: 95 % interval)")
+    lines = " (lines: 95 % interval)" if any(row.paired for row in rows) else ""
+    axes.set_xlabel(f"{comparison.one} less {comparison.other}, in points{lines}")
     dress(axes, ink=INK)
     return figure
 

@@ -3,15 +3,60 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
 from vlkit.errors import MissingPackage
 from vlkit.foreign import printable
 
 HTML_ROWS = 50
 """So many rows a notebook shows."""
+RowT = TypeVar("RowT")
+
+
+class RowSequence(Generic[RowT]):
+    """Results that are a sequence of their rows, a data frame and a table of a notebook."""
+
+    def _items(self) -> tuple[RowT, ...]:
+        raise NotImplementedError
+
+    def records(self) -> list[dict[str, Any]]:
+        """The rows flat, as in files; shares are in 0..1, what is not known is NaN."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self._items())
+
+    def __iter__(self) -> Iterator[RowT]:
+        return iter(self._items())
+
+    @overload
+    def __getitem__(self, which: int) -> RowT: ...
+
+    @overload
+    def __getitem__(self, which: slice) -> tuple[RowT, ...]: ...
+
+    def __getitem__(self, which: int | slice) -> RowT | tuple[RowT, ...]:
+        """One row by its number, or several by a slice."""
+        return self._items()[which]
+
+    def to_pandas(self) -> Any:
+        """``records`` as a ``pandas.DataFrame``.
+
+        Raises:
+            MissingPackage: pandas is not installed.
+        """
+        return data_frame(self.records())
+
+    def _repr_html_(self) -> str:
+        """The first rows with what is known of them, for notebooks."""
+        rows = [
+            {name: value for name, value in row.items() if not (isinstance(value, float) and math.isnan(value))}
+            for row in self.records()[:HTML_ROWS]
+        ]
+        return html_table(rows, total=len(self), shown=len(rows), what="rows")
 
 
 def data_frame(rows: Sequence[Mapping[str, Any]]) -> Any:

@@ -25,6 +25,7 @@ from vlkit.evaluation.tasks.engine import iter_scores
 from vlkit.evaluation.tasks.scorer import ClassEmbeddings, Scorer, first_of_equals
 from vlkit.evaluation.tasks.task import Fact, Scored, choose_languages
 from vlkit.files import digest
+from vlkit.obstacles import Obstacles
 from vlkit.paths import local_path
 from vlkit.spec import evaluation as spec
 from vlkit.spec.sources import BuiltSource, FolderImages
@@ -275,23 +276,31 @@ def open_zero_shot(task: spec.ZeroShotSpec, languages: Iterable[str] | None) -> 
         DataError: Files that are missing or wrong, or languages that share fewer than two classes.
         UnknownName: A language that is none, or that the task does not have.
     """
-    templates = _templates(task.templates)
-    if isinstance(task.images, spec.BuiltImages):
-        source = open_source(BuiltSource(name=task.images.name, image_size=task.images.image_size))
-        opened = captioned_task(task.name, source, split=None if task.images.split == "all" else task.images.split)
-    else:
-        images, labels = open_images(task.images, task.labels)
-        opened = ZeroShotTask(
-            task.name,
-            images.samples,
-            {tag: labels.of(tag) for tag in labels.languages},
-            images.targets,
-            notice=labels.notice,
-            private=labels.private,
-            known_titles=() if isinstance(task.images, FolderImages) and not labels.private else images.class_names,
-        )
+    obstacles = Obstacles()
+    with obstacles.met():
+        templates = _templates(task.templates)
+    with obstacles.met():
+        opened = _classes(task)
+    obstacles.refuse()
     opened = replace(opened, templates=templates, tokenizer_languages=task.told, per_template=task.per_template)
     return comparable_tasks(opened, opened.choose(languages), task.comparable)
+
+
+def _classes(task: spec.ZeroShotSpec) -> ZeroShotTask:
+    """The images of a task and the names of their classes."""
+    if isinstance(task.images, spec.BuiltImages):
+        source = open_source(BuiltSource(name=task.images.name, image_size=task.images.image_size))
+        return captioned_task(task.name, source, split=None if task.images.split == "all" else task.images.split)
+    images, labels = open_images(task.images, task.labels)
+    return ZeroShotTask(
+        task.name,
+        images.samples,
+        {tag: labels.of(tag) for tag in labels.languages},
+        images.targets,
+        notice=labels.notice,
+        private=labels.private,
+        known_titles=() if isinstance(task.images, FolderImages) and not labels.private else images.class_names,
+    )
 
 
 def _templates(templates: spec.TemplatesSpec) -> tuple[str, ...] | dict[str, tuple[str, ...]] | None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from vlkit import languages as language_table
 from vlkit.data.names.imagenet import wordnet_ids
@@ -17,6 +18,7 @@ from vlkit.data.sources.classes.imagenet_images import imagenet_images
 from vlkit.data.sources.classes.objectnet import ObjectNet, read_objectnet
 from vlkit.data.sources.combine import SampleList
 from vlkit.errors import DataError
+from vlkit.obstacles import Obstacles
 from vlkit.paths import local_path
 from vlkit.spec import sources as spec
 
@@ -39,25 +41,42 @@ def open_images(images: spec.NamedImages, labels: spec.OwnLabels | spec.LabelFil
     Raises:
         DataError: Files that are missing or wrong.
     """
+    obstacles, opened = Obstacles(), list[_Opened]()
+    with obstacles.met():
+        opened.append(_open(images))
+    if not isinstance(labels, spec.LabelFiles):
+        obstacles.refuse()
+        ((found, _, _),) = opened
+        language = images.language if isinstance(images, spec.FolderImages) else "en"
+        return found, _own(found, language_table.normalize(language)).subset(found.present)
+    read = list[tuple[Path, LabelSet]]()
+    for path in map(local_path, labels.paths):
+        with obstacles.met():  # files that are wrong are told beside images that are missing
+            read.append((path, read_label_set(path, num_classes=opened[0].labels_for if opened else None)))
+    obstacles.refuse()
+    ((found, labels_for, objects),) = opened
+    names = _merged(read, labels_for, found.where)
+    if isinstance(images, spec.FolderImages):
+        _check_count(found, names)
+    names = names if objects is None else objects.names_of(names)
+    return found, names.subset(found.present)
+
+
+class _Opened(NamedTuple):
+    images: ClassImages
+    labels_for: int  # how many classes label files number
     objects: ObjectNet | None = None
-    language, labels_for = "en", None
+
+
+def _open(images: spec.NamedImages) -> _Opened:
     if isinstance(images, spec.ObjectNetImages):
         objects = read_objectnet(images.path, mappings=_path(images.mappings), border=images.border)
-        found, labels_for = objects.images, len(wordnet_ids())
-    elif isinstance(images, spec.ImageNetImages):
+        return _Opened(objects.images, len(wordnet_ids()), objects)
+    if isinstance(images, spec.ImageNetImages):
         found = imagenet_images(images.path, classes=images.classes, labels_file=_path(images.labels_file))
     else:
         found = any_classes(find_images(images.path, labels_file=_path(images.labels_file)))
-        language = images.language
-    if isinstance(labels, spec.LabelFiles):
-        paths = [local_path(path) for path in labels.paths]
-        names = _label_files(paths, labels_for or found.num_classes, found.where)
-        if isinstance(images, spec.FolderImages):
-            _check_count(found, names)
-        names = names if objects is None else objects.names_of(names)
-    else:
-        names = _own(found, language_table.normalize(language))
-    return found, names.subset(found.present)
+    return _Opened(found, found.num_classes)
 
 
 def _check_count(images: ClassImages, labels: LabelSet) -> None:
@@ -93,16 +112,15 @@ def _own(images: ClassImages, language: str) -> LabelSet:
     return LabelSet("own", images.num_classes, {language: named})
 
 
-def _label_files(paths: Sequence[Path], num_classes: int, where: str) -> LabelSet:
-    read = []
-    for path in paths:
-        labels = read_label_set(path, num_classes=num_classes)
+def _merged(files: Sequence[tuple[Path, LabelSet]], num_classes: int, where: str) -> LabelSet:
+    """The names of several label files; of a language that several have, those of the first."""
+    for path, labels in files:
         if labels.num_classes != num_classes:
             raise DataError(
                 f"label file {path} is for {labels.num_classes} classes, but {where} has {num_classes}; "
                 f"take a file for these classes, or images of kind imagenet"
             )
-        read.append(labels)
+    read = [labels for _, labels in files]
     names = {tag: one.names[tag] for one in reversed(read) for tag in one.languages}
     order = dict.fromkeys(tag for one in read for tag in one.languages)
     notice = "\n".join(dict.fromkeys(one.notice for one in read if one.notice))
