@@ -9,26 +9,29 @@ import pytest
 import torch
 
 from vlkit import types
+from vlkit.spec.language import GenerationSpec
 from vlkit.types import TextBatch, lacking
 
 
 class ToyLanguageModel:
     """Two embeddings; the next token is the one that the last state is most like."""
 
-    width, vocab_size, encodes, tokenizer = 2, 2, False, None
+    width, vocab_size, max_length, encodes, tokenizer = 2, 2, 8, False, None
 
     def embed(self, ids_BL: torch.Tensor) -> torch.Tensor:
         return torch.eye(2)[ids_BL]
 
-    def __call__(self, embeddings_BLE: Any, mask_BL: Any, *, targets: TextBatch | None = None) -> torch.Tensor:
+    def __call__(
+        self, embeddings_BLE: Any, mask_BL: Any, *, targets: TextBatch | None = None, positions_BL: Any = None
+    ) -> torch.Tensor:
         return embeddings_BLE.flip(-1)
 
     def logits(self, states_RE: torch.Tensor) -> torch.Tensor:
         return states_RE @ torch.eye(2).T
 
-    def generate(self, embeddings_BLE: Any, mask_BL: Any, *, max_tokens: int, beams: int) -> list[str]:
+    def generate(self, embeddings_BLE: Any, mask_BL: Any, *, generation: GenerationSpec, **more: Any) -> list[str]:
         last_BE = self(embeddings_BLE, mask_BL)[:, -1]
-        return ["ab"[index] * max_tokens for index in self.logits(last_BE).argmax(dim=-1).tolist()]
+        return ["ab"[index] * generation.max_tokens for index in self.logits(last_BE).argmax(dim=-1).tolist()]
 
     def save_config(self, folder: Path) -> None:
         pass
@@ -97,7 +100,7 @@ class ToyTextEncoder:
         (ToyImageEncoder, types.ImageEncoder, "width token_width image_size transform num_tokens tokens save_config"),
         (ToyTextEncoder, types.TextEncoder, "width marks_language tokenize save_config"),
         (ToyLanguageModel, types.LanguageModel,
-         "width vocab_size encodes tokenizer embed logits generate save_config"),
+         "width vocab_size max_length encodes tokenizer embed logits generate save_config"),
         (ToyBridge, types.Bridge, "in_width out_width num_tokens"),
         (ToyImageTokenizer, types.ImageTokenizer, "codebook_size grid transform encode decode save_config"),
     ],
@@ -128,7 +131,7 @@ def test_an_image_goes_over_a_bridge_into_a_language_model() -> None:
     pixels[0, 0], pixels[1, 1] = 1.0, 1.0
     read = torch.cat([bridge(encoder.tokens(pixels)), model.embed(torch.tensor([[1], [0]]))], dim=1)
     assert read.shape == (2, bridge.num_tokens(encoder.num_tokens(4)) + 1, model.width)
-    assert model.generate(read[:, :1], torch.ones(2, 1), max_tokens=2, beams=1) == ["bb", "aa"]
+    assert model.generate(read[:, :1], torch.ones(2, 1), generation=GenerationSpec(max_tokens=2)) == ["bb", "aa"]
 
 
 def test_codes_of_an_image_come_back() -> None:

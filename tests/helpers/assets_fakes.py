@@ -77,6 +77,12 @@ def convert(files: Mapping[str, bytes], folder: Path) -> Iterator[int]:
     yield 100
 
 
+def convert_all(files: Mapping[str, bytes], folder: Path) -> Iterator[int]:
+    for name in files.keys() - {"weights"}:
+        (folder / name).write_bytes(files[name])
+    yield from convert(files, folder)
+
+
 def convert_at_random(files: Mapping[str, bytes], folder: Path) -> Iterator[int]:
     """As building a module does, which draws its first weights."""
     import torch

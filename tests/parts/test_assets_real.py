@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
 
 from vlkit.parts.assets import provenance, resolve
+from vlkit.parts.language_models import language_model
+from vlkit.parts.tokenizers import pad_rows
+from vlkit.spec.language import GenerationSpec
 
 pytestmark = pytest.mark.assets
 
@@ -89,3 +93,17 @@ def test_smollm_goes_on_with_a_sentence() -> None:
     written = model.generate(**batch, max_new_tokens=2, do_sample=False)
     assert tokenizer.decode(written[0]) == "The capital of France is Paris."
     assert model.dtype == torch.float32 and tokenizer.chat_template
+
+
+def test_gemma_knows_words_of_many_languages_and_its_terms_go_along() -> None:
+    pytest.importorskip("gguf")
+    model: Any = language_model("hf:google/gemma-3-270m")
+    assert sum(parameter.numel() for parameter in model.parameters()) == 268_098_176
+    assert model.notices["NOTICE"].startswith(b"Gemma is provided under and subject to the Gemma Terms of Use")
+    assert b"Gemma Terms of Use" in model.notices["TERMS.html"]
+    shown = {"de": ("Hund", "Apfel"), "fr": ("chien", "pomme"), "zh": ("狗", "苹果"), "hi": ("कुत्ता", "सेब")}
+    asked = [f"English: dog\n{tag}: {dog}\n\nEnglish: apple\n{tag}: {apple}\n\nEnglish: house\n{tag}:"
+             for tag, (dog, apple) in shown.items()]  # fmt: skip
+    ids_BL, mask_BL = pad_rows([model.tokenizer(text)["input_ids"] for text in asked], pad_id=0)
+    written = model.generate(model.embed(ids_BL), mask_BL, generation=GenerationSpec(max_tokens=6, stop=("\n",)))
+    assert written == [" Haus", " maison", " 房子", " घर"]

@@ -57,7 +57,7 @@ def _library(model: Any, row: list[int], target: list[int]) -> torch.Tensor:
 
 
 def test_every_kind_is_registered_and_named() -> None:
-    assert set(LANGUAGE_MODELS) == {"hf", "tiny"}
+    assert set(LANGUAGE_MODELS) == {"hf", "joined", "tiny"}
     model: Any = language_model("tiny", max_length=99)
     assert isinstance(model, LanguageModel) and model.max_length == 99 and not model.training
 

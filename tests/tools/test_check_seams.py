@@ -36,8 +36,9 @@ def found(check: ModuleType, root: Path, code: str, *, package: str = "training"
 def test_the_package_itself_is_clean(check: ModuleType) -> None:
     assert check.problems(ROOT) == []
     classes, parts = check.kinds(ROOT)
-    assert classes == {"DualEncoder": "vlkit.models.dual_encoder"}
-    assert {"image", "text", "image_head", "text_head", "decoder"} <= parts
+    homes = {"DualEncoder": "vlkit.models.dual_encoder", "VisionLanguageModel": "vlkit.models.vision_language"}
+    assert classes == homes
+    assert {"image", "text", "image_head", "text_head", "decoder", "encoder", "bridge", "language_model"} <= parts
 
 
 @pytest.mark.parametrize(

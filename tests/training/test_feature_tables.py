@@ -243,10 +243,9 @@ def test_grids_of_tokens_are_looked_up_as_pooled_features_are(source: TableSourc
 def test_tables_are_by_part_and_only_of_what_is_frozen(source: TableSource, tmp_path: Path) -> None:
     made = recipe(source.table, tmp_path / "run")
     model = build(made.model)
-    features = FrozenFeatures(
-        made, Runtime(torch.device("cpu")), frozen_parts(model), *open_pairs(made.data, batch_size=6, seed=0),
-        BadSamples(0.0, total=10),
-    )  # fmt: skip
+    found, sampler = open_pairs(made.data, batch_size=6, seed=0)
+    bad = BadSamples(0.0, total=10)
+    features = FrozenFeatures(made, Runtime(torch.device("cpu")), frozen_parts(model), found, sampler.languages, bad)
 
     def tables(*needs: str) -> dict[str, Any]:
         features.prepare(needs)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from vlkit.cli.console import err, listed, say, show_table, tell, write
+from vlkit.cli.options import Device
 from vlkit.errors import DataError
 from vlkit.obstacles import Obstacles
 from vlkit.paths import local_path
@@ -23,11 +24,14 @@ Languages = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress display.")]
 _SHOWN_PROBLEMS, _SHOWN_LANGUAGES = 5, 16
+_FORMS = (
+    "llava (conversations), mblip (context and label), centurio (the same with several turns), turns (vlkit's own)."
+)
 
 
 @app.command()
 def build(
-    name: str = typer.Argument(metavar="NAME", help="openmoji or flags."),
+    name: str = typer.Argument(metavar="NAME", help="openmoji, flags or tuxpaint."),
     folder: Path | None = typer.Option(
         None, "--out", parser=local_path, metavar="DIR", help="Folder for the shards; default: shards/NAME."
     ),
@@ -39,20 +43,31 @@ def build(
         metavar="DIR",
         help="An unpacked cldr-annotations-full: emoji names in its 100+ languages.",
     ),
+    source: Path | None = typer.Option(
+        None,
+        parser=local_path,
+        metavar="DIR",
+        help="tuxpaint: the folder of stamps or of the unpacked package; default: where the package installs them.",
+    ),
     quiet: Quiet = False,
 ) -> None:
-    """Build an image-text data set as WebDataset shards: openmoji (emoji names) or flags (country names)."""
-    from vlkit.data.build.builders import build_flags, build_openmoji
+    """Build an image-text data set as WebDataset shards: openmoji (emoji), flags (countries) or tuxpaint (stamps)."""
+    from vlkit.data.build.builders import build_flags, build_openmoji, build_tuxpaint
     from vlkit.errors import UnknownName
 
-    if name not in ("openmoji", "flags"):
-        raise UnknownName("data set", name, allowed=("openmoji", "flags"))
+    if name not in (known := ("openmoji", "flags", "tuxpaint")):
+        raise UnknownName("data set", name, allowed=known)
+    if cldr is not None and name != "openmoji":
+        whose = "the names of flags come from babel" if name == "flags" else "tuxpaint has captions of its own"
+        raise DataError(f"--cldr adds names to openmoji; {whose} (leave --cldr out)")
+    if source is not None and name != "tuxpaint":
+        raise DataError(f"--source is the folder of tuxpaint's stamps; {name} is fetched (leave --source out)")
     target = folder or Path("shards") / name
     chosen = None if languages is None else listed(languages)
     if name == "openmoji":
         build_openmoji(target, image_size=image_size, languages=chosen, cldr=cldr, quiet=quiet)
-    elif cldr is not None:
-        raise DataError("--cldr adds names to openmoji; the names of flags come from babel (leave --cldr out)")
+    elif name == "tuxpaint":
+        build_tuxpaint(target, source=source, image_size=image_size, languages=chosen, quiet=quiet)
     else:
         build_flags(target, image_size=image_size, languages=chosen, quiet=quiet)
     tell(f"written to {target}; look at it with: vlkit data info {target}")
@@ -62,7 +77,8 @@ def build(
 def shard(
     path: str = typer.Argument(
         metavar="PATH",
-        help="A .jsonl/.csv/.tsv table, a folder of images, shards (a folder, a tar, a pattern), or a recipe (.yaml).",
+        help="A .jsonl/.csv/.tsv table, conversations (.json/.jsonl), a folder of images, shards (a folder, a tar, a "
+        "pattern), or a recipe (.yaml).",
     ),
     folder: Path = typer.Option(..., "--out", parser=local_path, metavar="DIR", help="Folder for the shards."),
     per_shard: int | None = typer.Option(
@@ -120,10 +136,98 @@ def shard(
 
 
 @app.command()
+def translate(
+    path: str = typer.Argument(
+        metavar="PATH", help="What vlkit data shard takes: a table, conversations, shards, or a recipe (.yaml)."
+    ),
+    folder: Path = typer.Option(..., "--out", parser=local_path, metavar="DIR", help="Folder for the shards."),
+    to: str = typer.Option(..., "--to", metavar="A,B,...", help="Languages to translate into, with commas (de,sw)."),
+    model: str = typer.Option(
+        ..., metavar="MODEL", help="hf:NAME (hf:facebook/nllb-200-distilled-600M, or a folder), or module:function."
+    ),
+    source_language: str = typer.Option("en", "--from", metavar="LANG", help="Language to translate from."),
+    spread: Literal["all", "uniform", "mc4", "marco_llm"] = typer.Option(
+        "all", metavar="HOW", help="all languages for each sample; or one each: uniform, mc4, marco_llm."
+    ),
+    seed: int = typer.Option(0, min=0, metavar="N", help="Deals samples to languages, with --spread."),
+    text_in_images: bool = typer.Option(
+        False, "--text-in-images", help="Translate tasks about text in images (ocr) too, which are left out."
+    ),
+    language: Language = None,
+    batch_size: int = typer.Option(32, min=1, metavar="N", help="Texts at a time."),
+    beams: int = typer.Option(1, min=1, metavar="N", help="Translations followed at a time."),
+    device: Device = "auto",
+    workers: int = typer.Option(2, min=0, metavar="N", help="Processes that read images."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace what is in the folder."),
+    quiet: Quiet = False,
+) -> None:
+    """Translate captions and conversations with a model, into shards; an interrupted call goes on when made again."""
+    from vlkit.data.build.translate import TranslationOptions, open_translator
+    from vlkit.data.build.translate import translate as translate_source
+    from vlkit.data.sources.open import open_path
+    from vlkit.distributed.runtime import started
+    from vlkit.spec.training import LoopSpec
+
+    options = TranslationOptions(
+        tuple(listed(to)), source_language, spread, seed, text_in_images, batch_size
+    )  # fmt: skip
+    source = open_path(path, language=language)
+    with started(LoopSpec(device=device)) as runtime:
+        translator, identity = open_translator(model, device=runtime.device, beams=beams)
+        done = translate_source(
+            source, folder, options, translator=translator, identity=identity, workers=workers, overwrite=overwrite,
+            quiet=quiet,
+        )  # fmt: skip
+    show_table(
+        ("what", "count"),
+        [
+            ("samples", f"{done.shards.samples:,}"),
+            ("texts translated now", f"{done.texts:,}"),
+            ("left out: text in images", f"{done.left_out:,}"),
+            ("bad", f"{len(done.shards.bad):,}"),
+            *((f"in {code}", f"{count:,}") for code, count in sorted(done.shards.languages.items())),
+        ],
+        title=str(folder),
+        right=("count",),
+    )
+    _tell(done.shards.bad)
+
+
+@app.command()
+def convert(
+    path: str = typer.Argument(
+        metavar="PATH", help="What vlkit data shard takes: a table, conversations, shards, or a recipe (.yaml)."
+    ),
+    folder: Path = typer.Option(..., "--out", parser=local_path, metavar="DIR", help="Folder for JSON and images."),
+    form: Literal["llava", "mblip", "centurio", "turns"] = typer.Option("llava", metavar="FORM", help=_FORMS),
+    task: str = typer.Option("caption", metavar="TASK", help="What captions answer: caption, name."),
+    wording: Literal["english", "native", "both"] = typer.Option(
+        "both", metavar="HOW", help="Prompts that name the language in English, are in it (native), or both in turn."
+    ),
+    languages: Languages = None,
+    language: Language = None,
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace what is in the folder."),
+    quiet: Quiet = False,
+) -> None:
+    """Write conversations and captions in the form of another toolkit: LLaVA's, mBLIP's, Centurio's, or plain turns."""
+    from vlkit.data.build.convert import convert as convert_source
+    from vlkit.data.sources.open import open_path
+    from vlkit.spec.dataset import PromptsSpec
+
+    source = open_path(path, language=language)
+    prompts = PromptsSpec(task=task, wording=wording)
+    chosen = None if languages is None else listed(languages)
+    done = convert_source(source, folder, form, prompts=prompts, languages=chosen, overwrite=overwrite, quiet=quiet)
+    tell(f"{done.records:,} records and {done.images:,} images written to {done.file}")
+    _tell(done.bad)
+
+
+@app.command()
 def info(
     path: str = typer.Argument(
         metavar="PATH",
-        help="A folder of shards or images, a tar, a pattern, a .jsonl/.csv/.tsv table, or a recipe (.yaml).",
+        help="A folder of shards or images, a tar, a pattern, a .jsonl/.csv/.tsv table, conversations (.json/.jsonl), "
+        "or a recipe (.yaml).",
     ),
     language: Language = None,
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
@@ -142,8 +246,13 @@ def info(
         return
     sample = source[0]
     _print(path, summary)
+    title = f"{sample.key} ({_size(sample)})"
+    if sample.turns:
+        turns = [(turn.role, turn.language, turn.text) for turn in sample.turns[:_SHOWN_LANGUAGES]]
+        show_table(("role", "language", "turns of the first sample"), turns, title=title)
+        return
     captions = [(code, " | ".join(texts)) for code, texts in list(sample.captions.items())[:_SHOWN_LANGUAGES]]
-    show_table(("language", "captions of the first sample"), captions, title=f"{sample.key} ({_size(sample)})")
+    show_table(("language", "captions of the first sample"), captions, title=title)
 
 
 def _print(path: str, summary: SourceSummary) -> None:

@@ -59,6 +59,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vlkit correlate reference:babel_imagenet runs/eval/mine --given log-classes",
         "vlkit correlate reference:babel_imagenet/OC-B32 runs/eval/mine/results.json",
     ),
+    "scaling": (
+        "vlkit scaling --table runs.csv",
+        "vlkit scaling runs/small runs/middle runs/large --metric loss --out runs/scaling",
+    ),
     "align": (
         "vlkit align hf:intfloat/multilingual-e5-small --languages de,fr,sw",
         "vlkit align runs/quickstart/model --images openmoji --against runs/eval/mine",
@@ -72,7 +76,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vlkit export runs/exportable/model --format open_clip --out exported",
         "vlkit export hf:openai/clip-vit-base-patch32 --format transformers --out exported",
     ),
-    "list": ("vlkit list recipes", "vlkit list bridges", "vlkit list models 'open_clip:*B-32*'", "vlkit list languages chinese"),
+    "list": (
+        "vlkit list recipes",
+        "vlkit list bridges",
+        "vlkit list models 'open_clip:*B-32*'",
+        "vlkit list languages chinese",
+    ),
     "bench": ("vlkit bench data --steps 5 --repeats 1",),
     "bench zeroshot": ("vlkit bench zeroshot --images 100 --languages 3 --repeats 1",),
     "bench scoring": ("vlkit bench scoring --images 1000 --languages 2",),

@@ -17,7 +17,11 @@ from vlkit.spec.schema import shape_of
 PartKind = Literal["image encoder", "text encoder", "bridge", "language model"]
 _KINDS: dict[str, PartKind] = {"timm": "image encoder", "hf": "text encoder"}
 _WRITE = ("HuggingFaceTB/SmolLM2-135M-Instruct", "google/gemma-3-270m")  # language models, which can encode texts, too
-_TINY: dict[PartKind, type[Spec]] = {"image encoder": TinyImage, "text encoder": TinyText, "language model": TinyLanguage}
+_TINY: dict[PartKind, type[Spec]] = {
+    "image encoder": TinyImage,
+    "text encoder": TinyText,
+    "language model": TinyLanguage,
+}
 _FORMS = {
     "tiny": "A small model with random weights, for trials and tests.",
     "hf:openai/clip-vit-base-patch32": "transformers: any CLIP-like model, by its id or folder; this is one of them.",

@@ -21,7 +21,12 @@ from vlkit.types import Model
 
 _TOO_LARGE = ("allocate memory", "out of memory", "overflow")
 KINDS = Registry(
-    "model", {"dual_encoder": "vlkit.models.dual_encoder", "vision_language": "vlkit.models.vision_language"}
+    "model",
+    {
+        "dual_encoder": "vlkit.models.dual_encoder",
+        "vision_language": "vlkit.models.vision_language",
+        "query_former": "vlkit.models.query_former",
+    },
 )
 """Kind to its package, whose modules have equal names: ``build``, ``card``, where it needs them ``start``, ..."""
 

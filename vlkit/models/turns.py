@@ -9,10 +9,8 @@ from itertools import pairwise
 
 from vlkit.image_prompts import ImagePrompts
 from vlkit.spec.dataset import PromptsSpec
-from vlkit.types import Pick, Sample, Turn
+from vlkit.types import IMAGE_MARK, Pick, Sample, Turn
 
-IMAGE_MARK = "<image>"
-"""Stands in a turn where an image belongs."""
 _LEADING_MARKS = re.compile(rf"(?:\s*{re.escape(IMAGE_MARK)})*\s*")
 
 

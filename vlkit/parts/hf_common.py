@@ -124,7 +124,7 @@ def load_model(
             f"the weights in {folder} lack {len(missing)} of the tensors of {type(model).__name__} "
             f"(the first: {missing[0]}), which would stay random; is it the right model?"
         )
-    return model if low else model.float(), False
+    return model if low or loading else model.float(), False  # what is quantised is cast by nobody
 
 
 def _check_no_adapter(folder: Path) -> None:

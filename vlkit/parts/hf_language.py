@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from vlkit.errors import VlkitError
-from vlkit.parts import assets
+from vlkit.parts import assets, quantized
+from vlkit.parts.assets.weights_table import NOTICE, TERMS
 from vlkit.parts.building import compact, foreign_errors, given, moved
 from vlkit.parts.configs import read_settings
 from vlkit.parts.hf_common import last_states, load_model, read_config, token_table, unusable
@@ -25,6 +26,8 @@ from vlkit.parts.tokenizers import check_vocabulary, load_tokenizer, longest_inp
 from vlkit.spec.language import GenerationSpec, HfLanguage, LanguageModelSpec
 from vlkit.types import TextBatch
 
+_NOTICES = (NOTICE, TERMS, "LICENSE", "LICENSE.md", "LICENSE.txt")
+_LONGEST_NOTICE = 1 << 20
 _SCALE_THEMSELVES = ("gemma", "gemma2")  # in transformers before their embedding did it
 
 
@@ -56,6 +59,7 @@ class HfLanguageModel(nn.Module):
         self.end_ids = _end_ids(tokenizer, config, folder, rows=table.num_embeddings)
         if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
             tokenizer.pad_token = tokenizer.eos_token  # masks alone tell padding, any token serves
+        self.notices = notices_of(folder)
         self._packs: bool | None = None  # not tried yet
 
     @classmethod
@@ -64,12 +68,16 @@ class HfLanguageModel(nn.Module):
         folder = saved or assets.resolve(spec.name, library="hf")
         config, names = part_inside(read_config(folder), "language model", where=spec.name)
         _check_kind(config, where=spec.name)
+        more = {} if empty else quantized.loading(spec, saved=saved is not None)
         model, _ = load_model(
-            folder, config, spec=spec, auto=auto_class(config), saved=saved, empty=empty, **renamed(names)
+            folder, config, spec=spec, auto=auto_class(config), saved=saved, empty=empty, **more, **renamed(names)
         )
         tokenizer = load_tokenizer(folder)
         with foreign_errors(unusable(config, where=spec.name), error=VlkitError):
-            return cls(model, config, tokenizer=tokenizer, spec=spec, where=spec.name, folder=folder)
+            part = cls(model, config, tokenizer=tokenizer, spec=spec, where=spec.name, folder=folder)
+        if saved is None:  # what was saved has the vocabulary that it should have
+            _change_vocabulary(part, spec)
+        return part
 
     @property
     def whole(self) -> Any:
@@ -152,13 +160,8 @@ class HfLanguageModel(nn.Module):
             return writer(embeddings_BLE, mask_BL, prefix=prefix)
 
     def save_config(self, folder: Path) -> None:
-        """Writes the model's config, what ends its texts, and its tokenizer."""
-        from transformers import GenerationConfig
-
-        folder.mkdir(parents=True, exist_ok=True)
-        self.config.save_pretrained(str(folder))
-        GenerationConfig(eos_token_id=list(self.end_ids)).save_pretrained(str(folder))
-        self.tokenizer.save_pretrained(str(folder))
+        """Writes the model's config, what ends its texts, its tokenizer, and the terms that it comes under."""
+        write_config(self, folder)
 
     def taken(self, embeddings_BLE: Tensor) -> Tensor:
         """Embeddings in the precision of the model's own."""
@@ -250,6 +253,33 @@ class _Given(nn.Module):
     def forward(self, *inputs: Any, **options: Any) -> _Found:
         """The states, whatever is read."""
         return self.found
+
+
+def _change_vocabulary(model: HfLanguageModel, spec: HfLanguage) -> None:
+    from vlkit.parts.cut_vocabulary import add_tokens, cut_vocabulary, read_texts
+
+    if spec.vocabulary is not None:
+        cut_vocabulary(model, read_texts(Path(spec.vocabulary)))
+    if spec.tokens:
+        add_tokens(model, spec.tokens)
+
+
+def notices_of(folder: Path | None) -> dict[str, bytes]:
+    """Terms of use and licenses beside weights, which go with them."""
+    paths = [folder / name for name in _NOTICES] if folder else []
+    return {path.name: path.read_bytes() for path in paths if path.is_file() and path.stat().st_size < _LONGEST_NOTICE}
+
+
+def write_config(part: Any, folder: Path) -> None:
+    """Writes all that a language model or a side of one is built from but its weights."""
+    from transformers import GenerationConfig
+
+    folder.mkdir(parents=True, exist_ok=True)
+    part.config.save_pretrained(str(folder))
+    GenerationConfig(eos_token_id=list(part.end_ids)).save_pretrained(str(folder))
+    part.tokenizer.save_pretrained(str(folder))
+    for name, text in part.notices.items():
+        (folder / name).write_bytes(text)
 
 
 def auto_class(config: Any) -> Any:

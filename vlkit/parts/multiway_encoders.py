@@ -19,10 +19,9 @@ from torch import Tensor, nn
 from vlkit.errors import ShapeError, VlkitError
 from vlkit.nn.multiway import INIT_STD, BlockStack, SharedLayers, init_weights
 from vlkit.parts import building
-from vlkit.parts.assets import hub
-from vlkit.parts.tokenizers import HfTokenizer, check_texts, load_tokenizer, marks_language, pad_rows, vocabulary_size
+from vlkit.parts.language_marks import marks_language
+from vlkit.parts.tokenizers import HfTokenizer, check_texts, named_tokenizer, pad_rows
 from vlkit.parts.vocabulary import byte_vocabulary, hf_vocabulary
-from vlkit.paths import local_path
 from vlkit.spec.parts import MultiwayImage, MultiwayText
 from vlkit.types import ImageEncoder, TextBatch, Vocabulary
 
@@ -122,7 +121,9 @@ class MultiwayTextEncoder(MultiwayEncoder):
             AssetError: There is no such tokenizer.
             VlkitError: It has more tokens than ``vocab``.
         """
-        tokenizer = None if spec.tokenizer is None or empty else _tokenizer(spec, saved)
+        tokenizer = None
+        if spec.tokenizer is not None and not empty:
+            tokenizer = named_tokenizer(spec.tokenizer, saved, rows=spec.vocab, max_length=spec.max_length)
         with building.weightless(saved=saved is not None, empty=empty):
             return cls(spec, tokenizer=tokenizer)
 
@@ -187,12 +188,3 @@ class MultiwayTextEncoder(MultiwayEncoder):
         if self.tokenizer is not None:
             folder.mkdir(parents=True, exist_ok=True)
             self.tokenizer.save(folder)
-
-
-def _tokenizer(spec: MultiwayText, saved: Path | None) -> HfTokenizer:
-    name = str(spec.tokenizer)
-    folder = saved or local_path(name)
-    tokenizer = load_tokenizer(folder if folder.is_dir() else hub.tokenizer_files(name))
-    if (size := vocabulary_size(tokenizer)) > spec.vocab:
-        raise VlkitError(f"{name} has {size} tokens and model.text.vocab = {spec.vocab}; set vocab={size} or more")
-    return HfTokenizer(tokenizer, name, max_length=spec.max_length)

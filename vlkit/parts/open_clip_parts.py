@@ -17,6 +17,7 @@ from vlkit.errors import VlkitError
 from vlkit.parts import building
 from vlkit.parts import open_clip_states as states
 from vlkit.parts.image_fit import Padded
+from vlkit.parts.language_marks import marks_language, set_language
 from vlkit.parts.open_clip_files import (
     HF_TEXT,
     OpenClipConfig,
@@ -28,14 +29,7 @@ from vlkit.parts.open_clip_files import (
     make_tokenizer,
 )
 from vlkit.parts.token_layers import LAST, TokenLayers
-from vlkit.parts.tokenizers import (
-    check_end_token,
-    check_texts,
-    check_vocabulary,
-    marks_language,
-    set_language,
-    vocabulary_size,
-)
+from vlkit.parts.tokenizers import check_end_token, check_texts, check_vocabulary, vocabulary_size
 from vlkit.spec.parts import OpenClipImage, OpenClipText
 from vlkit.types import TextBatch, Vocabulary
 

@@ -11,17 +11,25 @@ from vlkit.spec.sources import SourceSpec
 
 
 class UniformMixing(Spec):
-    """Every language of an image is equally likely."""
+    """Every language of an image is equally likely (of samples in one language: as much of each as there is)."""
 
     kind: Literal["uniform"] = "uniform"
 
 
 class TemperatureMixing(Spec):
-    """A language is drawn in proportion to its number of captions to the power of alpha (XLM-R, section 3.1)."""
+    """Languages in proportion to their numbers of captions to the power of alpha (XLM-R, section 3.1).
+
+    With limits it balances as FuxiTranyu does (arXiv 2408.06273), whose exponent and shares are not published.
+    """
 
     kind: Literal["temperature"] = "temperature"
     alpha: float = Field(default=0.3, ge=0.0, le=1.0)
     """1 follows the data, 0 is uniform."""
+    max_share: float | None = Field(default=None, gt=0.0, le=1.0)
+    """No language has more than this share; null sets no limit."""
+    max_repeats: float | None = Field(default=None, ge=1.0)
+    """While as many captions are drawn as there are, none comes more often than so many times on average; null sets no
+    limit."""
 
 
 class EnglishShareMixing(Spec):
@@ -30,6 +38,38 @@ class EnglishShareMixing(Spec):
     kind: Literal["english_share"] = "english_share"
     share: float = Field(default=0.5, ge=0.0, le=1.0)
     """Share of English."""
+
+
+class ProportionalMixing(Spec):
+    """The languages of the data in proportion to a published table; those that it lacks are not learned from."""
+
+    kind: Literal["proportional"] = "proportional"
+    table: Literal["mc4", "marco_llm"] = "mc4"
+    """mc4: pages of mC4 in 96 languages (mBLIP). marco_llm: tokens of Marco-LLM, equal within a tier, all languages.
+    One of your own is kind weights."""
+    english: float | None = Field(default=None, ge=0.0, le=1.0)
+    """Share of English; the others then share the rest by the table. null takes the table's."""
+
+
+class TieredMixing(Spec):
+    """Each tier of languages with a share of its own, evenly within it; languages in no tier are not learned from."""
+
+    kind: Literal["tiered"] = "tiered"
+    tiers: dict[str, tuple[str, ...]] | None = Field(default=None, min_length=1)
+    """Tier -> BCP 47 tags; null takes T1 to T5 of Centurio, by how much there is in a language (T5: most)."""
+    shares: dict[str, float] | None = Field(default=None, min_length=1)
+    """Tier -> share, relative to the others; tiers that are not named are left out. null: by numbers of languages."""
+    english: float | None = Field(default=0.5, ge=0.0, le=1.0)
+    """Share of English, whatever its tier; null takes it as the other languages of its tier."""
+
+    @model_validator(mode="after")
+    def _known_tiers(self) -> TieredMixing:
+        known = ("T1", "T2", "T3", "T4", "T5") if self.tiers is None else tuple(self.tiers)
+        if strange := [tier for tier in self.shares or () if tier not in known]:
+            raise ValueError(f"shares: no tier {', '.join(strange)}; there are: {', '.join(known)}")
+        if wrong := [tier for tier, share in (self.shares or {}).items() if share <= 0]:
+            raise ValueError(f"shares must be above 0 (that of {', '.join(wrong)} is not); leave a tier out instead")
+        return self
 
 
 class WeightsMixing(Spec):
@@ -50,7 +90,8 @@ class WeightsMixing(Spec):
 
 
 MixingSpec = Annotated[
-    UniformMixing | TemperatureMixing | EnglishShareMixing | WeightsMixing, Field(discriminator="kind")
+    UniformMixing | TemperatureMixing | EnglishShareMixing | ProportionalMixing | TieredMixing | WeightsMixing,
+    Field(discriminator="kind"),
 ]
 
 

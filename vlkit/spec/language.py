@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vlkit.spec.base import Spec
+from vlkit.spec.base import LocalPath, Spec
 from vlkit.spec.parts import EncoderSpec, LibrarySpec
 
 
@@ -26,6 +26,11 @@ class HfLanguage(LanguageModelSpec, LibrarySpec):
     model is taken."""
     quantize: Literal["none", "int8", "nf4"] = "none"
     """Hold the weights of its linear layers in 8 or 4 bits (bitsandbytes, on a GPU); all other parts keep theirs."""
+    vocabulary: LocalPath | None = None
+    """A text file, one text a line (captions, prompts): only the rows of the vocabulary that they need are kept, and
+    those that all other texts fall back to; null keeps all."""
+    tokens: tuple[str, ...] = ()
+    """Tokens to add to the vocabulary; their rows start as the mean of all."""
 
 
 class TinyLanguage(LanguageModelSpec):
@@ -42,7 +47,24 @@ class TinyLanguage(LanguageModelSpec):
     """Longest input in tokens (bytes)."""
 
 
-LanguageSpec = Annotated[HfLanguage | TinyLanguage, Field(discriminator="kind")]
+SideSpec = Annotated[HfLanguage | TinyLanguage, Field(discriminator="kind")]
+
+
+class JoinedLanguage(LanguageModelSpec):
+    """The encoder of one model and a decoder-only other, whose layers learn to look at it (Florenz)."""
+
+    kind: Literal["joined"] = "joined"
+    encoder: SideSpec
+    """An encoder-decoder (T5, mT5, BART, Florence-2), of which the encoder is taken: it reads prompts and images."""
+    decoder: SideSpec
+    """A decoder-only model, which writes."""
+    heads: int = Field(default=8, ge=1)
+    """Heads of the attention that is added to the decoder's layers; a divisor of its width."""
+    every: int = Field(default=1, ge=1)
+    """It is added to each layer, to each second one, ..."""
+
+
+LanguageSpec = Annotated[HfLanguage | JoinedLanguage | TinyLanguage, Field(discriminator="kind")]
 
 
 class GenerationSpec(Spec):

@@ -14,6 +14,9 @@ class _Source(Spec):
 
     weight: float | None = Field(default=None, gt=0)
     """Share of this source in the batches, relative to the others' weights; null (then for all): by size."""
+    task: str | None = None
+    """What its samples teach a vision-language model, where they do not say it: `caption`, `name`, `vqa`, `yes_no`,
+    `ocr`, ... (`data.prompts`). null: names for classes and emoji, captions for published sets, else nothing."""
 
 
 class WebDatasetSource(_Source):
@@ -48,10 +51,18 @@ class BuiltSource(_Source):
     """A data set that vlkit builds itself, once, into the cache (`vlkit data build`)."""
 
     kind: Literal["built"] = "built"
-    name: Literal["openmoji", "flags"]
+    name: Literal["openmoji", "flags", "tuxpaint"]
     """Which one."""
     image_size: int = Field(default=224, ge=16, le=1024)
     """Side of the rendered images in pixels."""
+    source: LocalPath | None = None
+    """For tuxpaint: the folder of stamps, or of the unpacked package; null looks where the package installs them."""
+
+    @model_validator(mode="after")
+    def _source_of_stamps(self) -> BuiltSource:
+        if self.source is not None and self.name != "tuxpaint":
+            raise ValueError(f"source: is the folder of tuxpaint's stamps; {self.name} is fetched, leave it out")
+        return self
 
 
 class ImageTree(_Source):
@@ -202,6 +213,48 @@ class WitJsonl(_CaptionSet):
         return self
 
 
+class CocoCaptions(_CaptionSet):
+    """COCO's captions as its authors publish them (`captions_train2017.json`), and sets in the same form."""
+
+    kind: Literal["coco_captions"] = "coco_captions"
+    path: LocalPath
+    """`{"images": [{"id", "file_name"}, ...], "annotations": [{"image_id", "caption"}, ...]}`"""
+    language: str = "en"
+    """BCP 47 tag of captions that name none themselves (`language`)."""
+
+
+class Dialogues(HoldsOneSplit):
+    """Conversations about no, one or several images: LLaVA's form, mBLIP's and Centurio's, or vlkit's own turns.
+
+    A record has `conversations` (`from`, `value`), or `context` and `label`, or `turns` (`role`, `text`, `language`);
+    its images in `image`, `images` or `image_id`; optional `language`, `task`, `concept`, `keywords`, `translated`.
+    """
+
+    kind: Literal["dialogues"] = "dialogues"
+    path: LocalPath
+    """A `.json` file with a list of records, or a `.jsonl` file."""
+    images: LocalPath | None = None
+    """Folder that the names of images are relative to; null takes the file's own."""
+    language: str | None = None
+    """BCP 47 tag of turns that name none themselves."""
+
+
+class NativeAndTranslated(HoldsOneSplit):
+    """MELLA's two sources (arXiv 2508.05502) in one file: alt texts of native pages, and translated captions.
+
+    A JSON line is `{"image", "lang", "source": "alt" or "mt_caption", "text", "keywords": [...]}`. Give the file twice,
+    once for each of the `texts`, to weight the two.
+    """
+
+    kind: Literal["native_and_translated"] = "native_and_translated"
+    path: LocalPath
+    """The JSONL file."""
+    images: LocalPath | None = None
+    """Folder that the names of images are relative to; null takes the file's own."""
+    texts: Literal["native", "translated", "both"] = "both"
+    """native: alt texts, with what a culture knows. translated: captions that say what is seen."""
+
+
 class CaptionParquet(HoldsOneSplit):
     """Images with captions in parquet files, as WIT is on the Hugging Face hub (mteb/wit): one split a language."""
 
@@ -224,8 +277,11 @@ class PipelineSource(_Source):
     """BCP 47 tag of captions that name none themselves."""
 
 
-CaptionSet = BabelJson | Crossmodal3600 | AlignedLines | CaptionJsonl | WitJsonl | CaptionParquet
-_Indexed = WebDatasetSource | FolderSource | BuiltSource | ImageTree | ImageClasses | CaptionSet
+CaptionFiles = BabelJson | Crossmodal3600 | AlignedLines | CaptionJsonl | CocoCaptions | WitJsonl
+"""Published sets whose images lie in a folder beside their captions."""
+CaptionSet = CaptionFiles | CaptionParquet
+_Sets = ImageClasses | CaptionSet | Dialogues | NativeAndTranslated
+_Indexed = WebDatasetSource | FolderSource | BuiltSource | ImageTree | _Sets
 IndexedSourceSpec = Annotated[_Indexed, Field(discriminator="kind")]
 """What can be read at random places."""
 SourceSpec = Annotated[_Indexed | PipelineSource, Field(discriminator="kind")]

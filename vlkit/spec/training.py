@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from vlkit.spec.base import Kinds, Spec
+from vlkit.spec.dataset import MixingSpec
 from vlkit.spec.objectives import ObjectiveSpec
 
 
@@ -65,6 +66,8 @@ class StageSpec(Spec):
     """Weight decay of this stage, or `{part: decay}`; null and parts that are not named take optim.weight_decay."""
     objectives: tuple[ObjectiveSpec, ...] | None = Field(default=None, min_length=1)
     """The losses of this stage; null takes the recipe's."""
+    mixing: MixingSpec | None = None
+    """How the language of each caption is drawn in this stage; null takes data.mixing."""
     warm_start: WarmStartSpec | None = None
     """Set the heads' linear maps in closed form before the first step (`{}` takes the defaults); null starts from where
     the heads are."""

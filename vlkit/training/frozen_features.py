@@ -10,7 +10,6 @@ from functools import cached_property
 from torch import Tensor
 
 from vlkit.data.batches.unreadable import BadSamples
-from vlkit.data.plan.sampling import PairSampler
 from vlkit.data.sources.records import Records
 from vlkit.distributed.runtime import Runtime
 from vlkit.errors import VlkitError
@@ -29,15 +28,15 @@ class FrozenFeatures:
 
     Satisfies ``types.FrozenTables``.
 
-    ``parts`` are what can be looked up of the model, ``tables`` by part name what is in this stage; ``bad`` takes the
-    samples that cannot be read.
+    ``parts`` are what can be looked up of the model, ``tables`` by part name what is in this stage; ``languages`` are
+    the BCP 47 tags that the run learns from; ``bad`` takes the samples that cannot be read.
     """
 
     recipe: Recipe
     runtime: Runtime
     parts: Sequence[FrozenPart]
     source: Source
-    sampler: PairSampler
+    languages: tuple[str, ...]
     bad: BadSamples
     tables: Mapping[str, Table] = field(default_factory=dict)
     _known: dict[str, Table] = field(default_factory=dict)
@@ -63,11 +62,6 @@ class FrozenFeatures:
     def samples(self) -> Records:
         """The samples without their images, read once: steps that look up all the rest open no file for them."""
         return Records(self.source)
-
-    @property
-    def languages(self) -> tuple[str, ...]:
-        """BCP 47 tags that are learned from."""
-        return self.sampler.languages
 
     @property
     def unreadable(self) -> frozenset[int]:
@@ -106,7 +100,7 @@ class FrozenFeatures:
                 bad=self.bad,
                 quiet=quiet,
             )
-        return TextTable(part, self.samples, languages=self.sampler.languages, quiet=quiet)
+        return TextTable(part, self.samples, languages=self.languages, quiet=quiet)
 
     def _fits(self, part: FrozenImages) -> bool:
         if not part.one_each or part.name in self._known:

@@ -9,12 +9,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from vlkit.data.batches.unreadable import BadSamples
-from vlkit.data.plan.pairs import open_pairs, streamed
+from vlkit.data.plan.pairs import open_pairs, plan_pairs, streamed
 from vlkit.data.plan.sampling import PairSampler
 from vlkit.data.sources.combine import problems
 from vlkit.data.stream.stream import Stream
@@ -29,6 +29,7 @@ from vlkit.models.trainable import (
     Snapshot,
     changed,
     check_moved,
+    parameter_counts,
     set_trainable,
     snapshot,
     trainable_report,
@@ -124,7 +125,8 @@ class _Trainer:
         with runtime.in_turn():  # what has to be fetched is fetched once
             self.model: Model = build(recipe.model)
         if self.data is None:
-            stream_plan(recipe, ranks=(runtime.ranks.rank, runtime.ranks.size))  # refuses here, before files change
+            for stage in recipe.stages:  # refuses here, before files change
+                stream_plan(_in_stage(recipe, stage), ranks=(runtime.ranks.rank, runtime.ranks.size))
         check_stages(as_module(self.model), recipe.stages, recipe.optim)
         self.origin = self.settled = snapshot(as_module(self.model))
         self.watchers = Watchers(recipe, runtime)
@@ -132,7 +134,9 @@ class _Trainer:
             torch.manual_seed(recipe.seed + runtime.ranks.rank)  # equal weights, dropout of its own
         offered = module_of(self.model.spec.kind, "frozen")
         parts: Sequence[FrozenPart] = () if offered is None else offered.frozen_parts(self.model)
-        self.frozen = None if self.data is None else FrozenFeatures(recipe, runtime, parts, *self.data)
+        self.frozen = None if self.data is None else FrozenFeatures(
+            recipe, runtime, parts, self.data.source, self.data.languages, self.data.bad
+        )  # fmt: skip
         self.place = Place(0, 0, 0, 0, recipe_digest(recipe))
         self.data_state: dict[str, Any] = {}
         self.begun = False
@@ -235,8 +239,10 @@ class _Trainer:
         tables = {} if self.frozen is None else self.frozen.tables
         preparer = self.model.preparer(self.recipe.data, needs=objective.needs, tables=tables)
         if self.data is None:
-            return Stream(stream_plan(self.recipe, ranks=ranks), preparer=preparer)
-        source, sampler, bad = self.data
+            recipe = _in_stage(self.recipe, self.recipe.stages[self.place.stage])
+            return Stream(stream_plan(recipe, ranks=ranks), preparer=preparer)
+        source, samplers, bad = self.data
+        sampler = samplers[self.place.stage]
         if preparer.reads or self.frozen is None:
             return PlannedBatches(source, sampler, preparer, ranks, bad, self.recipe.loop.num_workers)
         unreadable = self.frozen.unreadable
@@ -249,13 +255,41 @@ class _Trainer:
         if self.begun:
             return
         self.begun, kept = True, self.place.metrics_bytes
-        self.runtime.first(lambda: cut_metrics(self.run, kept) if self.resumes else begin_run(self.run, self.recipe))
+        counts = parameter_counts(as_module(self.model), {one.name: one.trainable for one in self.recipe.stages})
+        self.runtime.first(
+            lambda: cut_metrics(self.run, kept) if self.resumes else begin_run(self.run, self.recipe, parameters=counts)
+        )
         self.watchers.open(self.run, self.runtime)
 
 
-def _indexed(recipe: Recipe) -> tuple[Source, PairSampler, BadSamples]:
+class _Indexed(NamedTuple):
+    source: Source
+    samplers: Sequence[PairSampler]  # one a stage
+    bad: BadSamples
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        return tuple(sorted({language for sampler in self.samplers for language in sampler.languages}))
+
+
+def _indexed(recipe: Recipe) -> _Indexed:
     source, sampler = open_pairs(recipe.data, batch_size=recipe.loop.batch_size, seed=recipe.seed)
+    samplers = [
+        sampler
+        if stage.mixing is None
+        else plan_pairs(
+            source, _in_stage(recipe, stage).data, batch_size=recipe.loop.batch_size, seed=recipe.seed
+        )
+        for stage in recipe.stages
+    ]  # fmt: skip
     bad = BadSamples(recipe.data.max_bad_share, total=len(source))
     for name, reason in problems(source).items():
         bad.record(name, reason)
-    return source, sampler, bad
+    return _Indexed(source, samplers, bad)
+
+
+def _in_stage(recipe: Recipe, stage: StageSpec) -> Recipe:
+    """The recipe with the languages mixed as a stage says."""
+    if stage.mixing is None:
+        return recipe
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"mixing": stage.mixing})})

@@ -16,7 +16,7 @@ _WATCHED, _LIMIT = 100, 0.1  # steps over which waiting is judged, and how much 
 
 
 class Meter:
-    """Figures of the steps since the last line of the log.
+    """Figures of the steps since the last line of the log, and how often each language and source came in the stage.
 
     ``batch_size`` counts the pairs of all processes; ``workers`` None reads nothing, and is given no advice.
     """
@@ -25,6 +25,7 @@ class Meter:
         self.batch_size, self.workers = batch_size, workers
         self.languages: Counter[str] = Counter()
         self.sources: Counter[str] = Counter()
+        self.totals: dict[str, Counter[str]] = {"languages": Counter(), "sources": Counter()}
         self._steps, self._waited, self._since = 0, 0.0, time.monotonic()
         self._watch = (0, 0.0, self._since)  # steps, seconds waited, start
         self._warned = False
@@ -41,6 +42,8 @@ class Meter:
             self._steps += 1
             self.languages.update(batch.languages)
             self.sources.update(batch.sources)
+            self.totals["languages"].update(batch.languages)
+            self.totals["sources"].update(batch.sources)
             self._judge(now - start)
             yield batch
 
@@ -54,17 +57,19 @@ class Meter:
             "languages": dict(self.languages),
             "sources": dict(self.sources),
         }
-        self.restore({})
+        self.languages, self.sources = Counter(), Counter()
         self._steps, self._waited, self._since = 0, 0.0, now
         return figures
 
     def state(self) -> dict[str, dict[str, int]]:
-        """What a resumed run needs so that its next line is that of an uninterrupted one."""
-        return {"languages": dict(self.languages), "sources": dict(self.sources)}
+        """What a resumed run needs so that its next line and its counts are those of an uninterrupted one."""
+        totals = {f"all_{name}": dict(counts) for name, counts in self.totals.items()}
+        return {"languages": dict(self.languages), "sources": dict(self.sources), **totals}
 
     def restore(self, state: Mapping[str, Mapping[str, int]]) -> None:
         """Goes on from a ``state``."""
         self.languages, self.sources = Counter(state.get("languages")), Counter(state.get("sources"))
+        self.totals = {name: Counter(state.get(f"all_{name}")) for name in self.totals}
 
     def _judge(self, waited: float) -> None:
         steps, before, start = self._watch
@@ -81,6 +86,12 @@ class Meter:
                 "%d), store smaller images, or keep the data on a faster disk",
                 100 * share, _WATCHED, self.workers,
             )  # fmt: skip
+
+
+def counted_together(parts: Sequence[Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
+    """The counts of all processes, most frequent first."""
+    totals = {name: sum((Counter(part[name]) for part in parts), start=Counter[str]()) for name in parts[0]}
+    return {name: dict(sorted(total.items(), key=lambda one: (-one[1], one[0]))) for name, total in totals.items()}
 
 
 def joined(parts: Sequence[Mapping[str, Any]], *, finite: bool = True) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from vlkit.training.checkpoints import (
     restore_random,
     write_checkpoint,
 )
-from vlkit.training.meter import Meter, joined
+from vlkit.training.meter import Meter, counted_together, joined
 from vlkit.training.optimizer import learning_rate
 from vlkit.training.run_folder import Run
 from vlkit.training.signals import StopRequest, stop_on_signals
@@ -134,7 +134,7 @@ class Steps:
                     metrics = files.enter_context(self._metrics())
                 done = self.place.step == last
                 if self.place.step % loop.log_every == 0 or done:
-                    self._log(metrics)
+                    self._log(metrics, done=done)
                 if self.watchers.due(self.place.step, done=done):
                     self._validate(metrics)
                 self._advance(shown)
@@ -204,7 +204,8 @@ class Steps:
                 self._shown_loss = _EMA * self._shown_loss + (1 - _EMA) * loss if known else loss
             shown.advance(self.recipe.loop.batch_size, step=self.place.step, loss=f"{self._shown_loss:.3f}")
 
-    def _log(self, metrics: FileIO | None) -> None:
+    def _log(self, metrics: FileIO | None, *, done: bool) -> None:
+        rows = self._rows() if done else {}
         measured = self.meter.figures()
         line = joined(self.runtime.host.gather_objects({**_figures(self._loss), **measured}))
         if metrics is None:
@@ -220,8 +221,17 @@ class Steps:
             "grad_norm": norm if math.isfinite(norm) else None,
             "skipped_steps": self.place.skipped,
             **{name: line[name] for name in measured if name in line},
+            **rows,
         }
         self._write_line(metrics, record)
+
+    def _rows(self) -> dict[str, Any]:
+        """How many rows of each language and source this stage has seen, for its last line."""
+        counts = counted_together(self.runtime.host.gather_objects(self.meter.totals))
+        if self.runtime.leads:
+            rows = ", ".join(f"{language} {count:,}" for language, count in counts["languages"].items())
+            log.info("stage %s learned from %s", self.stage.name, rows or "no rows with a language")
+        return {"rows": counts}
 
     def _write_line(self, metrics: FileIO, record: dict[str, Any]) -> None:
         line = memoryview((json.dumps(record) + "\n").encode())

@@ -27,6 +27,7 @@ from vlkit.types.part_types import (
     KnowsClasses,
     KnowsVocabulary,
     LanguageModel,
+    ReadsOtherTokens,
     ResizesImages,
     SavesConfig,
     SharesLayers,
@@ -36,12 +37,12 @@ from vlkit.types.part_types import (
     Vocabulary,
     lacking,
 )
-from vlkit.types.sample_types import Pick, Question, ReducedDecoding, Sample, SampleMeta, Source, Turn
+from vlkit.types.sample_types import IMAGE_MARK, Pick, Question, ReducedDecoding, Sample, SampleMeta, Source, Turn
 
 __all__ = [
-    "AnsweringModel", "AnswersQuestions", "Batch", "Bridge", "ClassRows", "Embeddings", "FrozenTables", "GivesStates",
-    "ImageEncoder", "ImageTextModel", "ImageTokenizer", "KnowsClasses", "KnowsVocabulary", "LanguageModel", "Loss",
-    "Model", "Objective", "Pick", "Piece", "Preparer", "Question", "ReducedDecoding", "ResizesImages", "Sample",
-    "SampleMeta", "SavesConfig", "SharesLayers", "Source", "Start", "TextBatch", "TextEncoder", "TransformsAtSizes",
-    "Turn", "Vocabulary", "as_module", "lacking",
+    "IMAGE_MARK", "AnsweringModel", "AnswersQuestions", "Batch", "Bridge", "ClassRows", "Embeddings", "FrozenTables",
+    "GivesStates", "ImageEncoder", "ImageTextModel", "ImageTokenizer", "KnowsClasses", "KnowsVocabulary",
+    "LanguageModel", "Loss", "Model", "Objective", "Pick", "Piece", "Preparer", "Question", "ReadsOtherTokens",
+    "ReducedDecoding", "ResizesImages", "Sample", "SampleMeta", "SavesConfig", "SharesLayers", "Source", "Start",
+    "TextBatch", "TextEncoder", "TransformsAtSizes", "Turn", "Vocabulary", "as_module", "lacking",
 ]  # fmt: skip

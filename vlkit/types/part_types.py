@@ -222,6 +222,15 @@ class LanguageModel(SavesConfig, Protocol):
 
 
 @runtime_checkable
+class ReadsOtherTokens(Protocol):
+    """What a language model may offer whose sides have two tokenizers; ``tokenizer`` is that of what is written."""
+
+    @property
+    def reader(self) -> Any:
+        """Transformers' tokenizer of what is read, whose ids ``embed`` takes."""
+
+
+@runtime_checkable
 class Bridge(Protocol):
     """Maps an image encoder's tokens to tokens that a language model reads; it knows two widths and nothing else.
 

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+IMAGE_MARK = "<image>"
+"""Stands in a turn where an image belongs."""
+
+
 @dataclass(frozen=True)
 class Turn:
     """One part of a conversation: who says what; ``language`` is a BCP 47 tag."""
@@ -44,6 +48,12 @@ class Sample:
     translated: bool | None = None
     keywords: tuple[str, ...] = ()
 
+    def counts(self) -> dict[str, int]:
+        """How many captions there are in each language; of a conversation, 1 for each language of its answers."""
+        if self.turns:
+            return dict.fromkeys((turn.language for turn in self.turns if turn.role == "assistant"), 1)
+        return {language: len(texts) for language, texts in self.captions.items()}
+
     @property
     def image(self) -> Callable[[], Image]:
         """The first image.
@@ -60,7 +70,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class SampleMeta:
-    """What is known of a sample without decoding it; ``languages`` are BCP 47 tags, ``counts`` the captions in each."""
+    """What is known of a sample without decoding it; ``languages`` are BCP 47 tags, ``counts`` the captions in each.
+
+    Of a conversation these are the languages of its answers, with 1 for each.
+    """
 
     key: str
     concept: str

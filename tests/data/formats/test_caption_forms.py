@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vlkit.data.formats.caption_forms import CaptionError, parse_captions, read_record
+from vlkit.data.formats.caption_forms import CaptionError, parse_captions
 
 
 def captions(record: dict[str, Any], language: str | None = None) -> dict[str, tuple[str, ...]]:
@@ -58,30 +58,3 @@ def test_captions_are_as_people_type_them() -> None:
     }
     with pytest.raises(CaptionError, match=r"half a character \(\\ud83d\)"):
         captions({"caption": "a \ud83d"}, "en")
-
-
-@pytest.mark.parametrize("plain", [True, False])
-def test_a_byte_order_mark_in_a_member_is_no_text(plain: bool) -> None:
-    raw = b"\xef\xbb\xbf" + (b"dog" if plain else b'{"caption": "dog"}')
-    assert read_record(raw, plain=plain, language="en")["captions"] == {"en": ("dog",)}
-
-
-def test_zero_is_a_value() -> None:
-    found = read_record(b'{"caption": "dog", "concept": 0, "split": 0, "license": 0}', plain=False, language="en")
-    assert (found["concept"], found["split"], found["license"]) == ("0", "0", "0")
-    found = read_record(b'{"caption": "dog", "concept": null, "split": "", "license": " "}', plain=False, language="en")
-    assert (found["concept"], found["split"], found["license"]) == ("", "train", "")
-
-
-@pytest.mark.parametrize(
-    ("raw", "said"),
-    [
-        ("[" * 10**5, "its captions: bad JSON: nested too deeply"),
-        ('{"caption": "a", "caption": "b"}', "the key 'caption' stands twice"),
-        ('{"caption": "\\ud800"}', "half a character"),
-        ("7", "its captions: expected an object, found a number"),
-    ],
-)
-def test_bad_json_is_a_caption_error(raw: str, said: str) -> None:
-    with pytest.raises(CaptionError, match=said):
-        read_record(raw.encode(), plain=False, language="en")

@@ -98,7 +98,7 @@ def render_svg(drawing: str, *, size: int) -> bytes:
 
 @dataclass(frozen=True)
 class Entry:
-    """One image-to-be. ``drawing`` is its hex code in OpenMoji; ``captions`` maps BCP 47 tags to names."""
+    """One image-to-be. ``drawing`` is its hex code in OpenMoji or ""; ``captions`` maps BCP 47 tags to names."""
 
     key: str
     drawing: str

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from vlkit import files
 from vlkit.data.batches.workers import in_workers
-from vlkit.data.build.writer import ShardWriter, record_bytes
+from vlkit.data.build.writer import ShardWriter, record_bytes, said_of
 from vlkit.data.formats.caption_forms import tag
 from vlkit.data.formats.images import LazyImage, StoredImage, image_mark, open_image
 from vlkit.data.formats.shard_index import free_name
@@ -30,7 +30,7 @@ from vlkit.outputs import check_folder, check_replaceable, locked
 from vlkit.progress import bar
 from vlkit.types import Sample, Source
 
-_VERSION = 3  # of what is written; a change makes half-written folders start anew
+_VERSION = 4  # of what is written; a change makes half-written folders start anew
 _CHUNK = 16  # samples that go to a worker together
 _CHECKED_AT = 64  # pixels of the shorter side at which copied images are looked at
 _KEPT = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "AVIF": "avif", "JPEG2000": "jp2"}
@@ -261,14 +261,14 @@ def _mark(source: Source, options: ShardOptions, states: dict[Path, str]) -> str
     for index in range(len(source)):
         try:
             sample = source[index]
-            image = image_mark(sample.image, states)
             said: tuple[object, ...] = (
                 sample.key,
                 dict(sample.captions),
+                said_of(sample),
                 sample.concept,
                 sample.split,
                 sample.license,
-                image,
+                [image_mark(image, states) for image in sample.images],
             )
         except DataError as error:
             said = (str(error),)
@@ -302,24 +302,38 @@ class _Chunks(Dataset[list[_Packed]]):
                 for language, texts in sample.captions.items()
                 if self.options.languages is None or language in self.options.languages
             }
-            if not captions:
+            counts = {
+                language: count
+                for language, count in sample.counts().items()
+                if self.options.languages is None or language in self.options.languages
+            }
+            if not counts:
                 return _Packed(index, key, {}, {})
-            suffix, raw = _image(sample, self.options)
+            if not (sample.images or sample.turns):
+                raise DataError(f"sample {sample.key!r} has no image")
+            members = _members(sample, self.options)
         except DataError as error:
             return _Packed(index, key, {}, {}, printable(str(error)))
-        counts = {language: len(texts) for language, texts in captions.items()}
         record = record_bytes(
-            captions, concept=sample.concept, license=sample.license, split=sample.split, key=sample.key
-        )
-        return _Packed(index, key, {suffix: raw, "json": record}, counts)
+            captions, concept=sample.concept, license=sample.license, split=sample.split, key=sample.key,
+            more=said_of(sample),
+        )  # fmt: skip
+        return _Packed(index, key, {**members, "json": record}, counts)
 
 
-def _image(sample: Sample, options: ShardOptions) -> tuple[str, bytes]:
+def _members(sample: Sample, options: ShardOptions) -> dict[str, bytes]:
+    """The images of a sample by suffix: `jpg` of one, `0.jpg`, `1.png`, ... of several."""
+    written = [encoded_image(sample.key, image, options) for image in sample.images]
+    if len(written) == 1:
+        return dict(written)
+    return {f"{number}.{suffix}": raw for number, (suffix, raw) in enumerate(written)}
+
+
+def encoded_image(key: str, lazy: Callable[[], Image.Image], options: ShardOptions) -> tuple[str, bytes]:
     """Suffix and bytes of the image to write; every image is decoded once, so that broken ones are found now."""
     size = options.image_size
-    lazy = sample.image
     if not isinstance(lazy, LazyImage | StoredImage):
-        raise DataError(f"{sample.key}: its image has no file")
+        raise DataError(f"{key}: its image has no file")
     try:
         raw = lazy.read()
     except OSError as error:

@@ -13,6 +13,7 @@ from webdataset import TarWriter
 
 from vlkit.errors import DataError
 from vlkit.foreign import printable
+from vlkit.types import Sample
 
 _BLOCK = 512
 _END = 20 * _BLOCK  # a tar is filled up to a multiple of this
@@ -96,12 +97,26 @@ class ShardWriter:
             _half(self._path).replace(self._path)
 
 
+def said_of(sample: Sample) -> dict[str, Any]:
+    """What a record says of a sample beside its captions: turns, task, translated, keywords, where there are any."""
+    turns = [{"role": turn.role, "text": turn.text, "language": turn.language} for turn in sample.turns]
+    said = {"turns": turns, "task": sample.task, "translated": sample.translated, "keywords": list(sample.keywords)}
+    return {name: value for name, value in said.items() if value not in ("", None, [])}
+
+
 def _half(path: Path) -> Path:
     return path.with_name(f".{path.name}.part")
 
 
-def record_bytes(captions: Mapping[str, Sequence[str]], **facts: str) -> bytes:
-    """The ``.json`` of a sample, the same bytes each time: texts by language, lists where there are several."""
+def record_bytes(
+    captions: Mapping[str, Sequence[str]], *, more: Mapping[str, Any] | None = None, **facts: str
+) -> bytes:
+    """The ``.json`` of a sample, the same bytes each time: texts by language, lists where there are several.
+
+    ``more`` is what ``said_of`` gave; facts that are empty are left out.
+    """
     plain = {language: texts[0] if len(texts) == 1 else list(texts) for language, texts in captions.items()}
-    value = {"captions": plain, **{name: printable(fact) for name, fact in facts.items() if fact}}
+    said = dict(more or {})
+    value: dict[str, Any] = {"captions": plain} if captions or "turns" not in said else {}
+    value |= {name: printable(fact) for name, fact in facts.items() if fact} | said
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()

@@ -9,7 +9,7 @@ from typing import Any
 
 from vlkit import languages
 from vlkit.errors import DataError, UnknownName, VlkitError
-from vlkit.foreign import clean, parse_json
+from vlkit.foreign import clean
 
 _PREFIX = "caption_"
 _PLAIN = ("caption", "text")
@@ -111,27 +111,6 @@ def text_of(record: Mapping[str, Any], name: str, default: str = "") -> str:
     """
     value = record.get(name)
     return (default if value is None else _clean(str(value))) or default
-
-
-def read_record(raw: bytes, *, plain: bool, language: str | None) -> dict[str, Any]:
-    """Captions by language, concept, split and license from a ``.txt`` (plain) or ``.json`` member.
-
-    Raises:
-        CaptionError: Not UTF-8, not JSON, or captions of a wrong form.
-    """
-    if plain:
-        try:
-            value: Any = {"caption": raw.decode("utf-8-sig").strip()}
-        except UnicodeDecodeError as error:
-            raise CaptionError(f"its captions are not UTF-8 (byte {error.start})") from None
-    else:
-        value = parse_json(raw, where="its captions", expected=dict, error=CaptionError)
-    return {
-        "captions": parse_captions(value, language=language),
-        "concept": text_of(value, "concept"),
-        "split": text_of(value, "split", "train"),
-        "license": text_of(value, "license"),
-    }
 
 
 def _add(found: dict[str, list[str]], codes: dict[str, str], code: str, texts: Any) -> None:

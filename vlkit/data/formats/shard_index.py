@@ -5,30 +5,38 @@ An index row names a sample and gives the offset and size of its members, so tha
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from vlkit.data.formats.caption_forms import CaptionError, read_record
+from vlkit.data.formats.caption_forms import CaptionError
+from vlkit.data.formats.conversation_forms import check_places
 from vlkit.data.formats.images import SHARD_IMAGES, USUAL
+from vlkit.data.formats.sample_records import read_record
 from vlkit.data.formats.tars import Span, remembered, sample_key, tar_members
 from vlkit.errors import DataError
 from vlkit.foreign import check_size, printable
+from vlkit.types import Sample
 
-_VERSION = 2
-_facts = attrgetter("key", "image", "captions", "plain", "concept", "split")
+_VERSION = 3
+_NUMBERED = re.compile(rf"(\d{{1,4}})\.(?:{'|'.join(SHARD_IMAGES)})")
+_facts = attrgetter("key", "images", "captions", "plain", "concept", "split")
 
 
 @dataclass(frozen=True)
 class ShardRow:
-    """One sample of a shard. ``captions`` is the ``.json`` member's span, or the ``.txt`` member's where ``plain``."""
+    """One sample of a shard. ``captions`` is the ``.json`` member's span, or the ``.txt`` member's where ``plain``.
+
+    ``images`` are those of ``.jpg`` (or ``.png``, ...), or of ``.0.jpg``, ``.1.jpg``, ... where there are several.
+    """
 
     key: str
-    image: Span
+    images: tuple[Span, ...]
     captions: Span
     plain: bool
     concept: str
@@ -124,23 +132,34 @@ def _is_whole(members: Mapping[str, Span]) -> bool:
 
 def _row(stream: BinaryIO, key: str, members: Mapping[str, Span], language: str | None) -> ShardRow:
     there = ", ".join(sorted(members))
-    image = next((members[suffix] for suffix in SHARD_IMAGES if suffix in members), None)
-    if image is None:
-        raise CaptionError(f"no image member ({USUAL}); it has: {there}")
+    images = _images(members)
     plain = "json" not in members
     span = members.get("json") or members.get("txt")
+    if not images and (span is None or plain):
+        raise CaptionError(f"no image member ({USUAL}); it has: {there}")
     if span is None:
         raise CaptionError(f"no caption member (json, txt); it has: {there}")
     record = read_record(_read(stream, span), plain=plain, language=language)
-    captions = record["captions"]
-    if not captions and "txt" in members and not plain:
+    if not images and not record.turns:
+        raise CaptionError(f"no image member ({USUAL}); it has: {there}")
+    if not (record.captions or record.turns) and "txt" in members and not plain:
         # Crawled sets (LAION, CC12M) put only metadata into the .json and the caption into the .txt.
         span, plain = members["txt"], True
-        captions = read_record(_read(stream, span), plain=True, language=language)["captions"]
-    if not captions:
+        found = read_record(_read(stream, span), plain=True, language=language)
+        record = replace(record, captions=found.captions)
+    if not (record.captions or record.turns):
         raise CaptionError("it has no caption text")
-    counts = tuple(len(texts) for texts in captions.values())
-    return ShardRow(key, image, span, plain, record["concept"], record["split"], tuple(captions), counts)
+    check_places(record.turns, len(images))
+    counts = Sample(key, (), record.captions, turns=record.turns).counts()
+    return ShardRow(key, images, span, plain, record.concept, record.split, tuple(counts), tuple(counts.values()))
+
+
+def _images(members: Mapping[str, Span]) -> tuple[Span, ...]:
+    """The image of a sample, or its numbered images in their order."""
+    if single := next((members[suffix] for suffix in SHARD_IMAGES if suffix in members), None):
+        return (single,)
+    numbered = {int(found[1]): span for suffix, span in members.items() if (found := _NUMBERED.fullmatch(suffix))}
+    return tuple(numbered[number] for number in sorted(numbered))
 
 
 def free_name(name: str, taken: Container[str]) -> str:
@@ -165,7 +184,9 @@ def _dump(index: ShardIndex) -> dict[str, Any]:
 def _loaded(value: Any) -> ShardIndex:
     sets = [(tuple(languages), tuple(counts)) for languages, counts in value["sets"]]
     rows = [
-        ShardRow(key, (image[0], image[1]), (text[0], text[1]), plain, concept, split, *sets[number])
-        for key, image, text, plain, concept, split, number in value["rows"]
+        ShardRow(
+            key, tuple((at, size) for at, size in images), (text[0], text[1]), plain, concept, split, *sets[number]
+        )
+        for key, images, text, plain, concept, split, number in value["rows"]
     ]
     return ShardIndex(rows, dict(value["problems"]))

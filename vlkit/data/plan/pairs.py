@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from vlkit.data.plan.mixes import settled
 from vlkit.data.plan.sampling import PairSampler
 from vlkit.data.plan.weighted import Shares, WeightedPairSampler
-from vlkit.data.sources.combine import read_metas, source_numbers
+from vlkit.data.sources.combine import caption_counts, read_metas, source_numbers
 from vlkit.data.sources.open import open_sources
 from vlkit.data.stream.remote import is_remote
 from vlkit.spec.dataset import DataSpec, WeightsMixing
@@ -36,16 +37,24 @@ def open_pairs(data: DataSpec, *, batch_size: int, seed: int) -> tuple[Source, P
         DataError: Missing or unusable data; fewer pairs than a batch; a language or a share that cannot be had.
     """
     source = open_sources(data)
+    return source, plan_pairs(source, data, batch_size=batch_size, seed=seed)
+
+
+def plan_pairs(source: Source, data: DataSpec, *, batch_size: int, seed: int) -> PairSampler:
+    """The plan of which samples of an opened source each step sees; see open_pairs."""
+    metas = read_metas(source)
+    mixing = settled(data.mixing, caption_counts(metas), data.languages)
+    languages = data.languages if mixing is data.mixing else None  # which are in the weights now
     weights = [one.weight for one in data.sources if one.weight is not None]
     sampler: Callable[..., PairSampler] = PairSampler
-    if weights or isinstance(data.mixing, WeightsMixing) or data.language_batches == "single":
+    if weights or isinstance(mixing, WeightsMixing) or data.language_batches == "single":
         shares = Shares(source_numbers(source), weights or None, data.language_batches)
         sampler = partial(WeightedPairSampler, shares=shares)
-    return source, sampler(
-        read_metas(source),
+    return sampler(
+        metas,
         batch_size,
         seed=seed,
-        mixing=data.mixing,
-        languages=data.languages,
+        mixing=mixing,
+        languages=languages,
         distinct_concepts=data.distinct_concepts,
     )

@@ -175,16 +175,25 @@ def chosen_languages(mixing: MixingSpec, languages: Sequence[str] | None) -> Seq
     return weighted if languages is None else languages
 
 
-def _allowed(metas: Sequence[SampleMeta], languages: Sequence[str] | None) -> tuple[str, ...]:
-    present = {language for languages_ in {meta.languages for meta in metas} for language in languages_}
-    if languages is None:
-        return tuple(sorted(present))
+def wanted_of(languages: Sequence[str], present: Collection[str]) -> tuple[str, ...]:
+    """The BCP 47 tags of the languages to learn from, sorted.
+
+    Raises:
+        DataError: One that is not present in the data.
+    """
     wanted = tuple(sorted({tag(language) for language in languages}))
     if missing := [language for language in wanted if language not in present]:
         raise DataError(
             f"data.languages: no caption in {', '.join(missing)}; the data has: {', '.join(sorted(present)) or 'none'}"
         )
     return wanted
+
+
+def _allowed(metas: Sequence[SampleMeta], languages: Sequence[str] | None) -> tuple[str, ...]:
+    present = {language for languages_ in {meta.languages for meta in metas} for language in languages_}
+    if languages is None:
+        return tuple(sorted(present))
+    return wanted_of(languages, present)
 
 
 def _batches_an_epoch(sizes: NDArray[np.int64], batch_size: int) -> tuple[int, int]:

@@ -29,13 +29,13 @@ class SampleList:
 
     def meta(self, index: int) -> SampleMeta:
         """Key, concept, split and languages, without reading the image."""
-        sample = self.samples[index]
-        return meta_of(sample.key, sample.concept, sample.split, sample.captions)
+        return meta_of(self.samples[index])
 
 
-def meta_of(key: str, concept: str, split: str, captions: Mapping[str, Sequence[str]]) -> SampleMeta:
-    """What is known of a sample with these captions."""
-    return SampleMeta(key, concept, split, tuple(captions), tuple(len(texts) for texts in captions.values()))
+def meta_of(sample: Sample) -> SampleMeta:
+    """What is known of a sample without its image."""
+    counts = sample.counts()
+    return SampleMeta(sample.key, sample.concept, sample.split, tuple(counts), tuple(counts.values()))
 
 
 @dataclass(frozen=True)
@@ -81,18 +81,23 @@ class ConcatSource:
 
 @dataclass(frozen=True)
 class Named:
-    """The samples of ``source``, each with the name of its collection, and in ``split`` where that is not None."""
+    """The samples of ``source``, each with the name of its collection, and in ``split`` where that is not None.
+
+    ``task`` is what those teach that do not say it themselves.
+    """
 
     source: Source
     name: str
     split: str | None = None
+    task: str = ""
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, index: int) -> Sample:
         sample = self.source[index]
-        return replace(sample, source=self.name, split=sample.split if self.split is None else self.split)
+        split = sample.split if self.split is None else self.split
+        return replace(sample, source=self.name, split=split, task=sample.task or self.task)
 
     def meta(self, index: int) -> SampleMeta:
         """Key, concept, split and languages, without reading the image."""
@@ -123,11 +128,21 @@ def read_metas(source: Source) -> list[SampleMeta]:
     return [source.meta(index) for index in range(len(source))]
 
 
+def caption_counts(metas: Iterable[SampleMeta]) -> Counter[str]:
+    """How many captions or answers there are in each language, by BCP 47 tag."""
+    kinds = Counter((meta.languages, meta.counts) for meta in metas)  # most samples share theirs
+    found: Counter[str] = Counter()
+    for (languages, counts), times in kinds.items():
+        for language, count in zip(languages, counts, strict=True):
+            found[language] += count * times
+    return found
+
+
 def identities(source: Source) -> list[str]:
     """What each sample shows: its concept, and without one the sample itself.
 
     Keys are no names for that: two shards may call two things by the same number. Where a key repeats, images in
-    different places (or captions, without images) are different samples.
+    different places (or texts, without images) are different samples.
     """
     metas = read_metas(source)
     concepts = {meta.concept for meta in metas}
@@ -148,7 +163,7 @@ def _place(source: Source, index: int) -> object:
         sample = source[index]
     except DataError:
         return index
-    return (image_place(sample.images[0]) if sample.images else None) or repr(sample.captions)
+    return (image_place(sample.images[0]) if sample.images else None) or repr(sample.turns or sample.captions)
 
 
 def problems(source: Source) -> dict[str, str]:
@@ -184,9 +199,7 @@ class SourceSummary:
 def summarize(source: Source) -> SourceSummary:
     """Counts from metadata alone; no image is read."""
     metas = read_metas(source)
-    languages: Counter[str] = Counter()
-    for meta in metas:
-        languages.update(dict(zip(meta.languages, meta.counts, strict=True)))
+    languages = caption_counts(metas)
     return SourceSummary(
         images=len(source),
         concepts=len(set(identities(source))),

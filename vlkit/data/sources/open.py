@@ -14,6 +14,7 @@ from vlkit.data.formats.text_files import TABLES
 from vlkit.data.sources.captions import readers, wit
 from vlkit.data.sources.classes.open_classes import captioned, open_images
 from vlkit.data.sources.combine import ConcatSource, Named, SampleList, Subset, identities, read_metas
+from vlkit.data.sources.dialogues import is_dialogues, read_dialogues, read_native_and_translated
 from vlkit.data.sources.shards import ShardSource, expand
 from vlkit.data.sources.table import TableSource
 from vlkit.data.sources.tree import read_tree
@@ -70,6 +71,11 @@ def open_source(source: spec.SourceSpec) -> Source:
         return captioned(*open_images(source.images, source.labels))
     if isinstance(source, spec.PipelineSource):
         raise DataError(f"{source.object}: a pipeline gives its samples one after the other, for training only")
+    if isinstance(source, spec.Dialogues | spec.NativeAndTranslated):
+        path, images = _path(source.path), None if source.images is None else _path(source.images)
+        if isinstance(source, spec.Dialogues):
+            return read_dialogues(path, images=images, language=source.language)
+        return read_native_and_translated(path, images=images, texts=source.texts)
     return SampleList(open_caption_set(source))
 
 
@@ -96,12 +102,12 @@ def open_caption_set(source: spec.CaptionSet) -> tuple[Sample, ...]:
     if isinstance(source, spec.AlignedLines):
         captions = {code: [_path(path) for path in paths] for code, paths in source.captions.items()}
         return readers.read_aligned_lines(_path(source.names), captions, images)
+    if isinstance(source, spec.CocoCaptions):
+        return readers.read_coco_captions(_path(source.path), images, language=source.language)
     return readers.read_caption_jsonl({code: _path(path) for code, path in source.captions.items()}, images)
 
 
-def _check_there(
-    source: spec.BabelJson | spec.Crossmodal3600 | spec.AlignedLines | spec.CaptionJsonl | spec.WitJsonl, images: Path
-) -> None:
+def _check_there(source: spec.CaptionFiles, images: Path) -> None:
     """Whether all is there that a set names, before any of it is read.
 
     Raises:
@@ -109,7 +115,7 @@ def _check_there(
     """
     if isinstance(source, spec.AlignedLines):
         files = [source.names, *chain.from_iterable(source.captions.values())]
-    elif isinstance(source, spec.BabelJson | spec.Crossmodal3600):
+    elif isinstance(source, spec.BabelJson | spec.Crossmodal3600 | spec.CocoCaptions):
         files = [source.path]
     else:
         files = [*source.captions.values()]
@@ -142,6 +148,8 @@ def open_path(path: str, *, language: str | None = None) -> Source:
     suffix = Path(path).suffix.lower()
     if suffix in (".yaml", ".yml"):
         return open_sources(load_recipe(path).data, split="all")
+    if suffix in (".json", ".jsonl") and is_dialogues(Path(path)):
+        return read_dialogues(Path(path), language=language)
     if suffix in TABLES:
         return TableSource(Path(path), language=language)
     if suffix == ".zip" or (Path(path).is_dir() and not files_in(Path(path), "*.tar")):
@@ -153,7 +161,8 @@ def built_path(source: spec.BuiltSource) -> str:
     """The folder of a data set that vlkit builds itself; it is built if need be."""
     from vlkit.data.build.builders import built_folder
 
-    return str(built_folder(source.name, image_size=source.image_size))
+    stamps = None if source.source is None else _path(source.source)
+    return str(built_folder(source.name, image_size=source.image_size, source=stamps))
 
 
 def open_sources(data: DataSpec, *, split: str = "train") -> Source:
@@ -201,4 +210,13 @@ def _named(source: spec.SourceSpec, name: str) -> Named:
     split = source.split if isinstance(source, spec.HoldsOneSplit) else None
     if split == "train" and isinstance(source, spec.ImageClasses) and isinstance(source.images, spec.ObjectNetImages):
         _log.warning("%s: ObjectNet's license forbids to train on its images", name)
-    return Named(open_source(source), name, split)
+    return Named(open_source(source), name, split, task_of(source))
+
+
+def task_of(source: spec.SourceSpec) -> str:
+    """What the samples of a source teach that do not say it themselves."""
+    if source.task is not None:
+        return source.task
+    if isinstance(source, spec.ImageClasses) or (isinstance(source, spec.BuiltSource) and source.name != "tuxpaint"):
+        return "name"
+    return "caption" if isinstance(source, spec.BuiltSource | spec.CaptionSet) else ""

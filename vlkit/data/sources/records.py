@@ -54,14 +54,18 @@ class Records:
 def _packed(sample: Sample) -> bytes:
     plain = [
         sample.key, len(sample.images), dict(sample.captions), sample.concept, sample.split, sample.license,
-        sample.source, [(turn.role, turn.text, turn.language) for turn in sample.turns],
+        sample.source, [(turn.role, turn.text, turn.language) for turn in sample.turns], sample.task, sample.translated,
+        sample.keywords,
     ]  # fmt: skip
     return json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
 
 def _unpacked(raw: bytes, *, image: Callable[[int], Image]) -> Sample:
     plain: list[Any] = json.loads(raw.decode("utf-8", "surrogatepass"))
-    key, images, captions, concept, split, license_, source, turns = plain
+    key, images, captions, concept, split, license_, source, turns, task, translated, keywords = plain
     texts = {tag: tuple(found) for tag, found in captions.items()}
     readers = tuple(partial(image, number) for number in range(images))
-    return Sample(key, readers, texts, concept, split, license_, source, tuple(Turn(*turn) for turn in turns))
+    said = tuple(Turn(*turn) for turn in turns)
+    return Sample(
+        key, readers, texts, concept, split, license_, source, said, task, translated, tuple(keywords)
+    )  # fmt: skip

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from braceexpand import braceexpand
 
-from vlkit.data.formats.caption_forms import CaptionError, read_record
+from vlkit.data.formats.caption_forms import CaptionError
 from vlkit.data.formats.folders import files_in
 from vlkit.data.formats.images import LazyImage, read_span
+from vlkit.data.formats.sample_records import read_record
 from vlkit.data.formats.shard_index import ShardRow, read_index
 from vlkit.data.sources.combine import gathered, locate
 from vlkit.errors import DataError
@@ -110,8 +111,12 @@ class ShardSource:
         return read_sample(path, row, language=self.language)
 
 
-def read_sample(path: Path, row: ShardRow, *, language: str | None, shard: str = "", source: str = "") -> Sample:
+def read_sample(
+    path: Path, row: ShardRow, *, language: str | None, shard: str = "", source: str = "", task: str = ""
+) -> Sample:
     """A sample of a shard, its captions read; ``shard`` is what the file is called in errors, where not by its path.
+
+    ``task`` is that of a sample that says none itself.
 
     Raises:
         DataError: Its captions cannot be read (the shard changed after the index was made).
@@ -121,8 +126,11 @@ def read_sample(path: Path, row: ShardRow, *, language: str | None, shard: str =
         record = read_record(read_span(path, row.captions), plain=row.plain, language=language)
     except (CaptionError, OSError) as error:
         raise DataError(f"{where}: {error}") from error
-    image = LazyImage(path, where, row.image)
-    return Sample(row.key, (image,), record["captions"], row.concept, row.split, record["license"], source)
+    images = tuple(LazyImage(path, where, span) for span in row.images)
+    return Sample(
+        row.key, images, record.captions, row.concept, row.split, record.license, source, record.turns,
+        record.task or task, record.translated, record.keywords,
+    )  # fmt: skip
 
 
 def _no_samples(paths: Sequence[Path], problems: dict[str, str]) -> str:

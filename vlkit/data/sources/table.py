@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vlkit.data.formats.caption_forms import CaptionError, parse_captions, text_of
+from vlkit.data.formats.caption_forms import CaptionError, text_of
+from vlkit.data.formats.conversation_forms import holds_conversation
 from vlkit.data.formats.images import LazyImage
+from vlkit.data.formats.sample_records import parse_record
 from vlkit.data.formats.text_files import read_table
-from vlkit.data.sources.combine import meta_of
 from vlkit.errors import DataError, did_you_mean
 from vlkit.foreign import json_kind
 from vlkit.types import Sample, SampleMeta
@@ -27,6 +28,9 @@ class _TableRow:
     concept: str
     split: str
     license: str
+    task: str
+    translated: bool | None
+    keywords: tuple[str, ...]
 
 
 @dataclass
@@ -34,7 +38,8 @@ class TableSource:
     """Samples of a JSONL, CSV or TSV table; rows of one image are one sample.
 
     Columns: ``image`` (path), then ``caption`` or ``text`` with an optional ``language``, or ``caption_de``, ...,
-    or (JSONL) ``captions`` = {"de": "Hund", "fr": ["chien"]}; optional ``concept``, ``split``, ``license``.
+    or (JSONL) ``captions`` = {"de": "Hund", "fr": ["chien"]}; optional ``concept``, ``split``, ``license``,
+    ``task``, ``translated``, ``keywords``.
 
     Args:
         table: The table.
@@ -79,20 +84,27 @@ class TableSource:
             raise CaptionError(f"{column!r} must be the path of an image, found {json_kind(type(image))}")
         path = str(PurePosixPath(image.strip()))
         image = unicodedata.normalize("NFC", path)
-        captions = parse_captions(record, language=self.language, codes=self._codes)
+        if holds_conversation(record):
+            raise CaptionError(
+                "is a conversation; give the table as a source of kind dialogues (vlkit data takes it so)"
+            )
+        read = parse_record(record, language=self.language, codes=self._codes)
+        captions = read.captions
         if not captions:
             raise CaptionError(
                 "no caption; expected 'caption' or 'text', 'caption_LANGUAGE' columns, or a 'captions' object"
             )
         known = self._entries.get(image)
         if known is None:
-            facts = (text_of(record, "concept"), text_of(record, "split", "train"), text_of(record, "license"))
-            self._entries[image] = _TableRow(line, path, captions, *facts)
+            self._entries[image] = _TableRow(
+                line, path, captions, read.concept, read.split, read.license, read.task, read.translated, read.keywords
+            )
             return
         for name in ("concept", "split"):
             if (here := text_of(record, name)) and here != getattr(known, name):
                 given = getattr(known, name) or "none"
                 raise CaptionError(f"{name} of {image!r} is {here!r} here and {given!r} in line {known.line}")
+        known.keywords = tuple(dict.fromkeys([*known.keywords, *read.keywords]))
         for code, texts in captions.items():
             known.captions[code] = tuple(dict.fromkeys([*known.captions.get(code, ()), *texts]))
 
@@ -103,7 +115,8 @@ class TableSource:
         """Key, concept, split and languages, from the table alone."""
         key = self._keys[index]
         entry = self._entries[key]
-        return meta_of(key, entry.concept, entry.split, entry.captions)
+        counts = tuple(len(texts) for texts in entry.captions.values())
+        return SampleMeta(key, entry.concept, entry.split, tuple(entry.captions), counts)
 
     def _path(self, image: str) -> Path:
         """Where an image lies; macOS takes its accents apart in names of files, and others join them."""
@@ -119,7 +132,10 @@ class TableSource:
         path = self._path(entry.path)
         where = f"{path} ({self.table.name}:{entry.line})"
         images = () if self.texts_only else (LazyImage(path, where),)
-        return Sample(key, images, entry.captions, entry.concept, entry.split, entry.license)
+        return Sample(
+            key, images, entry.captions, entry.concept, entry.split, entry.license,
+            task=entry.task, translated=entry.translated, keywords=entry.keywords,
+        )  # fmt: skip
 
 
 def _no_image(columns: Collection[str]) -> str:

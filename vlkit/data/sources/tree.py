@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from vlkit.data.formats.archives import Member, list_members
-from vlkit.data.formats.caption_forms import CaptionError, read_record
+from vlkit.data.formats.caption_forms import CaptionError
+from vlkit.data.formats.conversation_forms import check_places
+from vlkit.data.formats.sample_records import read_record
 from vlkit.data.sources.combine import SampleList
 from vlkit.errors import DataError
 from vlkit.types import Sample
@@ -72,15 +74,18 @@ def _sample(image: Member, beside: Member | None, *, language: str | None) -> Sa
         concept = folders[-1]
         raw, plain = concept.replace("_", " ").encode(), True
     record = read_record(raw, plain=plain, language=language)
-    if not record["captions"]:
+    if not (record.captions or record.turns):
         raise CaptionError("it has no caption text")
-    if record["split"] == "train":
-        record["split"] = split
+    check_places(record.turns, 1)
     return Sample(
         image.name,
         (image.image(),),
-        record["captions"],
-        record["concept"] or concept,
-        record["split"],
-        record["license"],
+        record.captions,
+        record.concept or concept,
+        split if record.split == "train" else record.split,
+        record.license,
+        turns=record.turns,
+        task=record.task,
+        translated=record.translated,
+        keywords=record.keywords,
     )

@@ -6,8 +6,9 @@ in each reader, anew for each pass over the data, with ``epoch=0, 1, ...`` where
 a worker to it); of anything else reader n of N takes every N-th sample.
 
 A sample is a ``vlkit.types.Sample`` or a dict: ``image`` (or ``jpg``, ``png``, ...; a PIL image, bytes or an array) or
-a list ``images``; ``captions`` by language, or ``caption``, ``text`` or ``txt`` with ``language``; these may also stand
-in ``json``; optional ``key``, ``concept``, ``split``, ``license``.
+a list ``images``; ``captions`` by language, or ``caption``, ``text`` or ``txt`` with ``language``, or the ``turns`` of
+a conversation, also without an image; these may also stand in ``json``; optional ``key``, ``concept``, ``split``,
+``license``, ``task``, ``translated``, ``keywords``.
 
 The place of a reader is the number of samples it took in this pass. A resumed run calls the function again and passes
 over so many: it goes on exactly where the pipeline gives the same samples in the same order when called again; where
@@ -29,8 +30,10 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from vlkit.data.batches.unreadable import UnreadableSample
-from vlkit.data.formats.caption_forms import CaptionError, parse_captions, text_of
+from vlkit.data.formats.caption_forms import CaptionError, text_of
+from vlkit.data.formats.conversation_forms import check_places
 from vlkit.data.formats.images import SHARD_IMAGES, open_image
+from vlkit.data.formats.sample_records import parse_record
 from vlkit.errors import DataError, did_you_mean
 from vlkit.foreign import parse_json
 from vlkit.types import Sample
@@ -66,13 +69,14 @@ class Pipeline:
     """The pipeline of one source, and what is wanted of it.
 
     ``object`` is ``module:function``; ``language`` is that of captions that name none; ``languages`` BCP 47 tags to
-    learn from, None for all.
+    learn from, None for all; ``task`` what samples teach that do not say it.
     """
 
     object: str
     name: str
     language: str | None = None
     languages: frozenset[str] | None = None
+    task: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -87,7 +91,7 @@ class Pipeline:
             CaptionError: It has no captions, or wrong ones.
         """
         if isinstance(value, Sample):
-            return replace(value, source=self.name)
+            return replace(value, source=self.name, task=value.task or self.task)
         if not isinstance(value, Mapping):
             raise DataError(
                 f"{self.object}: sample {number} is a {type(value).__name__}, expected a dict of an image and captions"
@@ -96,20 +100,25 @@ class Pipeline:
         if "txt" in record:
             text = record["txt"]
             record.setdefault("caption", text.decode("utf-8", "replace") if isinstance(text, bytes) else text)
-        captions = parse_captions(record, language=self.language)
-        if not captions:
+        read = parse_record(record, language=self.language)
+        if not (read.captions or read.turns):
             raise CaptionError(f"it has no captions, only: {', '.join(map(str, value))}")
         key = text_of(record, "key", text_of(record, "__key__", f"{number:09d}"))
         found = [record[name] for name in ("image", *SHARD_IMAGES) if record.get(name) is not None]
         images = record.get("images") or found[:1]
+        check_places(read.turns, len(images))
         return Sample(
             key,
             tuple(one if callable(one) else partial(open_image, one, name=f"{key} of {self.object}") for one in images),
-            captions,
-            concept=text_of(record, "concept"),
-            split=text_of(record, "split", "train"),
-            license=text_of(record, "license"),
+            read.captions,
+            concept=read.concept,
+            split=read.split,
+            license=read.license,
             source=self.name,
+            turns=read.turns,
+            task=read.task or self.task,
+            translated=read.translated,
+            keywords=read.keywords,
         )
 
 
@@ -257,12 +266,12 @@ class PipelineReader:
             return None
         self._keys = zlib.crc32(sample.key.encode("utf-8", "surrogatepass"), self._keys)
         languages = self.pipeline.languages
-        wanted = sample.split == "train" and (languages is None or not languages.isdisjoint(sample.captions))
+        wanted = sample.split == "train" and (languages is None or not languages.isdisjoint(sample.counts()))
         return sample if wanted else None
 
     def _fitting(self, language: str | None, taken: Collection[str]) -> Sample | None:
         for number, sample in self._waiting.items():
-            fits = language is None or language in sample.captions
+            fits = language is None or language in sample.counts()
             if fits and PipelineSample(sample, self.pipeline.object).concept not in taken:
                 return self._waiting.pop(number)
         return None

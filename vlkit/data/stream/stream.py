@@ -19,14 +19,15 @@ from vlkit import files
 from vlkit.data.batches.unreadable import ATTEMPTS, RecentBad, UnreadableSample
 from vlkit.data.batches.workers import in_workers
 from vlkit.data.formats.caption_forms import tag
+from vlkit.data.plan.mixes import settled
 from vlkit.data.plan.sampling import chosen_languages, language_weights
 from vlkit.data.plan.weighted import Quotas
-from vlkit.data.sources.open import built_path, source_names
+from vlkit.data.sources.open import built_path, source_names, task_of
 from vlkit.data.stream.pipeline import Pipeline, PipelineReader, PipelineSample, find_pipeline
 from vlkit.data.stream.remote import list_shards, spool_folder
 from vlkit.data.stream.windows import ShardReader, Shards, ShardSample
 from vlkit.errors import DataError, VlkitError
-from vlkit.spec.dataset import DataSpec, TemperatureMixing, WeightsMixing
+from vlkit.spec.dataset import DataSpec, ProportionalMixing, TemperatureMixing, TieredMixing, WeightsMixing
 from vlkit.spec.sources import BuiltSource, FolderSource, PipelineSource, WebDatasetSource
 from vlkit.types import Batch, Pick, Preparer, Sample
 
@@ -82,6 +83,9 @@ def open_stream(
     """
     rank, ranks = rank_of
     _check(data, batch_size=batch_size, ranks=ranks)
+    if isinstance(data.mixing, ProportionalMixing | TieredMixing):
+        shares = settled(data.mixing, dict.fromkeys((tag(code) for code in data.languages or ()), 1), data.languages)
+        data = data.model_copy(update={"mixing": shares})
     readers = ranks * max(1, num_workers)
     wanted = chosen_languages(data.mixing, data.languages)
     languages = None if wanted is None else frozenset(tag(code) for code in wanted)
@@ -93,14 +97,14 @@ def open_stream(
             names, language = list_shards(built_path(source)), None
         elif isinstance(source, PipelineSource):
             find_pipeline(source.object)  # fails here, before readers start
-            found.append(Pipeline(source.object, name, source.language, languages))
+            found.append(Pipeline(source.object, name, source.language, languages, task_of(source)))
             continue
         else:  # refused by _check
             continue
         if not data.stream.resample:
             _check_readers(name, len(names), ranks=ranks, workers=max(1, num_workers))
         _log.info("%s: %d shards, %.1f for each of %d readers", name, len(names), len(names) / readers, readers)
-        found.append(Shards(names, number, name, language, languages))
+        found.append(Shards(names, number, name, language, languages, task_of(source)))
     return StreamPlan(data, tuple(found), batch_size, seed, num_workers, rank, ranks)
 
 
@@ -132,7 +136,13 @@ def _check(data: DataSpec, *, batch_size: int, ranks: int) -> None:
         raise DataError(
             "data.mixing.kind = temperature needs the counts of all captions, which streams lack; use kind weights"
         )
-    if data.language_batches == "single" and not isinstance(data.mixing, WeightsMixing):
+    if isinstance(data.mixing, ProportionalMixing | TieredMixing) and data.languages is None:
+        raise DataError(
+            f"data.mixing.kind = {data.mixing.kind} needs to know the languages of the data, and streams are not read "
+            "before: name them in data.languages"
+        )
+    language_first = isinstance(data.mixing, WeightsMixing | ProportionalMixing | TieredMixing)
+    if data.language_batches == "single" and not language_first:
         raise DataError("data.language_batches = single needs data.mixing.kind = weights where shards are streamed")
     if batch_size % ranks:
         raise DataError(f"loop.batch_size = {batch_size} cannot be shared evenly by {ranks} processes")
@@ -247,13 +257,13 @@ class _Lane:
     def _read(
         self, sample: Sample, languages: frozenset[str] | None, language: str | None, random: np.random.Generator
     ) -> Any:
-        captions = sample.captions
+        counts = sample.counts()
         if language is None:
-            known = sorted(code for code in captions if languages is None or code in languages)
+            known = sorted(code for code in counts if languages is None or code in languages)
             chances = language_weights(self.plan.data.mixing, known)
             language = known[int(random.choice(len(known), p=chances / chances.sum()))]
         number, view = int(random.integers(2**31)), int(random.integers(2**63))
-        return self.reading.preparer.row(sample, Pick(-1, language, number % len(captions[language]), view))
+        return self.reading.preparer.row(sample, Pick(-1, language, number % counts[language], view))
 
     def bad(self) -> list[UnreadableSample]:
         """What could not be read since the last call."""

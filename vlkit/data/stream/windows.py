@@ -49,14 +49,17 @@ class ShardSample(NamedTuple):
     def read(self) -> Sample:
         """The sample; its file may be gone when the next one is taken."""
         shards = self.shards
-        return read_sample(self.path, self.row, language=shards.language, shard=self.shard, source=shards.name)
+        return read_sample(
+            self.path, self.row, language=shards.language, shard=self.shard, source=shards.name, task=shards.task
+        )
 
 
 @dataclass(frozen=True)
 class Shards:
     """The shards of one source, and what is wanted of them.
 
-    ``number`` is the source's in the recipe; ``languages`` BCP 47 tags, None for all.
+    ``number`` is the source's in the recipe; ``languages`` BCP 47 tags, None for all;
+    ``task`` what samples teach that do not say it.
     """
 
     names: tuple[str, ...]
@@ -64,6 +67,7 @@ class Shards:
     name: str
     language: str | None
     languages: frozenset[str] | None
+    task: str = ""
 
     def wanted(self, row: ShardRow) -> bool:
         """Whether a sample is one to learn from."""

@@ -12,9 +12,8 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from vlkit.errors import DataError, VlkitError
-from vlkit.models.turns import IMAGE_MARK
 from vlkit.spec.model import DialogueSpec
-from vlkit.types import Turn
+from vlkit.types import IMAGE_MARK, Turn
 
 IGNORED = -100
 """The label of a place whose state foretells nothing that is learned."""

