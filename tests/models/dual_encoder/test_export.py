@@ -106,7 +106,8 @@ def test_open_clip_models_go_back_to_open_clip(flavour: str, tmp_path: Path) -> 
         assert float(theirs.logit_bias.detach()) == pytest.approx(-9.5)
     assert max(exported.differences) <= TOLERANCE
     assert bool(exported.notes) == (flavour == "coca")
-    assert {path.name for path in (tmp_path / "out").iterdir()} <= set(export_folder._FILES)  # so that it can be replaced
+    # so that it can be replaced
+    assert {path.name for path in (tmp_path / "out").iterdir()} <= set(export_folder._FILES)
     # and what it was is still what it was, and comes back
     for one, two in zip(before, embeddings(model), strict=True):
         assert torch.equal(one, two)
