@@ -71,7 +71,7 @@ def answer_losses(model: Any, states_RE: Tensor, labels_R: Tensor, *, slice_size
     """
     map_trains = model.logits(states_RE[:0].detach()).requires_grad
     if states_RE.requires_grad and not map_trains:
-        losses_R: Tensor = _FrozenMap.apply(states_RE, labels_R, model.logits, slice_size)  # type: ignore[no-untyped-call]
+        losses_R: Tensor = _FrozenMap.apply(states_RE, labels_R, model.logits, slice_size)
         return losses_R
     return torch.cat(
         [
@@ -111,9 +111,7 @@ class _FrozenMap(torch.autograd.Function):
         return gradients_RE * factors[0].to(gradients_RE.dtype).unsqueeze(-1), None, None, None
 
 
-def _with_gradients(
-    logits: Callable[[Tensor], Tensor], states_RE: Tensor, labels_R: Tensor
-) -> tuple[Tensor, Tensor]:
+def _with_gradients(logits: Callable[[Tensor], Tensor], states_RE: Tensor, labels_R: Tensor) -> tuple[Tensor, Tensor]:
     """Losses [R] and their gradients [R, E] in the states."""
     states_RE, places_R1 = states_RE.detach().requires_grad_(), labels_R.unsqueeze(-1)
     with torch.enable_grad():
