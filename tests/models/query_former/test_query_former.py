@@ -17,6 +17,7 @@ from vlkit.models.query_former.model import QueryFormer
 from vlkit.models.registry import build, build_meta
 from vlkit.parts.bridges import QFormer, build_bridge
 from vlkit.parts.encoders import image_encoder
+from vlkit.parts.query_reader import QueryReader
 from vlkit.spec.bridges import QFormerBridgeSpec, QueryTextSpec
 from vlkit.spec.language import TinyLanguage
 from vlkit.spec.load import load_recipe
@@ -136,6 +137,18 @@ def test_a_tokenizer_of_transformers_is_kept_and_must_mark_the_start(tmp_path: P
     bare = QueryTextSpec(tokenizer=str(factory.t5(tmp_path / "t5")), vocab=300)
     with pytest.raises(VlkitError, match="texts must begin with a mark"):
         build(SPEC.model_copy(update={"text": bare}))
+
+
+def test_at_full_size_it_has_the_parameters_of_the_paper() -> None:
+    """BLIP-2, section 3.1: 188 M with its queries, between an image encoder 1408 wide and BERT's vocabulary."""
+    made = load_recipe("vlm/blip2_stage1").model
+    assert isinstance(made, QueryFormerSpec)
+    bridge = build_bridge(made.bridge, 1408, made.embed_dim, empty=True)
+    bert = made.text.model_copy(update={"vocab": 30522, "max_length": 512})
+    text = QueryReader.build(bert, made.bridge, embed_dim=made.embed_dim, empty=True)
+    counts = [sum(weight.numel() for weight in part.parameters()) for part in (bridge, text)]
+    assert sum(counts) == pytest.approx(188e6, rel=0.01)
+    assert counts[0] == pytest.approx(105e6, rel=0.01)  # what stays of it before a language model
 
 
 def recipe(table: Path, folder: Path, *more: str) -> Any:
