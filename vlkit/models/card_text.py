@@ -9,6 +9,7 @@ from vlkit.adapt.inject import adapter_of
 from vlkit.models.trainable import ADAPTER, trainable_report
 from vlkit.parts.assets import ASSETS
 from vlkit.spec.base import Spec
+from vlkit.spec.parts import TiledImage
 from vlkit.types import Model, as_module
 from vlkit.version import __version__
 
@@ -77,6 +78,9 @@ def _parts(model: Model, unnamed: str) -> str:
 
 
 def _describe(spec: Spec) -> tuple[str, str]:
+    if isinstance(spec, TiledImage):
+        what, source = _describe(spec.of)
+        return f"{spec.grid}x{spec.grid} tiles of {what}", source
     kind, name = getattr(spec, "kind", "for training alone"), getattr(spec, "name", None)
     if name is None:  # made of others, perhaps
         sides = [_describe(one) for one in vars(spec).values() if isinstance(one, Spec) and hasattr(one, "kind")]
