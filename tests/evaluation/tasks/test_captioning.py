@@ -276,3 +276,19 @@ def test_the_shipped_suites_are_whole(tmp_path: Path) -> None:
     source = table(tmp_path)
     opened = open_suite(read_suite("captions", [f"tasks.0.source.path={source['path']}", "tasks.0.limit=5"]))
     assert len(opened.tasks[0].samples) == 5
+
+
+def test_native_texts_are_scored_by_their_keywords(tmp_path: Path) -> None:
+    rows = []
+    for color in COLORS:
+        colored(color).image().save(tmp_path / f"{color}.png")
+        said = NAMES["de"][list(COLORS).index(color)]
+        rows.append(
+            {"image": f"{color}.png", "lang": "de", "source": "alt", "text": f"ganz {said}", "keywords": [said]}
+        )
+    (tmp_path / "mella.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    source = {"kind": "native_and_translated", "path": str(tmp_path / "mella.jsonl"), "texts": "native"}
+    spec = SuiteSpec.model_validate({"tasks": [{"kind": "captioning", "name": "say", "source": source}]})
+    names = {"de": ("Rot!", "grün", "blaue", "gelb")}  # all but one hold their keyword as a word
+    (row,) = evaluate(ColorTeller(names), spec, quiet=True).rows
+    assert row["keyword_accuracy"] == 0.75 and row["exact_match"] == 0
