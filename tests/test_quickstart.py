@@ -121,7 +121,7 @@ def test_one_that_was_being_replaced_goes_on_without_the_old_one(
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(module, "train", lambda recipe, **options: (train(recipe, **options), interrupt()))
         quickstart(folder, overwrite=True)
-    done = quickstart(folder, resume=True, overwrite=True)
+    done = quickstart(folder, resume=True)
     whole = quickstart(tmp_path / "whole")
     assert done.results.rows == whole.results.rows
     assert done.results.meta["models"] == whole.results.meta["models"]

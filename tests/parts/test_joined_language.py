@@ -161,6 +161,9 @@ def test_folders_of_the_library_may_be_the_sides(tmp_path: Path) -> None:
         ({"dtype": "bfloat16"},
          "language_model.dtype = 'bfloat16': each side of a joined model has its own; set those of encoder "
          "and decoder"),
+        ({"encoder": HfLanguage(name="org/m", tokens=("<x>",))},
+         "org/m: language_model.encoder keeps its vocabulary and its precision; leave vocabulary, tokens and quantize "
+         "out"),
         ({"heads": 5}, "width = 48 is no multiple of heads = 5"),
     ],
 )  # fmt: skip

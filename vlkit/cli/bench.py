@@ -54,6 +54,31 @@ def zeroshot(
 
 
 @app.command()
+def vlm(
+    language_model: Literal["bloom", "mt5", "llama"] = typer.Option(
+        "bloom", help="Whose layers write: bloom and mt5 are mBLIP's, samples of llama lie end to end."
+    ),
+    batch: int = typer.Option(8, min=1, metavar="N", help="Samples of one image each."),
+    vocabulary: int = typer.Option(250_880, min=16, metavar="N", help="Rows of the language model's embedding."),
+    repeats: Repeats = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Training and writing of a vision-language model beside transformers' Blip2: time, memory, equal logits.
+
+    Ratios are vlkit's figure over transformers': below 1 is better. Both have equal shapes and weights, the same parts
+    frozen and the same LoRA, and get the same images and texts, in float32 on the CPU.
+    """
+    from vlkit.bench.vlm import bench_vlm
+    from vlkit.bench.vlm_sides import VlmSetting
+
+    result = bench_vlm(VlmSetting(language_model, batch, vocabulary), repeats=repeats, tell=_tell)
+    if as_json:
+        write(result.to_json())
+    else:
+        _show_vlm(result)
+
+
+@app.command()
 def scoring(
     images: int = typer.Option(50_000, min=1, metavar="N", help="Made embeddings."),
     dim: int = typer.Option(512, min=1, metavar="N", help="Width of embeddings."),
@@ -237,6 +262,23 @@ def _show_zeroshot(found: Figures) -> None:
             f"{_number(found.time_ratio_without_reload)}, of processor time {_number(found.cpu_ratio)}; "
             f"{found.device}, {found.threads} threads"
         )
+
+
+def _show_vlm(found: Figures) -> None:
+    headers = ["side", "s a step", "extra MB", "s to write"]
+    rows = [
+        _row("vlkit", found.ours_s, found.ours_mb, found.ours_generate_s),
+        _row("vlkit, image tokens cached", found.cached_s, found.cached_mb, None),
+        _row("transformers", found.peer_s, found.peer_mb, found.peer_generate_s),
+        _row("ratio", found.step_time_ratio, found.memory_ratio, found.generate_time_ratio),
+        _row("ratio, cached", found.cached_step_time_ratio, found.cached_memory_ratio, None),
+    ]
+    title = f"{found.architecture}, {found.batch} samples, {found.vocabulary:,} rows of the vocabulary"
+    show_table(headers, rows, title=title, right=headers[1:])
+    say(
+        f"peer: {found.peer}; logits differ by {_number(found.logits_error)}, gradients by "
+        f"{_number(found.gradient_error)}; {found.labelled_places} of {found.padded_places} places are learned"
+    )
 
 
 def _mb(value: float | None) -> str:

@@ -17,6 +17,7 @@ from vlkit.models.registry import module_of
 from vlkit.models.trainable import ADAPTER, Report, trainable_report
 from vlkit.parts.assets import ASSETS
 from vlkit.spec.model import BaseModelSpec
+from vlkit.spec.parts import TiledImage
 from vlkit.types import Model, as_module
 
 _MOST_BASES = 16
@@ -111,6 +112,7 @@ def _parts(model: Model, report: Report, *, digests: bool) -> list[PartFacts]:
         whole = model.parts().get(row.part.removesuffix(ADAPTER))
         adapted = row.part.endswith(ADAPTER) and whole is not None
         spec = adapter_of(whole) if adapted and whole is not None else getattr(whole, "spec", None)
+        spec = spec.of if isinstance(spec, TiledImage) else spec
         kind, name = getattr(spec, "kind", ""), getattr(spec, "name", None)
         digest = weights_digest(whole) if digests and whole is not None and not adapted else ""
         what = f"{kind}: {name}" if name else kind

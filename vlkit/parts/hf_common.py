@@ -17,7 +17,7 @@ from vlkit.errors import AssetError, VlkitError
 from vlkit.parts.assets import hub
 from vlkit.parts.building import foreign_errors, hold, weightless
 from vlkit.parts.configs import check_settings, read_settings
-from vlkit.parts.weight_files import read_headers, within
+from vlkit.parts.weight_files import check_layers_used, read_headers, within
 from vlkit.spec.parts import LibrarySpec
 
 _ADAPTER = "adapter_config.json"
@@ -116,6 +116,7 @@ def load_model(
             **loading,
         )
     _check_shapes(report["mismatched_keys"], folder)
+    check_layers_used(shapes, report["unexpected_keys"], where=folder)
     missing = sorted(report["missing_keys"])
     if missing and pooler and _has_pooler(config) and all("pooler." in key for key in missing):
         return load_model(folder, config, spec=spec, auto=auto, pooler=False, **loading)[0], True

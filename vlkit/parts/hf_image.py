@@ -22,6 +22,7 @@ from vlkit.parts.building import (
     check_transform,
     foreign_errors,
     given,
+    image_facts,
     taken,
 )
 from vlkit.parts.configs import check_settings
@@ -30,6 +31,7 @@ from vlkit.parts.image_fit import Padded
 from vlkit.parts.inside_models import part_inside, renamed
 from vlkit.parts.token_layers import LAST, TokenLayers
 from vlkit.spec.parts import HfImage
+from vlkit.types import ImageFacts
 
 
 class HfImageEncoder(LibraryImageEncoder):
@@ -164,6 +166,14 @@ class HfImageEncoder(LibraryImageEncoder):
         if self.spec.pooling == "cls":
             return given(output.last_hidden_state[:, 0], self.spec)
         return self._spatial(output.last_hidden_state, pixels_BCHW).mean(dim=1)
+
+    def facts(self) -> ImageFacts:
+        """See ``types.TellsFacts``."""
+        last = self.on_shapes(self.image_size, "_states").last_hidden_state
+        patches = 0 if self.patch_size is None else (self.image_size // self.patch_size) ** 2
+        extra = max(0, last.shape[1] - patches) if patches and last.ndim == 3 else 0
+        mean, std = ((self.processor.image_mean or ()), (self.processor.image_std or ()))
+        return image_facts(self, extra_tokens=extra, mean=mean, std=std)
 
     def save_config(self, folder: Path) -> None:
         """Writes the model's config and its image processor's."""

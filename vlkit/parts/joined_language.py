@@ -50,6 +50,11 @@ class ReadingSide(nn.Module):
             tiny = TinyLanguageModel.build(spec, saved=saved, empty=empty)
             _check_side(tiny.config, encodes=True, where=tiny.where)
             return cls(tiny.whole, tiny.config, tokenizer=tiny.tokenizer, spec=spec, where=tiny.where)
+        if spec.vocabulary is not None or spec.tokens or spec.quantize != "none":
+            raise VlkitError(
+                f"{spec.name}: language_model.encoder keeps its vocabulary and its precision; leave vocabulary, tokens "
+                f"and quantize out"
+            )
         folder = saved or assets.resolve(spec.name, library="hf")
         config = read_config(folder)
         _check_side(config, encodes=True, where=spec.name)

@@ -23,7 +23,7 @@ from vlkit.parts.language_marks import marks_language
 from vlkit.parts.tokenizers import HfTokenizer, check_texts, named_tokenizer, pad_rows
 from vlkit.parts.vocabulary import byte_vocabulary, hf_vocabulary
 from vlkit.spec.parts import MultiwayImage, MultiwayText
-from vlkit.types import ImageEncoder, TextBatch, Vocabulary
+from vlkit.types import ImageEncoder, ImageFacts, TextBatch, Vocabulary
 
 # Ids of the byte-level vocabulary: a byte is its value, then these
 _START, _END, _PAD = 256, 257, 258
@@ -83,6 +83,10 @@ class MultiwayImageEncoder(MultiwayEncoder):
         """Its preprocessing for square images of another size."""
         settings = {"library": "vlkit", "resize": "square", "size": size, "mean": 0.5}
         return building.ImageTransform(partial(building.resize_to_square, size=size), settings)
+
+    def facts(self) -> ImageFacts:
+        """See ``types.TellsFacts``."""
+        return building.image_facts(self, extra_tokens=1, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
     def num_tokens(self, size: int) -> int:
         """N of ``tokens``."""

@@ -31,7 +31,7 @@ from vlkit.parts.open_clip_files import (
 from vlkit.parts.token_layers import LAST, TokenLayers
 from vlkit.parts.tokenizers import check_end_token, check_texts, check_vocabulary, vocabulary_size
 from vlkit.spec.parts import OpenClipImage, OpenClipText
-from vlkit.types import TextBatch, Vocabulary
+from vlkit.types import ImageFacts, TextBatch, Vocabulary
 
 
 class OpenClipImageEncoder(building.LibraryImageEncoder):
@@ -123,6 +123,11 @@ class OpenClipImageEncoder(building.LibraryImageEncoder):
         """features_BD."""
         output = self.tower(building.taken(pixels_BCHW, self))
         return building.given(output[0] if isinstance(output, tuple) else output, self.spec)
+
+    def facts(self) -> ImageFacts:
+        """See ``types.TellsFacts``."""
+        extra, config = states.extra_image_tokens(self.tower), self.config.preprocess_cfg
+        return building.image_facts(self, extra_tokens=extra, mean=config["mean"], std=config["std"])
 
     def save_config(self, folder: Path) -> None:
         """Writes ``open_clip_config.json``."""

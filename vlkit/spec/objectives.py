@@ -81,7 +81,7 @@ class CaptioningObjective(LossSpec):
     kind: Literal["captioning"] = "captioning"
     weight: float = Field(default=2.0, ge=0.0)
     """Factor of this loss in the total."""
-    slice_size: int = Field(default=1024, ge=1)
+    slice_size: int = Field(default=256, ge=1)
     """Tokens whose logits over the vocabulary exist at a time."""
 
 
@@ -91,7 +91,7 @@ class MaskedTextObjective(LossSpec):
     kind: Literal["masked_text"] = "masked_text"
     mask_share: float = Field(default=0.5, gt=0, le=1)
     """Share of a text's words that is hidden, one word at least."""
-    slice_size: int = Field(default=1024, ge=1)
+    slice_size: int = Field(default=256, ge=1)
     """Tokens whose logits over the vocabulary exist at a time."""
 
 
@@ -141,7 +141,7 @@ class AnswersObjective(LossSpec):
     """Each token of an answer from the images, the question and the tokens before it; each sample counts the same."""
 
     kind: Literal["answers"] = "answers"
-    slice_size: int = Field(default=1024, ge=1)
+    slice_size: int = Field(default=256, ge=1)
     """Tokens whose logits over the vocabulary exist at a time."""
 
 

@@ -23,6 +23,7 @@ from vlkit.types.part_types import (
     ClassRows,
     GivesStates,
     ImageEncoder,
+    ImageFacts,
     ImageTokenizer,
     KnowsClasses,
     KnowsVocabulary,
@@ -31,6 +32,7 @@ from vlkit.types.part_types import (
     ResizesImages,
     SavesConfig,
     SharesLayers,
+    TellsFacts,
     TextBatch,
     TextEncoder,
     TransformsAtSizes,
@@ -41,8 +43,8 @@ from vlkit.types.sample_types import IMAGE_MARK, Pick, Question, ReducedDecoding
 
 __all__ = [
     "IMAGE_MARK", "AnsweringModel", "AnswersQuestions", "Batch", "Bridge", "ClassRows", "Embeddings", "FrozenTables",
-    "GivesStates", "ImageEncoder", "ImageTextModel", "ImageTokenizer", "KnowsClasses", "KnowsVocabulary",
+    "GivesStates", "ImageEncoder", "ImageFacts", "ImageTextModel", "ImageTokenizer", "KnowsClasses", "KnowsVocabulary",
     "LanguageModel", "Loss", "Model", "Objective", "Pick", "Piece", "Preparer", "Question", "ReadsOtherTokens",
     "ReducedDecoding", "ResizesImages", "Sample", "SampleMeta", "SavesConfig", "SharesLayers", "Source", "Start",
-    "TextBatch", "TextEncoder", "TransformsAtSizes", "Turn", "Vocabulary", "as_module", "lacking",
+    "TellsFacts", "TextBatch", "TextEncoder", "TransformsAtSizes", "Turn", "Vocabulary", "as_module", "lacking",
 ]  # fmt: skip

@@ -14,7 +14,14 @@ import sacrebleu
 from vlkit.errors import MissingPackage, UnknownName
 from vlkit.evaluation.metrics import ngrams
 from vlkit.evaluation.metrics.answer_figures import Wanted, estimates, measure
-from vlkit.evaluation.metrics.fidelity import IDENTIFIERS, NearestNames, Py3LangId, identified, nearest
+from vlkit.evaluation.metrics.fidelity import (
+    IDENTIFIERS,
+    NearestNames,
+    Py3LangId,
+    identified,
+    nearest,
+    nearest_of_image,
+)
 from vlkit.evaluation.metrics.intervals import bootstrap_interval, paired_comparison, paired_means, resampled_sums
 from vlkit.evaluation.metrics.text_match import exact_match, keywords_found, normalized, token_f1, tokens
 
@@ -115,6 +122,11 @@ def test_an_answer_is_faithful_where_no_other_language_is_nearer() -> None:
     assert faithful["de"] == [True, False, False, False, False]
     assert faithful["en"] == [False, True, True, False, False]  # a name that two languages share counts for both
     assert faithful["fr"] == [False, True, False, False, False]
+    captions = {"en": ["dog"], "de": ["Hund", "Dogge"], "ru": ["собака"]}
+    for answer in ("dogs", "Doggen", "Hund", "собаки", "猫", ""):
+        one = {tag: np.array([ngrams.chrf(answer, texts)]) for tag, texts in captions.items()}
+        for tag in captions:
+            assert nearest_of_image(answer, captions, language=tag) == nearest(one, language=tag)[0]
     alone = NearestNames({"en": ["dog"]}).best(["dot", "猫"])
     assert nearest(alone, language="en").tolist() == [True, False]
 

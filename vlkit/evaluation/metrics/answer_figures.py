@@ -50,13 +50,11 @@ class AnswerFigures:
         each: By name the figure [N] of each answer, in 0..1 (``length`` in characters); figures of all are the means.
         found: How many keywords each holds, and how many it should [2, N].
         bleu: Statistics of each, [N, S]; S is 0 where BLEU is not measured.
-        corpus_chrf: chrF of all answers together.
     """
 
     each: Mapping[str, Floats]
     found: Floats
     bleu: Floats
-    corpus_chrf: float
 
     def sums(self) -> Floats:
         """Columns [N, K], of which every figure of all answers is a function of the sum."""
@@ -91,7 +89,6 @@ def measure(answers: Sequence[str], wanted: Wanted, more: Mapping[str, npt.Array
         {name: np.asarray(values, dtype=np.float64) for name, values in each.items()},
         np.array([found, list(map(len, wanted.keywords))], dtype=np.float64),
         statistics,
-        ngrams.corpus_chrf(answers, references, word_order=wanted.chrf_words),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from vlkit import languages as language_table
 from vlkit.errors import MissingPackage, UnknownName
+from vlkit.evaluation.metrics.ngrams import chrf
 from vlkit.registry import Registry
 
 _ORDER, _BETA = 6, 2  # of chrF
@@ -105,7 +107,11 @@ class NearestNames:
             for name in listed:
                 owners.setdefault(_joined(name), set()).add(tag)
         owners.pop("", None)
-        self._owned = {tag: np.flatnonzero([tag in tags for tags in owners.values()]) for tag in names}
+        rows: dict[str, list[int]] = {tag: [] for tag in names}
+        for row, tags in enumerate(owners.values()):
+            for tag in tags:
+                rows[tag].append(row)
+        self._owned = {tag: np.array(some, dtype=np.int64) for tag, some in rows.items()}
         self._orders = [_Grams(list(owners), order) for order in range(1, _ORDER + 1)]
 
     def best(self, answers: Sequence[str]) -> dict[str, Floats]:
@@ -132,6 +138,12 @@ class NearestNames:
         recall_AM /= np.maximum(orders_AM, 1)
         below_AM = _BETA**2 * precision_AM + recall_AM
         return (1 + _BETA**2) * precision_AM * recall_AM / np.where(below_AM > 0, below_AM, 1)
+
+
+@lru_cache(maxsize=2)
+def nearest_names(names: tuple[tuple[str, tuple[str, ...]], ...]) -> NearestNames:
+    """``NearestNames`` of languages with their names; tasks on one source share it."""
+    return NearestNames(dict(names))
 
 
 class _Grams:
@@ -173,16 +185,30 @@ def nearest(best: Mapping[str, Floats], *, language: str) -> npt.NDArray[np.bool
     return faithful_A
 
 
+def nearest_of_image(answer: str, captions: Mapping[str, Sequence[str]], *, language: str) -> bool:
+    """``nearest`` among the captions of one image, by language."""
+    own = chrf(answer, captions[language])
+    if own == 0:
+        return False
+    letters = set(_joined(answer))
+    return not any(
+        chrf(answer, near) > own + _EQUAL
+        for tag, texts in captions.items()
+        if tag != language and (near := [text for text in texts if letters & set(_joined(text))])
+    )
+
+
 def _joined(text: str) -> str:
     return "".join(unicodedata.normalize("NFC", text).split())
 
 
 def _unary(text: str, order: int) -> list[str]:
-    """The n-grams of a text, each with how many equal ones stand before it."""
+    """The n-grams of a text, those that are not the first of their kind with how many stand before them."""
+    grams = [text[start : start + order] for start in range(len(text) - order + 1)]
+    if len(set(grams)) == len(grams):
+        return grams
     seen: Counter[str] = Counter()
-    found = []
-    for start in range(len(text) - order + 1):
-        gram = text[start : start + order]
-        found.append(f"{gram} {seen[gram]}")
+    for place, gram in enumerate(grams):
+        grams[place] = f"{gram} {seen[gram]}" if seen[gram] else gram  # a blank is in no n-gram
         seen[gram] += 1
-    return found
+    return grams

@@ -20,8 +20,16 @@ from vlkit import languages as language_table
 from vlkit.evaluation.abilities import ANSWERS, Ability
 from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.metrics.answer_figures import AnswerFigures, Estimate, Wanted, estimates, measure
-from vlkit.evaluation.metrics.fidelity import IDENTIFIERS, LanguageIdentifier, NearestNames, identified, nearest
-from vlkit.evaluation.metrics.ngrams import WordOrder, bleu_tokenizer, check_sacrebleu, chrf
+from vlkit.evaluation.metrics.fidelity import (
+    IDENTIFIERS,
+    LanguageIdentifier,
+    NearestNames,
+    identified,
+    nearest,
+    nearest_names,
+    nearest_of_image,
+)
+from vlkit.evaluation.metrics.ngrams import WordOrder, bleu_tokenizer, check_sacrebleu, corpus_chrf
 from vlkit.evaluation.results.measures import Measure, Measures
 from vlkit.evaluation.results.results_file import Value
 from vlkit.evaluation.results.written import WrittenAnswer
@@ -85,6 +93,7 @@ def _measures(form: Form) -> Measures:
         headline="chrf",
         metrics=metrics,
         bars=("chrf", "fidelity"),
+        gain="chrf_over_no_image",
         alike={"n_images": "images", "n_references": "references"},
         table="captions",
         explained="chrF, token F1 and exact match are means over images, each against the reference that is nearest; "
@@ -205,13 +214,13 @@ class CaptioningTask(PlainTask):
                 controls["other_image"] = [said[other] for other in other_N.tolist()]
             against = {name: measure(one, wanted, judge.faithful(one, tag)) for name, one in controls.items()}
             own, gaps = estimates(figures, of_classes, against=against, seed=seed)
-            values = self._values(wanted, figures, own, gaps)
+            whole = corpus_chrf(said, wanted.references, word_order=self.chrf_words)
+            values = {**self._values(wanted, own, gaps), "corpus_chrf": whole}
             yield Scored(tag, values, detail=figures, written=self._written(tag, rows, said, figures))
 
     def _values(
         self,
         wanted: Wanted,
-        figures: AnswerFigures,
         own: Mapping[str, Estimate],
         gaps: Mapping[str, Mapping[str, Estimate]],
     ) -> dict[str, Value]:
@@ -236,7 +245,7 @@ class CaptioningTask(PlainTask):
                 if (key := f"{name}_{control}") in self.measures.metrics
             }
         lengths = [len(text) for texts in wanted.references for text in texts]
-        return values | {"corpus_chrf": figures.corpus_chrf, "reference_length": sum(lengths) / len(lengths)}
+        return values | {"reference_length": sum(lengths) / len(lengths)}
 
     def _rows(self, tag: str) -> list[int]:
         return [row for row, sample in enumerate(self.samples) if sample.captions.get(tag)]
@@ -303,11 +312,11 @@ class _Judge:
         check_sacrebleu()
         if task.form == "sentences":
             return cls(None, IDENTIFIERS.get_object(task.identifier)())
-        known = {tag: list(texts) for tag, texts in task.known.items()}
+        known = {tag: dict.fromkeys(texts) for tag, texts in task.known.items()}
         for sample in task.samples:
             for tag, texts in sample.captions.items():
-                known.setdefault(tag, []).extend(texts)
-        return cls(NearestNames(known), None)
+                known.setdefault(tag, {}).update(dict.fromkeys(texts))
+        return cls(nearest_names(tuple((tag, tuple(sorted(known[tag]))) for tag in sorted(known))), None)
 
     def faithful(self, said: Sequence[str], language: str) -> dict[str, npt.ArrayLike]:
         """Which of N answers are in a language: ``fidelity`` [N], or nothing where the identifier does not know it."""
@@ -330,11 +339,8 @@ class _Judge:
         """Which of N names are nearest to a name of their own image in the language; nothing for sentences."""
         if self.names is None:
             return {}
-        found = []
-        for text, known in zip(said, captions, strict=True):
-            best = {tag: np.array([chrf(text, texts)]) for tag, texts in known.items() if texts}
-            found.append(nearest(best, language=language)[0])
-        return {"fidelity_same_image": found}
+        pairs = zip(said, captions, strict=True)
+        return {"fidelity_same_image": [nearest_of_image(text, known, language=language) for text, known in pairs]}
 
 
 def open_captioning(task: CaptioningSpec, languages: Iterable[str] | None) -> list[CaptioningTask]:

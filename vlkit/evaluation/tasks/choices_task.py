@@ -153,7 +153,8 @@ class ChoicesTask(PlainTask):
         keys = {tag: digest(["no image", tag, self.prompts[tag], texts]) for tag, texts in every.items()}
 
         def without(tags: Sequence[str]) -> list[list[float]]:  # in order: what is kept holds no names
-            return [[pair[0] for pair in self._weigh(model, tag, (), every[tag])] for tag in tags]
+            weighed = self._weigh(model, [(tag, (), every[tag]) for tag in tags])
+            return [[pair[0] for pair in pairs] for pairs in weighed]
 
         blank = ask_without_image(model, keys, without, kept=kept, encoding=encoding)
         for tag in languages:
@@ -215,18 +216,19 @@ class ChoicesTask(PlainTask):
         keys = {row: digest([self.prompts[tag], tag, one.texts]) for row, one in chosen.items()}
 
         def ask(rows: Sequence[int], tokens: Sequence[Tensor]) -> list[list[list[float]]]:
-            return [self._weigh(model, tag, (one,), chosen[row].texts) for row, one in zip(rows, tokens, strict=True)]
+            return self._weigh(model, [(tag, (one,), chosen[row].texts) for row, one in zip(rows, tokens, strict=True)])
 
         return Asked(keys, ask)
 
     def _weigh(
-        self, model: AnswersQuestions, tag: str, images: tuple[Tensor, ...], texts: Sequence[str]
-    ) -> list[list[float]]:
-        """Log-likelihood and tokens of each text as the answer."""
-        question = Question(self.prompts[tag], images=images, language=tag)
-        found_N2 = model.log_likelihoods([question] * len(texts), list(texts), batch_size=self.batch_size)
-        pairs: list[list[float]] = found_N2.double().cpu().tolist()
-        return pairs
+        self, model: AnswersQuestions, asked: Sequence[tuple[str, tuple[Tensor, ...], Sequence[str]]]
+    ) -> list[list[list[float]]]:
+        """Of each language, image and list of texts the log-likelihood and tokens of each text as the answer."""
+        questions = [Question(self.prompts[tag], images, language=tag) for tag, images, texts in asked for _ in texts]
+        answers = [text for _, _, texts in asked for text in texts]
+        found_N2 = model.log_likelihoods(questions, answers, batch_size=self.batch_size)
+        pairs = iter(found_N2.double().cpu().tolist())
+        return [[next(pairs) for _ in texts] for _, _, texts in asked]
 
     def _scored(
         self,

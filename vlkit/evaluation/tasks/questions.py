@@ -14,6 +14,7 @@ from vlkit.data.sources.classes.open_classes import captioned, open_images
 from vlkit.data.sources.combine import SampleList, identities
 from vlkit.data.sources.open import open_source
 from vlkit.errors import DataError, UnknownName
+from vlkit.image_prompts import question_prompts
 from vlkit.spec.evaluation import AskingSpec
 from vlkit.spec.sources import ImageClasses
 from vlkit.types import Sample, Source
@@ -84,7 +85,7 @@ def prompts_for(task: AskingSpec, languages: Iterable[str]) -> dict[str, str]:
     if isinstance(given, str):
         return {tag: _filled(given, tag) for tag in languages}
     if given is None:
-        return {tag: own_prompt(task.prompt, tag, wording=task.wording) for tag in languages}
+        return {tag: question_prompts(task.prompt, tag, wording=task.wording)[0] for tag in languages}
     templates = {language_table.normalize(tag): text for tag, text in given.items()}
     if missing := [tag for tag in languages if tag not in templates]:
         raise DataError(
@@ -92,11 +93,6 @@ def prompts_for(task: AskingSpec, languages: Iterable[str]) -> dict[str, str]:
             f"give one template with {{language}}"
         )
     return {tag: _filled(templates[tag], tag) for tag in languages}
-
-
-def own_prompt(task: str, language: str, *, wording: str) -> str:
-    """The plainest prompt that vlkit has for an answer in a language (BCP 47)."""
-    return _filled("Caption in {language}: ", language)
 
 
 def _filled(template: str, tag: str) -> str:

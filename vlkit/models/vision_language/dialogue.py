@@ -43,7 +43,8 @@ class Layout:
     """Turns to ids for one language model.
 
     ``tokenizer`` is transformers', ``encodes`` whether the model is an encoder-decoder, ``image_tokens`` the model
-    tokens of an image, ``max_length`` the longest input in tokens.
+    tokens of an image, ``max_length`` the longest input in tokens. ``reads_with`` is the tokenizer of what is read,
+    where it is another than that of what is written.
     """
 
     tokenizer: Any
@@ -51,6 +52,7 @@ class Layout:
     encodes: bool
     image_tokens: int
     max_length: int
+    reads_with: Any = None
 
     def learned(self, turns: Sequence[Turn], *, images: int, seed: int, where: str) -> Laid:
         """A conversation to learn from: the answers, and what ends them.
@@ -132,7 +134,7 @@ class Layout:
             parts = [piece.text] if piece.learned else piece.text.split(IMAGE_MARK)
             for number, part in enumerate(parts):
                 places = self.image_tokens if number else 0
-                tokens = self._tokens(part) if part else []
+                tokens = self._tokens(part, self._reader) if part else []
                 tokens += self._end if piece.learned and not self.encodes else []
                 ids += [self.pad] * places + tokens
                 slots += [True] * places + [False] * len(tokens)
@@ -163,9 +165,14 @@ class Layout:
             raise DataError(f"{where}: its question takes {len(ids)} tokens, images included; {self._room}")
         return ids[: self.max_length], slots[: self.max_length], learned[: self.max_length]
 
-    def _tokens(self, text: str) -> list[int]:
-        found: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    def _tokens(self, text: str, tokenizer: Any = None) -> list[int]:
+        tokenizer = tokenizer if tokenizer is not None else self.tokenizer
+        found: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return found
+
+    @property
+    def _reader(self) -> Any:
+        return self.reads_with if self.reads_with is not None else self.tokenizer
 
     @property
     def _room(self) -> str:
@@ -177,7 +184,7 @@ class Layout:
     @cached_property
     def pad(self) -> int:
         """The id of padding, and of the places of images."""
-        return int(self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0)
+        return int(self._reader.pad_token_id if self._reader.pad_token_id is not None else 0)
 
     @cached_property
     def _end(self) -> list[int]:
@@ -198,7 +205,7 @@ class Layout:
     @cached_property
     def _frame(self) -> tuple[list[int], list[int]]:
         """The marks that the tokenizer itself puts before and behind a text."""
-        bare, framed = self._tokens("a"), self.tokenizer("a")["input_ids"]
+        bare, framed = self._tokens("a", self._reader), self._reader("a")["input_ids"]
         start = next((at for at in range(len(framed)) if framed[at : at + len(bare)] == bare), 0)
         return framed[:start], framed[start + len(bare) :]
 

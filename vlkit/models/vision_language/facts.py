@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vlkit.models.image_facts import facts_of_images
 from vlkit.models.vision_language.model import VisionLanguageModel
 
 
@@ -9,8 +10,7 @@ def facts(model: VisionLanguageModel) -> dict[str, int | str]:
     """Sizes that decide what fits: of images, of what the language model reads of one, and of its context."""
     encoder, language_model = model.encoder, model.language_model
     return {
-        "image size": encoder.image_size,
-        "encoder tokens per image": encoder.num_tokens(encoder.image_size),
+        **facts_of_images(encoder),
         "model tokens per image": model.image_tokens,
         "context": language_model.max_length,
         "vocabulary": language_model.vocab_size,

@@ -27,7 +27,7 @@ from vlkit.models.vision_language.packing import pack, unpack
 from vlkit.spec.dataset import DataSpec
 from vlkit.spec.language import GenerationSpec
 from vlkit.spec.model import DialogueSpec, VisionLanguageSpec
-from vlkit.types import Bridge, ImageEncoder, LanguageModel, Preparer, Question
+from vlkit.types import Bridge, ImageEncoder, LanguageModel, Preparer, Question, ReadsOtherTokens
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -122,7 +122,8 @@ class VisionLanguageModel(nn.Module):
     def layout(self) -> Layout:
         """How conversations become ids for this model."""
         model = self.language_model
-        return Layout(model.tokenizer, self.dialogue, model.encodes, self.image_tokens, model.max_length)
+        reader = model.reader if isinstance(model, ReadsOtherTokens) else None
+        return Layout(model.tokenizer, self.dialogue, model.encodes, self.image_tokens, model.max_length, reader)
 
     @property
     def transform(self) -> Callable[[Image], Tensor]:

@@ -9,7 +9,7 @@ Shapes: B rows, R places with a label, E width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -66,10 +66,13 @@ class Answers:
 def answer_losses(model: Any, states_RE: Tensor, labels_R: Tensor, *, slice_size: int) -> Tensor:
     """Cross entropy at each place, float32 [R]; the logits of ``slice_size`` places exist at a time.
 
-    They take 4 * slice_size * V bytes, and are computed again in the backward pass where there are several slices.
+    Where the output map is frozen, gradients in the states are found beside the losses and logits are made once; else
+    they are made again in the backward pass. About 12 * slice_size * V bytes are needed for them.
     """
-    if len(states_RE) <= slice_size:
-        return _losses(model, states_RE, labels_R)
+    map_trains = model.logits(states_RE[:0].detach()).requires_grad
+    if states_RE.requires_grad and not map_trains:
+        losses_R: Tensor = _FrozenMap.apply(states_RE, labels_R, model.logits, slice_size)
+        return losses_R
     return torch.cat(
         [
             checkpoint(_losses, model, states, labels, use_reentrant=False)
@@ -80,3 +83,43 @@ def answer_losses(model: Any, states_RE: Tensor, labels_R: Tensor, *, slice_size
 
 def _losses(model: Any, states_RE: Tensor, labels_R: Tensor) -> Tensor:
     return functional.cross_entropy(model.logits(states_RE).float(), labels_R, reduction="none")
+
+
+class _FrozenMap(torch.autograd.Function):
+    """Cross entropy under an output map that stays as it is.
+
+    The loss of a place depends on its own state alone, so its gradient is known but for a factor, which comes later.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, states_RE: Tensor, labels_R: Tensor, logits: Callable[[Tensor], Tensor], slice_size: int
+    ) -> Tensor:
+        """Losses [R]."""
+        losses_R = states_RE.new_empty(len(states_RE), dtype=torch.float32)
+        gradients_RE = torch.empty_like(states_RE)
+        for start in range(0, len(states_RE), slice_size):
+            part = slice(start, start + slice_size)
+            losses_R[part], gradients_RE[part] = _with_gradients(logits, states_RE[part], labels_R[part])
+        ctx.save_for_backward(gradients_RE)
+        return losses_R
+
+    @staticmethod
+    def backward(ctx: Any, *factors: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients in the states."""
+        (gradients_RE,) = ctx.saved_tensors
+        return gradients_RE * factors[0].to(gradients_RE.dtype).unsqueeze(-1), None, None, None
+
+
+def _with_gradients(logits: Callable[[Tensor], Tensor], states_RE: Tensor, labels_R: Tensor) -> tuple[Tensor, Tensor]:
+    """Losses [R] and their gradients [R, E] in the states."""
+    states_RE, places_R1 = states_RE.detach().requires_grad_(), labels_R.unsqueeze(-1)
+    with torch.enable_grad():
+        logits_RV = logits(states_RE).float()
+    known_RV = logits_RV.detach()
+    chances_RV = known_RV.softmax(dim=-1)
+    most_R1 = known_RV.argmax(dim=-1, keepdim=True)  # its chance is never so small that its logarithm is off
+    losses_R1 = known_RV.gather(1, most_R1) - chances_RV.gather(1, most_R1).log() - known_RV.gather(1, places_R1)
+    chances_RV.scatter_add_(1, places_R1, chances_RV.new_full(places_R1.shape, -1.0))
+    (gradients_RE,) = torch.autograd.grad(logits_RV, states_RE, chances_RV)
+    return losses_R1.squeeze(-1), gradients_RE
