@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shutil
 from pathlib import Path
@@ -39,8 +41,19 @@ def asked(model: VisionLanguageModel) -> torch.Tensor:
     return model.log_likelihoods([vlkit.types.Question("What is this?", (picture(0),))], ["a cat"])
 
 
+def as_its_card_says(folder: Path) -> str:
+    """What the lines of an export's README.md print."""
+    code = (folder / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    printed = io.StringIO()
+    picture(0).save("photo.jpg")
+    with contextlib.redirect_stdout(printed):
+        exec(code.replace("path/to/this/folder", str(folder)), {})
+    return printed.getvalue().strip()
+
+
 @pytest.mark.parametrize("architecture", ["opt", "mt5"])
-def test_a_blip2_comes_back_as_it_was(architecture: str, tmp_path: Path) -> None:
+def test_a_blip2_comes_back_as_it_was(architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     theirs.blip2(tmp_path / "theirs", architecture, image_token=False)
     model = adapted(vlkit.load(tmp_path / "theirs", expect=VisionLanguageModel))
     before = asked(model)
@@ -54,6 +67,7 @@ def test_a_blip2_comes_back_as_it_was(architecture: str, tmp_path: Path) -> None
     token = whole.config.image_token_index
     assert token == 259 and processor.tokenizer.convert_tokens_to_ids("<image>") == token
     assert processor.num_query_tokens == theirs.QUERIES
+    assert as_its_card_says(tmp_path / "out") == model.ask("photo.jpg", "What is this?", max_tokens=64)
     # the library's own processor asks it as we do
     inputs = processor(images=picture(0), text="What is this?", return_tensors="pt")
     written = whole.generate(**inputs, max_new_tokens=4, min_new_tokens=4, do_sample=False)
@@ -130,11 +144,15 @@ def test_rows_for_the_image_token_are_the_mean_of_all_others(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("settings", [{}, {"vision_feature_layer": [-3, -2], "vision_feature_select_strategy": "full"}])
-def test_a_llava_comes_back_as_it_was(settings: dict[str, Any], tmp_path: Path) -> None:
+def test_a_llava_comes_back_as_it_was(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     theirs.llava(tmp_path / "theirs", **settings)
     model = adapted(vlkit.load(tmp_path / "theirs", expect=VisionLanguageModel))
     exported = vlkit.export(model, tmp_path / "out", format="llava")
     assert exported.notes == () and max(exported.differences) <= 1e-4
+    assert as_its_card_says(tmp_path / "out") == model.ask("photo.jpg", "What is this?", max_tokens=64)
     processor = transformers.AutoProcessor.from_pretrained(tmp_path / "out")
     whole = transformers.LlavaForConditionalGeneration.from_pretrained(tmp_path / "out")
     content = [{"type": "image", "image": picture(0)}, {"type": "text", "text": "What is this?"}]
