@@ -59,9 +59,7 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[DialogueBatch]]:
     yield seen
 
 
-def made(
-    table: Path, folder: Path, *stages: Any, model: dict[str, Any] | None = None, **more: Any
-) -> Recipe:
+def made(table: Path, folder: Path, *stages: Any, model: dict[str, Any] | None = None, **more: Any) -> Recipe:
     """A recipe of a tiny vision-language model; in two stages where none are named."""
     data = merged({"prompts": {"task": "name"}}, more.pop("data", {}))
     loop = {"batch_size": 8, "checkpoint_every": 3, **more.pop("loop", {})}

@@ -31,7 +31,13 @@ def short(name: str, tmp_path: Path) -> list[str]:
     """Overrides that make a recipe a matter of a second."""
     table = drawings(tmp_path / "data", 6)
     steps = [f"stages.{number}.steps=2" for number in range(len(load_recipe(name).stages))]
-    sizes = ["data.holdout_concepts=0", "data.languages=null", "loop.batch_size=4", "loop.micro_batch=2", "loop.log_every=1"]
+    sizes = [
+        "data.holdout_concepts=0",
+        "data.languages=null",
+        "loop.batch_size=4",
+        "loop.micro_batch=2",
+        "loop.log_every=1",
+    ]
     source = f"data.sources=[{{kind: folder, path: {table}}}]"
     return [source, *sizes, *steps, f"run.folder={tmp_path / 'run'}"]
 
@@ -86,12 +92,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
                      "num_hidden_layers": 18, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256,
                      "vocab_size": 262_144, "max_position_embeddings": 32_768},
 }  # fmt: skip
-# Millions of parameters that are published: of a part, and of all that trains in the last stage. The Q-Former's, without
-# what reads text, are BLIP-2's 107 with the projection to OPT-2.7B (arXiv 2301.12597, table 2); mBLIP trains 124 in all.
+# Millions of parameters that are published: of a part, and of all that trains in the last stage. The Q-Former's,
+# without what reads text, are BLIP-2's 107 with the projection to OPT-2.7B (arXiv 2301.12597, table 2); mBLIP trains 124 in
+# all. Without weights transformers takes mT5's output map for its embedding.
 SIZES: dict[str, dict[str, float]] = {
-    "mblip": {"encoder": 1012, "language_model": 3743, "trains": 124},
+    "mblip": {"encoder": 1012, "language_model": 3743 - 250_112 * 2048e-6, "trains": 124},
     "bloomz": {"language_model": 7069, "trains": 124},
-    "mt0": {"language_model": 582},
+    "mt0": {"language_model": 582 - 250_112 * 768e-6},
     "blip2_stage2": {"language_model": 2652, "bridge": 107, "trains": 107},
     "centurio": {"encoder": 428, "language_model": 7616, "bridge": 2304 * 3584e-6 + 3584**2 * 1e-6},
     "llava15": {"language_model": 6738, "bridge": 21},

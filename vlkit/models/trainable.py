@@ -1,8 +1,9 @@
 """What trains: freezing by part name, the table that shows it, and the check that it was so.
 
 A part is a direct child of a model (``image``, ``text_head``), a module inside one (``image.model.blocks``) or a
-parameter there (``bridge.queries``, without the legend of its shape), ``scale``: the parameters that the model itself owns (scale and bias of the similarities), or the adapter inside a
-child: ``text_adapter`` is what an adapter added to ``text``, and ``text`` then means all else in it.
+parameter there (``bridge.queries``, without the legend of its shape), ``scale``: the parameters that the model itself
+owns (scale and bias of the similarities), or the adapter inside a child: ``text_adapter`` is what an adapter added to
+``text``, and ``text`` then means all else in it.
 """
 
 from __future__ import annotations

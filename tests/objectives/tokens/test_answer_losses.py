@@ -1,4 +1,4 @@
-"""The loss of answers: the cross entropy of transformers, with or without gradients of the output map, in any slices."""
+"""The loss of answers is the plain cross entropy, with or without gradients of the output map, in any slices."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Steep:
 
     def __init__(self) -> None:
         self.map = nn.Linear(4, 3, bias=False).requires_grad_(False)
-        self.map.weight.data = (torch.tensor([[400.0, 0, 0, 0], [0, 1.0, 0, 0], [-400.0, 0, 0, 0]]))
+        self.map.weight.data = torch.tensor([[400.0, 0, 0, 0], [0, 1.0, 0, 0], [-400.0, 0, 0, 0]])
 
     def logits(self, states_RE: torch.Tensor) -> torch.Tensor:
         found: torch.Tensor = self.map(states_RE)

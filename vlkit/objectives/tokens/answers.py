@@ -111,9 +111,7 @@ class _FrozenMap(torch.autograd.Function):
         return gradients_RE * factors[0].to(gradients_RE.dtype).unsqueeze(-1), None, None, None
 
 
-def _with_gradients(
-    logits: Callable[[Tensor], Tensor], states_RE: Tensor, labels_R: Tensor
-) -> tuple[Tensor, Tensor]:
+def _with_gradients(logits: Callable[[Tensor], Tensor], states_RE: Tensor, labels_R: Tensor) -> tuple[Tensor, Tensor]:
     """Losses [R] and their gradients [R, E] in the states."""
     states_RE, places_R1 = states_RE.detach().requires_grad_(), labels_R.unsqueeze(-1)
     with torch.enable_grad():
