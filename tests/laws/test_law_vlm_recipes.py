@@ -93,8 +93,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
                      "vocab_size": 262_144, "max_position_embeddings": 32_768},
 }  # fmt: skip
 # Millions of parameters that are published: of a part, and of all that trains in the last stage. The Q-Former's,
-# without what reads text, are BLIP-2's 107 with the projection to OPT-2.7B (arXiv 2301.12597, table 2); mBLIP trains 124 in
-# all. Without weights transformers takes mT5's output map for its embedding.
+# without what reads text, are BLIP-2's 107 with the projection to OPT-2.7B (arXiv 2301.12597, table 2); mBLIP trains
+# 124 in all. Without weights transformers takes mT5's output map for its embedding.
 SIZES: dict[str, dict[str, float]] = {
     "mblip": {"encoder": 1012, "language_model": 3743 - 250_112 * 2048e-6, "trains": 124},
     "bloomz": {"language_model": 7069, "trains": 124},
