@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import pytest
 
 import vlkit
 from tests.helpers import encoder_factory
+from tests.helpers.small_quickstart import small_quickstart
 from tests.helpers.train_factory import drawings, figures, recipe
 from vlkit.errors import VlkitError
+from vlkit.quickstart import quickstart
 
 WHAT = re.compile(r"cannot write .*: No space left on device; free some space or choose (a|another) place")
 
@@ -35,7 +38,7 @@ def resize(disk: Path, kilobytes: int) -> None:
     subprocess.run(["mount", "-o", f"remount,size={kilobytes}k", str(disk)], capture_output=True, check=True)
 
 
-def tried(disk: Path, sizes: range, act: Callable[[], Any]) -> tuple[Any, int]:
+def tried(disk: Path, sizes: Iterable[int], act: Callable[[], Any]) -> tuple[Any, int]:
     """What a call gives on the first disk that is large enough, and how many smaller ones refused it."""
     for number, size in enumerate(sizes):
         resize(disk, size)
@@ -81,3 +84,22 @@ def test_a_model_that_is_saved_is_whole_or_not_there(disk: Path) -> None:
     model = vlkit.load("tiny")
     _, refused = tried(disk, range(4, 2000, 40), lambda: vlkit.save(model, disk / "m"))
     assert refused >= 2 and leftovers(disk) == [] and vlkit.load(disk / "m").spec == model.spec
+
+
+def test_a_quickstart_goes_on_where_the_disk_was_full(
+    disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_quickstart(monkeypatch, tmp_path / "data")
+
+    def act() -> Any:
+        return quickstart(disk / "q", resume=True)
+
+    done, refused = tried(disk, (4, 24, 60, 100, 150, 200, 250, 300, 6000), act)
+    assert refused >= 4 and leftovers(disk) == []
+    assert done.results.rows == (whole := quickstart(tmp_path / "whole")).results.rows
+    resize(disk, (shutil.disk_usage(disk).used >> 10) + 8)
+    with pytest.raises(VlkitError, match=WHAT):
+        quickstart(disk / "q", overwrite=True)
+    assert vlkit.load(disk / "q" / "model") and leftovers(disk) == []
+    resize(disk, 6000)
+    assert quickstart(disk / "q", resume=True).results.rows == whole.results.rows

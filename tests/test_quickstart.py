@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.small_quickstart import small_quickstart
 from vlkit import quickstart as module
 from vlkit.errors import Stopped, VlkitError
 from vlkit.outputs import locked
 from vlkit.quickstart import BASELINE, quickstart
 from vlkit.spec.load import dump_yaml, load_recipe
+from vlkit.training.loop import train
 
 
 class _TrainingError(Exception):
@@ -107,3 +109,23 @@ def test_two_at_once_in_one_folder_are_refused(tmp_path: Path, calls: list[dict[
         thread.start()
         thread.join()
     assert not calls and told[0].startswith(f"{tmp_path / 'q'} is being written by ")
+
+
+def test_one_that_was_being_replaced_goes_on_without_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "q"
+    small_quickstart(monkeypatch, tmp_path / "data", "seed=1")
+    quickstart(folder)
+    small_quickstart(monkeypatch, tmp_path / "data")
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(module, "train", lambda recipe, **options: (train(recipe, **options), interrupt()))
+        quickstart(folder, overwrite=True)
+    done = quickstart(folder, resume=True)
+    whole = quickstart(tmp_path / "whole")
+    assert done.results.rows == whole.results.rows
+    assert done.results.meta["models"] == whole.results.meta["models"]
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt

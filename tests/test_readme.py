@@ -111,14 +111,14 @@ def test_classifier_examples_run(
 
 @pytest.mark.parametrize("text", blocks("json"))
 def test_tables_shown_are_read(text: str, tmp_path: Path) -> None:
-    from vlkit.data.sources.table import TableSource
+    from vlkit.data.sources.open import open_path
 
     table = tmp_path / "pairs.jsonl"
     table.write_text(text, encoding="utf-8")
     for name in ("cat.jpg", "coffee.png", "rocket.jpg"):
         (tmp_path / "images").mkdir(exist_ok=True)
         (tmp_path / "images" / name).write_bytes(b"")
-    assert len(TableSource(table)) == len(text.splitlines())
+    assert len(open_path(str(table))) == len(text.splitlines())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vlkit.models.trainable import freeze, trainable_report, unfreeze
     from vlkit.models.vision_language.model import VisionLanguageModel
     from vlkit.parts.bridges import QFormer, bridge
+    from vlkit.parts.cut_vocabulary import add_tokens, cut_vocabulary
     from vlkit.parts.encoders import image_encoder, text_encoder
     from vlkit.parts.language_models import language_model
     from vlkit.spec.adapt import LoRA
@@ -36,8 +37,10 @@ _HOMES = {
     "VlkitError": "vlkit.errors",
     "ZeroShotClassifier": "vlkit.evaluation.classify.zero_shot",
     "add_lora": "vlkit.adapt.inject",
+    "add_tokens": "vlkit.parts.cut_vocabulary",
     "bridge": "vlkit.parts.bridges",
     "build": "vlkit.models.registry",
+    "cut_vocabulary": "vlkit.parts.cut_vocabulary",
     "evaluate": "vlkit.evaluation.run",
     "export": "vlkit.models.registry",
     "freeze": "vlkit.models.trainable",
@@ -57,8 +60,9 @@ _HOMES = {
 
 __all__ = [
     "DualEncoder", "LoRA", "QFormer", "VisionLanguageModel", "VlkitError", "ZeroShotClassifier", "__version__",
-    "add_lora", "bridge", "build", "evaluate", "export", "freeze", "image_encoder", "language_model", "list_models",
-    "list_parts", "load", "load_recipe", "merge", "save", "text_encoder", "train", "trainable_report", "unfreeze",
+    "add_lora", "add_tokens", "bridge", "build", "cut_vocabulary", "evaluate", "export", "freeze", "image_encoder",
+    "language_model", "list_models", "list_parts", "load", "load_recipe", "merge", "save", "text_encoder", "train",
+    "trainable_report", "unfreeze",
 ]  # fmt: skip
 
 

@@ -75,7 +75,7 @@ def quickstart(
 
     Args:
         folder: A new place, or that of an earlier quickstart.
-        resume: Go on with the one that is there, stopped or not.
+        resume: Go on with the one that is there, stopped or not; even where ``overwrite`` is asked for as well.
         overwrite: Replace it.
         show: Takes the table of what trains at the start of each stage.
         say: Takes a line at the start of each part.
@@ -105,7 +105,9 @@ def _quickstart(
     runs: dict[str, Run] = {}
     for name, recipe in recipes.items():
         tell(f"training {name}")
-        runs[name] = train(recipe, resume=begun[name] and not overwrite, overwrite=overwrite, show=show)
+        replaced = begun[name] and _is_older(recipe, recipes[MAIN])
+        goes_on = resume and begun[name] and not replaced
+        runs[name] = train(recipe, resume=goes_on, overwrite=overwrite or replaced, show=show)
     tell("evaluating on concepts never seen in training")
     found, seen = {}, dict[str, TaskScores]()
     for name, run in runs.items():
@@ -141,6 +143,12 @@ def _begun(recipes: Mapping[str, Recipe], *, resume: bool, overwrite: bool) -> d
             f"another place with --out"
         )
     return begun
+
+
+def _is_older(recipe: Recipe, main: Recipe) -> bool:
+    """Whether a run was begun before the main one, which comes first: it is of a quickstart that was being replaced."""
+    begun, main_begun = (Run(run_folder(one)).recipe_path.stat().st_mtime_ns for one in (recipe, main))
+    return begun < main_begun
 
 
 def _evaluate(run: Run, recipe: Recipe, *, name: str) -> tuple[Results, TaskScores]:

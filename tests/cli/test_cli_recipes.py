@@ -76,9 +76,10 @@ def test_explain() -> None:
         ("encoders", "*", "open_clip", "10 encoders"),
         ("recipes", "tiny", "contrastive/tiny", ""),
         ("languages", "norwegian", "Norwegian Bokmål", ""),
-        ("objectives", "*", "class_prototypes", "9 objectives"),
+        ("objectives", "*", "class_prototypes", "11 objectives"),
         ("heads", "m?p", "mlp", "1 head"),
         ("heads", "nothing-like-it", "", "0 heads"),
+        ("bridges", "qformer", "qformer", "1 bridge"),
     ],
 )
 def test_list(kind: str, pattern: str, found: str, count: str) -> None:
@@ -95,7 +96,10 @@ def test_list_of_something_unknown() -> None:
 
 def test_list_parts() -> None:
     assert {card.name for card in list_parts(kind="text encoder")} >= {"hf:intfloat/multilingual-e5-small", "tiny"}
-    assert [card.kind for card in list_parts("TINY")] == ["image encoder", "text encoder"]
+    assert [card.kind for card in list_parts("TINY")] == ["image encoder", "text encoder", "language model"]
+    assert [card.kind for card in list_parts("gemma")] == ["text encoder", "language model"]
+    assert [card.name for card in list_parts("*former", kind="bridge")] == ["qformer"]
+    assert "hf:HuggingFaceTB/SmolLM2-135M-Instruct" in {card.name for card in list_parts(kind="language model")}
     assert list_parts("hf:*", kind="image encoder") == []
     assert all(card.license and card.about for card in list_parts())
 

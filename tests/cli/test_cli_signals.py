@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -17,10 +16,12 @@ from typer.testing import CliRunner
 
 from tests.helpers import encoder_factory
 from tests.helpers.data_factory import wheel
+from tests.helpers.small_quickstart import small_quickstart
 from tests.helpers.train_factory import HEADS, drawings, recipe
 from vlkit.cli import interrupts
 from vlkit.cli.app import app
 from vlkit.data.build import builders
+from vlkit.files import sha256
 from vlkit.spec.load import dump_yaml
 
 Command = tuple[list[str], Callable[[str], list[str]]]
@@ -31,6 +32,8 @@ CI CL CM CN CO CR CU CV CY CZ DE DJ DK DM DO DZ EC EE EG ER ES ET FI FJ FM FR GA
 """
 FLAGS = ["".join(chr(0x1F1E6 + ord(letter) - ord("A")) for letter in region) for region in REGIONS.split()]
 _made: dict[str, Path] = {}
+_patches: list[pytest.MonkeyPatch] = []
+_whole: dict[str, tuple[int, int, dict[str, str]]] = {}
 _calls = {"process": 0, "seen": 0, "at": 0, "signal": 0}
 
 
@@ -47,6 +50,7 @@ def hooked() -> Iterator[None]:
     sys.addaudithook(_count)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(builders, "fetch_wheel", lambda name: _made["wheel"])
+        _patches[:] = [patch]
         yield
 
 
@@ -112,28 +116,45 @@ def build(folder: Path) -> Command:
     return arguments, lambda said: arguments
 
 
+def quickstart(folder: Path) -> Command:
+    small_quickstart(_patches[0], folder / "data")
+    arguments = ["quickstart", "--out", str(folder / "out" / "q")]
+    return arguments, lambda said: [*arguments, *(["--resume"] if "--resume" in said else [])]
+
+
 COMMANDS: dict[str, Callable[[Path], Command]] = {
-    "train": train, "export": export, "eval": evaluation, "shard": shard, "build": build
+    "train": train, "export": export, "eval": evaluation, "shard": shard, "build": build, "quickstart": quickstart
 }  # fmt: skip
 REPLACING = {"export": ["--overwrite"], "shard": ["--overwrite"], "build": []}
+PARTS = {"quickstart": (0, 3, 4, 7)}  # of eight, in which a signal comes; by default all
 
 
-@pytest.fixture(scope="module", params=COMMANDS)
-def measured(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, int, int]:
-    """A command, how many calls are made before it is chosen, and how many from its start to its end."""
-    arguments, _ = COMMANDS[request.param](tmp_path_factory.mktemp("whole"))
+def weights(folder: Path) -> dict[str, str]:
+    """Digests of the models that a command wrote."""
+    out = folder / "out"
+    return {str(path.relative_to(out)): sha256(path) for path in out.rglob("model*.safetensors")}
+
+
+def measured(name: str, folders: pytest.TempPathFactory) -> tuple[int, int, dict[str, str]]:
+    """How many calls a command makes before it is chosen, how many from its start to its end, and its models."""
+    folder = folders.mktemp("whole")
+    arguments, _ = COMMANDS[name](folder)
     assert run(arguments)[0] == 0
-    arguments, _ = COMMANDS[request.param](tmp_path_factory.mktemp("again"))  # with everything imported
+    arguments, _ = COMMANDS[name](folders.mktemp("again"))  # with everything imported
     code, said = run(arguments)
     assert code == 0 and _calls["seen"] > 30, said
     calls = _calls["seen"]
     run(["no such command"])
-    return request.param, _calls["seen"] + 1, calls
+    return _calls["seen"] + 1, calls, weights(folder)
 
 
-@pytest.mark.parametrize("part", range(8))
-def test_a_signal_ends_a_command_that_then_goes_on(measured: tuple[str, int, int], tmp_path: Path, part: int) -> None:
-    name, first, calls = measured
+@pytest.mark.parametrize(("name", "part"), [(name, part) for name in COMMANDS for part in PARTS.get(name, range(8))])
+def test_a_signal_ends_a_command_that_then_goes_on(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, name: str, part: int
+) -> None:
+    if name not in _whole:
+        _whole[name] = measured(name, tmp_path_factory)
+    first, calls, models = _whole[name]
     arguments, again = COMMANDS[name](tmp_path)
     number = (signal.SIGINT, signal.SIGTERM)[part % 2]
     at = random.SystemRandom().randrange(first + (calls - first) * part // 8, first + (calls - first) * (part + 1) // 8)
@@ -146,5 +167,5 @@ def test_a_signal_ends_a_command_that_then_goes_on(measured: tuple[str, int, int
     assert code == 128 + number, where
     assert said[-1].startswith("stopped") and ("same command again" in said[-1] or "--resume" in said[-1]), where
     code, after = run(again(said[-1]))
-    assert code == 0, (where, after)
+    assert code == 0 and weights(tmp_path) == models, (where, after)
     assert sorted(path.name for path in (tmp_path / "out").rglob(".*")) == [], where

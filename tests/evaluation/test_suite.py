@@ -386,8 +386,10 @@ class TestBadInput:
         paths = ["tasks.0.images.path", "tasks.0.labels.paths"]
         assert needs == {
             "babel_imagenet": [*paths, "tasks.0.templates.path"],
+            "captions": ["tasks.0.source.path"],
             "omw_imagenet": paths,
             "retrieval": ["tasks.0.source.path"],
+            "xm3600": ["tasks.0.source.images", "tasks.0.source.path"],
         }
         assert {"openmoji", "flags"} <= set(shipped_suites())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers.evaluate_fakes import CountingModel, picture
-from vlkit.parts.tokenizers import set_language
+from vlkit.parts.language_marks import set_language
 from vlkit.types import TextBatch
 
 LANGUAGES = {"de": ["deu-Latn"], "af": ["afr-Latn"], "en": ["eng-Latn"]}

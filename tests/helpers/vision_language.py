@@ -23,12 +23,24 @@ BRIDGES: dict[str, dict[str, Any]] = {
 }
 
 
+LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
+    "joined": {
+        "kind": "joined",
+        "encoder": {"kind": "tiny", "architecture": "t5", "width": 32},
+        "decoder": {"kind": "tiny", "architecture": "gemma2", "width": 48},
+        "heads": 4,
+    }
+}
+
+
 def spec(bridge: str = "linear", architecture: str = "llama", **more: Any) -> VisionLanguageSpec:
     return VisionLanguageSpec.model_validate(
         {
             "encoder": {"kind": "tiny", "image_size": 16, "width": 16, "depth": 1},
             "bridge": BRIDGES[bridge],
-            "language_model": {"kind": "tiny", "architecture": architecture, "width": 32},
+            "language_model": LANGUAGE_MODELS.get(
+                architecture, {"kind": "tiny", "architecture": architecture, "width": 32}
+            ),
             **more,
         }
     )

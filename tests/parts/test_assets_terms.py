@@ -9,11 +9,16 @@ from typing import Any
 import pytest
 
 from tests.helpers import assets_fakes as fakes
+from tests.helpers import vision_language
 from vlkit.errors import AssetError
+from vlkit.models import card_text
+from vlkit.models.folder import save
+from vlkit.models.registry import build
 from vlkit.parts.assets import resolve, weights_table, wheels
 from vlkit.parts.assets.weights_table import NOTICE, TERMS, File
 from vlkit.parts.language_models import build_language_model, language_model
 from vlkit.spec.language import HfLanguage, TinyLanguage
+from vlkit.spec.model import VisionLanguageSpec
 
 _TOLD = "small is provided under its terms"
 
@@ -77,3 +82,26 @@ def test_terms_go_with_what_is_made_of_the_weights(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         for name in (NOTICE, TERMS):
             assert (tmp_path / folder / name).read_text() == f"{name}: no harm"
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_card_names_the_terms_of_what_a_model_contains(
+    joined: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "small"
+    tiny: Any = build_language_model(TinyLanguage(architecture="gemma2"))
+    tiny.whole.save_pretrained(folder)
+    tiny.tokenizer.save_pretrained(folder)
+    (folder / TERMS).write_text("no harm")
+    asset = fakes.asset(fakes.build_wheel(tmp_path / "index"), name=str(folder), license="Terms of Small", source=_TOLD)
+    monkeypatch.setattr(card_text, "ASSETS", (asset,))
+    language: dict[str, Any] = {"kind": "hf", "name": str(folder)}
+    if joined:
+        side = {"kind": "tiny", "architecture": "t5"}
+        language = {"kind": "joined", "encoder": side, "decoder": language, "heads": 2}
+    spec = vision_language.spec().model_dump() | {"language_model": language}
+    save(build(VisionLanguageSpec.model_validate(spec)), tmp_path / "model")
+    row = next(line for line in (tmp_path / "model/README.md").read_text().splitlines() if "| language_model |" in line)
+    assert f"Terms of Small. {_TOLD}" in row and str(folder) in row
+    place = tmp_path / "model/language_model" / ("decoder" if joined else "")
+    assert (place / TERMS).read_text() == "no harm"

@@ -14,8 +14,11 @@ from tokenizers.models import BPE, Unigram
 from tokenizers.trainers import BpeTrainer, UnigramTrainer
 from transformers import PreTrainedTokenizerFast
 
+import vlkit
 from tests.helpers import encoder_factory as factory
+from tests.helpers import vision_language
 from vlkit.errors import DataError, VlkitError
+from vlkit.models.folder import load, save
 from vlkit.parts.cut_vocabulary import add_tokens, cut_vocabulary
 from vlkit.parts.language_models import build_language_model, language_model
 from vlkit.parts.tokenizers import pad_rows
@@ -194,3 +197,16 @@ def test_what_cannot_be_cut(tmp_path: Path) -> None:
         with pytest.raises(DataError) as wrong:
             build_language_model(HfLanguage(name=str(folder), pretrained=False, vocabulary=str(path)))
         assert str(wrong.value) == message
+
+
+def test_a_saved_model_goes_on_with_other_tokens(tmp_path: Path) -> None:
+    first = vision_language.tiny("linear", "gemma3")
+    save(first, tmp_path / "first")
+    model: Any = load(tmp_path / "first")
+    vlkit.add_tokens(model.language_model, ["<2de>"])
+    assert model.language_model.vocab_size == 320
+    batch = vision_language.dialogues(model, (1, ("what? <2de>", "a cat")))
+    save(model, tmp_path / "second")
+    again: Any = load(tmp_path / "second")
+    assert torch.equal(again(batch).states_RE, model(batch).states_RE)
+    assert again.language_model.tokenizer.get_vocab() == model.language_model.tokenizer.get_vocab()

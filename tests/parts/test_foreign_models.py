@@ -411,3 +411,32 @@ def test_a_weights_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "passwd").write_text("root:x:0:0:root:/root:/bin/bash\n")
     with pytest.raises(AssetError, match=r"cannot read the weights .*passwd: it is neither safetensors nor a pickle"):
         load(f"open_clip:ViT-B-32/{tmp_path}/../{tmp_path.name}/passwd")
+
+
+@pytest.mark.parametrize(
+    ("kind", "dotted", "held", "stack"),
+    [
+        ("bert", "num_hidden_layers", 2, "encoder.layer"),
+        ("clip", "text_config.num_hidden_layers", 2, "text_model.encoder.layers"),
+        ("clip", "vision_config.num_hidden_layers", 2, "vision_model.encoder.layers"),
+    ],
+)
+def test_fewer_layers_than_the_weights_hold_are_told(
+    kind: str, dotted: str, held: int, stack: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "m"
+    getattr(factory, kind)(folder)
+    change(folder / "config.json", dotted, held - 1)
+    with pytest.raises(VlkitError) as caught:
+        (text_encoder if kind == "bert" else load)(f"hf:{folder}")
+    assert f"its weights hold {held} layers of {stack}, and by its configuration the last 1 of them" in str(
+        caught.value
+    )
+
+
+def test_a_configuration_without_weights_is_told(tmp_path: Path) -> None:
+    factory.bert(tmp_path / "m")
+    for file in (tmp_path / "m").glob("*.safetensors"):
+        file.unlink()
+    with pytest.raises(AssetError, match=r"model\.safetensors"):
+        text_encoder(f"hf:{tmp_path / 'm'}")

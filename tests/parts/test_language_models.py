@@ -57,7 +57,7 @@ def _library(model: Any, row: list[int], target: list[int]) -> torch.Tensor:
 
 
 def test_every_kind_is_registered_and_named() -> None:
-    assert set(LANGUAGE_MODELS) == {"hf", "tiny"}
+    assert set(LANGUAGE_MODELS) == {"hf", "joined", "tiny"}
     model: Any = language_model("tiny", max_length=99)
     assert isinstance(model, LanguageModel) and model.max_length == 99 and not model.training
 
@@ -227,6 +227,24 @@ def test_folders_that_are_no_language_model(tmp_path: Path) -> None:
         assert str(caught.value) == f"{name}: {message}"
 
 
+def test_files_from_elsewhere_are_judged_before_anything_is_built(tmp_path: Path) -> None:
+    layers = _folder(tmp_path / "layers", config={"num_hidden_layers": 900})
+    rows = _folder(tmp_path / "rows", config={"vocab_size": 10**9})
+    code = _folder(tmp_path / "code", config={"auto_map": {"AutoModelForCausalLM": "evil.Model"}, "model_type": "evil"})
+    pickled = _folder(tmp_path / "pickled")
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    other = _folder(tmp_path / "other", config={"intermediate_size": 96})
+    for folder, message in (
+        (layers, "num_hidden_layers = 900 in its configuration, and its weights hold"),
+        (rows, "describes a model much larger than its weights"),
+        (code, "is no transformers model that can be read"),
+        (pickled, "has weights only as pytorch_model.bin, a pickle"),
+        (other, "its configuration and its weights do not belong together"),
+    ):
+        with pytest.raises(VlkitError, match=message):
+            language_model(f"hf:{folder}")
+
+
 def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     folder = _folder(tmp_path)
     language_model(f"hf:{folder}").tokenizer.save_pretrained(tmp_path / "other")
@@ -266,3 +284,18 @@ def test_this_library_multiplies_embeddings_where_they_are_looked_up(monkeypatch
         "g: this transformers multiplies all that a gemma2 model reads, images' tokens too; install a newer "
         "transformers"
     )
+
+
+@pytest.mark.parametrize("architecture", ["gemma3", "bloom", "mt5"])
+def test_a_run_finds_its_blocks_and_computes_them_twice(architecture: str) -> None:
+    from vlkit.training.switches import blocks, memory_saved
+
+    class Whole:
+        def parts(self) -> dict[str, Any]:
+            return {"language_model": model}
+
+    model = _model(architecture).train()
+    assert len(blocks(model)) == (4 if model.encodes else 2)
+    with memory_saved(Whole(), wanted=True):  # type: ignore[arg-type]
+        assert model.whole.is_gradient_checkpointing
+    assert not model.whole.is_gradient_checkpointing

@@ -44,7 +44,7 @@ def test_hf_blocks_are_the_library_s_hidden_states(make, tmp_path: Path) -> None
     folder = str(make(tmp_path))
     plain: Any = build_image_encoder(HfImage(name=folder))
     x = pixels(plain)
-    states = plain._vision(pixel_values=x, output_hidden_states=True, **plain.options).hidden_states
+    states = plain.vision(pixel_values=x, output_hidden_states=True, **plain.options).hidden_states
     second_last = build_image_encoder(HfImage(name=folder, layers=(-2,)))
     torch.testing.assert_close(second_last.tokens(x), states[-2][:, -16:])
     joined: Any = build_image_encoder(HfImage(name=folder, layers=(-1, 1)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vlkit.cli.console import collector_off, headed, message, out, tell, write_json
-from vlkit.cli.loading import loaded
+from vlkit.cli.loading import find_model, loaded
 from vlkit.cli.options import AsJson, Device
 from vlkit.errors import DataError, VlkitError
 from vlkit.obstacles import Obstacles
@@ -67,7 +67,7 @@ def classify(
         with obstacles.met():
             check_template(template)
     with obstacles.met():
-        where = _find_model(model)
+        where = find_model(model, DEFAULT_MODEL, made_by="vlkit quickstart")
     obstacles.refuse()
     found, problems = find_images(images)
 
@@ -100,16 +100,6 @@ def _read_labels(labels: str, labels_file: Path | None) -> dict[str, tuple[str, 
     for note in notes:
         headed("note", str(note.message))
     return names
-
-
-def _find_model(model: str) -> str:
-    if model:
-        return model
-    if not DEFAULT_MODEL.is_dir():
-        raise VlkitError(
-            f"there is no model in {DEFAULT_MODEL}; run `vlkit quickstart` here first, or give --model PATH"
-        )
-    return str(DEFAULT_MODEL)
 
 
 def _classify(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from vlkit.cli.console import err, listed, say, show_table, tell, write
+from vlkit.cli.options import Device
 from vlkit.errors import DataError
 from vlkit.obstacles import Obstacles
 from vlkit.paths import local_path
@@ -23,6 +24,9 @@ Languages = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress display.")]
 _SHOWN_PROBLEMS, _SHOWN_LANGUAGES = 5, 16
+_FORMS = (
+    "llava (conversations), mblip (context and label), centurio (the same with several turns), turns (vlkit's own)."
+)
 
 
 @app.command()
@@ -129,6 +133,93 @@ def shard(
         right=("count",),
     )
     _tell(written.bad)
+
+
+@app.command()
+def translate(
+    path: str = typer.Argument(
+        metavar="PATH", help="What vlkit data shard takes: a table, conversations, shards, or a recipe (.yaml)."
+    ),
+    folder: Path = typer.Option(..., "--out", parser=local_path, metavar="DIR", help="Folder for the shards."),
+    to: str = typer.Option(..., "--to", metavar="A,B,...", help="Languages to translate into, with commas (de,sw)."),
+    model: str = typer.Option(
+        ..., metavar="MODEL", help="hf:NAME (hf:facebook/nllb-200-distilled-600M, or a folder), or module:function."
+    ),
+    source_language: str = typer.Option("en", "--from", metavar="LANG", help="Language to translate from."),
+    spread: Literal["all", "uniform", "mc4", "marco_llm"] = typer.Option(
+        "all", metavar="HOW", help="all languages for each sample; or one each: uniform, mc4, marco_llm."
+    ),
+    seed: int = typer.Option(0, min=0, metavar="N", help="Deals samples to languages, with --spread."),
+    text_in_images: bool = typer.Option(
+        False, "--text-in-images", help="Translate tasks about text in images (ocr) too, which are left out."
+    ),
+    language: Language = None,
+    batch_size: int = typer.Option(32, min=1, metavar="N", help="Texts at a time."),
+    beams: int = typer.Option(1, min=1, metavar="N", help="Translations followed at a time."),
+    device: Device = "auto",
+    workers: int = typer.Option(2, min=0, metavar="N", help="Processes that read images."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace what is in the folder."),
+    quiet: Quiet = False,
+) -> None:
+    """Translate captions and conversations with a model, into shards; an interrupted call goes on when made again."""
+    from vlkit.data.build.translate import TranslationOptions, open_translator
+    from vlkit.data.build.translate import translate as translate_source
+    from vlkit.data.sources.open import open_path
+    from vlkit.distributed.runtime import started
+    from vlkit.spec.training import LoopSpec
+
+    options = TranslationOptions(
+        tuple(listed(to)), source_language, spread, seed, text_in_images, batch_size
+    )  # fmt: skip
+    source = open_path(path, language=language)
+    with started(LoopSpec(device=device)) as runtime:
+        translator, identity = open_translator(model, device=runtime.device, beams=beams)
+        done = translate_source(
+            source, folder, options, translator=translator, identity=identity, workers=workers, overwrite=overwrite,
+            quiet=quiet,
+        )  # fmt: skip
+    show_table(
+        ("what", "count"),
+        [
+            ("samples", f"{done.shards.samples:,}"),
+            ("texts translated now", f"{done.texts:,}"),
+            ("left out: text in images", f"{done.left_out:,}"),
+            ("bad", f"{len(done.shards.bad):,}"),
+            *((f"in {code}", f"{count:,}") for code, count in sorted(done.shards.languages.items())),
+        ],
+        title=str(folder),
+        right=("count",),
+    )
+    _tell(done.shards.bad)
+
+
+@app.command()
+def convert(
+    path: str = typer.Argument(
+        metavar="PATH", help="What vlkit data shard takes: a table, conversations, shards, or a recipe (.yaml)."
+    ),
+    folder: Path = typer.Option(..., "--out", parser=local_path, metavar="DIR", help="Folder for JSON and images."),
+    form: Literal["llava", "mblip", "centurio", "turns"] = typer.Option("llava", metavar="FORM", help=_FORMS),
+    task: str = typer.Option("caption", metavar="TASK", help="What captions answer: caption, name."),
+    wording: Literal["english", "native", "both"] = typer.Option(
+        "both", metavar="HOW", help="Prompts that name the language in English, are in it (native), or both in turn."
+    ),
+    languages: Languages = None,
+    language: Language = None,
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace what is in the folder."),
+    quiet: Quiet = False,
+) -> None:
+    """Write conversations and captions in the form of another toolkit: LLaVA's, mBLIP's, Centurio's, or plain turns."""
+    from vlkit.data.build.convert import convert as convert_source
+    from vlkit.data.sources.open import open_path
+    from vlkit.spec.dataset import PromptsSpec
+
+    source = open_path(path, language=language)
+    prompts = PromptsSpec(task=task, wording=wording)
+    chosen = None if languages is None else listed(languages)
+    done = convert_source(source, folder, form, prompts=prompts, languages=chosen, overwrite=overwrite, quiet=quiet)
+    tell(f"{done.records:,} records and {done.images:,} images written to {done.file}")
+    _tell(done.bad)
 
 
 @app.command()

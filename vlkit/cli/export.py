@@ -1,9 +1,8 @@
-"""`vlkit export MODEL --format open_clip|transformers --out DIR`: a model for another library, checked there."""
+"""`vlkit export MODEL --format FORMAT --out DIR`: a model for another library, checked there."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import typer
 
@@ -16,12 +15,21 @@ _WHAT = {
     "images": "image embeddings of equal pictures, each library with its own preprocessing",
     "texts": "text embeddings of equal strings, each library with its own tokenizer",
     "similarity": "scale and bias of the similarities (relative)",
+    "logits": "logits of equal ids and pixels",
+    "prompts": "logits of equal questions and pictures, with the library's own tokenizer and preprocessing",
 }
+_FORMATS = ("open_clip", "transformers", "blip2", "llava")  # for the help alone: the model's kind knows its own
 
 
 def export(
     model: Model,
-    format: Literal["open_clip", "transformers"] = typer.Option(..., "--format", help="Whose format."),
+    format: str = typer.Option(
+        ...,
+        "--format",
+        metavar="FORMAT",
+        help="Of a dual encoder: open_clip or transformers; of a vision-language model: blip2 or llava.",
+        autocompletion=lambda: list(_FORMATS),
+    ),
     folder: Path = typer.Option(..., "--out", parser=local_path, metavar="DIR", help="Where the model is written."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a model that is in the folder already."),
     repo: str = typer.Option(
@@ -35,10 +43,10 @@ def export(
     exported = write(load(model), folder, format=format, overwrite=overwrite, repo=repo or None)
     rows = [(_WHAT[name], f"{value:.1e}") for name, value in exported.differences._asdict().items()]
     show_table(
-        ("compared after loading it in " + format, "largest difference"),
+        (f"compared after loading it as {format}", "largest difference"),
         rows,
         right=("largest difference",),
-        title=f"equal to {exported.tolerance:g}" + (", but for the preprocessing" if exported.notes else ""),
+        title=f"equal to {exported.tolerance:g}" + (", but for what is noted" if exported.notes else ""),
     )
     for note in exported.notes:
         headed("note", note)

@@ -21,6 +21,22 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vlkit classify https://example.org/cat.jpg --labels cat,dog --model open_clip:ViT-B-32/laion2b_s34b_b79k",
         "vlkit classify cat.jpg --labels cat,dog --templates 'a photo of a {}.' --device cpu",
     ),
+    "caption": (
+        "vlkit caption photo.jpg --language sw,de",
+        "vlkit caption photos/ --language ar --model runs/mine/model --json",
+        "vlkit caption photo.jpg --language fr --prefix 'La photo montre' --beams 5",
+    ),
+    "ask": (
+        "vlkit ask '这是什么？' photo.jpg --language zh",
+        "vlkit ask 'What differs between <image> and <image>?' one.jpg two.jpg --model runs/mine/model",
+        "vlkit ask 'Wie heißt die Hauptstadt von Kenia?' --language de --temperature 0.7 --seed 1",
+    ),
+    "inspect": ("vlkit inspect vlm/tiny", "vlkit inspect runs/mine/model --digests", "vlkit inspect MODEL --json"),
+    "merge": (
+        "vlkit merge runs/mine/model --out merged",
+        "vlkit merge adapters/ --base runs/first/model --out merged",
+        "vlkit merge hf:Gregor/mblip-mt0-xl --peft language_model=lora/ --out merged",
+    ),
     "data": ("vlkit data info captions.jsonl",),
     "data build": ("vlkit data build flags", "vlkit data build openmoji --languages en,de --out shards/openmoji"),
     "data shard": (
@@ -43,6 +59,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vlkit correlate reference:babel_imagenet runs/eval/mine --given log-classes",
         "vlkit correlate reference:babel_imagenet/OC-B32 runs/eval/mine/results.json",
     ),
+    "scaling": (
+        "vlkit scaling --table runs.csv",
+        "vlkit scaling runs/small runs/middle runs/large --metric loss --out runs/scaling",
+    ),
     "align": (
         "vlkit align hf:intfloat/multilingual-e5-small --languages de,fr,sw",
         "vlkit align runs/quickstart/model --images openmoji --against runs/eval/mine",
@@ -56,7 +76,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vlkit export runs/exportable/model --format open_clip --out exported",
         "vlkit export hf:openai/clip-vit-base-patch32 --format transformers --out exported",
     ),
-    "list": ("vlkit list recipes", "vlkit list models 'open_clip:*B-32*'", "vlkit list languages chinese"),
+    "list": (
+        "vlkit list recipes",
+        "vlkit list bridges",
+        "vlkit list models 'open_clip:*B-32*'",
+        "vlkit list languages chinese",
+    ),
     "bench": ("vlkit bench data --steps 5 --repeats 1",),
     "bench zeroshot": ("vlkit bench zeroshot --images 100 --languages 3 --repeats 1",),
     "bench scoring": ("vlkit bench scoring --images 1000 --languages 2",),

@@ -10,6 +10,7 @@ from vlkit.errors import Stopped
 
 _AGAIN = "what is whole is kept: run the same command again"
 _GO_ON = {
+    "quickstart": "what was done is kept: run the same command again with --resume",
     "eval": "languages that were done are kept: run the same command again with --resume",
     "mteb": "tasks that were done are kept: run the same command again with --resume",
     "export": "nothing was written: run the same command again",

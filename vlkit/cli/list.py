@@ -13,7 +13,7 @@ from vlkit.cli.console import out, show_table
 if TYPE_CHECKING:
     from vlkit.spec.schema import Shape
 
-Listed = Literal["models", "parts", "encoders", "recipes", "suites", "languages", "objectives", "heads"]
+Listed = Literal["models", "parts", "encoders", "recipes", "suites", "languages", "objectives", "heads", "bridges"]
 Rows = list[tuple[str, ...]]
 
 
@@ -25,7 +25,7 @@ def list_names(
         "*", metavar="PATTERN", help="Show only what matches: a part of it, or a pattern with * and ?."
     ),
 ) -> None:
-    """List models, parts, encoders, recipes, suites, languages, objectives or heads."""
+    """List models, parts, encoders, recipes, suites, languages, objectives, heads or bridges."""
     from vlkit.registry import Registry, matches
 
     tables = Registry("list", {name: f"vlkit.cli.list:{name}" for name in get_args(Listed)})
@@ -45,7 +45,7 @@ def models() -> tuple[tuple[str, ...], Rows]:
 
 
 def parts() -> tuple[tuple[str, ...], Rows]:
-    """Pretrained parts that need no hub, and the tiny twins."""
+    """Pretrained parts that need no hub, bridges, and the tiny twins."""
     from vlkit.models.catalog import list_parts
 
     rows: Rows = [(card.name, card.kind, card.license, card.about) for card in list_parts()]
@@ -105,6 +105,14 @@ def heads() -> tuple[tuple[str, ...], Rows]:
     from vlkit.spec.schema import shape_of
 
     return ("kind", "about"), list(_kinds(shape_of(HeadSpec)))
+
+
+def bridges() -> tuple[tuple[str, ...], Rows]:
+    """What stands between an image encoder and a language model."""
+    from vlkit.spec.bridges import BridgeSpec
+    from vlkit.spec.schema import shape_of
+
+    return ("kind", "about"), list(_kinds(shape_of(BridgeSpec)))
 
 
 def _kinds(shape: Shape) -> list[tuple[str, str]]:

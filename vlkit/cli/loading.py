@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlkit.cli.console import collector_off
+from vlkit.errors import VlkitError
 
 if TYPE_CHECKING:
     from vlkit.cli.options import DeviceName
@@ -25,3 +27,16 @@ def loaded(model: str, *, device: DeviceName, **wanted: Any) -> Iterator[tuple[A
         with collector_off():
             found = load(model, device=runtime.device, **wanted)
         yield found, runtime
+
+
+def find_model(named: str, default: Path, *, made_by: str) -> str:
+    """The model that was named, or else the one of the job that a command goes with.
+
+    Raises:
+        VlkitError: None was named, and that one is not there.
+    """
+    if named:
+        return named
+    if not default.is_dir():
+        raise VlkitError(f"there is no model in {default}; run `{made_by}` here first, or give --model PATH")
+    return str(default)

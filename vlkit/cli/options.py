@@ -33,6 +33,11 @@ def complete_suites(incomplete: str) -> list[str]:
     return [name for name in shipped_suites() if name.startswith(incomplete)]
 
 
+def complete_models_and_recipes(incomplete: str) -> list[str]:
+    """Names of either, for the shell."""
+    return [*_recipes(incomplete), *_models(incomplete)]
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Device = Annotated[DeviceName, typer.Option(help="Where to compute.")]
 Model = Annotated[

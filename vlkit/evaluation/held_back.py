@@ -10,6 +10,7 @@ from typing import Any, cast
 from vlkit.data.sources.combine import SampleList, identities
 from vlkit.data.sources.open import VALIDATION, open_sources
 from vlkit.errors import VlkitError
+from vlkit.evaluation.abilities import EMBEDS
 from vlkit.evaluation.embed.encode import Embedder
 from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.tasks.engine import score_task
@@ -18,7 +19,7 @@ from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
 from vlkit.models.registry import module_of
 from vlkit.spec.recipe import Recipe
 from vlkit.spec.training import HeldBackValidation
-from vlkit.types import ImageTextModel, Model, Sample
+from vlkit.types import Model, Sample
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class HeldBack:
         Raises:
             VlkitError: The model does not embed images and texts.
         """
-        if not isinstance(model, ImageTextModel):
+        if not EMBEDS.of(model):
             raise VlkitError(
                 f"validation.kind = held_back needs a model that embeds images and texts, and a {model.spec.kind} does "
                 f"not; set validation to null"

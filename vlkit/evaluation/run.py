@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from vlkit.distributed.collectives import Ranks, shared_errors
-from vlkit.evaluation.embed.encode import Embedder
+from vlkit.evaluation.abilities import require
 from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.identity import UNKNOWN, model_digest
 from vlkit.evaluation.embed.image_contents import image_contents
@@ -23,6 +23,7 @@ from vlkit.evaluation.report.page import write_pages
 from vlkit.evaluation.results.answers import write_answers
 from vlkit.evaluation.results.examples import write_examples
 from vlkit.evaluation.results.results_file import RESULTS, ResultRow, Results, csv_text
+from vlkit.evaluation.results.written import write_written
 from vlkit.evaluation.suite import Suite, claim, open_suite, read_suite
 from vlkit.evaluation.tasks.task import Fact, Scored, Task
 from vlkit.evaluation.tasks.task_rows import evaluate_task
@@ -34,7 +35,7 @@ from vlkit.spec.evaluation import SuiteSpec
 
 
 def evaluate(
-    model: Embedder,
+    model: Any,
     suite: Suite | SuiteSpec | str | Path,
     *,
     name: str = "model",
@@ -49,7 +50,8 @@ def evaluate(
     """Evaluates a model on every task of a suite; each image is encoded once whatever the number of languages.
 
     Args:
-        model: Any image-text model, or a pair of functions (``TwoCallables``).
+        model: What the tasks need: any image-text model or a pair of functions (``TwoCallables``) for images and texts,
+            any that answers questions (``AnswersQuestions``) for captions.
         suite: A suite, or its file, or the name of a shipped one (``openmoji``).
         name: What results call the model.
         folder: Takes ``results.json``, ``results.csv``, a report for each task, the answers for each image, and what a
@@ -64,11 +66,13 @@ def evaluate(
 
     Raises:
         SpecError, UnknownName, DataError: Something in the suite or its files is wrong; nothing was run.
-        VlkitError: The folder is taken, or an embedding that is not finite.
+        VlkitError: The folder is taken, the model cannot do what a task needs, or an embedding that is not finite.
     """
     ranks, start = Ranks() if ranks is None else ranks, time.monotonic()
     if not isinstance(suite, Suite):
         suite = open_suite(suite if isinstance(suite, SuiteSpec) else read_suite(suite))
+    for task in suite.tasks:
+        require(model, task.needs, of=f"task {task.name!r}")
     place = None if folder is None else local_path(folder)
     with shared_errors(ranks):
         if place is not None and ranks.rank == 0:
@@ -93,7 +97,7 @@ def evaluate(
 
 
 def _figures(
-    model: Embedder,
+    model: Any,
     suite: Suite,
     name: str,
     *,
@@ -123,6 +127,8 @@ def _figures(
 def _keep(task: Task, folder: Path | None, watch: Callable[[Task, Scored], None] | None, scored: Scored) -> None:
     if folder is not None and scored.answers is not None:
         write_answers(folder, task.name, scored.language, scored.answers)
+    if folder is not None and scored.written:
+        write_written(folder, task.name, scored.language, scored.written)
     if folder is not None and scored.examples:
         write_examples(folder, task.name, scored.language, scored.examples)
     if watch is not None:
@@ -130,7 +136,7 @@ def _keep(task: Task, folder: Path | None, watch: Callable[[Task, Scored], None]
 
 
 @contextmanager
-def _cache(model: Embedder, suite: Suite, given: Path | None, ranks: Ranks) -> Iterator[Path | None]:
+def _cache(model: object, suite: Suite, given: Path | None, ranks: Ranks) -> Iterator[Path | None]:
     """The folder given; else, where several tasks may share images and texts, one for the time of the run."""
     if given is not None or len(suite.tasks) == 1 or model_digest(model) == UNKNOWN:
         yield given
@@ -140,7 +146,7 @@ def _cache(model: Embedder, suite: Suite, given: Path | None, ranks: Ranks) -> I
         ranks.barrier()  # all read it
 
 
-def _meta(model: Embedder, suite: Suite, name: str, start: float, encoding: Encoding) -> dict[str, Any]:
+def _meta(model: object, suite: Suite, name: str, start: float, encoding: Encoding) -> dict[str, Any]:
     languages = dict.fromkeys(tag for tags in suite.languages for tag in tags)
     facts: dict[str, dict[str, Fact]] = {"prompts": {}}
     for task, tags in zip(suite.tasks, suite.languages, strict=True):
@@ -163,6 +169,7 @@ def _meta(model: Embedder, suite: Suite, name: str, start: float, encoding: Enco
             "images_encoded": encoding.counts.images,
             "texts_encoded": encoding.counts.texts,
             "texts_asked": encoding.counts.texts_asked,
+            **({"answers": encoding.counts.answers} if encoding.counts.answers else {}),
         },
     )
 

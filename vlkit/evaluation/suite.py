@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 TASKS = Registry(
     "kind of task",
     {
+        "captioning": "vlkit.evaluation.tasks.captioning_task:open_captioning",
+        "choices": "vlkit.evaluation.tasks.choices_task:open_choices",
         "retrieval": "vlkit.evaluation.tasks.retrieval_task:open_retrieval",
         "zero_shot": "vlkit.evaluation.tasks.zero_shot_task:open_zero_shot",
     },
@@ -30,8 +32,8 @@ TASKS = Registry(
 and texts, reads no image, and gives one task or several."""
 SETTINGS = "evaluation.yaml"
 _WRITTEN = (
-    "rows", "answers", "examples", "clip_benchmark", "results*.json", "results*.csv", "results.md", "templates.csv",
-    "report*.html", "classnames.json",
+    "rows", "answers", "written", "examples", "clip_benchmark", "results*.json", "results*.csv", "results.md",
+    "templates.csv", "report*.html", "classnames.json",
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from vlkit.adapt.inject import adapter_of
 from vlkit.models.trainable import ADAPTER, trainable_report
 from vlkit.parts.assets import ASSETS
 from vlkit.spec.base import Spec
+from vlkit.spec.parts import TiledImage
 from vlkit.types import Model, as_module
 from vlkit.version import __version__
 
@@ -77,9 +78,14 @@ def _parts(model: Model, unnamed: str) -> str:
 
 
 def _describe(spec: Spec) -> tuple[str, str]:
+    if isinstance(spec, TiledImage):
+        what, source = _describe(spec.of)
+        return f"{spec.grid}x{spec.grid} tiles of {what}", source
     kind, name = getattr(spec, "kind", "for training alone"), getattr(spec, "name", None)
-    if name is None:
-        return kind, ""
+    if name is None:  # made of others, perhaps
+        sides = [_describe(one) for one in vars(spec).values() if isinstance(one, Spec) and hasattr(one, "kind")]
+        told = [side for side in sides if side[1]]
+        return "; ".join([kind, *(what for what, _ in told)]), " ".join(source for _, source in told)
     for asset in ASSETS:
         if asset.library == kind and name in (asset.name, *asset.aliases):
             return f"{kind}: {name}", f"{asset.license}. {asset.source}"

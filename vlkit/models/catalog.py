@@ -7,14 +7,26 @@ from typing import Literal
 
 from vlkit.parts.assets.weights_table import ASSETS
 from vlkit.registry import matches
+from vlkit.spec.base import Spec
+from vlkit.spec.bridges import BridgeSpec
 from vlkit.spec.describe import doc
+from vlkit.spec.language import TinyLanguage
 from vlkit.spec.parts import TinyImage, TinyText
+from vlkit.spec.schema import shape_of
 
-PartKind = Literal["image encoder", "text encoder"]
+PartKind = Literal["image encoder", "text encoder", "bridge", "language model"]
 _KINDS: dict[str, PartKind] = {"timm": "image encoder", "hf": "text encoder"}
+_WRITE = ("HuggingFaceTB/SmolLM2-135M-Instruct", "google/gemma-3-270m")  # language models, which can encode texts, too
+_TINY: dict[PartKind, type[Spec]] = {
+    "image encoder": TinyImage,
+    "text encoder": TinyText,
+    "language model": TinyLanguage,
+}
 _FORMS = {
     "tiny": "A small model with random weights, for trials and tests.",
     "hf:openai/clip-vit-base-patch32": "transformers: any CLIP-like model, by its id or folder; this is one of them.",
+    "hf:Gregor/mblip-mt0-xl": "transformers: any BLIP-2 model, mBLIP's too, by its id or folder; this is one of them.",
+    "hf:llava-hf/llava-1.5-7b-hf": "transformers: any LLaVA model, by its id or folder; this is one of them.",
     "hf-hub:timm/ViT-B-16-SigLIP": "The hub: any open_clip or vlkit model, by its id; this is one of them.",
 }
 
@@ -31,8 +43,8 @@ class ModelCard:
 class PartCard:
     """What is known of a part before it is loaded.
 
-    ``name`` is as ``image_encoder`` and ``text_encoder`` take it, ``license`` an SPDX identifier (``none`` where there
-    are no weights), ``about`` whose work it is.
+    ``name`` is as ``image_encoder``, ``text_encoder``, ``language_model`` and ``bridge`` take it, ``license`` an SPDX
+    identifier (``none`` where there are no weights), ``about`` whose work it is.
     """
 
     name: str
@@ -58,7 +70,7 @@ def list_models(pattern: str = "*") -> list[ModelCard]:
 
 
 def list_parts(pattern: str = "*", *, kind: PartKind | None = None) -> list[PartCard]:
-    """Parts that can be loaded without a hub, and the tiny twins; no model is imported.
+    """Parts that can be loaded without a hub, the kinds of bridges, and the tiny twins; no model is imported.
 
     Any other name of timm, open_clip or the hub works too, where the hub can be reached. ``pattern`` is a part of the
     name, or a pattern with ``*`` and ``?``; case does not matter.
@@ -68,6 +80,11 @@ def list_parts(pattern: str = "*", *, kind: PartKind | None = None) -> list[Part
         for asset in ASSETS
         if asset.library != "data"
     ]
-    cards.append(PartCard("tiny", "image encoder", "none", doc(TinyImage)))
-    cards.append(PartCard("tiny", "text encoder", "none", doc(TinyText)))
+    cards += [
+        PartCard(f"{asset.library}:{asset.name}", "language model", asset.license, asset.source)
+        for asset in ASSETS
+        if asset.name in _WRITE
+    ]
+    cards += [PartCard(name, "bridge", "none", doc(spec)) for name, spec in shape_of(BridgeSpec).kinds.items()]
+    cards += [PartCard("tiny", side, "none", doc(spec)) for side, spec in _TINY.items()]
     return [card for card in cards if matches(card.name, pattern) and kind in (None, card.kind)]

@@ -17,12 +17,14 @@ from vlkit.adapt.inject import base_name
 from vlkit.errors import SpecError, VlkitError, some
 from vlkit.files import atomic_folder
 from vlkit.models.digest import weights_digest
-from vlkit.models.locate import SPEC, locate
+from vlkit.models.locate import SPEC, Located, locate
 from vlkit.models.registry import add_adapters, build, build_meta, module_of
 from vlkit.models.trainable import ADAPTER, adapter_specs, part_of
 from vlkit.models.weights import INDEX, WEIGHTS, assign_weights, plain_state, read_weights, uncompiled, write_weights
 from vlkit.outputs import check_replaceable
+from vlkit.parts import assets
 from vlkit.parts.assets import hub
+from vlkit.parts.configs import read_settings
 from vlkit.parts.weight_files import Shapes, read_headers, shapes_of, within
 from vlkit.paths import local_path
 from vlkit.registry import Registry
@@ -45,10 +47,13 @@ FOREIGN = Registry(
     {
         "open_clip": "vlkit.models.dual_encoder.build:load_open_clip",
         "hf": "vlkit.models.dual_encoder.build:load_hf",
+        "hf blip-2": "vlkit.models.vision_language.from_transformers:load_blip2",
+        "hf llava": "vlkit.models.vision_language.from_transformers:load_llava",
         "tiny": "vlkit.models.dual_encoder.build:load_tiny",
     },
 )
-"""Whose loader reads the models of other libraries (``locate.Located``)."""
+"""Whose loader reads the models of other libraries (``locate.Located``); of transformers' ones a `model_type` may have
+its own, all others are two towers."""
 
 
 class _SpecFile(Spec):
@@ -193,7 +198,7 @@ def load(
         elif base is not None:
             raise VlkitError(f"{name_or_path} is a whole model, not adapters for one; leave base out")
         else:
-            model = FOREIGN.get_object(found.kind)(found.where)
+            model = _reader(found)(found.where)
             if dtype is not None:
                 assign_weights(as_module(model), as_module(model).state_dict(), dtype=dtype)
     if not isinstance(model, expect):
@@ -205,6 +210,15 @@ def load(
         model.loaded_from = str(folder.resolve()) if folder.is_dir() else str(name_or_path)
     as_module(model).eval().to(device)
     return model
+
+
+def _reader(found: Located) -> Any:
+    """Who reads a model of another library, told by its configuration; no code of its folder is run."""
+    if found.kind == "hf":
+        config = assets.resolve(found.where, library="hf") / "config.json"
+        own = f"hf {read_settings(config).get('model_type')}"
+        return FOREIGN.get_object(own if own in FOREIGN else "hf")
+    return FOREIGN.get_object(found.kind)
 
 
 def load_meta(name_or_path: str | PathLike[str]) -> Model:
@@ -235,6 +249,16 @@ def read_spec(folder: Path) -> ModelSpec:
         VlkitError: It is missing or damaged, or has keys of a newer version.
     """
     return _read_spec_file(folder).model
+
+
+def read_base(folder: Path) -> tuple[str, str | None] | None:
+    """Of a folder of adapters alone: the model that they are for, and the digest of its weights; else None.
+
+    Raises:
+        VlkitError: See ``read_spec``.
+    """
+    file = _read_spec_file(folder)
+    return (file.model.path, file.base) if isinstance(file.model, SavedSpec) else None
 
 
 def _read_spec_file(folder: Path) -> _SpecFile:

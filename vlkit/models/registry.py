@@ -21,7 +21,12 @@ from vlkit.types import Model
 
 _TOO_LARGE = ("allocate memory", "out of memory", "overflow")
 KINDS = Registry(
-    "model", {"dual_encoder": "vlkit.models.dual_encoder", "vision_language": "vlkit.models.vision_language"}
+    "model",
+    {
+        "dual_encoder": "vlkit.models.dual_encoder",
+        "vision_language": "vlkit.models.vision_language",
+        "query_former": "vlkit.models.query_former",
+    },
 )
 """Kind to its package, whose modules have equal names: ``build``, ``card``, where it needs them ``start``, ..."""
 
@@ -121,7 +126,8 @@ def export(
     Args:
         model: It is not changed; LoRA adapters are merged into what is written.
         folder: A new place or an empty folder.
-        format: What the model's kind offers: ``open_clip`` or ``transformers`` for a dual encoder.
+        format: What the model's kind offers: ``open_clip`` or ``transformers`` for a dual encoder, ``blip2`` or
+            ``llava`` for a vision-language model.
         overwrite: Replace an older model in the folder.
         repo: Where the folder will be on the hub, for formats that name it in their files.
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
@@ -259,6 +259,15 @@ def trainable_report(model: nn.Module, lrs: Mapping[str, float] | None = None) -
     trains = sum(parameter.numel() for parameter in everything if parameter.requires_grad)
     note = "" if lrs else _beside_adapters(rows)
     return Report(tuple(rows), sum(parameter.numel() for parameter in everything), trains, note)
+
+
+def parameter_counts(model: nn.Module, stages: Mapping[str, Collection[str]]) -> dict[str, Any]:
+    """How many parameters a model has in ``total``, and by the name of each stage how many train in it."""
+    trainable = {
+        stage: sum(one.numel() for one in {id(one): one for one in _collect(model, parts)}.values())
+        for stage, parts in stages.items()
+    }
+    return {"total": sum(one.numel() for one in model.parameters()), "trainable": trainable}
 
 
 def _beside_adapters(rows: Sequence[PartRow]) -> str:

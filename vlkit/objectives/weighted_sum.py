@@ -25,6 +25,7 @@ OBJECTIVES = Registry(
         "masked_image": "vlkit.objectives.pairs.captioning.decoder_terms:MaskedImage",
         "text_distillation": "vlkit.objectives.pairs.distillation:TextDistillation",
         "clip_distillation": "vlkit.objectives.pairs.distillation:ClipDistillation",
+        "image_text_queries": "vlkit.objectives.queries.image_text_queries:ImageTextQueries",
         "answers": "vlkit.objectives.tokens.answers:Answers",
     },
 )

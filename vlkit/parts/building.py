@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from typing_extensions import Self
 from vlkit.errors import AssetError, UnknownName, VlkitError
 from vlkit.registry import Registry
 from vlkit.spec.parts import EncoderSpec, TiledImage
+from vlkit.types import ImageFacts
 
 _S = TypeVar("_S", bound=EncoderSpec)
 
@@ -133,6 +135,22 @@ def taken(pixels_BCHW: Tensor, module: nn.Module) -> Tensor:
 def given(features: Tensor, spec: EncoderSpec) -> Tensor:
     """Features in float32 where the weights are held in less."""
     return features if spec.dtype == "float32" else features.float()
+
+
+def image_facts(encoder: Any, *, extra_tokens: int, mean: Sequence[float], std: Sequence[float]) -> ImageFacts:
+    """What is known of an encoder, see ``types.ImageFacts``."""
+    tokens = encoder.num_tokens(encoder.image_size)
+    side = math.isqrt(tokens)
+    return ImageFacts(
+        width=encoder.width,
+        token_width=encoder.token_width,
+        image_size=encoder.image_size,
+        tokens=tokens,
+        side=side if side**2 == tokens else None,
+        extra_tokens=extra_tokens,
+        mean=tuple(mean),
+        std=tuple(std),
+    )
 
 
 class OwnEncoder(nn.Module):

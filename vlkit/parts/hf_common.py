@@ -17,10 +17,11 @@ from vlkit.errors import AssetError, VlkitError
 from vlkit.parts.assets import hub
 from vlkit.parts.building import foreign_errors, hold, weightless
 from vlkit.parts.configs import check_settings, read_settings
-from vlkit.parts.weight_files import read_headers, within
+from vlkit.parts.weight_files import check_layers_used, read_headers, within
 from vlkit.spec.parts import LibrarySpec
 
 _ADAPTER = "adapter_config.json"
+_UNLISTED = {"blip_2_vision_model": "Blip2VisionModel"}  # AutoModel does not know these
 _SIDES = {"image": ("vision", "visual"), "text": ("text",)}
 
 
@@ -90,9 +91,7 @@ def load_model(
         AssetError: Files are missing or damaged.
         VlkitError: The weights lack tensors of the model, which would stay random.
     """
-    from transformers import AutoModel
-
-    auto = auto or AutoModel
+    auto = auto or _auto_class(config)
     options: dict[str, Any] = {} if pooler or not _has_pooler(config) else {"add_pooling_layer": False}
     shapes = read_headers(file for file in hub.weight_files(folder) if file.is_file())
     borne_out = within(shapes, where=folder, settings=read_settings(folder / "config.json"))
@@ -117,9 +116,10 @@ def load_model(
             **loading,
         )
     _check_shapes(report["mismatched_keys"], folder)
+    check_layers_used(shapes, report["unexpected_keys"], where=folder)
     missing = sorted(report["missing_keys"])
     if missing and pooler and _has_pooler(config) and all("pooler." in key for key in missing):
-        return load_model(folder, config, spec=spec, pooler=False)[0], True
+        return load_model(folder, config, spec=spec, auto=auto, pooler=False, **loading)[0], True
     if missing:
         raise VlkitError(
             f"the weights in {folder} lack {len(missing)} of the tensors of {type(model).__name__} "
@@ -178,9 +178,29 @@ def side_width(model: nn.Module, config: Any, *, side: Literal["image", "text"])
     )
 
 
+class _OneClass:
+    """A class of transformers that builds itself, as its ``Auto`` classes build others."""
+
+    def __init__(self, model_class: Any) -> None:
+        self.from_pretrained, self._build = model_class.from_pretrained, model_class._from_config
+
+    def from_config(self, config: Any, *, trust_remote_code: bool, **options: Any) -> Any:
+        """A model of this configuration; there is no code to trust."""
+        return self._build(config, **options)
+
+
+def _auto_class(config: Any) -> Any:
+    from transformers import AutoModel
+
+    return _OneClass(_model_class(config)) if config.model_type in _UNLISTED else AutoModel
+
+
 def _model_class(config: Any) -> Any:
+    import transformers
     from transformers import MODEL_MAPPING
 
+    if config.model_type in _UNLISTED:
+        return getattr(transformers, _UNLISTED[config.model_type])
     try:
         found = MODEL_MAPPING[type(config)]
     except KeyError:

@@ -22,13 +22,16 @@ from vlkit.parts.building import (
     check_transform,
     foreign_errors,
     given,
+    image_facts,
     taken,
 )
 from vlkit.parts.configs import check_settings
 from vlkit.parts.hf_common import is_two_tower, keep_side, last_states, load_model, read_config, side_width, unusable
 from vlkit.parts.image_fit import Padded
+from vlkit.parts.inside_models import part_inside, renamed
 from vlkit.parts.token_layers import LAST, TokenLayers
 from vlkit.spec.parts import HfImage
+from vlkit.types import ImageFacts
 
 
 class HfImageEncoder(LibraryImageEncoder):
@@ -62,7 +65,7 @@ class HfImageEncoder(LibraryImageEncoder):
         self.patch_size: int | None = patch if isinstance(patch, int) else None
         self.tokens_behind = int(getattr(vision, "num_detection_tokens", None) or 0)  # YOLOS has them after the patches
         check_patches(spec.image_size, self.patch_size, where=spec.name)
-        self.options = _size_options(self._vision, vision, size=self.image_size, name=spec.name)
+        self.options = _size_options(self.vision, vision, size=self.image_size, name=spec.name)
         hidden = getattr(vision, "hidden_size", None) or next(iter(getattr(vision, "hidden_sizes", [])[-1:]), None)
         self._layers: TokenLayers | None = None
         if spec.layers != LAST:
@@ -80,14 +83,14 @@ class HfImageEncoder(LibraryImageEncoder):
     def build(cls, spec: HfImage, *, saved: Path | None = None, empty: bool = False) -> HfImageEncoder:
         """See ``image.build_image_encoder``."""
         folder = saved or assets.resolve(spec.name, library="hf")
-        config = read_config(folder)
+        config, names = part_inside(read_config(folder), "image encoder", where=spec.name)
         refuse_patches(config, folder=folder)
         if not is_two_tower(config) and hasattr(config, "text_config"):
             raise VlkitError(
                 f"{spec.name}: model_type = {config.model_type!r} is neither a vision model nor a two-tower model"
             )
         model, poolerless = load_model(
-            folder, config, spec=spec, pooler=spec.pooling == "auto", saved=saved, empty=empty
+            folder, config, spec=spec, pooler=spec.pooling == "auto", saved=saved, empty=empty, **renamed(names)
         )
         if poolerless:  # recorded, so that a saved model is built the same way
             spec = spec.model_copy(update={"pooling": "mean"})
@@ -96,11 +99,12 @@ class HfImageEncoder(LibraryImageEncoder):
             return cls(model, config, processor=processor, spec=spec)
 
     @property
-    def _vision(self) -> nn.Module:
+    def vision(self) -> nn.Module:
+        """The library's model of images alone."""
         return self.model.vision_model if self.projects else self.model  # type: ignore[return-value]
 
     def _states(self, pixels_BCHW: Tensor) -> Any:
-        return self._vision(pixel_values=taken(pixels_BCHW, self), return_dict=True, **self.options)
+        return self.vision(pixel_values=taken(pixels_BCHW, self), return_dict=True, **self.options)
 
     def transform_at(self, size: int) -> ImageTransform:
         """Its preprocessing for square images of another size."""
@@ -108,16 +112,25 @@ class HfImageEncoder(LibraryImageEncoder):
         return _transform(type(self.processor).from_dict(settings), fit=self.spec.fit)
 
     def tokens(self, pixels_BCHW: Tensor) -> Tensor:
-        """tokens_BNT of the blocks that ``layers`` names; class and register tokens left out."""
+        """tokens_BNT of the blocks that ``layers`` names; class and register tokens left out, unless asked for."""
         return self._tokens_of(self._states(pixels_BCHW), pixels_BCHW)
+
+    def block_states(self, pixels_BCHW: Tensor) -> tuple[Tensor, ...]:
+        """The library's states behind the embeddings and behind each block, with all their places."""
+        options = {**self.options, "output_hidden_states": True}
+        output: Any = self.vision(pixel_values=taken(pixels_BCHW, self), return_dict=True, **options)
+        return tuple(output.hidden_states)
 
     def _tokens_of(self, output: Any, pixels_BCHW: Tensor) -> Tensor:
         last = last_states(output, where=self.spec.name)
         if self._layers is None:
-            return self._spatial(last, pixels_BCHW)
+            return self._wanted(last, pixels_BCHW)
         count = self._layers.count  # the library's states of all blocks begin with the embeddings
         found = {number: last if number == count else output.hidden_states[number] for number in self._layers.numbers}
-        return self._layers.of({number: self._spatial(states, pixels_BCHW) for number, states in found.items()})
+        return self._layers.of({number: self._wanted(states, pixels_BCHW) for number, states in found.items()})
+
+    def _wanted(self, states: Tensor, pixels_BCHW: Tensor) -> Tensor:
+        return given(states, self.spec) if self.spec.extra_tokens else self._spatial(states, pixels_BCHW)
 
     def _spatial(self, states: Tensor, pixels_BCHW: Tensor) -> Tensor:
         states = given(states, self.spec)
@@ -153,6 +166,14 @@ class HfImageEncoder(LibraryImageEncoder):
         if self.spec.pooling == "cls":
             return given(output.last_hidden_state[:, 0], self.spec)
         return self._spatial(output.last_hidden_state, pixels_BCHW).mean(dim=1)
+
+    def facts(self) -> ImageFacts:
+        """See ``types.TellsFacts``."""
+        last = self.on_shapes(self.image_size, "_states").last_hidden_state
+        patches = 0 if self.patch_size is None else (self.image_size // self.patch_size) ** 2
+        extra = max(0, last.shape[1] - patches) if patches and last.ndim == 3 else 0
+        mean, std = ((self.processor.image_mean or ()), (self.processor.image_std or ()))
+        return image_facts(self, extra_tokens=extra, mean=mean, std=std)
 
     def save_config(self, folder: Path) -> None:
         """Writes the model's config and its image processor's."""

@@ -21,6 +21,7 @@ from vlkit.parts.building import compact, foreign_errors, given, moved
 from vlkit.parts.configs import read_settings
 from vlkit.parts.hf_common import last_states, load_model, read_config, token_table, unusable
 from vlkit.parts.hf_generation import Writer
+from vlkit.parts.inside_models import part_inside, renamed
 from vlkit.parts.tokenizers import check_vocabulary, load_tokenizer, longest_input, vocabulary_size
 from vlkit.spec.language import GenerationSpec, HfLanguage, LanguageModelSpec
 from vlkit.types import TextBatch
@@ -58,17 +59,19 @@ class HfLanguageModel(nn.Module):
         self.end_ids = _end_ids(tokenizer, config, folder, rows=table.num_embeddings)
         if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
             tokenizer.pad_token = tokenizer.eos_token  # masks alone tell padding, any token serves
-        self.notices = _notices(folder)
+        self.notices = notices_of(folder)
         self._packs: bool | None = None  # not tried yet
 
     @classmethod
     def build(cls, spec: HfLanguage, *, saved: Path | None = None, empty: bool = False) -> HfLanguageModel:
         """See ``language_models.build_language_model``."""
         folder = saved or assets.resolve(spec.name, library="hf")
-        config = read_config(folder)
+        config, names = part_inside(read_config(folder), "language model", where=spec.name)
         _check_kind(config, where=spec.name)
         more = {} if empty else quantized.loading(spec, saved=saved is not None)
-        model, _ = load_model(folder, config, spec=spec, auto=auto_class(config), saved=saved, empty=empty, **more)
+        model, _ = load_model(
+            folder, config, spec=spec, auto=auto_class(config), saved=saved, empty=empty, **more, **renamed(names)
+        )
         tokenizer = load_tokenizer(folder)
         with foreign_errors(unusable(config, where=spec.name), error=VlkitError):
             part = cls(model, config, tokenizer=tokenizer, spec=spec, where=spec.name, folder=folder)
@@ -158,14 +161,7 @@ class HfLanguageModel(nn.Module):
 
     def save_config(self, folder: Path) -> None:
         """Writes the model's config, what ends its texts, its tokenizer, and the terms that it comes under."""
-        from transformers import GenerationConfig
-
-        folder.mkdir(parents=True, exist_ok=True)
-        self.config.save_pretrained(str(folder))
-        GenerationConfig(eos_token_id=list(self.end_ids)).save_pretrained(str(folder))
-        self.tokenizer.save_pretrained(str(folder))
-        for name, text in self.notices.items():
-            (folder / name).write_bytes(text)
+        write_config(self, folder)
 
     def taken(self, embeddings_BLE: Tensor) -> Tensor:
         """Embeddings in the precision of the model's own."""
@@ -249,6 +245,11 @@ class _Given(nn.Module):
         super().__init__()
         self.found = _Found(states_1RE)
 
+    @property
+    def decoder(self) -> _Given:
+        """Itself: OPT's output map asks the layers' own layers."""
+        return self
+
     def forward(self, *inputs: Any, **options: Any) -> _Found:
         """The states, whatever is read."""
         return self.found
@@ -263,10 +264,22 @@ def _change_vocabulary(model: HfLanguageModel, spec: HfLanguage) -> None:
         add_tokens(model, spec.tokens)
 
 
-def _notices(folder: Path | None) -> dict[str, bytes]:
+def notices_of(folder: Path | None) -> dict[str, bytes]:
     """Terms of use and licenses beside weights, which go with them."""
     paths = [folder / name for name in _NOTICES] if folder else []
     return {path.name: path.read_bytes() for path in paths if path.is_file() and path.stat().st_size < _LONGEST_NOTICE}
+
+
+def write_config(part: Any, folder: Path) -> None:
+    """Writes all that a language model or a side of one is built from but its weights."""
+    from transformers import GenerationConfig
+
+    folder.mkdir(parents=True, exist_ok=True)
+    part.config.save_pretrained(str(folder))
+    GenerationConfig(eos_token_id=list(part.end_ids)).save_pretrained(str(folder))
+    part.tokenizer.save_pretrained(str(folder))
+    for name, text in part.notices.items():
+        (folder / name).write_bytes(text)
 
 
 def auto_class(config: Any) -> Any:

@@ -27,6 +27,7 @@ from vlkit.parts.hf_common import (
     token_table,
     unusable,
 )
+from vlkit.parts.language_marks import marks_language
 from vlkit.parts.tokenizers import (
     HfTokenizer,
     check_end_token,
@@ -34,7 +35,6 @@ from vlkit.parts.tokenizers import (
     check_vocabulary,
     load_tokenizer,
     longest_input,
-    marks_language,
     vocabulary_size,
 )
 from vlkit.parts.vocabulary import hf_vocabulary

@@ -14,6 +14,7 @@ LANGUAGE_MODELS = Registry(
     "language model",
     {
         "hf": "vlkit.parts.hf_language:HfLanguageModel",
+        "joined": "vlkit.parts.joined_language:JoinedLanguageModel",
         "tiny": "vlkit.parts.tiny_language:TinyLanguageModel",
     },
     hint="Names read 'hf:ID', 'hf:FOLDER', 'hf:FILE.gguf', 'tiny'.",

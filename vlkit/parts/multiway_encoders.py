@@ -19,12 +19,11 @@ from torch import Tensor, nn
 from vlkit.errors import ShapeError, VlkitError
 from vlkit.nn.multiway import INIT_STD, BlockStack, SharedLayers, init_weights
 from vlkit.parts import building
-from vlkit.parts.assets import hub
-from vlkit.parts.tokenizers import HfTokenizer, check_texts, load_tokenizer, marks_language, pad_rows, vocabulary_size
+from vlkit.parts.language_marks import marks_language
+from vlkit.parts.tokenizers import HfTokenizer, check_texts, named_tokenizer, pad_rows
 from vlkit.parts.vocabulary import byte_vocabulary, hf_vocabulary
-from vlkit.paths import local_path
 from vlkit.spec.parts import MultiwayImage, MultiwayText
-from vlkit.types import ImageEncoder, TextBatch, Vocabulary
+from vlkit.types import ImageEncoder, ImageFacts, TextBatch, Vocabulary
 
 # Ids of the byte-level vocabulary: a byte is its value, then these
 _START, _END, _PAD = 256, 257, 258
@@ -85,6 +84,10 @@ class MultiwayImageEncoder(MultiwayEncoder):
         settings = {"library": "vlkit", "resize": "square", "size": size, "mean": 0.5}
         return building.ImageTransform(partial(building.resize_to_square, size=size), settings)
 
+    def facts(self) -> ImageFacts:
+        """See ``types.TellsFacts``."""
+        return building.image_facts(self, extra_tokens=1, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
     def num_tokens(self, size: int) -> int:
         """N of ``tokens``."""
         return (size // self.spec.patch_size) ** 2
@@ -122,7 +125,9 @@ class MultiwayTextEncoder(MultiwayEncoder):
             AssetError: There is no such tokenizer.
             VlkitError: It has more tokens than ``vocab``.
         """
-        tokenizer = None if spec.tokenizer is None or empty else _tokenizer(spec, saved)
+        tokenizer = None
+        if spec.tokenizer is not None and not empty:
+            tokenizer = named_tokenizer(spec.tokenizer, saved, rows=spec.vocab, max_length=spec.max_length)
         with building.weightless(saved=saved is not None, empty=empty):
             return cls(spec, tokenizer=tokenizer)
 
@@ -187,12 +192,3 @@ class MultiwayTextEncoder(MultiwayEncoder):
         if self.tokenizer is not None:
             folder.mkdir(parents=True, exist_ok=True)
             self.tokenizer.save(folder)
-
-
-def _tokenizer(spec: MultiwayText, saved: Path | None) -> HfTokenizer:
-    name = str(spec.tokenizer)
-    folder = saved or local_path(name)
-    tokenizer = load_tokenizer(folder if folder.is_dir() else hub.tokenizer_files(name))
-    if (size := vocabulary_size(tokenizer)) > spec.vocab:
-        raise VlkitError(f"{name} has {size} tokens and model.text.vocab = {spec.vocab}; set vocab={size} or more")
-    return HfTokenizer(tokenizer, name, max_length=spec.max_length)

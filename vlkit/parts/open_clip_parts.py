@@ -17,6 +17,7 @@ from vlkit.errors import VlkitError
 from vlkit.parts import building
 from vlkit.parts import open_clip_states as states
 from vlkit.parts.image_fit import Padded
+from vlkit.parts.language_marks import marks_language, set_language
 from vlkit.parts.open_clip_files import (
     HF_TEXT,
     OpenClipConfig,
@@ -28,16 +29,9 @@ from vlkit.parts.open_clip_files import (
     make_tokenizer,
 )
 from vlkit.parts.token_layers import LAST, TokenLayers
-from vlkit.parts.tokenizers import (
-    check_end_token,
-    check_texts,
-    check_vocabulary,
-    marks_language,
-    set_language,
-    vocabulary_size,
-)
+from vlkit.parts.tokenizers import check_end_token, check_texts, check_vocabulary, vocabulary_size
 from vlkit.spec.parts import OpenClipImage, OpenClipText
-from vlkit.types import TextBatch, Vocabulary
+from vlkit.types import ImageFacts, TextBatch, Vocabulary
 
 
 class OpenClipImageEncoder(building.LibraryImageEncoder):
@@ -129,6 +123,11 @@ class OpenClipImageEncoder(building.LibraryImageEncoder):
         """features_BD."""
         output = self.tower(building.taken(pixels_BCHW, self))
         return building.given(output[0] if isinstance(output, tuple) else output, self.spec)
+
+    def facts(self) -> ImageFacts:
+        """See ``types.TellsFacts``."""
+        extra, config = states.extra_image_tokens(self.tower), self.config.preprocess_cfg
+        return building.image_facts(self, extra_tokens=extra, mean=config["mean"], std=config["std"])
 
     def save_config(self, folder: Path) -> None:
         """Writes ``open_clip_config.json``."""

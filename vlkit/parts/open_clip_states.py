@@ -37,6 +37,13 @@ def image_token_width(tower: Any) -> int:
     return int(tower.transformer.width if hasattr(tower, "transformer") else tower.attnpool.k_proj.in_features)
 
 
+def extra_image_tokens(tower: Any) -> int:
+    """Tokens of an image tower beside those of places: a class token, or what a model of timm's has."""
+    if hasattr(tower, "trunk"):
+        return int(getattr(tower.trunk, "num_prefix_tokens", 0))
+    return int(hasattr(tower, "class_embedding"))
+
+
 def text_states(tower: Any, ids_BL: Tensor, *, where: str) -> tuple[Tensor, Tensor]:
     """features_BD and the last block's states_BLT.
 

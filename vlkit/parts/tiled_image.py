@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from vlkit.errors import VlkitError
 from vlkit.nn.tiling import averaged, cut, shrunk, stitch
-from vlkit.parts.building import ImageTransform
+from vlkit.parts.building import ImageTransform, image_facts
 from vlkit.spec.parts import TiledImage
-from vlkit.types import GivesStates, ImageEncoder, ResizesImages, TransformsAtSizes
+from vlkit.types import GivesStates, ImageEncoder, ImageFacts, ResizesImages, TellsFacts, TransformsAtSizes
 
 _OF = "of"
 
@@ -75,6 +75,12 @@ class TiledImageEncoder(nn.Module):
             )
         one: int = self.of.num_tokens(size // self.spec.grid)
         return one if self.spec.merge == "channels" else one * (self.spec.grid**2 + self.spec.whole)
+
+    def facts(self) -> ImageFacts:
+        """See ``types.TellsFacts``; what the encoder of a tile does not tell is left empty."""
+        inner = self.of.facts() if isinstance(self.of, TellsFacts) else None
+        extra, mean, std = (0, (), ()) if inner is None else (inner.extra_tokens, inner.mean, inner.std)
+        return image_facts(self, extra_tokens=extra, mean=mean, std=std)
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """features_BD of the whole image."""

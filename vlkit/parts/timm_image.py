@@ -22,7 +22,7 @@ from vlkit.parts.token_layers import LAST, TokenLayers
 from vlkit.parts.weight_files import read_header, within
 from vlkit.paths import local_path
 from vlkit.spec.parts import TimmImage
-from vlkit.types import ClassRows
+from vlkit.types import ClassRows, ImageFacts
 
 _CONFIG = "config.json"
 
@@ -190,6 +190,13 @@ class TimmImageEncoder(building.LibraryImageEncoder):
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """Pooled features_BD, as the classifier would get them."""
         return self._pooled(self._features(pixels_BCHW))
+
+    def facts(self) -> ImageFacts:
+        """See ``types.TellsFacts``."""
+        model: Any = self.model
+        extra = int(getattr(model, "num_prefix_tokens", 0))
+        config = self.data_config
+        return building.image_facts(self, extra_tokens=extra, mean=config["mean"], std=config["std"])
 
     def class_rows(self) -> ClassRows | None:
         """The classifier's rows with timm's English names; None without a linear ImageNet-1k classifier."""

@@ -13,12 +13,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vlkit.parts.building import ImageTransform, OwnEncoder, check_patches, compact, given, resize_to_square, taken
+from vlkit.parts.building import (
+    ImageTransform,
+    OwnEncoder,
+    check_patches,
+    compact,
+    given,
+    image_facts,
+    resize_to_square,
+    taken,
+)
 from vlkit.parts.token_layers import TokenLayers
 from vlkit.parts.tokenizers import check_texts, pad_rows
 from vlkit.parts.vocabulary import byte_vocabulary
 from vlkit.spec.parts import TinyImage, TinyText
-from vlkit.types import TextBatch, Vocabulary
+from vlkit.types import ImageFacts, TextBatch, Vocabulary
 
 # ids of the byte-level vocabulary: a byte is its value, then these
 _END, _PAD, _ROWS = 256, 257, 258
@@ -62,6 +71,10 @@ class TinyImageEncoder(OwnEncoder):
     def transform_at(self, size: int) -> ImageTransform:
         """Its preprocessing for square images of another size."""
         return ImageTransform(partial(resize_to_square, size=size), {"library": "vlkit-tiny", "size": size})
+
+    def facts(self) -> ImageFacts:
+        """See ``types.TellsFacts``."""
+        return image_facts(self, extra_tokens=0, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
     def num_tokens(self, size: int) -> int:
         """N of ``tokens``."""

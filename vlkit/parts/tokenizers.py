@@ -9,7 +9,7 @@ import copy
 import json
 import re
 import string
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from vlkit import languages
 from vlkit.errors import AssetError, DataError, VlkitError
+from vlkit.parts.assets import hub
 from vlkit.parts.building import foreign_errors
 from vlkit.parts.configs import check_settings, read_settings
+from vlkit.parts.language_marks import set_language
+from vlkit.paths import local_path
 from vlkit.types import TextBatch
 
 # any of these makes a folder hold a tokenizer; without one, transformers may build an empty tokenizer and say nothing
@@ -270,48 +272,6 @@ def longest_input(tokenizer: Any, model: nn.Module, *, config: Any) -> int:
     return min(int(bound) for bound in bounds if bound is not None and bound > 0)
 
 
-def marks_language(tokenizer: Any) -> bool:
-    """Whether the tokenizer puts a language token into its input (NLLB, M2M-100, mBART)."""
-    return callable(getattr(tokenizer, "set_src_lang_special_tokens", None))
-
-
-def set_language(tokenizer: Any, language: str | None, *, where: str) -> None:
-    """Tells an NLLB-type tokenizer the language of the next texts; others are left alone.
-
-    The language is a BCP 47 tag or any code that ``languages.get`` knows.
-
-    Raises:
-        VlkitError: No language was given, or the tokenizer has no token for it. It never falls back to English.
-        UnknownName: There is no such language.
-    """
-    if not marks_language(tokenizer):
-        return
-    if language is None:
-        raise VlkitError(
-            f"{where}: the tokenizer marks the language of its input; pass language=, for example language='de'"
-        )
-    entry = languages.get(language)
-    for token, code in _language_tokens(entry, tokenizer):
-        if tokenizer.convert_tokens_to_ids(token) not in (None, tokenizer.unk_token_id):
-            tokenizer.src_lang = code
-            return
-    raise VlkitError(
-        f"{where}: the tokenizer has no language token for {language!r} ({entry.name}; NLLB code: "
-        f"{entry.nllb or 'none'}); use a language the model knows, or another text encoder"
-    )
-
-
-def _language_tokens(entry: languages.Language, tokenizer: Any) -> Iterable[tuple[str, str]]:
-    """Candidate (token, code) pairs: NLLB ``deu_Latn``, M2M-100 ``__de__``, mBART ``de_DE``."""
-    short = entry.tag.split("-")[0]
-    if entry.nllb:
-        yield entry.nllb, entry.nllb
-    yield f"__{short}__", short
-    for token in map(str, tokenizer.added_tokens_decoder.values()):
-        if len(token) == len(short) + 3 and token.startswith(f"{short}_") and token[-2:].isupper():
-            yield token, token
-
-
 class HfTokenizer:
     """A transformers tokenizer with the rules of one text encoder.
 
@@ -363,6 +323,15 @@ class HfTokenizer:
     def save(self, folder: Path) -> None:
         """Writes the tokenizer's files."""
         self.tokenizer.save_pretrained(str(folder))
+
+
+def named_tokenizer(name: str, saved: Path | None, *, rows: int, max_length: int) -> HfTokenizer:
+    """A tokenizer by folder or hub id, or as ``save`` wrote it, for a table of ``rows`` embeddings (``model.text``)."""
+    folder = saved or local_path(name)
+    tokenizer = load_tokenizer(folder if folder.is_dir() else hub.tokenizer_files(name))
+    if (size := vocabulary_size(tokenizer)) > rows:
+        raise VlkitError(f"{name} has {size} tokens and model.text.vocab = {rows}; set vocab={size} or more")
+    return HfTokenizer(tokenizer, name, max_length=max_length)
 
 
 Tokenize = Callable[..., TextBatch]

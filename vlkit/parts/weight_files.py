@@ -107,6 +107,39 @@ def _check_layers(shapes: Shapes, settings: Mapping[str, Any], where: object) ->
             )
 
 
+def check_layers_used(names: Iterable[str], unused: Iterable[str], *, where: object) -> None:
+    """Refuses a model that leaves out some of the layers of its weights, as fewer stand in its configuration.
+
+    What is unused as a whole (a head, a decoder, another tower) is no such layer.
+
+    Args:
+        names: Of all tensors in the weights.
+        unused: Of those that the model did not take.
+        where: Begins the message.
+
+    Raises:
+        VlkitError: Some layers of a stack were taken and others were not.
+    """
+    left = set(unused)
+    taken = {layer for name in names if name not in left for layer in _layers(name)}
+    stacks = {stack for stack, _ in taken}
+    cut = {layer for name in left for layer in _layers(name) if layer[0] in stacks and layer not in taken}
+    if cut:
+        stack = min(stack for stack, _ in cut)
+        out, held = (sum(one == stack for one, _ in layers) for layers in (cut, cut | taken))
+        raise VlkitError(
+            f"{where}: its weights hold {held} layers of {stack}, and by its configuration the last {out} of them "
+            f"would be left out; they do not belong together: get the folder again, all of it, or correct the number "
+            f"of layers in the configuration"
+        )
+
+
+def _layers(name: str) -> Iterator[tuple[str, int]]:
+    """The numbered modules that a tensor lies in: ``encoder.layer`` and 3 of ``encoder.layer.3.output.bias``."""
+    for found in re.finditer(r"\.(\d+)(?=\.)", name):
+        yield name[: found.start()], int(found[1])
+
+
 class _Within(TorchFunctionMode):
     """Counts what is made, before it is."""
 

@@ -77,6 +77,17 @@ class ResamplerBridgeSpec(Spec):
     """Hidden width of the perceptrons, in widths."""
 
 
+class QueryTextSpec(Spec):
+    """What lets a Q-Former read and write texts while it learns from them: tokens, embeddings, layers of their own."""
+
+    tokenizer: str | None = None
+    """Folder with a transformers tokenizer, or its hub id; null reads UTF-8 bytes."""
+    vocab: int = Field(default=259, ge=259)
+    """Rows of the token embedding, at least as many as the tokenizer has tokens; bytes take 259."""
+    max_length: int = Field(default=32, ge=2)
+    """Longest text in tokens, marks included; longer ones are cut."""
+
+
 BridgeSpec = Annotated[
     LinearBridgeSpec | MlpBridgeSpec | PixelShuffleBridgeSpec | QFormerBridgeSpec | ResamplerBridgeSpec,
     Field(discriminator="kind"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import Annotated, Literal
 
@@ -9,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from vlkit.languages import normalize
 from vlkit.spec.base import Kinds, LocalPath, Spec
+from vlkit.spec.language import GenerationSpec
 from vlkit.spec.sources import HoldsOneSplit, IndexedSourceSpec, LabelFiles, LabelsSpec, NamedImages, OwnLabels
 
 
@@ -147,7 +149,73 @@ class RetrievalSpec(AnyTask):
         return self
 
 
-TASK_KINDS = Kinds(ZeroShotSpec, RetrievalSpec)
+class AskingSpec(AnyTask):
+    """What tasks share in which a model is asked about images and answers in words."""
+
+    source: IndexedSourceSpec
+    """Images with captions or names, in one or more languages; those without an image are left out."""
+    split: str | None = None
+    """Take the samples of this split alone (`test` of a built set: what is kept back from training); null takes all."""
+    limit: int | None = Field(default=None, ge=1)
+    """Take so many images, chosen by a stable hash of their keys; null takes all."""
+    template: str | dict[str, str] | None = None
+    """What is asked: a text with `{language}`, the English name of the language, or `{autonym}`, its own; or by BCP 47
+    tag. Null takes vlkit's own."""
+    prompt: Literal["caption", "name"] = "caption"
+    """Which of vlkit's own prompts: for a caption, or for the name of what is shown."""
+    wording: Literal["english", "native"] = "english"
+    """In which language vlkit's own prompts are; native: in the one that is to be answered in, where there is one."""
+    batch_size: int = Field(default=16, ge=1)
+    """Questions that are answered at a time."""
+
+    @field_validator("template")
+    @classmethod
+    def _slots_are_known(cls, template: str | dict[str, str] | None) -> str | dict[str, str] | None:
+        for text in [template] if isinstance(template, str) else (template or {}).values():
+            if not text.strip():
+                raise ValueError("a blank template asks nothing; null takes vlkit's own")
+            if unknown := sorted(set(re.findall(r"{(\w*)}", text)) - {"language", "autonym"}):
+                raise ValueError(f"{text!r} has {{{unknown[0]}}}; a template may have {{language}} and {{autonym}}")
+        return template
+
+    @model_validator(mode="after")
+    def _sets_are_one_split(self) -> AskingSpec:
+        if self.split is not None and isinstance(self.source, HoldsOneSplit):
+            raise ValueError(f"split: files of kind {self.source.kind} hold one split; leave it out")
+        return self
+
+
+class CaptioningSpec(AskingSpec):
+    """Images to be described or named, in the language that is asked for."""
+
+    kind: Literal["captioning"] = "captioning"
+    form: Literal["names", "sentences"] = "names"
+    """What answers are. Of names the nearest known name tells the language, of sentences `identifier`; sentences are
+    scored by BLEU too."""
+    generation: GenerationSpec = GenerationSpec()
+    """How answers are written."""
+    prefixes: dict[str, str] = Field(default_factory=dict)
+    """Words that answers begin with, by BCP 47 tag: `{fr: La photo montre}`. They are not scored."""
+    controls: tuple[Literal["no_image", "other_image"], ...] = ("no_image", "other_image")
+    """What answers are compared with: those without any image, and those to the image of another concept."""
+    chrf_words: Literal[0, 2] = 0
+    """Longest word n-grams of chrF; 2 for chrF++."""
+    identifier: str = "py3langid"
+    """What tells the language of sentences."""
+
+
+class ChoicesSpec(AskingSpec):
+    """Images to be named out of a list, by the likelihood of each name as an answer (as BLOOMZ and mT0 are ranked)."""
+
+    kind: Literal["choices"] = "choices"
+    options: Annotated[int, Field(ge=2)] | None = 10
+    """How many names an image has to choose from: its own, and others drawn by the suite's seed; null for all."""
+    answers: dict[str, Annotated[tuple[str, ...], Field(min_length=2)]] | None = None
+    """By BCP 47 tag the options of every image, one of which is a caption of it: `{en: [yes, no]}`; null takes the
+    names of the images themselves."""
+
+
+TASK_KINDS = Kinds(ZeroShotSpec, RetrievalSpec, CaptioningSpec, ChoicesSpec)
 TaskSpec = Annotated[AnyTask, TASK_KINDS]
 """The spec of any kind of task."""
 

@@ -22,7 +22,8 @@ class HfLanguage(LanguageModelSpec, LibrarySpec):
 
     kind: Literal["hf"] = "hf"
     name: str
-    """Hub id (`google/gemma-3-270m`), a folder in hub layout, or a GGUF file."""
+    """Hub id (`google/gemma-3-270m`), a folder in hub layout, or a GGUF file; of a BLIP-2 or LLaVA model its language
+    model is taken."""
     quantize: Literal["none", "int8", "nf4"] = "none"
     """Hold the weights of its linear layers in 8 or 4 bits (bitsandbytes, on a GPU); all other parts keep theirs."""
     vocabulary: LocalPath | None = None
@@ -46,7 +47,24 @@ class TinyLanguage(LanguageModelSpec):
     """Longest input in tokens (bytes)."""
 
 
-LanguageSpec = Annotated[HfLanguage | TinyLanguage, Field(discriminator="kind")]
+SideSpec = Annotated[HfLanguage | TinyLanguage, Field(discriminator="kind")]
+
+
+class JoinedLanguage(LanguageModelSpec):
+    """The encoder of one model and a decoder-only other, whose layers learn to look at it (Florenz)."""
+
+    kind: Literal["joined"] = "joined"
+    encoder: SideSpec
+    """An encoder-decoder (T5, mT5, BART, Florence-2), of which the encoder is taken: it reads prompts and images."""
+    decoder: SideSpec
+    """A decoder-only model, which writes."""
+    heads: int = Field(default=8, ge=1)
+    """Heads of the attention that is added to the decoder's layers; a divisor of its width."""
+    every: int = Field(default=1, ge=1)
+    """It is added to each layer, to each second one, ..."""
+
+
+LanguageSpec = Annotated[HfLanguage | JoinedLanguage | TinyLanguage, Field(discriminator="kind")]
 
 
 class GenerationSpec(Spec):

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from vlkit.spec.adapt import AdapterSpec
 from vlkit.spec.base import Kinds, LocalPath, Spec
-from vlkit.spec.bridges import BridgeSpec, QFormerBridgeSpec
+from vlkit.spec.bridges import BridgeSpec, QFormerBridgeSpec, QueryTextSpec
 from vlkit.spec.language import LanguageSpec
 from vlkit.spec.parts import DecoderSpec, HeadSpec, ImageEncoderSpec, MlpHeadSpec, TextEncoderSpec
 
@@ -63,6 +63,8 @@ class DialogueSpec(Spec):
     """An answer; what stands before `{text}` is given to the model, not learned."""
     end: str | None = None
     """Ends an answer; null takes the tokenizer's own end token."""
+    images_first: bool = False
+    """Images at the very beginning stand before the tokenizer's own start token, too (BLIP-2)."""
 
 
 class VisionLanguageSpec(BaseModelSpec):
@@ -84,6 +86,25 @@ class VisionLanguageSpec(BaseModelSpec):
     for padding; null keeps one sample a row."""
 
 
+class QueryFormerSpec(BaseModelSpec):
+    """An image encoder and a Q-Former that learns what texts say of images: BLIP-2's first stage (arXiv 2301.12597).
+
+    As a bridge of a vision-language model it then starts from that (`bridge.weights`).
+    """
+
+    kind: Literal["query_former"] = "query_former"
+    encoder: ImageEncoderSpec
+    """The image encoder, of which the tokens are taken."""
+    bridge: QFormerBridgeSpec = QFormerBridgeSpec()
+    """The Q-Former."""
+    text: QueryTextSpec = QueryTextSpec()
+    """How it reads and writes texts."""
+    embed_dim: int = Field(default=256, ge=2)
+    """Width of the space in which queries and texts are compared."""
+    init_scale: float = Field(default=1 / 0.07, gt=0)
+    """First value of the learned similarity scale (1 / temperature)."""
+
+
 class SavedSpec(BaseModelSpec):
     """A trained model to go on from; what comes out is a model folder like any other."""
 
@@ -92,6 +113,6 @@ class SavedSpec(BaseModelSpec):
     """What `vlkit.load` takes: a model folder, `open_clip:MODEL/TAG`, `hf:ID`, ..."""
 
 
-MODEL_KINDS = Kinds(DualEncoderSpec, VisionLanguageSpec, SavedSpec, usual="dual_encoder")
+MODEL_KINDS = Kinds(DualEncoderSpec, VisionLanguageSpec, QueryFormerSpec, SavedSpec, usual="dual_encoder")
 ModelSpec = Annotated[BaseModelSpec, MODEL_KINDS]
 """The spec of any kind of model."""

@@ -145,6 +145,26 @@ class AnswersObjective(LossSpec):
     """Tokens whose logits over the vocabulary exist at a time."""
 
 
+class ImageTextQueriesObjective(LossSpec):
+    """The three losses that a Q-Former learns from pairs with: which belong together, whether, and what is said.
+
+    BLIP-2 (arXiv 2301.12597, section 3.2): contrast (ITC), matching with hard negatives (ITM) and text given the image
+    (ITG), each with a mask of its own between queries and text.
+    """
+
+    kind: Literal["image_text_queries"] = "image_text_queries"
+    contrast: float = Field(default=1.0, ge=0.0)
+    """Factor of the contrast of each text with the query nearest to it."""
+    match: float = Field(default=1.0, ge=0.0)
+    """Factor of telling true pairs from pairs with a likely wrong image or text."""
+    caption: float = Field(default=1.0, ge=0.0)
+    """Factor of foretelling each token from the queries and the tokens before it."""
+    label_smoothing: float = Field(default=0.1, ge=0.0, lt=1.0)
+    """Share of the target of contrast and caption that is spread over all choices."""
+    slice_size: int = Field(default=1024, ge=1)
+    """Tokens whose logits over the vocabulary exist at a time."""
+
+
 OBJECTIVE_KINDS = Kinds(
     ContrastiveObjective,
     GroupedContrastiveObjective,
@@ -156,6 +176,7 @@ OBJECTIVE_KINDS = Kinds(
     TextDistillationObjective,
     ClipDistillationObjective,
     AnswersObjective,
+    ImageTextQueriesObjective,
 )
 ObjectiveSpec = Annotated[LossSpec, OBJECTIVE_KINDS]
 """The spec of any loss; each has a `kind` and a `weight`."""

@@ -67,9 +67,11 @@ class HfImage(LibraryImage):
 
     kind: Literal["hf"] = "hf"
     name: str
-    """Hub id or a folder in hub layout."""
+    """Hub id or a folder in hub layout; of a BLIP-2 or LLaVA model its image encoder is taken."""
     pooling: Literal["auto", "cls", "mean"] = "auto"
     """How tokens become one feature; auto takes the model's own pooled output, else the mean."""
+    extra_tokens: bool = False
+    """Give the class token and others of its kind among the tokens as well, as BLIP-2's Q-Former reads them."""
 
 
 class TinyImage(EncoderSpec):

@@ -29,6 +29,7 @@ from vlkit.models.trainable import (
     Snapshot,
     changed,
     check_moved,
+    parameter_counts,
     set_trainable,
     snapshot,
     trainable_report,
@@ -254,7 +255,10 @@ class _Trainer:
         if self.begun:
             return
         self.begun, kept = True, self.place.metrics_bytes
-        self.runtime.first(lambda: cut_metrics(self.run, kept) if self.resumes else begin_run(self.run, self.recipe))
+        counts = parameter_counts(as_module(self.model), {one.name: one.trainable for one in self.recipe.stages})
+        self.runtime.first(
+            lambda: cut_metrics(self.run, kept) if self.resumes else begin_run(self.run, self.recipe, parameters=counts)
+        )
         self.watchers.open(self.run, self.runtime)
 
 

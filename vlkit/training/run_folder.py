@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,10 +138,11 @@ def open_run(recipe: Recipe, *, resume: bool, overwrite: bool) -> Run:
     return run
 
 
-def begin_run(run: Run, recipe: Recipe) -> None:
+def begin_run(run: Run, recipe: Recipe, *, parameters: Mapping[str, Any]) -> None:
     """Clears what an earlier run left but its model, and writes environment and recipe.
 
     Called once the first step has been taken, so that a recipe that is refused leaves everything as it was.
+    ``parameters`` says how many the model has (``trainable.parameter_counts``).
     """
     # The recipe goes first and comes last: a folder that is cleared in part holds no run. The environment is there all
     # the time, and tells what is ours from files of others.
@@ -149,7 +150,8 @@ def begin_run(run: Run, recipe: Recipe) -> None:
     run.metrics_path.unlink(missing_ok=True)
     for path in steps_in(run.checkpoints):
         shutil.rmtree(path, ignore_errors=True)
-    write_atomic(run.environment_path, json.dumps({**environment(), "command": sys.argv}, indent=2) + "\n")
+    about = {**environment(), "parameters": parameters, "command": sys.argv}
+    write_atomic(run.environment_path, json.dumps(about, indent=2) + "\n")
     write_atomic(run.recipe_path, dump_yaml(recipe))
 
 

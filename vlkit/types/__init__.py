@@ -4,6 +4,7 @@ A user's own module needs no base class of ours.
 """
 
 from vlkit.types.model_types import (
+    AnsweringModel,
     AnswersQuestions,
     Batch,
     Embeddings,
@@ -22,13 +23,16 @@ from vlkit.types.part_types import (
     ClassRows,
     GivesStates,
     ImageEncoder,
+    ImageFacts,
     ImageTokenizer,
     KnowsClasses,
     KnowsVocabulary,
     LanguageModel,
+    ReadsOtherTokens,
     ResizesImages,
     SavesConfig,
     SharesLayers,
+    TellsFacts,
     TextBatch,
     TextEncoder,
     TransformsAtSizes,
@@ -38,9 +42,9 @@ from vlkit.types.part_types import (
 from vlkit.types.sample_types import IMAGE_MARK, Pick, Question, ReducedDecoding, Sample, SampleMeta, Source, Turn
 
 __all__ = [
-    "IMAGE_MARK", "AnswersQuestions", "Batch", "Bridge", "ClassRows", "Embeddings", "FrozenTables", "GivesStates",
-    "ImageEncoder", "ImageTextModel", "ImageTokenizer", "KnowsClasses", "KnowsVocabulary", "LanguageModel", "Loss",
-    "Model", "Objective", "Pick", "Piece", "Preparer", "Question", "ReducedDecoding", "ResizesImages", "Sample",
-    "SampleMeta", "SavesConfig", "SharesLayers", "Source", "Start", "TextBatch", "TextEncoder", "TransformsAtSizes",
-    "Turn", "Vocabulary", "as_module", "lacking",
+    "IMAGE_MARK", "AnsweringModel", "AnswersQuestions", "Batch", "Bridge", "ClassRows", "Embeddings", "FrozenTables",
+    "GivesStates", "ImageEncoder", "ImageFacts", "ImageTextModel", "ImageTokenizer", "KnowsClasses", "KnowsVocabulary",
+    "LanguageModel", "Loss", "Model", "Objective", "Pick", "Piece", "Preparer", "Question", "ReadsOtherTokens",
+    "ReducedDecoding", "ResizesImages", "Sample", "SampleMeta", "SavesConfig", "SharesLayers", "Source", "Start",
+    "TellsFacts", "TextBatch", "TextEncoder", "TransformsAtSizes", "Turn", "Vocabulary", "as_module", "lacking",
 ]  # fmt: skip

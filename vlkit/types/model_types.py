@@ -229,3 +229,25 @@ class AnswersQuestions(Protocol):
 
     def log_likelihoods(self, questions: Sequence[Question], answers: Sequence[str], *, batch_size: int = 16) -> Tensor:
         """[N, 2] float32: the log probability of each answer with its end, and how many tokens it has."""
+
+
+@runtime_checkable
+class AnsweringModel(AnswersQuestions, Protocol):
+    """What commands ask of a vision-language model beside: the two things that its users do with it."""
+
+    def caption(
+        self, images: Any, *, language: str, prompt: str | None = None, prefix: str = "", **generation: Any
+    ) -> Any:
+        """A text about an image, or one about each of a list; ``prompt`` None takes one that the model learned."""
+
+    def ask(
+        self,
+        images: Any,
+        question: str,
+        *,
+        language: str | None = None,
+        prefix: str = "",
+        stream: Callable[[str], None] | None = None,
+        **generation: Any,
+    ) -> str:
+        """The answer to a question about no, one or several images."""

@@ -17,6 +17,24 @@ if TYPE_CHECKING:
     from vlkit.spec.language import GenerationSpec
 
 
+class ImageFacts(NamedTuple):
+    """What there is to know of an image encoder before it is joined with others.
+
+    ``width`` of the pooled feature, ``token_width`` of a token, ``image_size`` the side in pixels that it was made for,
+    ``tokens`` of such an image and the ``side`` of their square grid (None where they form none), ``extra_tokens`` that
+    the encoder has beside those of places (class, registers), ``mean`` and ``std`` of its preprocessing.
+    """
+
+    width: int
+    token_width: int
+    image_size: int
+    tokens: int
+    side: int | None
+    extra_tokens: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
 class TextBatch(NamedTuple):
     """Tokenised texts: ``ids_BL`` int64 and ``mask_BL`` int64 (1 = a real token, 0 = padding)."""
 
@@ -141,6 +159,14 @@ class ResizesImages(Protocol):
 
 
 @runtime_checkable
+class TellsFacts(Protocol):
+    """What an image encoder may offer: all that is to be known of it, in one call."""
+
+    def facts(self) -> ImageFacts:
+        """Sizes, places and preprocessing."""
+
+
+@runtime_checkable
 class TransformsAtSizes(Protocol):
     """What an image encoder may offer: its preprocessing for larger images, which it then sees in tiles."""
 
@@ -219,6 +245,15 @@ class LanguageModel(SavesConfig, Protocol):
             language: BCP 47 tag for ``generation.language_token``.
             stream: Takes each piece of text as it is written, of a single row.
         """
+
+
+@runtime_checkable
+class ReadsOtherTokens(Protocol):
+    """What a language model may offer whose sides have two tokenizers; ``tokenizer`` is that of what is written."""
+
+    @property
+    def reader(self) -> Any:
+        """Transformers' tokenizer of what is read, whose ids ``embed`` takes."""
 
 
 @runtime_checkable

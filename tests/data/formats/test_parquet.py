@@ -111,3 +111,30 @@ def test_an_image_that_stands_in_many_rows_is_one_in_memory(tmp_path: Path) -> N
     cells = read_rows(path, images=["image"], columns=[["label"]]).cells
     assert cells[499]() == image
     assert arrow.default_memory_pool().bytes_allocated() - before < 50_000_000
+
+
+def test_a_footer_that_lies_about_its_rows_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.parquet")
+    whole = path.read_bytes()
+    lying = bytearray(whole)
+    length = int.from_bytes(whole[-8:-4], "little")
+    start = len(whole) - 8 - length
+    place = start + whole[start:].index(bytes([0x16, 14]))  # compact thrift: an i64 of 7, zigzag, which are all rows
+    lying[place + 1] = 16
+    path.write_bytes(bytes(lying))
+    with pytest.raises(
+        DataError, match=r"its footer contradicts itself \(8 rows, 7 in its groups\); get the file anew"
+    ):
+        read_rows(path, images=["image"], columns=[["label"]])
+
+
+def test_a_text_that_stands_in_many_rows_is_counted_as_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    captions = "x" * 100_000
+    rows = [{"image": {"bytes": b"x", "path": "a"}, "captions": captions} for _ in range(100)]
+    path = write(tmp_path / "x.parquet", rows)
+    assert path.stat().st_size < 1_000_000
+    monkeypatch.setenv(LIMIT, "9")
+    with pytest.raises(DataError, match=r"captions.*VLKIT_LIMIT_MB"):
+        read_rows(path, images=["image"], columns=[["captions"]])
+    monkeypatch.setenv(LIMIT, "12")
+    assert read_rows(path, images=["image"], columns=[["captions"]]).columns["captions"] == [captions] * 100

@@ -95,3 +95,25 @@ def test_what_unpacks_to_more_than_the_limit_is_not_read(tmp_path: Path, monkeyp
     monkeypatch.setenv(LIMIT, "1")
     with pytest.raises(DataError, match=r"t\.txt\.gz, unpacked: 1 MB, more than the limit of 1 MB"):
         read_text(path)
+
+
+def test_a_cell_that_is_longer_than_pythons_csv_takes_is_told_with_its_column(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n1,2\n3," + "x" * 131_073 + "\n5,6\n")
+    with pytest.raises(DataError) as caught:
+        list(read_table(path))
+    assert str(caught.value) == (
+        f"{path}:3: column 2: a cell of more than 131,072 characters; close the quote where one was left open, or "
+        f"shorten the cell, or write the table as .jsonl"
+    )
+    path.write_text("a,b\n1,2\n3," + "x" * 131_072 + "\n")
+    assert len(list(read_table(path))) == 2
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl"])
+def test_a_line_above_the_limit_is_not_read(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(LIMIT, "1")
+    (tmp_path / name).write_text("a\n" + "x" * 1_100_000)
+    says = rf"{name}:1: bad JSON" if name == "t.jsonl" else rf"{name}:2, one line.* VLKIT_LIMIT_MB"
+    with pytest.raises(DataError, match=says):
+        list(read_table(tmp_path / name))

@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tests.helpers.data_factory import shards
 from tests.helpers.train_factory import HEADS, drawings, recipe, write_rows
 from vlkit.data.plan.mixes import settled, tiers_of, with_english
 from vlkit.data.plan.pairs import open_pairs
+from vlkit.data.stream.stream import open_stream
 from vlkit.errors import DataError
 from vlkit.spec.dataset import (
     DataSpec,
@@ -197,6 +199,20 @@ def test_shares_are_met_to_the_row_where_each_image_has_one_language(
         assert all(pick.language in source[pick.index].captions for pick in picks)
         drawn.update(pick.language for pick in picks)
     assert {language: round(2048 * share) for language, share in target.items()} == pytest.approx(dict(drawn), abs=1)
+
+
+def test_streams_take_tables_for_the_languages_that_they_are_told(tmp_path: Path) -> None:
+    source = {"sources": [{"kind": "webdataset", "path": str(shards(tmp_path / "s", count=2)), "sampling": "stream"}]}
+    given = {**source, "mixing": {"kind": "tiered", "english": 0.25}}
+    with pytest.raises(DataError) as caught:
+        open_stream(DataSpec.model_validate(given), batch_size=4, seed=0, num_workers=0)
+    assert str(caught.value) == (
+        "data.mixing.kind = tiered needs to know the languages of the data, and streams are not read before: name them "
+        "in data.languages"
+    )
+    data = DataSpec.model_validate({**given, "languages": ["en", "de", "fr"]})
+    plan = open_stream(data, batch_size=4, seed=0, num_workers=0)
+    assert plan.data.mixing == WeightsMixing(weights={"de": 0.375, "en": 0.25, "fr": 0.375})
 
 
 def test_stages_mix_languages_each_in_its_way_and_count_what_they_learned_from(tmp_path: Path) -> None:

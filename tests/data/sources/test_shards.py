@@ -14,7 +14,7 @@ from vlkit.data.formats import shard_index as index_module
 from vlkit.data.formats.caption_forms import CaptionError
 from vlkit.data.sources.combine import summarize
 from vlkit.data.sources.open import open_sources
-from vlkit.data.sources.shards import ShardSource, expand
+from vlkit.data.sources.shards import ShardSource, _count, braces, expand
 from vlkit.errors import DataError
 from vlkit.files import home
 from vlkit.spec import sources as spec
@@ -291,3 +291,40 @@ def test_a_number_as_concept_is_one(tmp_path: Path) -> None:
     text = json.dumps({"captions": {"en": "x"}, "concept": 0, "split": "train"}).encode()
     found = ShardSource([tar(tmp_path / "a.tar", [("a.png", PNG), ("a.json", text)])])
     assert found.meta(0).concept == found[0].concept == "0"
+
+
+MANY = "stands for more than 1,000,000 shards; name a folder of them, or larger ones"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [
+        ("{{0..999999},{0..999999}}.tar", MANY),
+        ("{a,b}" * 40, MANY),
+        ("{0..9999}-{0..9999}.tar", MANY),
+        ("{" * 60 + "a,b" + "}" * 60, "braces in more than 16 others"),
+        ("{0..3.tar", "Unbalanced braces: '{0..3.tar'"),
+        ("{{0..3}.tar", "Unbalanced braces: '{{0..3}.tar'"),
+        ("0..3}.tar", "Unbalanced braces: '0..3}.tar'"),
+    ],
+)
+def test_patterns_that_no_memory_holds_are_told_before_they_are_listed(pattern: str, says: str) -> None:
+    with pytest.raises(DataError) as caught:
+        braces(pattern)
+    assert str(caught.value) == f"{pattern}: {says}"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("{a,{b,c}}{0..1}", ["a0", "a1", "b0", "b1", "c0", "c1"]),
+        ("{08..10}", ["08", "09", "10"]),
+        ("{0..6..3}", ["0", "3", "6"]),
+        ("{a..c}x", ["ax", "bx", "cx"]),
+        ("a,b", ["a,b"]),
+        ("{a,}", ["a", ""]),
+    ],
+)
+def test_what_patterns_stand_for_is_counted_as_it_is_listed(pattern: str, names: list[str]) -> None:
+    assert braces(pattern) == names
+    assert _count(pattern) == len(names)

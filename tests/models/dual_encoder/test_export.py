@@ -15,7 +15,8 @@ from tests.helpers import encoder_factory as factory
 from tests.helpers.train_factory import drawings
 from vlkit.adapt.inject import adapter_of, add_adapter
 from vlkit.errors import VlkitError
-from vlkit.models.dual_encoder.export import check, formats
+from vlkit.models import export_folder
+from vlkit.models.dual_encoder.export import check
 from vlkit.models.dual_encoder.export.formats import TOLERANCE, export
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.models.folder import load, save
@@ -105,7 +106,8 @@ def test_open_clip_models_go_back_to_open_clip(flavour: str, tmp_path: Path) -> 
         assert float(theirs.logit_bias.detach()) == pytest.approx(-9.5)
     assert max(exported.differences) <= TOLERANCE
     assert bool(exported.notes) == (flavour == "coca")
-    assert {path.name for path in (tmp_path / "out").iterdir()} <= set(formats._FILES)  # so that it can be replaced
+    # so that it can be replaced
+    assert {path.name for path in (tmp_path / "out").iterdir()} <= set(export_folder._FILES)
     # and what it was is still what it was, and comes back
     for one, two in zip(before, embeddings(model), strict=True):
         assert torch.equal(one, two)
@@ -138,7 +140,7 @@ def test_transformers_models_go_back_to_transformers(kind: str, tmp_path: Path) 
     before = embeddings(model)
     exported = export(model, tmp_path / "out", format="transformers")
     assert max(exported.differences) <= TOLERANCE and not exported.notes
-    assert {path.name for path in (tmp_path / "out").iterdir()} <= set(formats._FILES)
+    assert {path.name for path in (tmp_path / "out").iterdir()} <= set(export_folder._FILES)
     theirs = AutoModel.from_pretrained(tmp_path / "out").eval()
     processor, tokenizer = (
         AutoImageProcessor.from_pretrained(tmp_path / "out"),

@@ -21,7 +21,7 @@ from vlkit.spec.objectives import AnswersObjective
 from vlkit.types import AnswersQuestions, Question
 
 SHORT = GenerationSpec(max_tokens=5)
-ARCHITECTURES = ("llama", "qwen3", "gemma2", "gemma3", "bloom", "t5", "mt5")
+ARCHITECTURES = ("llama", "qwen3", "gemma2", "gemma3", "bloom", "t5", "mt5", "joined")
 MIXED = ((1, ("what?", "a cat")), (0, ("and?", "no image at all", "sure?", "yes")), (2, ("which <image> <image>", "b")))
 
 

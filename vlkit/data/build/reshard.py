@@ -323,13 +323,13 @@ class _Chunks(Dataset[list[_Packed]]):
 
 def _members(sample: Sample, options: ShardOptions) -> dict[str, bytes]:
     """The images of a sample by suffix: `jpg` of one, `0.jpg`, `1.png`, ... of several."""
-    written = [_image(sample.key, image, options) for image in sample.images]
+    written = [encoded_image(sample.key, image, options) for image in sample.images]
     if len(written) == 1:
         return dict(written)
     return {f"{number}.{suffix}": raw for number, (suffix, raw) in enumerate(written)}
 
 
-def _image(key: str, lazy: Callable[[], Image.Image], options: ShardOptions) -> tuple[str, bytes]:
+def encoded_image(key: str, lazy: Callable[[], Image.Image], options: ShardOptions) -> tuple[str, bytes]:
     """Suffix and bytes of the image to write; every image is decoded once, so that broken ones are found now."""
     size = options.image_size
     if not isinstance(lazy, LazyImage | StoredImage):

@@ -15,7 +15,9 @@ from vlkit.foreign import check_size, parse_json
 
 _KEPT_GROUPS = 2  # of rows in memory, a hundred images each as the hub writes them
 _KEPT_FOOTERS = 128
+_ROW_BYTES = 200  # that a row takes in memory at least, whatever it holds
 _HUB = b"huggingface"
+_TEXTS = ("string", "large_string")
 _reading = Lock()  # of threads that want rows of one group the first reads it for all
 
 
@@ -83,9 +85,14 @@ def read_rows(path: Path, *, images: Sequence[str], columns: Sequence[Sequence[s
             found = {names[0]: _column(path, schema.names, names) for names in columns}
             leaf, nested = _image_type(path, image, schema.field(image).type)
             paths = [f"{image}.path"] if "path" in nested else []
-            _check_size(path, file.metadata, [*found.values(), *paths], range(file.num_row_groups))
-            table = file.read(columns=[*found.values(), *paths])
-            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+            texts = (*found.values(), *paths)
+            sizes = _group_sizes(path, file.metadata)
+            _check_size(path, file.metadata, texts, range(file.num_row_groups))
+        # as dictionaries: a text that stands in many rows may be short in the file, and fill the memory as values
+        flat = [column for column in found.values() if str(schema.field(column).type) in _TEXTS]
+        with parquet.ParquetFile(path, read_dictionary=flat) as file:
+            table = file.read(columns=list(texts))
+            check_size(sum(map(_value_bytes, table.columns)), what=f"{path}: {', '.join(texts)}")
             metadata = schema.metadata or {}
     except OSError as error:  # pyarrow's ArrowInvalid is a ValueError, its reading errors are OSErrors
         raise DataError(f"cannot read {path}: {error}") from None
@@ -125,12 +132,44 @@ def _image_type(path: Path, column: str, type_: Any) -> tuple[str, list[str]]:
     return f"{column}.bytes" if nested else column, list(nested)
 
 
+def _group_sizes(path: Path, footer: Any) -> list[int]:
+    """How many rows each group has, by a footer that may say anything.
+
+    Raises:
+        DataError: More than fit into memory, or numbers that contradict each other.
+    """
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    sizes = [group.num_rows for group in groups]
+    values = [group.column(number).num_values for group in groups for number in range(group.num_columns)]
+    check_size(_ROW_BYTES * max(sum(map(abs, sizes)), footer.num_rows), what=f"{path}: {footer.num_rows:,} rows")
+    plain = all(footer.schema.column(number).max_repetition_level == 0 for number in range(footer.num_columns))
+    rows = [group.num_rows for group in groups for _ in range(group.num_columns)]
+    if min(sizes, default=0) < 0 or sum(sizes) != footer.num_rows or (plain and values != rows):
+        raise DataError(
+            f"cannot read {path}: its footer contradicts itself ({footer.num_rows:,} rows, {sum(sizes):,} in its "
+            f"groups); get the file anew"
+        )
+    return sizes
+
+
 def _check_size(path: Path, footer: Any, columns: Sequence[str], groups: Iterable[int]) -> None:
     """Refuses columns that take more memory than the limit."""
     wanted = tuple(f"{column}." for column in columns)
     chunks = (footer.row_group(group).column(number) for group in groups for number in range(footer.num_columns))
     size = sum(one.total_uncompressed_size for one in chunks if f"{one.path_in_schema}.".startswith(wanted))
     check_size(size, what=f"{path}: {', '.join(columns)}")
+
+
+def _value_bytes(column: Any) -> int:
+    """Bytes that the texts of a column take, each counted as often as it stands there; of lists it is not known."""
+    from pyarrow import compute, types
+
+    size = 0
+    for part in column.chunks if types.is_dictionary(column.type) else ():
+        if len(part.dictionary):
+            lengths = compute.binary_length(part.dictionary).cast("int64")
+            size += compute.sum(lengths.take(part.indices.drop_null())).as_py() or 0
+    return size
 
 
 def _features(raw: bytes | None, found: Mapping[str, str]) -> dict[str, Any]:

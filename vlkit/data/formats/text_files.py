@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from vlkit.errors import DataError
-from vlkit.foreign import check_size, clean, inflate, parse_json
+from vlkit.foreign import check_size, clean, inflate, limit, parse_json
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 """Of tables, by the ending of their file."""
@@ -108,11 +109,12 @@ def read_table(
         # utf-8-sig: spreadsheets put a byte order mark before the first column name.
         with path.open(encoding="utf-8-sig", newline="") as stream:
             if suffix in DELIMITERS:
-                delimiter = delimiter_of(stream.readline(), path)
+                delimiter = delimiter_of(stream.readline(limit()), path)
                 stream.seek(0)
-                yield from _records(path, read_cells(stream, path, delimiter=delimiter), header)
+                yield from _records(path, read_cells(_bounded(stream, path), path, delimiter=delimiter), header)
                 return
-            for line, text in enumerate(stream, start=1):  # not read_objects: tables of pairs can be large
+            # not read_objects: tables of pairs can be large
+            for line, text in enumerate(_bounded(stream, path), start=1):
                 if text.strip():
                     yield line, parse_json(text, where=f"{path}:{line}", expected=dict)
     except FileNotFoundError:
@@ -153,18 +155,51 @@ def read_cells(text: str | Iterable[str], path: Path, *, delimiter: str) -> Iter
             if line.strip():
                 yield number, [_unquoted(cell) for cell in line.rstrip("\r\n").split("\t")]
         return
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    row: list[str] = []
+    reader = csv.reader(_noted(lines, row), delimiter=delimiter, strict=True)
     while True:
         first = reader.line_num + 1
+        row.clear()
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
+            if "field limit" in str(error):
+                raise DataError(f"{path}:{first}: {_too_long(row, delimiter)}") from None
             reason = "a quote is opened here and not closed" if "unexpected end" in str(error) else str(error)
             raise DataError(f"{path}:{first}: {reason}; a quote inside of a quoted cell is doubled") from None
         if any(cell.strip() for cell in cells):
             yield first, cells
+
+
+def _bounded(stream: TextIO, path: Path) -> Iterator[str]:
+    """The lines of a file, none of which may take more memory than the limit."""
+    most, number = limit(), 0
+    while text := stream.readline(most + 1):
+        number += 1
+        check_size(len(text), what=f"{path}:{number}, one line")
+        yield text
+
+
+def _noted(lines: Iterable[str], row: list[str]) -> Iterator[str]:
+    for line in lines:
+        row.append(line)
+        yield line
+
+
+def _too_long(row: Iterable[str], delimiter: str) -> str:
+    """What to say of a row, as far as it was read, with a cell that is longer than Python's csv takes."""
+    most = csv.field_size_limit(sys.maxsize)  # for what comes next: the row was read already
+    try:
+        lengths = [len(cell) for cells in csv.reader(row, delimiter=delimiter) for cell in cells]
+    finally:
+        csv.field_size_limit(most)
+    column = next((number for number, length in enumerate(lengths, start=1) if length > most), len(lengths))
+    return (
+        f"column {column}: a cell of more than {most:,} characters; close the quote where one was left open, or "
+        f"shorten the cell, or write the table as .jsonl"
+    )
 
 
 def _unquoted(cell: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
-from itertools import accumulate, islice, product
+from itertools import accumulate, product
 from pathlib import Path
 
 from braceexpand import braceexpand
@@ -20,8 +21,9 @@ from vlkit.paths import matching, split_pattern
 from vlkit.types import Sample, SampleMeta
 
 _NUMBERS = re.compile(r"(\{\d+\.\.\d+\})")
-_RANGE = re.compile(r"\{(-?\d+)\.\.(-?\d+)(?:\.\.(-?\d+))?\}")
+_TOKENS = re.compile(r"\{(-?\d+)\.\.(-?\d+)(?:\.\.(-?\d+))?\}|\{[A-Za-z]\.\.[A-Za-z](?:\.\.-?\d+)?\}|[{},]")
 _MOST = 1_000_000  # shards of a pattern
+_DEEPEST = 16  # braces around each other
 
 
 def expand(pattern: str) -> tuple[Path, ...]:
@@ -53,24 +55,51 @@ def braces(pattern: str, *, ranges_only: bool = False) -> list[str]:
     """What a pattern with ``{0000..0009}`` and ``{a,b}`` stands for; ``ranges_only`` leaves ``{a,b}`` alone.
 
     Raises:
-        DataError: A brace is opened and not closed, or the other way round; or more than a million shards.
+        DataError: A brace is opened and not closed, or the other way round; braces nested too deeply; or a pattern that
+            stands for no shard or for more than a million, which is told before any is listed.
     """
     pieces = _NUMBERS.split(pattern) if ranges_only else [pattern]
-    names: list[str] = []
+    whole = [ranges_only and not _NUMBERS.fullmatch(piece) for piece in pieces]
     try:
-        lengths = [abs(int(high) - int(low)) // abs(int(step or 1) or 1) for low, high, step in _RANGE.findall(pattern)]
-        if max(lengths, default=0) < _MOST:  # else not even a list of it is made
-            whole = [ranges_only and not _NUMBERS.fullmatch(piece) for piece in pieces]
-            found = [
-                [piece] if keep else islice(braceexpand(piece, escape=False), _MOST + 1)
-                for piece, keep in zip(pieces, whole, strict=True)
-            ]
-            names = ["".join(one) for one in islice(product(*found), _MOST + 1)]
+        if math.prod(1 if keep else _count(piece) for piece, keep in zip(pieces, whole, strict=True)) > _MOST:
+            raise DataError(f"{pattern}: stands for more than {_MOST:,} shards; name a folder of them, or larger ones")
+        found = [
+            [piece] if keep else braceexpand(piece, escape=False) for piece, keep in zip(pieces, whole, strict=True)
+        ]
+        names = ["".join(one) for one in product(*found)]
     except ValueError as error:  # unbalanced braces
-        raise DataError(f"{pattern}: {error}") from None
-    if not 0 < len(names) <= _MOST:
-        raise DataError(f"{pattern}: stands for more than {_MOST:,} shards; name a folder of them, or larger ones")
+        raise error if isinstance(error, DataError) else DataError(f"{pattern}: {error}") from None
+    if not names:
+        raise DataError(f"{pattern}: stands for no shard; write the numbers in the order of the step")
     return names
+
+
+def _count(pattern: str) -> int:
+    """How many names a pattern stands for, without making them.
+
+    Raises:
+        ValueError: Braces that are not closed or not opened, or nested too deeply.
+    """
+    open_: list[list[int]] = [[0, 1]]  # for each brace around: names of its alternatives so far, and of the current one
+    for token in _TOKENS.finditer(pattern):
+        if token[1]:
+            low, high, step = token.group(1, 2, 3)
+            open_[-1][1] *= abs(int(high) - int(low)) // abs(int(step or 1) or 1) + 1
+        elif token[0] == "{":
+            open_.append([0, 1])
+        elif token[0] == "}" and len(open_) > 1:
+            open_[-2][1] *= sum(open_.pop())
+        elif token[0] == ",":
+            open_[-1] = [sum(open_[-1]), 1] if len(open_) > 1 else open_[-1]
+        elif token[0] == "}":
+            raise ValueError(f"Unbalanced braces: {pattern!r}")
+        else:
+            open_[-1][1] *= len(list(braceexpand(token[0])))  # a range of letters
+        if len(open_) > _DEEPEST:
+            raise ValueError(f"braces in more than {_DEEPEST} others")
+    if len(open_) > 1:
+        raise ValueError(f"Unbalanced braces: {pattern!r}")
+    return open_[0][1]
 
 
 class ShardSource:

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 
 from vlkit.errors import DataError, some
-from vlkit.evaluation.compare.model_scores import ModelScores, align, open_scores
-from vlkit.evaluation.metrics.intervals import Interval, bootstrap_mean, paired_comparison
+from vlkit.evaluation.compare.model_scores import ByImage, ModelScores, align, open_scores
+from vlkit.evaluation.metrics.intervals import Interval, bootstrap_mean, paired_comparison, paired_means
 from vlkit.evaluation.report.breakdown import Breakdown, by_tier_and_script
 from vlkit.evaluation.report.markdown import markdown_table, percent
-from vlkit.evaluation.results.answers import Answers
 from vlkit.evaluation.results.frames import RowSequence
 from vlkit.evaluation.results.results_file import ResultRow, Value, csv_text
 from vlkit.foreign import markdown_text
@@ -194,7 +193,7 @@ def compare(
     """Compares two models on the tasks and languages that both were evaluated on.
 
     Where both evaluations kept their answers and are of the same images and classes, the difference is paired: its
-    interval resamples classes, then images inside each (``statistics.paired_comparison``).
+    interval resamples classes, then images inside each (``metrics.intervals.paired_comparison``).
 
     Args:
         one: A results file, the folder of an evaluation, or published scores (``model_scores.open_scores``).
@@ -279,18 +278,20 @@ def _paired(first: ModelScores, second: ModelScores, key: tuple[str, str], seed:
     found = _answers(first, second, key)
     if found is None:
         return math.nan, math.nan, math.nan
-    answers, others = found
-    compared = paired_comparison(answers.rank_N == 1, others.rank_N == 1, answers.class_N, seed=seed)
+    one, other = found
+    right = all(np.isin(side.value_N, (0, 1)).all() for side in found)
+    pair = paired_comparison if right else paired_means
+    compared = pair(one.value_N, other.value_N, one.class_N, seed=seed)
     return compared.low, compared.high, compared.p_value
 
 
-def _answers(first: ModelScores, second: ModelScores, key: tuple[str, str]) -> tuple[Answers, Answers] | None:
-    """Both models' answers to the same images; None where they are of others, or were not kept."""
-    images, answers, others = first.fact("images", key[0]), first.answers(*key), second.answers(*key)
-    if images is None or images != second.fact("images", key[0]) or answers is None or others is None:
+def _answers(first: ModelScores, second: ModelScores, key: tuple[str, str]) -> tuple[ByImage, ByImage] | None:
+    """How both models answered to the same images; None where they are of others, or were not kept."""
+    images, one, other = first.fact("images", key[0]), first.by_image(*key), second.by_image(*key)
+    if images is None or images != second.fact("images", key[0]) or one is None or other is None:
         return None
-    same = np.array_equal(answers.image_N, others.image_N) and np.array_equal(answers.class_N, others.class_N)
-    return (answers, others) if same else None
+    same = np.array_equal(one.image_N, other.image_N) and np.array_equal(one.class_N, other.class_N)
+    return (one, other) if same else None
 
 
 def _mean(first: ModelScores, second: ModelScores, rows: list[LanguagePair], seed: int) -> MeanDifference:
@@ -305,13 +306,13 @@ def _mean(first: ModelScores, second: ModelScores, rows: list[LanguagePair], see
     return MeanDifference(rows[0].task, len(rows), value, interval.low, interval.high, resampled)
 
 
-def _joint(pairs: list[tuple[Answers, Answers]], seed: int) -> Interval:
+def _joint(pairs: list[tuple[ByImage, ByImage]], seed: int) -> Interval:
     """Interval of the mean over L languages of the difference, R times with C classes drawn for all of them at once."""
-    classes_C = np.unique(np.concatenate([answers.class_N for answers, _ in pairs]))
+    classes_C = np.unique(np.concatenate([one.class_N for one, _ in pairs]))
     gap_CL, count_CL = np.zeros((2, len(classes_C), len(pairs)))
-    for column, (answers, others) in enumerate(pairs):
-        place_N = np.searchsorted(classes_C, answers.class_N)
-        gap_N = (answers.rank_N == 1).astype(np.float64) - (others.rank_N == 1)
+    for column, (one, other) in enumerate(pairs):
+        place_N = np.searchsorted(classes_C, one.class_N)
+        gap_N = one.value_N - other.value_N
         gap_CL[:, column] = np.bincount(place_N, weights=gap_N, minlength=len(classes_C))
         count_CL[:, column] = np.bincount(place_N, minlength=len(classes_C))
     share_C = np.full(len(classes_C), 1 / len(classes_C))

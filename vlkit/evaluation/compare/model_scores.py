@@ -6,13 +6,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from vlkit.errors import DataError, UnknownName, VlkitError
 from vlkit.evaluation.compare.reference import BabelScore, read_babel_scores, reference
 from vlkit.evaluation.metrics.intervals import chance, chance_corrected
-from vlkit.evaluation.results.answers import Answers, read_answers
+from vlkit.evaluation.results.answers import read_answers
 from vlkit.evaluation.results.results_file import RESULTS, ResultRow, Results, Value
+from vlkit.evaluation.results.written import read_written
 from vlkit.evaluation.tasks.retrieval_task import MEASURES as RETRIEVAL
 from vlkit.evaluation.tasks.zero_shot_task import MEASURES as ZERO_SHOT
 from vlkit.foreign import read_json
@@ -22,6 +26,14 @@ PREFIX = "reference:"
 RECALL = "image_retrieval_recall@1"  # what the published table of retrieval gives
 _BARE = "label"  # a prompt: the bare name
 _ENGLISH = "openai_en"  # a prompt of the released files: names in English templates
+
+
+class ByImage(NamedTuple):
+    """Of N images their rows in the task, the classes that are resampled together, and a figure of each in 0..1."""
+
+    image_N: npt.NDArray[np.integer]
+    class_N: npt.NDArray[np.integer]
+    value_N: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -42,9 +54,25 @@ class ModelScores:
         """Tasks that this model has rows of."""
         return list(dict.fromkeys(task for task, _ in self.rows()))
 
-    def answers(self, task: str, language: str) -> Answers | None:
-        """The answers of this model alone: a file of several models has no such folder."""
-        return None if self.folder is None else read_answers(self.folder, task, language)
+    def by_image(self, task: str, language: str) -> ByImage | None:
+        """The headline of this model alone image by image, where its answers were kept.
+
+        A file of several models has no such folder. Of answers in words it is a figure of each, of others whether each
+        is right.
+        """
+        if self.folder is None:
+            return None
+        if (found := read_answers(self.folder, task, language)) is not None:
+            return ByImage(found.image_N, found.class_N, (found.rank_N == 1).astype(np.float64))
+        written = read_written(self.folder, task, language)
+        headline = self.results.measures(task).headline
+        if not written or any(headline not in one.figures for one in written):
+            return None
+        return ByImage(
+            np.array([one.image for one in written]),
+            np.array([one.concept for one in written]),
+            np.array([one.figures[headline] for one in written]),
+        )
 
     def fact(self, kind: str, task: str, language: str = "") -> Any:
         """What the file says of a task (``images``), or of a language of it (``label_sets``); None if nothing."""

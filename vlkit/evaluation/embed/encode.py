@@ -32,7 +32,7 @@ _AHEAD = 2  # batches that are read while one is encoded
 
 
 @contextmanager
-def evaluating(model: Embedder) -> Iterator[torch.device]:
+def evaluating(model: object) -> Iterator[torch.device]:
     """Evaluation mode without gradients; yields the device of the parameters and puts every submodule's mode back."""
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
     modes = [module.training for module in modules]
@@ -46,7 +46,7 @@ def evaluating(model: Embedder) -> Iterator[torch.device]:
             module.training = mode
 
 
-def device_of(model: Embedder) -> torch.device:
+def device_of(model: object) -> torch.device:
     """Where the parameters are; the CPU for a model without any."""
     first = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     return torch.device("cpu") if first is None else first.device

@@ -18,6 +18,8 @@ class EncodingCounts:
     texts: int = 0
     texts_asked: int = 0
     """Names times templates over all languages: what there was to encode without looking for equal ones."""
+    answers: int = 0
+    """Answers that were written or weighed."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What decides embeddings: a digest of a model's weights, of its transform, of its tokenizer. Caches go by these."""
+"""What decides embeddings and answers: weights, transform, tokenizer. Caches go by digests of these."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from torch import nn
 
 from vlkit.errors import VlkitError
 from vlkit.evaluation.embed.callables import TwoCallables
-from vlkit.evaluation.embed.encode import Embedder, marks_language
+from vlkit.evaluation.embed.encode import Embedder, evaluating, marks_language
 from vlkit.files import digest
 from vlkit.models.digest import tensor_digest, weights_digest
+from vlkit.spec.language import GenerationSpec
+from vlkit.types import AnswersQuestions, Question
 
 UNKNOWN = "not known"
 _PROBES = (
@@ -22,7 +24,7 @@ _PROBES = (
 )
 
 
-def model_digest(model: Embedder) -> str:
+def model_digest(model: object) -> str:
     """What stands for the weights in results: their digest, or the name that was given to a pair of functions."""
     if isinstance(model, nn.Module):
         return weights_digest(model)
@@ -61,7 +63,25 @@ def texts_key(model: Embedder) -> str:
     return digest({**_weights(model), "tokens": tokens})
 
 
-def _weights(model: Embedder) -> dict[str, object]:
+def answers_key(model: AnswersQuestions) -> str:
+    """Digest of all that decides answers but the questions: weights, precision, and how images and texts are taken.
+
+    The latter is known by what the model answers about two test images, and by how many tokens it has for test texts.
+
+    Raises:
+        VlkitError: The model's weights cannot be known.
+    """
+    known = _weights(model)
+    images = [_test_image(64, 48, step=7), _test_image(640, 720, step=31)]
+    asked = [Question("?", images=(image,), language="en") for image in images]
+    texts = _PROBES[:-1]
+    with evaluating(model):
+        said = model.answer(asked, generation=GenerationSpec(max_tokens=8))
+        counts_N = model.log_likelihoods([Question("?", language="en")] * len(texts), texts)[:, 1]
+    return digest({**known, "answers": said, "tokens": counts_N.long().tolist()})
+
+
+def _weights(model: object) -> dict[str, object]:
     if isinstance(model, TwoCallables) and model.name:
         return {"name": model.name}
     if not isinstance(model, nn.Module):

@@ -24,7 +24,6 @@ from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.identity import texts_key
 from vlkit.models.feature_store import FeatureStore, Numbers, key_of
 from vlkit.progress import Bar, bar
-from vlkit.types import ImageTextModel, lacking
 
 BARE: tuple[str, ...] = ("{}",)
 _WINDOW = 1 << 16  # texts planned and held at once: 134 MB of embeddings of width 512
@@ -102,13 +101,8 @@ def check_languages(model: Embedder, languages: Iterable[str], *, spoken: Mappin
     ``spoken`` is what tokenizers are told in place of a tag.
 
     Raises:
-        VlkitError: There are such languages, or the model does not embed images and texts at all.
+        VlkitError: There are such languages.
     """
-    if not isinstance(model, ImageTextModel | TwoCallables):
-        raise VlkitError(
-            f"a {type(model).__name__} does not embed images and texts, as this task needs (it has no "
-            f"{', '.join(lacking(model, ImageTextModel))}); evaluate it on tasks of its own kind"
-        )
     if isinstance(model, TwoCallables) or not getattr(model, "marks_language", False):
         return
     missing: dict[str, str] = {}

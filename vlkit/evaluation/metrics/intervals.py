@@ -1,6 +1,6 @@
-"""Accuracies with intervals, and chance.
+"""Accuracies and other figures of images with intervals, and chance.
 
-N images, C classes that occur among them, R bootstrap replicates.
+N images, C classes that occur among them, K columns of figures, R bootstrap replicates.
 """
 
 from __future__ import annotations
@@ -132,6 +132,58 @@ def paired_comparison(
     low, high = np.quantile(mean_R, [0.025, 0.975])
     tail = (1 + min(int((mean_R <= 0).sum()), int((mean_R >= 0).sum()))) / (1 + replicates)
     return PairedDifference(float(gap_N.mean()), float(low), float(high), min(1.0, 2 * tail))
+
+
+def paired_means(
+    values: npt.ArrayLike, others: npt.ArrayLike, classes: npt.ArrayLike, *, seed: int = 0, replicates: int = 1000
+) -> PairedDifference:
+    """``paired_comparison`` of any figure that images have (chrF of the answer, say), by its mean over images."""
+    values_N, others_N, classes_N = np.asarray(values, float), np.asarray(others, float), np.asarray(classes)
+    if values_N.shape != others_N.shape:
+        raise VlkitError(f"values {values_N.shape} and others {others_N.shape} must be lists of one length")
+    gap_N = values_N - others_N
+    sums_R2 = resampled_sums(np.stack([gap_N, np.ones_like(gap_N)], 1), classes_N, seed=seed, replicates=replicates)
+    mean_R = sums_R2[:, 0] / sums_R2[:, 1]
+    tail = (1 + min(int((mean_R <= 0).sum()), int((mean_R >= 0).sum()))) / (1 + replicates)
+    return PairedDifference(float(gap_N.mean()), *percentiles(mean_R), min(1.0, 2 * tail))
+
+
+def resampled_sums(
+    values: npt.ArrayLike, classes: npt.ArrayLike, *, seed: int = 0, replicates: int = 1000
+) -> npt.NDArray[np.float64]:
+    """Column sums [R, K] over images drawn as ``bootstrap_interval`` draws them: classes, then images inside each.
+
+    All figures that are made of sums (means, shares, BLEU, differences of these between two models) are functions of
+    the columns; taken from one draw they are paired. ``values`` are [N, K] numbers, ``classes`` N class ids.
+    """
+    values_NK, classes_N = np.asarray(values, dtype=np.float64), np.asarray(classes)
+    if values_NK.ndim != 2 or classes_N.shape != values_NK.shape[:1] or not classes_N.size:
+        raise VlkitError(f"values {values_NK.shape} and classes {classes_N.shape} must be of the same images, not none")
+    if replicates < 1:
+        raise VlkitError(f"replicates = {replicates}: must be at least 1")
+    _, ids_N, count_C = np.unique(classes_N, return_inverse=True, return_counts=True)
+    several = [np.flatnonzero(ids_N == one) for one in np.flatnonzero(count_C > 1)]
+    rng, sums = np.random.default_rng(seed), []
+    step = max(1, _CELLS // len(classes_N))
+    for start in range(0, replicates, step):
+        size = min(step, replicates - start)
+        times_RC = rng.multinomial(len(count_C), np.full(len(count_C), 1 / len(count_C)), size=size)
+        times_RN = times_RC[:, ids_N].astype(np.float64)  # as it stays for classes of one image
+        for images in several:
+            drawn_R = times_RC[:, ids_N[images[0]]] * len(images)
+            times_RN[:, images] = rng.multinomial(drawn_R, np.full(len(images), 1 / len(images)))
+        sums.append(times_RN @ values_NK)
+    return np.concatenate(sums)
+
+
+def percentiles(figures: npt.ArrayLike) -> Interval:
+    """The 95 % interval of those of R replicates that have a figure (are not NaN); NaN where none has."""
+    known = np.asarray(figures, dtype=np.float64)
+    known = known[~np.isnan(known)]
+    if not known.size:
+        return Interval(math.nan, math.nan)
+    low, high = np.quantile(known, [0.025, 0.975])
+    return Interval(float(low), float(high))
 
 
 def subset_accuracy(ranks: npt.ArrayLike, classes: npt.ArrayLike, *, num_classes: int, size: int) -> float:

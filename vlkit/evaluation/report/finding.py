@@ -39,7 +39,8 @@ def finding(results: Results) -> str:
         )
     else:
         said.append(_alone(first, by_variant[first], _called(results)))
-    said += [text for variant, rows in by_variant.items() if (text := _at_chance(variant, list(rows.values())))]
+    for variant, rows in by_variant.items():
+        said += filter(None, (_gains(variant, list(rows.values())), _at_chance(variant, list(rows.values()))))
     return " ".join(said)
 
 
@@ -105,6 +106,17 @@ def _alone(variant: str, rows: Mapping[str, ResultRow], what: str) -> str:
         f"{variant} has {mean} {what}, the mean of {len(ranked)} languages: {_value(best)} in the best, "
         f"{_names([best.language])}, and {_value(lowest)} in the lowest, {_names([lowest.language])}."
     )
+
+
+def _gains(variant: str, rows: Sequence[ResultRow]) -> str:
+    """In how many languages the figure of what the model is shown is above 0, where there is one."""
+    name = rows[0].measures.gain
+    known = [row for row in rows if name in row.values and not math.isnan(row.metric(name).low)]
+    if not known:
+        return ""
+    above = [row.language for row in known if row.metric(name).low > 0]
+    where = f"in {_counted(above, known)}" if above else "in no language"
+    return f"{rows[0].measures.title(name)} by {variant} is above 0 {where}: its interval does not hold 0."
 
 
 def _at_chance(variant: str, rows: Sequence[ResultRow]) -> str:

@@ -6,11 +6,13 @@ import io
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from statistics import fmean
+from typing import Literal, NamedTuple, cast
 
 from vlkit import languages as language_table
 from vlkit.errors import VlkitError
 from vlkit.evaluation.results.examples import FoundImages
+from vlkit.evaluation.results.written import WrittenAnswer
 from vlkit.evaluation.tasks.engine import LanguageScores, TaskScores
 from vlkit.types import Sample
 
@@ -59,6 +61,61 @@ class FoundItem:
     text: str
     rank: int
     images: tuple[FoundImage, ...]
+
+
+@dataclass(frozen=True)
+class SaidItem:
+    """An image (an encoded JPEG) with what was said of it, by BCP 47 tag, and why it is shown: best, drawn or worst."""
+
+    key: str
+    jpeg: bytes
+    why: Literal["best", "drawn", "worst"]
+    answers: dict[str, WrittenAnswer]
+
+
+def make_said(
+    written: Mapping[str, Sequence[WrittenAnswer]],
+    samples: Sequence[Sample],
+    figure: str,
+    *,
+    count: int = 12,
+    size: int = 112,
+    seed: int = 0,
+) -> list[SaidItem]:
+    """A fair gallery of answers in words: a third are the best by a figure, a third the worst, the others are drawn.
+
+    Of images of one concept the first alone is among the best and the worst.
+
+    Args:
+        written: Answers by BCP 47 tag, all of one task.
+        samples: Its images.
+        figure: By which, on average over languages.
+        count: Images.
+        size: Pixels on the longer side of an image.
+        seed: Of what is drawn.
+
+    Raises:
+        DataError: An image cannot be read.
+    """
+    by_row: dict[int, dict[str, WrittenAnswer]] = {}
+    for tag, answers in written.items():
+        for one in answers:
+            by_row.setdefault(one.image, {})[tag] = one
+    mean = {row: fmean(one.figures[figure] for one in found.values()) for row, found in by_row.items()}
+    ranked = sorted(by_row, key=lambda row: (-mean[row], row))
+    first: dict[int, int] = {}
+    for row in ranked:
+        first.setdefault(next(iter(by_row[row].values())).concept, row)
+    ends, third = list(first.values()), count // 3
+    best = ends[:third]
+    worst = [row for row in ends if row not in best][-third:] if third else []
+    rest = sorted(set(by_row) - {*best, *worst})
+    drawn = random.Random(seed).sample(rest, min(count - len(best) - len(worst), len(rest)))
+    chosen = [*((row, "best") for row in best), *((row, "drawn") for row in drawn), *((row, "worst") for row in worst)]
+    return [
+        SaidItem(samples[row].key, thumbnail(samples[row], size=size, kind="JPEG"), why, by_row[row])
+        for row, why in cast("list[tuple[int, Literal['best', 'drawn', 'worst']]]", chosen)
+    ]
 
 
 def make_found(

@@ -7,7 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 
 from vlkit import languages as language_table
-from vlkit.evaluation.report.breakdown import Breakdown, breakdowns, is_english, script_name
+from vlkit.evaluation.report.breakdown import (
+    Breakdown,
+    breakdowns,
+    by_tier_and_script,
+    is_english,
+    script_name,
+)
 from vlkit.evaluation.report.finding import finding
 from vlkit.evaluation.results.class_scores import ClassTable
 from vlkit.evaluation.results.results_file import ResultRow, Results
@@ -76,9 +82,9 @@ def _notes(rows: list[ResultRow]) -> list[str]:
     return [" ".join(said)]
 
 
-def _groups(one: Breakdown) -> list[str]:
+def _groups(one: Breakdown, figure: str = "top-1") -> list[str]:
     return markdown_table(
-        ("group", "languages", "top-1", "95 % interval"),
+        ("group", "languages", figure, "95 % interval"),
         (
             (group.group, str(len(group.languages)), percent(group.mean), _interval(group.low, group.high))
             for group in one.groups
@@ -108,18 +114,34 @@ def _classes(table: ClassTable) -> list[str]:
 def _figures(rows: list[ResultRow]) -> list[str]:
     """The table of any task: counts, and the figures that have a title; best headline first."""
     rows = sorted(rows, key=lambda row: (-row.headline.value, row.language))
-    measures, counts = rows[0].measures, counted(rows)
-    return markdown_table(
-        ("language", *(said for _, said in counts), *map(measures.title, measures.shown)),
+    measures, counts, shown = rows[0].measures, counted(rows), known_figures(rows)
+    lines = markdown_table(
+        ("language", *(said for _, said in counts), *map(measures.title, shown)),
         (
             (
                 _language(row.language),
                 *(str(row[name]) for name, _ in counts),
-                *(figure(row, name) for name in measures.shown),
+                *(figure(row, name) for name in shown),
             )
             for row in rows
         ),
     )
+    for name in (name for name in measures.bars or (measures.headline,) if measures.metrics[name].share):
+        values = {row.language: row[name] for row in rows if not math.isnan(row[name])}
+        for one in by_tier_and_script(values):
+            if len(one.groups) > 1:
+                lines += ["", f"### {capitalised(measures.title(name))} by {one.title}", "", *_groups(one, "mean")]
+    return lines
+
+
+def known_figures(rows: Sequence[ResultRow]) -> list[str]:
+    """The figures that stand in tables for readers, but for those that no row has."""
+    return [name for name in rows[0].measures.shown if not all(math.isnan(row[name]) for row in rows)]
+
+
+def capitalised(title: str) -> str:
+    """A title as a heading begins; what has capitals already stays (chrF)."""
+    return title if title != title.lower() else title[:1].upper() + title[1:]
 
 
 def counted(rows: Sequence[ResultRow]) -> list[tuple[str, str]]:

@@ -9,23 +9,29 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from vlkit import languages as language_table
 from vlkit.errors import UnknownName
-from vlkit.evaluation.report.gallery import FoundItem, GalleryItem, default_languages, make_found
+from vlkit.evaluation.report.gallery import FoundItem, GalleryItem, SaidItem, default_languages, make_found, make_said
 from vlkit.evaluation.report.markdown import results_markdown
 from vlkit.evaluation.report.plots import COLORS, render, training_curves
 from vlkit.evaluation.report.views import task_view
 from vlkit.evaluation.results.class_scores import ClassTable
 from vlkit.evaluation.results.examples import read_examples
 from vlkit.evaluation.results.results_file import Results
+from vlkit.evaluation.results.written import read_written
 from vlkit.files import write_atomic
 from vlkit.types import Sample
 
 MARKDOWN, CLASSES = "results.md", "results-classes.csv"
 _WORST = 20
+_SAID = 6  # languages in which what was said is shown
 _INK = "#010203"  # a colour that nothing else has; it becomes the colour of the surrounding text
+
+
+Shown: TypeAlias = GalleryItem | FoundItem | SaidItem
+"""What a page can show beside its figures."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ def write_report(
     *,
     results: Results,
     classes: ClassTable | None = None,
-    gallery: Sequence[GalleryItem | FoundItem] = (),
+    gallery: Sequence[Shown] = (),
     gallery_variant: str = "",
     metrics: Mapping[str, str | Path] | None = None,
     recipe_yaml: str = "",
@@ -57,7 +63,8 @@ def write_report(
         path: The file to write.
         results: Rows of one or more variants on one task (``Results.only`` chooses it).
         classes: How well each class is known; the worst ones are shown.
-        gallery: Images with answers (``make_gallery``), or captions with the images found for them (``make_found``).
+        gallery: Images with answers (``make_gallery``), captions with the images found for them (``make_found``), or
+            images with what was said of them (``make_said``).
         gallery_variant: Which variant gave these answers.
         metrics: Variant name to its ``metrics.jsonl``, for the training curves.
         recipe_yaml: The resolved recipe.
@@ -152,7 +159,7 @@ def environment() -> Any:
     )
 
 
-def _gallery(gallery: Sequence[GalleryItem | FoundItem]) -> dict[str, Any]:
+def _gallery(gallery: Sequence[Shown]) -> dict[str, Any]:
     answered = [item for item in gallery if isinstance(item, GalleryItem)]
     tags = tuple(dict.fromkeys(tag for item in answered for tag in item.answers))
     shown = default_languages(tags) if tags else ()
@@ -175,12 +182,21 @@ def _gallery(gallery: Sequence[GalleryItem | FoundItem]) -> dict[str, Any]:
         "gallery": items,
         "gallery_languages": [(language_table.get(tag), tag in shown) for tag in tags],
         "found": [(language_table.get(tag), examples) for tag, examples in found.items()],
+        "said": [_said(item) for item in gallery if isinstance(item, SaidItem)],
     }
 
 
-def _examples(folder: Path, results: Results, task: str, samples: Sequence[Sample]) -> list[FoundItem]:
+def _said(item: SaidItem) -> dict[str, Any]:
+    answers = [(language_table.get(tag), answer) for tag, answer in item.answers.items()]
+    return {"image": _inline(item.jpeg, "jpeg"), "key": item.key, "why": item.why, "answers": answers}
+
+
+def _examples(folder: Path, results: Results, task: str, samples: Sequence[Sample]) -> list[FoundItem | SaidItem]:
     tags = [row.language for row in results.rows if row.task == task]
-    return make_found({tag: read_examples(folder, task, tag) for tag in default_languages(tags)}, samples)
+    found = make_found({tag: read_examples(folder, task, tag) for tag in default_languages(tags)}, samples)
+    shown = default_languages(tags, count=_SAID)
+    written = {tag: answers for tag in shown if (answers := read_written(folder, task, tag))}
+    return [*found, *(make_said(written, samples, results.measures(task).headline) if written else ())]
 
 
 def _inline(raw: bytes, kind: str) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from vlkit.evaluation.compare.comparison import Comparison
+    from vlkit.evaluation.scaling_law import ScalingFit, ScalingPoint
 
 # Okabe and Ito's palette: told apart by colour-blind readers, and on white as on black
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
@@ -75,6 +76,32 @@ def training_curves(metrics: Mapping[str, str | Path], *, ink: str = INK) -> Fig
     axes_rate.yaxis.get_offset_text().set_color(ink)
     for axes in (axes_loss, axes_rate):
         axes.set_xlabel("step")
+        dress(axes, ink=ink)
+    return figure
+
+
+def scaling_curves(fits: Sequence[ScalingFit], *, ink: str = INK) -> Figure:
+    """Loss by the last term of each law, both logarithmic; points of equal other terms share a colour and a line."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2 * len(fits), 3.4), layout="constrained")
+    for axes, fit in zip(figure.subplots(1, len(fits), squeeze=False)[0], fits, strict=True):
+        *held, term = [one.term for one in fit.coefficients[1:]]
+        groups: dict[tuple[float, ...], list[ScalingPoint]] = {}
+        for point in sorted(fit.points, key=lambda point: point.sizes[term]):
+            groups.setdefault(tuple(point.sizes[name] for name in held), []).append(point)
+        for number, (sizes, points) in enumerate(sorted(groups.items())):
+            color = COLORS[number % len(COLORS)]
+            x = [point.sizes[term] for point in points]
+            label = ", ".join(f"{size:,.0f} {name}" for size, name in zip(sizes, held, strict=True))
+            axes.plot(x, [point.loss for point in points], "o", color=color, markersize=5, label=label or None)
+            axes.plot(x, [fit.predict(point.sizes) for point in points], color=color, alpha=0.7)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel(term)
+        axes.set_ylabel(fit.group)
+        if held:
+            axes.legend(frameon=False, labelcolor=ink, fontsize="small")
         dress(axes, ink=ink)
     return figure
 

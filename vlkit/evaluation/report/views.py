@@ -10,7 +10,7 @@ from vlkit import languages as language_table
 from vlkit.evaluation.report.breakdown import breakdowns, by_tier_and_script, few_groups, script_of
 from vlkit.evaluation.report.charts import BarRow, Cell, Point, bars, scatter, strips
 from vlkit.evaluation.report.finding import finding
-from vlkit.evaluation.report.markdown import CLASSIFIES, counted, figure, number, percent
+from vlkit.evaluation.report.markdown import CLASSIFIES, counted, figure, known_figures, number, percent
 from vlkit.evaluation.results.results_file import Mean, ResultRow, Results
 
 Rows = dict[str, dict[str, ResultRow]]  # by variant, then by language
@@ -78,23 +78,29 @@ def _figures(results: Results, means: Mapping[str, Mean]) -> dict[str, Any]:
     lines = [rows[variant][tag] for tag in tags for variant in rows if tag in rows[variant]]
     called = {measures.title(name).split()[-1] for name in leading}  # R@1, of text to image and of image to text
     unit = f"{called.pop() if len(called) == 1 else 'share'} in %"
+    shown = known_figures(lines)
     counts, texts = counted(lines), {one for row in lines for one in row.values.values() if isinstance(one, str)}
     return {
         "figures": {
             "task": results.rows[0].task,
             "settings": sorted(texts),
             "explained": measures.explained,
+            "headline": measures.headline,
+            "called": measures.title(measures.headline),
             "bars": bars(measures.kind, names, list(map(BarRow, tags, cells)), unit=unit) if series else None,
             "strips": [strips(part, unit=unit) for part in parts if len(part[0][1].groups) > 1],
-            "columns": ["model", *(said for _, said in counts), *map(measures.title, measures.shown)],
-            "lines": [(language_table.get(row.language), [row.variant, *_numbers(row, counts)]) for row in lines],
+            "columns": ["model", *(said for _, said in counts), *map(measures.title, shown)],
+            "lines": [
+                (language_table.get(row.language), [row.variant, *_numbers(row, counts, shown)]) for row in lines
+            ],
         }
     }
 
 
-def _numbers(row: ResultRow, counts: Sequence[tuple[str, str]]) -> list[str]:
+def _numbers(row: ResultRow, counts: Sequence[tuple[str, str]], shown: Sequence[str]) -> list[str]:
     found = [str(row[name]) for name, _ in counts]
-    for name, one in row.measures.shown.items():
+    for name in shown:
+        one = row.measures.metrics[name]
         _, low, high = row.metric(name)
         interval = "" if math.isnan(low) or not one.share else f" ({percent(low)}–{percent(high)})"
         found.append(figure(row, name) + interval)

@@ -47,6 +47,7 @@ class Measures:
         english: The figure that the headline has with the English names of the same things; "" for none.
         chance: What guessing gives; "" for none.
         chance_of: The figure that it is of, where this is not the headline.
+        gain: A difference that is above 0 where the model makes use of what it is shown; "" for none.
         alike: Columns that have to agree where two rows are compared (0 agrees with all), and what they count.
         explained: For readers of a page, what the figures mean.
         table: Rows of kinds that say the same stand in one CSV: "" in results.csv, "x" in results-x.csv.
@@ -60,6 +61,7 @@ class Measures:
     english: str = ""
     chance: str = ""
     chance_of: str = ""
+    gain: str = ""
     alike: Mapping[str, str] = field(default_factory=dict)
     table: str = ""
     explained: str = ""

@@ -17,6 +17,7 @@ from vlkit.data.sources.combine import Subset
 from vlkit.data.sources.open import open_source
 from vlkit.distributed.collectives import shared_errors
 from vlkit.errors import DataError, UnknownName
+from vlkit.evaluation.abilities import EMBEDS, Ability
 from vlkit.evaluation.embed.encode import Embedder
 from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.image_features import image_features
@@ -77,6 +78,7 @@ class RetrievalTask(PlainTask):
     """
 
     measures: ClassVar[Measures] = MEASURES
+    needs: ClassVar[Ability] = EMBEDS  # type: ignore[misc]
 
     name: str
     samples: Sequence[Sample]

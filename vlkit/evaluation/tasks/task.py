@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from vlkit import languages as language_table
 from vlkit.errors import DataError, UnknownName
+from vlkit.evaluation.abilities import ANYTHING, Ability
 from vlkit.evaluation.results.answers import Answers
 from vlkit.evaluation.results.examples import FoundImages
 from vlkit.evaluation.results.measures import Measures
 from vlkit.evaluation.results.results_file import Value
+from vlkit.evaluation.results.written import WrittenAnswer
 from vlkit.types import Sample
 
 if TYPE_CHECKING:
-    from vlkit.evaluation.embed.encode import Embedder
     from vlkit.evaluation.embed.encoding import Encoding
 
 Fact: TypeAlias = str | Mapping[str, str]
@@ -35,6 +36,8 @@ class Scored:
     """All that was found, for those who know the task."""
     examples: Sequence[FoundImages] = ()
     """A few captions with what was found for them, to be looked at."""
+    written: Sequence[WrittenAnswer] = ()
+    """What was answered about each image, in words, where a task asks for that."""
 
 
 class Task(Protocol):
@@ -47,6 +50,10 @@ class Task(Protocol):
     @property
     def measures(self) -> Measures:
         """What its rows hold."""
+
+    @property
+    def needs(self) -> Ability:
+        """What a model must be able to do."""
 
     @property
     def samples(self) -> Sequence[Sample]:
@@ -84,19 +91,19 @@ class Task(Protocol):
         """The one of some languages whose figures those of the others hang on; "" for none."""
 
     def score(
-        self, model: Embedder, languages: Sequence[str], *, seed: int = 0, encoding: Encoding | None = None
+        self, model: Any, languages: Sequence[str], *, seed: int = 0, encoding: Encoding | None = None
     ) -> Iterator[Scored]:
         """The figures in one language after the other, in any order; what they share is done once.
 
         Args:
-            model: Any image-text model, or a pair of functions.
+            model: One that can do what is needed.
             languages: BCP 47 tags of the task.
             seed: Of the bootstrap.
             encoding: Batches, caches, processes; every process of a job gets the same figures, bit for bit.
         """
 
     def tables(
-        self, model: Embedder, languages: Sequence[str], *, seed: int = 0, encoding: Encoding | None = None
+        self, model: Any, languages: Sequence[str], *, seed: int = 0, encoding: Encoding | None = None
     ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """More tables for the folder of the evaluation, file name to rows."""
 
@@ -129,6 +136,7 @@ def left_out_notes(left_out: Mapping[str, str], wanted: Iterable[str] | None) ->
 class PlainTask:
     """The members of a task that has no classes, further tables or comparisons; inherit it, or write them yourself."""
 
+    needs: Ability = ANYTHING
     targets: Sequence[int] = ()
     titles: Sequence[str] = ()
     facts: Mapping[str, Fact] = {}
@@ -139,7 +147,7 @@ class PlainTask:
         return ""
 
     def tables(
-        self, model: Embedder, languages: Sequence[str], *, seed: int = 0, encoding: Encoding | None = None
+        self, model: Any, languages: Sequence[str], *, seed: int = 0, encoding: Encoding | None = None
     ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """None."""
         return {}

@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from vlkit.distributed.collectives import shared_errors
-from vlkit.evaluation.embed.callables import TwoCallables
-from vlkit.evaluation.embed.encode import Embedder
+from vlkit.evaluation.abilities import require
 from vlkit.evaluation.embed.encoding import Encoding
-from vlkit.evaluation.embed.identity import images_key, texts_key
 from vlkit.evaluation.embed.image_contents import image_contents
 from vlkit.evaluation.results.results_file import ResultRow, read_row
 from vlkit.evaluation.tasks.task import Scored, Task
 from vlkit.files import digest, write_atomic
-from vlkit.types import ImageTextModel
 
 
 def evaluate_task(
-    model: Embedder,
+    model: Any,
     task: Task,
     *,
     languages: Iterable[str] | None = None,
@@ -37,15 +35,17 @@ def evaluate_task(
 
     Raises:
         UnknownName: A language that is none, or that the task does not have.
-        VlkitError: An embedding that is not finite, or a language that the model's tokenizer has no mark for.
+        VlkitError: A model that cannot do what the task needs, an embedding that is not finite, or a language that the
+            model's tokenizer has no mark for.
     """
+    require(model, task.needs, of=f"task {task.name!r}")
     encoding, tags = Encoding() if encoding is None else encoding, task.choose(languages)
     ranks, basis = encoding.ranks, task.compared_with(tags)
     files: dict[str, Path] = {}
     if resume is not None:
         contents = image_contents(task.samples, encoding=encoding).tolist()
-        texts = texts_key(model) if isinstance(model, ImageTextModel | TwoCallables) else ""
-        key = digest([images_key(model), texts, contents, task.digest, variant, seed, basis])
+        of_model = ranks.gather_objects(None if encoding.follows else task.needs.key(model))[0]
+        key = digest([of_model, contents, task.digest, variant, seed, basis])
         files = {tag: resume / f"{key}-{tag}.json" for tag in tags}
     found = dict(ranks.gather_objects(_known(files, task))[0])
     missing = [tag for tag in tags if tag not in found]

@@ -15,6 +15,7 @@ from vlkit.data.sources.classes.open_classes import open_images
 from vlkit.data.sources.combine import SampleList, identities
 from vlkit.data.sources.open import open_source
 from vlkit.errors import DataError
+from vlkit.evaluation.abilities import EMBEDS, Ability
 from vlkit.evaluation.embed.encode import Embedder, device_of
 from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.image_features import image_features
@@ -79,6 +80,7 @@ class ZeroShotTask:
     """
 
     measures: ClassVar[Measures] = MEASURES
+    needs: ClassVar[Ability] = EMBEDS
 
     name: str
     samples: Sequence[Sample]

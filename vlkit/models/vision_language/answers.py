@@ -112,8 +112,7 @@ def caption(
 ) -> str | list[str]:
     """See ``VisionLanguageModel.caption``."""
     question = prompt or question_prompts(model.caption_task, language)[0]
-    tokens = image_features(model, listed(images))
-    questions = [Question(question, (one,), language=language, prefix=prefix) for one in tokens]
+    questions = [Question(question, (one,), language=language, prefix=prefix) for one in listed(images)]
     found = model.answer(questions, generation=_generation(generation))
     return found if isinstance(images, list | tuple) else found[0]
 
@@ -125,13 +124,15 @@ def ask(
     *,
     language: str | None,
     prefix: str,
+    stream: Callable[[str], None] | None,
     generation: Mapping[str, Any],
 ) -> str:
     """See ``VisionLanguageModel.ask``."""
     given = () if images is None else tuple(listed(images))
     if language is not None:
         question = question_prompts("vqa", language)[0].replace(QUESTION, question)
-    (found,) = model.answer([Question(question, given, language, prefix)], generation=_generation(generation))
+    questions = [Question(question, given, language, prefix)]
+    (found,) = model.answer(questions, generation=_generation(generation), stream=stream)
     return found
 
 

@@ -43,7 +43,8 @@ class Layout:
     """Turns to ids for one language model.
 
     ``tokenizer`` is transformers', ``encodes`` whether the model is an encoder-decoder, ``image_tokens`` the model
-    tokens of an image, ``max_length`` the longest input in tokens.
+    tokens of an image, ``max_length`` the longest input in tokens. ``reads_with`` is the tokenizer of what is read,
+    where it is another than that of what is written.
     """
 
     tokenizer: Any
@@ -51,6 +52,7 @@ class Layout:
     encodes: bool
     image_tokens: int
     max_length: int
+    reads_with: Any = None
 
     def learned(self, turns: Sequence[Turn], *, images: int, seed: int, where: str) -> Laid:
         """A conversation to learn from: the answers, and what ends them.
@@ -94,6 +96,14 @@ class Layout:
         """The tokens of the words that an answer begins with."""
         return self._tokens(text)
 
+    def written_out(self, turns: Sequence[Turn], *, images: int, mark: str) -> str:
+        """What ``asked`` reads as one text: with the tokenizer's own marks, and ``mark`` at each place of an image."""
+        pieces = self._pieces(turns, images=images, where="prompt", open_end=True)
+        lead, read = self._led(pieces)
+        first, last = ("".join(self.tokenizer.convert_ids_to_tokens(ids)) for ids in self._frame)
+        text = "".join(piece.text for piece in read).replace(IMAGE_MARK, mark * self.image_tokens)
+        return mark * lead + first + text + (last if self.encodes else "")
+
     def _pieces(self, turns: Sequence[Turn], *, images: int, where: str, open_end: bool) -> list[_Piece]:
         """The whole text in pieces that are learned or not, never two of a kind after each other."""
         texts = _with_marks(turns, images, where=where)
@@ -117,12 +127,14 @@ class Layout:
 
     def _read(self, pieces: Sequence[_Piece], *, where: str) -> Laid:
         first, last = self._frame
-        ids, slots, learned = [*first], [False] * len(first), [False] * len(first)
+        lead, pieces = self._led(pieces)
+        ids = [self.pad] * lead + first
+        slots, learned = [True] * lead + [False] * len(first), [False] * len(ids)
         for piece in pieces:
             parts = [piece.text] if piece.learned else piece.text.split(IMAGE_MARK)
             for number, part in enumerate(parts):
                 places = self.image_tokens if number else 0
-                tokens = self._tokens(part) if part else []
+                tokens = self._tokens(part, self._reader) if part else []
                 tokens += self._end if piece.learned and not self.encodes else []
                 ids += [self.pad] * places + tokens
                 slots += [True] * places + [False] * len(tokens)
@@ -134,6 +146,17 @@ class Layout:
         labels = [token if wanted else IGNORED for token, wanted in zip(ids[1:], learned[1:], strict=False)]
         return Laid(ids, slots, [] if self.encodes else [*labels, IGNORED])
 
+    def _led(self, pieces: Sequence[_Piece]) -> tuple[int, Sequence[_Piece]]:
+        """The places of images before all else, where they stand so, and the pieces without those."""
+        if not self.spec.images_first or not pieces or pieces[0].learned:
+            return 0, pieces
+        text = pieces[0].text
+        rest = text
+        while rest.startswith(IMAGE_MARK):
+            rest = rest.removeprefix(IMAGE_MARK)
+        images = (len(text) - len(rest)) // len(IMAGE_MARK)
+        return images * self.image_tokens, [_Piece(rest, False), *pieces[1:]]
+
     def _cut(
         self, ids: list[int], slots: list[bool], learned: list[bool], *, where: str
     ) -> tuple[list[int], list[bool], list[bool]]:
@@ -142,9 +165,14 @@ class Layout:
             raise DataError(f"{where}: its question takes {len(ids)} tokens, images included; {self._room}")
         return ids[: self.max_length], slots[: self.max_length], learned[: self.max_length]
 
-    def _tokens(self, text: str) -> list[int]:
-        found: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    def _tokens(self, text: str, tokenizer: Any = None) -> list[int]:
+        tokenizer = tokenizer if tokenizer is not None else self.tokenizer
+        found: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return found
+
+    @property
+    def _reader(self) -> Any:
+        return self.reads_with if self.reads_with is not None else self.tokenizer
 
     @property
     def _room(self) -> str:
@@ -156,7 +184,7 @@ class Layout:
     @cached_property
     def pad(self) -> int:
         """The id of padding, and of the places of images."""
-        return int(self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0)
+        return int(self._reader.pad_token_id if self._reader.pad_token_id is not None else 0)
 
     @cached_property
     def _end(self) -> list[int]:
@@ -177,7 +205,7 @@ class Layout:
     @cached_property
     def _frame(self) -> tuple[list[int], list[int]]:
         """The marks that the tokenizer itself puts before and behind a text."""
-        bare, framed = self._tokens("a"), self.tokenizer("a")["input_ids"]
+        bare, framed = self._tokens("a", self._reader), self._reader("a")["input_ids"]
         start = next((at for at in range(len(framed)) if framed[at : at + len(bare)] == bare), 0)
         return framed[:start], framed[start + len(bare) :]
 

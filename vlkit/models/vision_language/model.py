@@ -27,7 +27,7 @@ from vlkit.models.vision_language.packing import pack, unpack
 from vlkit.spec.dataset import DataSpec
 from vlkit.spec.language import GenerationSpec
 from vlkit.spec.model import DialogueSpec, VisionLanguageSpec
-from vlkit.types import Bridge, ImageEncoder, LanguageModel, Preparer, Question
+from vlkit.types import Bridge, ImageEncoder, LanguageModel, Preparer, Question, ReadsOtherTokens
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -122,7 +122,8 @@ class VisionLanguageModel(nn.Module):
     def layout(self) -> Layout:
         """How conversations become ids for this model."""
         model = self.language_model
-        return Layout(model.tokenizer, self.dialogue, model.encodes, self.image_tokens, model.max_length)
+        reader = model.reader if isinstance(model, ReadsOtherTokens) else None
+        return Layout(model.tokenizer, self.dialogue, model.encodes, self.image_tokens, model.max_length, reader)
 
     @property
     def transform(self) -> Callable[[Image], Tensor]:
@@ -224,7 +225,7 @@ class VisionLanguageModel(nn.Module):
         """One or several images in words.
 
         Args:
-            images: A path, PIL image, encoded bytes or array, or a list of these.
+            images: A path, PIL image, encoded bytes, array or tokens of ``image_features``, or a list of these.
             language: BCP 47 tag of the words.
             prompt: What to ask; None takes the plainest prompt of ``caption_task`` for the language.
             prefix: Words that each caption begins with.
@@ -236,7 +237,14 @@ class VisionLanguageModel(nn.Module):
         return in_use.caption(self, images, language=language, prompt=prompt, prefix=prefix, generation=generation)
 
     def ask(
-        self, images: Any, question: str, *, language: str | None = None, prefix: str = "", **generation: Any
+        self,
+        images: Any,
+        question: str,
+        *,
+        language: str | None = None,
+        prefix: str = "",
+        stream: Callable[[str], None] | None = None,
+        **generation: Any,
     ) -> str:
         """Answers a question about one image or several.
 
@@ -246,9 +254,12 @@ class VisionLanguageModel(nn.Module):
             question: In any language.
             language: BCP 47 tag that is to be answered in; None leaves it to the model.
             prefix: Words that the answer begins with.
+            stream: Takes each piece of the answer as it is written.
             generation: Fields of ``spec.language.GenerationSpec``.
         """
-        return in_use.ask(self, images, question, language=language, prefix=prefix, generation=generation)
+        return in_use.ask(
+            self, images, question, language=language, prefix=prefix, stream=stream, generation=generation
+        )
 
 
 def _check_widths(encoder: ImageEncoder, bridge: Bridge, language_model: LanguageModel) -> None:

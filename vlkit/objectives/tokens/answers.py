@@ -71,7 +71,7 @@ def answer_losses(model: Any, states_RE: Tensor, labels_R: Tensor, *, slice_size
     """
     map_trains = model.logits(states_RE[:0].detach()).requires_grad
     if states_RE.requires_grad and not map_trains:
-        losses_R: Tensor = _FrozenMap.apply(states_RE, labels_R, model.logits, slice_size)  # type: ignore[no-untyped-call]
+        losses_R: Tensor = _FrozenMap.apply(states_RE, labels_R, model.logits, slice_size)
         return losses_R
     return torch.cat(
         [

@@ -108,16 +108,20 @@ def _written(path: Path, folder: Path, *, dtype: torch.dtype) -> Iterator[int]:
 
 @contextmanager
 def _read_once(path: Path) -> Iterator[Any]:
-    """What reads GGUF files takes 20 seconds for 262,144 pieces of a vocabulary; transformers would call it often."""
-    import gguf
+    """What reads GGUF files takes 20 seconds for 262,144 pieces of a vocabulary; transformers would call it often.
 
-    kept = gguf.GGUFReader
+    It would also show a bar of its own beside ours.
+    """
+    import gguf
+    from transformers import modeling_gguf_pytorch_utils as inside
+
+    kept, bars = gguf.GGUFReader, inside.tqdm
     reader = kept(path)
-    gguf.GGUFReader = lambda *path: reader
+    gguf.GGUFReader, inside.tqdm = (lambda *path: reader), (lambda items, **options: items)
     try:
         yield reader
     finally:
-        gguf.GGUFReader = kept
+        gguf.GGUFReader, inside.tqdm = kept, bars
 
 
 def _name_class(path: Path) -> None:

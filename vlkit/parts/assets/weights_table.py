@@ -199,7 +199,8 @@ ASSETS: tuple[Asset, ...] = (
         license="Gemma Terms of Use",
         source="Gemma 3 270M of Google (arXiv 2503.19786), a base model of 140 languages; the weights went through a "
         "quantisation of 4 to 8 bits (GGUF Q4_K_M) and are written out in bfloat16, close to the original. Gemma is "
-        "provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms.",
+        "provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms, of which a copy "
+        "(TERMS.html) lies beside what is written from it.",
         converter="vlkit.parts.assets.gguf_weights:convert_16_bits",
         size=580_000_000,
         requires=("gguf", "gguf"),

@@ -17,7 +17,7 @@ from torch import Tensor
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.parts.hf_common import never_asking
 from vlkit.parts.hf_image import HfImageEncoder
-from vlkit.parts.tokenizers import marks_language, set_language
+from vlkit.parts.language_marks import marks_language, set_language
 
 _TEXTS = ("a photo of a cat", "ein sehr großer Hund", "雪山の写真", "صورة قطة", "a very long text " * 40)
 _LANGUAGE = "en"

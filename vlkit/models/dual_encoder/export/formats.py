@@ -3,48 +3,26 @@
 from __future__ import annotations
 
 import copy
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import torch
 
 from vlkit.adapt.inject import adapter_of, merge
 from vlkit.errors import UnknownName, VlkitError
 from vlkit.files import atomic_folder
-from vlkit.models.card_text import MADE, CardFacts
+from vlkit.models.card_text import CardFacts
 from vlkit.models.dual_encoder.card import render_card
 from vlkit.models.dual_encoder.export.check import Differences, Probe, compare, probe
-from vlkit.models.dual_encoder.export.to_open_clip import CONFIG, WEIGHTS, name_text_tower, write_open_clip
+from vlkit.models.dual_encoder.export.to_open_clip import name_text_tower, write_open_clip
 from vlkit.models.dual_encoder.export.to_transformers import write_transformers
 from vlkit.models.dual_encoder.model import DualEncoder
-from vlkit.models.locate import kind_of
-from vlkit.outputs import check_replaceable
-from vlkit.parts import hf_common
+from vlkit.models.export_folder import Exported, claimed, without_logs
 from vlkit.parts.building import said
-from vlkit.paths import local_path
 
 Format = Literal["open_clip", "transformers"]
 TOLERANCE = 1e-5
-_FILES = (
-    "README.md", CONFIG, WEIGHTS, "config.json", "generation_config.json", "preprocessor_config.json",
-    "processor_config.json", "model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json",
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
-    "vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model",
-)  # fmt: skip
-"""What the two libraries write into a folder."""
-
-
-class Exported(NamedTuple):
-    """What was written: where, how far it is from the model and may be, and what the other format cannot say."""
-
-    folder: Path
-    differences: Differences
-    notes: tuple[str, ...]
-    tolerance: float = TOLERANCE
 
 
 def export(
@@ -63,17 +41,13 @@ def export(
     """
     if format not in get_args(Format):
         raise UnknownName("format", format, allowed=get_args(Format))
-    target = local_path(folder).absolute()
-    inputs = [] if model.loaded_from is None else [model.loaded_from]
-    taken = check_replaceable(target, what="a model that vlkit exported", made=_is_export, names=_FILES, inputs=inputs)
-    if taken and not overwrite:
-        raise VlkitError(f"{target} holds a model already; replace it with --overwrite (overwrite=True)")
+    target = claimed(model, folder, overwrite=overwrite)
     plain = copy.deepcopy(model).to("cpu", torch.float32).eval()
     own = probe(plain)
     if any(adapter_of(part) is not None for part in plain.modules()):
         merge(plain)
     with atomic_folder(target) as scratch:
-        with torch.random.fork_rng(devices=[]), _quiet():
+        with torch.random.fork_rng(devices=[]), without_logs():
             notes = (write_open_clip if format == "open_clip" else write_transformers)(plain, scratch)
             differences = _checked(plain, scratch, own=own, format=format, notes=notes)
         if format == "open_clip":
@@ -81,7 +55,7 @@ def export(
         facts = CardFacts(title=target.name, limits=notes)
         card = render_card(plain, facts, library=format, usage=_usage(format, repo))
         (scratch / "README.md").write_text(card, encoding="utf-8")
-    return Exported(target, differences, tuple(notes))
+    return Exported(target, differences, tuple(notes), TOLERANCE)
 
 
 def _checked(model: DualEncoder, folder: Path, *, own: Probe, format: Format, notes: list[str]) -> Differences:
@@ -101,12 +75,6 @@ def _checked(model: DualEncoder, folder: Path, *, own: Probe, format: Format, no
     return found
 
 
-def _is_export(folder: Path) -> bool:
-    card = folder / "README.md"
-    ours = card.is_file() and MADE in card.read_text(encoding="utf-8", errors="replace")
-    return ours and kind_of(folder) != "vlkit"
-
-
 def _usage(format: Format, repo: str | None) -> str:
     if format == "open_clip":
         name = f"hf-hub:{repo}" if repo else "local-dir:path/to/this/folder"
@@ -120,15 +88,3 @@ tokenizer = open_clip.get_tokenizer("{name}")"""
 model = AutoModel.from_pretrained("{name}")
 processor = AutoImageProcessor.from_pretrained("{name}")
 tokenizer = AutoTokenizer.from_pretrained("{name}")"""
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No bars of transformers, and nothing of open_clip, which logs that it builds without weights, as it was told."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with hf_common.quiet():
-            yield
-    finally:
-        logging.disable(level)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import blake2b
 from typing import Any, ClassVar
 
 import torch
@@ -18,6 +17,7 @@ from vlkit.errors import VlkitError
 from vlkit.models.dual_encoder.batch import PairBatch
 from vlkit.models.dual_encoder.model import DualEncoder
 from vlkit.objectives.context import Context
+from vlkit.objectives.name_ids import ids_of
 from vlkit.objectives.pairs.contrastive.exchange import PairLoss
 from vlkit.objectives.pairs.contrastive.sigmoid import sigmoid_contrastive
 from vlkit.objectives.pairs.contrastive.softmax import softmax_contrastive
@@ -129,10 +129,7 @@ def pair_ids(batch: PairBatch, spec: PairObjective, *, ranks: Ranks) -> Tensor |
             f"{spec.duplicates_by}s; choose {'caption' if spec.duplicates_by == 'concept' else 'concept'!r}, or "
             f"duplicates: negatives"
         )
-    # The hash of Python's own differs from process to process.
-    keys = [f"={name}" if name else f"{ranks.rank} {row}" for row, name in enumerate(names)]
-    digests = [int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big", signed=True) for key in keys]
-    return torch.tensor(digests, dtype=torch.int64)
+    return ids_of(names, rank=ranks.rank)
 
 
 def _group_size(spec: GroupedContrastiveObjective, ranks: Ranks) -> int:

@@ -1,0 +1,1 @@
+"""Losses that a Q-Former learns from."""
