@@ -22,9 +22,11 @@ from vlkit.spec.model import VisionLanguageSpec
 from vlkit.training.loop import train
 from vlkit.types import as_module
 
-ALL = sorted(name for name in shipped_recipes() if name.startswith("vlm/"))
+ALL = sorted(
+    name for name in shipped_recipes() if name.startswith("vlm/") and load_recipe(name).model.kind == "vision_language"
+)
 TINY = [name for name in ALL if name.startswith("vlm/tiny/")]
-PAPERS = ["mblip", "bloomz", "mt0", "blip2_stage2", "centurio", "llava15", "yi_vl"]
+PAPERS = ["mblip", "bloomz", "mt0", "blip2_stage2", "centurio", "llava15", "yi_vl", "florenz"]
 
 
 def short(name: str, tmp_path: Path) -> list[str]:
@@ -88,6 +90,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "SmolLM2-360M-Instruct": {"model_type": "llama", "hidden_size": 960, "intermediate_size": 2560,
                               "num_hidden_layers": 32, "num_attention_heads": 15, "num_key_value_heads": 5,
                               "vocab_size": 49_152, "max_position_embeddings": 8192, "tie_word_embeddings": True},
+    "Florence-2-large": {"model_type": "bart", "d_model": 1024, "encoder_layers": 12, "decoder_layers": 12,
+                         "encoder_ffn_dim": 4096, "decoder_ffn_dim": 4096, "encoder_attention_heads": 16,
+                         "decoder_attention_heads": 16, "vocab_size": 51_328, "is_encoder_decoder": True},
+    "gemma-2-2b": {"model_type": "gemma2", "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
+                   "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 256_000},
     "gemma-3-270m": {"model_type": "gemma3_text", "hidden_size": 640, "intermediate_size": 2048,
                      "num_hidden_layers": 18, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256,
                      "vocab_size": 262_144, "max_position_embeddings": 32_768},
@@ -110,6 +117,7 @@ SIZES: dict[str, dict[str, float]] = {
 
 def without_weights(folder: Path, config: dict[str, Any]) -> Path:
     """A folder in hub layout with a configuration and some tokenizer, and no weights."""
+    folder.mkdir(exist_ok=True)
     marks = ("<pad>", "</s>", "<unk>")
     words = {word: number for number, word in enumerate((*marks, *map(str, range(config["vocab_size"] // 2))))}
     core = Tokenizer(WordLevel(words, unk_token="<unk>"))
@@ -132,3 +140,11 @@ def test_sizes_are_those_of_the_papers(name: str, tmp_path: Path) -> None:
     report = trainable_report(model)
     found = {row.part: row.parameters / 1e6 for row in report.rows} | {"trains": report.trainable / 1e6}
     assert {part: found[part] for part in SIZES[name]} == pytest.approx(SIZES[name], rel=0.02)
+
+
+def test_florenz_is_as_large_as_its_name_says(tmp_path: Path) -> None:
+    sides = {"encoder": "Florence-2-large", "decoder": "gemma-2-2b"}
+    folders = {side: without_weights(tmp_path / side, CONFIGS[name]) for side, name in sides.items()}
+    named = [f"model.language_model.{side}.name={folder}" for side, folder in folders.items()]
+    model = as_module(build_meta(load_recipe("vlm/florenz", named).model))
+    assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(3.5e9, rel=0.05)
