@@ -297,10 +297,8 @@ def _ours(setting: VlmSetting, peer: Any) -> VisionLanguageModel:
 
 def _matched(ours: VisionLanguageModel, peer: Any) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
     """Each parameter of ours and the peer's that is the same."""
-    theirs, places = (
-        dict(peer.named_parameters()),
-        {"encoder.model": "vision_model", "language_model.model": "language_model"},
-    )
+    theirs = dict(peer.named_parameters())
+    places = {"encoder.model": "vision_model", "language_model.model": "language_model"}
     for name, parameter in ours.named_parameters():
         if name.startswith("bridge."):
             yield parameter, theirs[blip2_name(name.removeprefix("bridge."))]
@@ -353,7 +351,5 @@ def _optimizer(model: nn.Module) -> torch.optim.Optimizer:
 def _apart(pairs: list[tuple[Tensor | None, Tensor | None]]) -> float:
     """Relative L2 distance over all pairs."""
     known = [(a.double(), b.double()) for a, b in pairs if a is not None and b is not None]
-    off, whole = (
-        sum(float(x.square().sum()) for x in listed) for listed in ([a - b for a, b in known], [b for _, b in known])
-    )
-    return float((off / whole) ** 0.5)
+    off = sum(float((a - b).square().sum()) for a, b in known)
+    return float((off / sum(float(b.square().sum()) for _, b in known)) ** 0.5)

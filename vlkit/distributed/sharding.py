@@ -118,12 +118,13 @@ def fill(step: nn.Module, twin: nn.Module, home: nn.Module, device: torch.device
 
     Each process copies its own pieces alone; what is whole and on the same device is not copied but shared.
     """
-    known = dict(tensors_of(home))
+    known = {**dict(home.named_parameters(remove_duplicate=False)), **dict(home.named_buffers(remove_duplicate=False))}
+    placed = {id(tensor): tensor.to(device) for tensor in known.values() if not tensor.requires_grad}
     for module_name, module in twin.named_modules():
         for own in (module._parameters, module._buffers):
             for name, tensor in own.items():
                 if tensor is not None and tensor.is_meta and not tensor.requires_grad:
-                    own[name] = known[f"{module_name}.{name}".lstrip(".")].to(device)
+                    own[name] = placed[id(known[f"{module_name}.{name}".lstrip(".")])]
     step._apply(lambda x: torch.empty_like(x, device=device) if x.is_meta else x)  # type: ignore[no-untyped-call]
     for name, parameter in twin.named_parameters():
         if is_piece(parameter):

@@ -1,12 +1,14 @@
 """What trains: freezing by part name, the table that shows it, and the check that it was so.
 
-A part is a direct child of a model (``image``, ``text_head``), a module inside one (``image.model.blocks``),
-``scale``: the parameters that the model itself owns (scale and bias of the similarities), or the adapter inside a
-child: ``text_adapter`` is what an adapter added to ``text``, and ``text`` then means all else in it.
+A part is a direct child of a model (``image``, ``text_head``), a module inside one (``image.model.blocks``) or a
+parameter there (``bridge.queries``, without the legend of its shape), ``scale``: the parameters that the model itself
+owns (scale and bias of the similarities), or the adapter inside a child: ``text_adapter`` is what an adapter added to
+``text``, and ``text`` then means all else in it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,8 +57,11 @@ def part_parameters(model: nn.Module, part: str) -> list[nn.Parameter]:
     module, seen = model, ""
     for step in () if part in names else part.split("."):
         children = dict(module.named_children())
+        own = {_plain(name) for name, _ in module.named_parameters(recurse=False)} if seen else set()
+        if f"{seen}.{step}" == part and _plain(step) in own:
+            break
         if step not in children:
-            raise UnknownName(f"part of {seen}" if seen else "part", step, allowed=children if seen else names)
+            raise UnknownName(f"part of {seen}" if seen else "part", step, allowed={*children, *own} if seen else names)
         module, seen = children[step], f"{seen}.{step}".strip(".")
     # of the whole model's names, so that what two parts share belongs to the first alone and a frozen one cannot move
     return [parameter for name, parameter in model.named_parameters() if _belongs(name, part)]
@@ -331,7 +336,12 @@ def check_moved(before: Snapshot, after: Snapshot, expected: Collection[str]) ->
 
 def _belongs(name: str, part: str) -> bool:
     own = part_of(name)
-    return own == part or (not own.endswith(ADAPTER) and name.startswith(f"{part}."))
+    return own == part or (not own.endswith(ADAPTER) and f"{_plain(name)}.".startswith(f"{_plain(part)}."))
+
+
+def _plain(name: str) -> str:
+    """The name of a tensor without the legend of its shape: ``queries_MW`` is ``queries``."""
+    return re.sub(r"_[A-Z0-9]+$", "", name)
 
 
 def _in_adapter(name: str) -> bool:

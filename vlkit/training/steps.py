@@ -34,6 +34,7 @@ from vlkit.training.checkpoints import (
     restore_random,
     write_checkpoint,
 )
+from vlkit.training.memory import memory_told
 from vlkit.training.meter import Meter, counted_together, joined
 from vlkit.training.optimizer import learning_rate
 from vlkit.training.run_folder import Run
@@ -153,8 +154,9 @@ class Steps:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.recipe.optim, done, steps=steps, peak=group["peak"])
         lr = max(group["lr"] for group in self.optimizer.param_groups)
-        loss = self.trainee(batch)
-        norm = self.trainee.clip(self.recipe.optim.clip_norm)
+        with memory_told(self.recipe.loop, self.runtime):
+            loss = self.trainee(batch)
+            norm = self.trainee.clip(self.recipe.optim.clip_norm)
         agreed = self._agree(loss.total, norm, request)
         skipped = agreed.bad_loss or agreed.bad_norm
         self._lr, self._loss, self._norm = lr, loss, norm
@@ -162,7 +164,8 @@ class Steps:
             self._skip(agreed)
         else:
             self._skipped_in_row = 0
-            self.optimizer.step()
+            with memory_told(self.recipe.loop, self.runtime):  # its first step makes its averages
+                self.optimizer.step()
         if self.average is not None:
             self.average.update(self.place.stage_step)
         place = self.place

@@ -133,10 +133,14 @@ def weights_problem(folder: Path) -> str | None:
         return f"{folder} lacks the weight files {missing}"
     if files:
         return None
-    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
-    if pickles:
-        return f"{folder} has weights only as {pickles[0]}, a pickle, which can run code when read and is never loaded"
+    if found := pickles(folder):
+        return f"{folder} has weights only as {found[0]}, a pickle, which can run code when read and is never loaded"
     return f"{folder} has no model.safetensors (weights in other forms, such as pickles, are never loaded)"
+
+
+def pickles(folder: Path) -> list[str]:
+    """Files of weights that are never loaded."""
+    return sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
 
 
 def snapshot(repo: str, patterns: list[str], *, without: list[str] | None = None, local_only: bool) -> Path:
