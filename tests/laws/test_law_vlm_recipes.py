@@ -69,7 +69,8 @@ def test_every_recipe_says_how_to_run_it_and_what_it_is(name: str) -> None:
 
 def test_yi_vl_goes_on_with_larger_images(tmp_path: Path) -> None:
     first = train(load_recipe("vlm/tiny/yi_vl", short("vlm/tiny/yi_vl", tmp_path)))
-    name, more = "vlm/tiny/yi_vl_448", [f"model.path={first.model_path}", f"run.folder={tmp_path / 'larger'}"]
+    name, loop = "vlm/yi_vl_448", ["loop.parallel=auto", "loop.grad_checkpointing=false", "loop.precision=fp32"]
+    more = [f"model.path={first.model_path}", "model.image_size=64", f"run.folder={tmp_path / 'larger'}", *loop]
     run = train(load_recipe(name, [*short(name, tmp_path), *more]))
     assert len(losses(run)) == 4
     assert run.model().encoder.image_size == 2 * first.model().encoder.image_size
