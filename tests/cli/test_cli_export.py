@@ -7,6 +7,7 @@ from pathlib import Path
 from typer.testing import CliRunner, Result
 
 from tests.helpers import encoder_factory as factory
+from tests.helpers import whole_models
 from vlkit.cli.app import app
 from vlkit.models.folder import load
 
@@ -28,6 +29,15 @@ def test_export_writes_and_compares(tmp_path: Path) -> None:
     again = run(folder, "--format", "open_clip", "--out", target)
     assert again.exit_code == 2 and "replace it with --overwrite" in again.stderr
     assert run(folder, "--format", "open_clip", "--out", target, "--overwrite").exit_code == 0
+
+
+def test_a_vision_language_model_has_its_own_formats(tmp_path: Path) -> None:
+    whole_models.llava(tmp_path / "llava")
+    result = run(tmp_path / "llava", "--format", "llava", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "logits of equal ids and pixels" in result.stdout and "compared after loading it as llava" in result.stdout
+    wrong = run(tmp_path / "llava", "--format", "open_clip", "--out", tmp_path / "else")
+    assert wrong.exit_code == 2 and wrong.stderr == "error: no format 'open_clip'; there are: blip2, llava\n"
 
 
 def test_what_does_not_fit_is_one_message(tmp_path: Path) -> None:

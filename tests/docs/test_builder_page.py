@@ -36,5 +36,5 @@ def test_the_page_runs_from_top_to_bottom(
     assert "encoder: transformers' model has an image encoder of transformers (kind: hf)" in printed
     *_, last = printed.splitlines()
     loss, caption = last.split(" ", 1)
-    assert float(loss) < 0.5 and caption == "paka"  # the modules of the reader's own have learned it
-    assert session["own"].caption("rocket.jpg", language="de", max_tokens=16) == "eine Rakete"
+    assert float(loss) < 0.1 and caption == "paka"  # the modules of the reader's own have learned it
+    assert session["own"].caption("rocket.jpg", language="de", max_tokens=16).startswith("eine Rakete")

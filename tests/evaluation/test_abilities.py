@@ -8,10 +8,12 @@ import pytest
 
 from tests.evaluation.tasks.test_captioning import suite
 from tests.helpers.answering_fakes import ColorTeller
-from tests.helpers.evaluate_fakes import CountingModel
+from tests.helpers.evaluate_fakes import CountingModel, sample
 from vlkit.errors import VlkitError
 from vlkit.evaluation.abilities import ANSWERS, ANYTHING, EMBEDS, require
 from vlkit.evaluation.run import evaluate
+from vlkit.evaluation.tasks.engine import score_task
+from vlkit.evaluation.tasks.zero_shot_task import ZeroShotTask
 
 
 def test_who_can_do_what() -> None:
@@ -37,5 +39,8 @@ def test_a_model_that_cannot_is_told_what_it_can(tmp_path: Path) -> None:
         "a ColorTeller does not embed images and texts, as this needs (it has no transform, encode_image, tokenize, "
         "encode_text); it can answer questions about images: evaluate it on tasks of kind captioning or choices"
     )
+    pets = ZeroShotTask("pets", [sample(1, en="cat"), sample(2, en="dog")], {"en": [("cat",), ("dog",)]})
+    with pytest.raises(VlkitError, match="a ColorTeller does not embed images and texts, as this task needs"):
+        score_task(ColorTeller(), pets)  # type: ignore[arg-type]
     with pytest.raises(VlkitError, match=r"as this needs \(it has no .*\); evaluate it on tasks of its own kind$"):
         require(object(), ANSWERS, of="this")

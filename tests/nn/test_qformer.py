@@ -137,3 +137,17 @@ def test_dropout_is_of_training_alone() -> None:
 def test_heads_that_divide_no_width_are_refused() -> None:
     with pytest.raises(ShapeError, match=r"^width = 16 is no multiple of heads = 3; change one of them$"):
         qformer(heads=3)
+
+
+def test_recomputing_changes_no_gradient() -> None:
+    bridge, text, grads = qformer(), text_side(), []
+    for on in (False, True):
+        bridge.set_grad_checkpointing(on)
+        for part in (bridge, text):
+            part.zero_grad()
+        states = bridge.query_states(image())
+        written = bridge.text_states(text, IDS, MASK, beside=states)
+        joint = bridge.joint_states(text, image(), ids_BL=IDS, mask_BL=MASK)
+        (bridge(image()).square().mean() + written.square().mean() + joint.square().mean()).backward()
+        grads.append([weight.grad.clone() for weight in (*bridge.parameters(), *text.parameters())])
+    assert all(torch.equal(one, other) for one, other in zip(*grads, strict=True))

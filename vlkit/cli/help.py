@@ -44,6 +44,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vlkit data shard photos/ --out shards --language de --max-mb 500",
     ),
     "data info": ("vlkit data info captions.jsonl", "vlkit data info 'shards/{000000..000009}.tar' --json"),
+    "data translate": (
+        "vlkit data translate captions.csv --to de,sw,zh --model hf:facebook/nllb-200-distilled-600M --out translated",
+    ),
+    "data convert": ("vlkit data convert captions.csv --out llava --form llava --task caption",),
     "eval": (
         "vlkit eval runs/quickstart/model drawings",
         "vlkit eval runs/quickstart/model drawings 'languages=[en,de,sw]' --out runs/eval/mine",
@@ -89,6 +93,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "bench data": ("vlkit bench data --steps 5 --repeats 1", "vlkit bench data 'shards/{000000..000009}.tar'"),
     "bench contrastive": ("vlkit bench contrastive --ranks 2 --batch 8192 --dim 512",),
     "bench grouped": ("vlkit bench grouped --ranks 4 --batch 1024",),
+    "bench vlm": ("vlkit bench vlm --json", "vlkit bench vlm --language-model llama --batch 4 --vocabulary 32000"),
     "doctor": ("vlkit doctor", "vlkit doctor --json"),
     "cache": ("vlkit cache list", "vlkit cache clear features"),
     "cache list": ("vlkit cache list",),

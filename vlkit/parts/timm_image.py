@@ -114,6 +114,11 @@ class TimmImageEncoder(building.LibraryImageEncoder):
         model: Any = self.model
         return str(model.pretrained_cfg.get("architecture") or self.spec.name.partition(".")[0])
 
+    @property
+    def _prefix(self) -> int:
+        """Tokens that show no part of the image, which stand before the others."""
+        return int(getattr(self.model, "num_prefix_tokens", 0))
+
     def transform_at(self, size: int) -> building.ImageTransform:
         """Its preprocessing for square images of another size."""
         from timm.data import create_transform
@@ -125,7 +130,7 @@ class TimmImageEncoder(building.LibraryImageEncoder):
         return building.ImageTransform(steps, {"library": "timm", **config})
 
     def tokens(self, pixels_BCHW: Tensor) -> Tensor:
-        """tokens_BNT of the blocks that ``layers`` names; class and register tokens left out."""
+        """tokens_BNT of the blocks that ``layers`` names; class and register tokens left out, unless asked for."""
         if self._layers is None or self._layers.needs_last:
             return self._features_and_tokens(pixels_BCHW)[1]
         return self._layers.of(self._of_blocks(pixels_BCHW, self._layers, intermediates_only=True, stop_early=True))
@@ -157,12 +162,17 @@ class TimmImageEncoder(building.LibraryImageEncoder):
         """Tokens of the chosen blocks by number as they leave the block, before them the features where asked for."""
         model: Any = self.model
         numbers = sorted(set(layers.numbers))
+        extra = {"return_prefix_tokens": True} if self._prefix and self.spec.extra_tokens else {}
         found = model.forward_intermediates(
-            self._taken(pixels_BCHW), indices=[number - 1 for number in numbers], norm=False, **options
+            self._taken(pixels_BCHW), indices=[number - 1 for number in numbers], norm=False, **options, **extra
         )
         features, maps = (None, found) if options else found
-        tokens = (building.given(one_BThw, self.spec).flatten(2).transpose(1, 2) for one_BThw in maps)
-        states = dict(zip(numbers, tokens, strict=True))
+        states = {}
+        for number, one in zip(numbers, maps, strict=True):
+            one_BThw, extra_BPT = one if extra else (one, None)
+            tokens_BNT = one_BThw.flatten(2).transpose(1, 2)
+            whole = tokens_BNT if extra_BPT is None else torch.cat([extra_BPT, tokens_BNT], dim=1)
+            states[number] = building.given(whole, self.spec)
         return states if options else (features, states)
 
     def _pooled(self, features: Tensor) -> Tensor:
@@ -182,7 +192,7 @@ class TimmImageEncoder(building.LibraryImageEncoder):
             )
         features = building.given(features, self.spec)
         if features.ndim == 3:
-            return features[:, int(getattr(model, "num_prefix_tokens", 0)) :]
+            return features if self.spec.extra_tokens else features[:, self._prefix :]
         if features.shape[1] == model.num_features:
             return features.flatten(2).transpose(1, 2)
         return features.flatten(1, 2)  # channels last, as Swin has them

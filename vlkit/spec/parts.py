@@ -45,7 +45,15 @@ class LibraryImage(LibrarySpec):
     shape, pad with the mean colour first."""
 
 
-class TimmImage(LibraryImage):
+class TransformerImage(LibraryImage):
+    """What those of libraries share whose vision transformers have a class token to give."""
+
+    extra_tokens: bool = False
+    """Give the class token and others of its kind among the tokens as well, before those of places, as BLIP-2's
+    Q-Former reads them."""
+
+
+class TimmImage(TransformerImage):
     """An image encoder of timm."""
 
     kind: Literal["timm"] = "timm"
@@ -62,7 +70,7 @@ class OpenClipImage(LibraryImage):
     layout."""
 
 
-class HfImage(LibraryImage):
+class HfImage(TransformerImage):
     """A vision model of transformers (ViT, DINOv2, SigLIP, CLIP, ...)."""
 
     kind: Literal["hf"] = "hf"
@@ -70,8 +78,6 @@ class HfImage(LibraryImage):
     """Hub id or a folder in hub layout; of a BLIP-2 or LLaVA model its image encoder is taken."""
     pooling: Literal["auto", "cls", "mean"] = "auto"
     """How tokens become one feature; auto takes the model's own pooled output, else the mean."""
-    extra_tokens: bool = False
-    """Give the class token and others of its kind among the tokens as well, as BLIP-2's Q-Former reads them."""
 
 
 class TinyImage(EncoderSpec):

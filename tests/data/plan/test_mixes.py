@@ -223,5 +223,5 @@ def test_stages_mix_languages_each_in_its_way_and_count_what_they_learned_from(t
     run = train(recipe(table, tmp_path / "run", english, half, mixed))
     rows = {line["stage"]: line["rows"] for line in run.metrics() if "rows" in line}
     assert rows["english"] == {"languages": {"en": 36}, "sources": {"table.jsonl": 36}}
-    assert sum(rows["half"]["languages"].values()) == 36 and 12 <= rows["half"]["languages"]["en"] <= 24
+    assert sum(rows["half"]["languages"].values()) == 36 and 17 <= rows["half"]["languages"]["en"] <= 19
     assert set(rows["mixed"]["languages"]) == {"de", "en", "fr"}

@@ -42,6 +42,8 @@ def test_quotas_are_met_and_count_what_came_before(weights: list[float], rows: i
         for stratum, rank in zip(strata.tolist(), ranks.tolist(), strict=True):
             assert rank == before[stratum]
             before[stratum] += 1
+        for stratum, weight in enumerate(weights):  # at every step, not only in the long run
+            assert abs(before[stratum] - weight / sum(weights) * before.total()) <= 2 + len(weights)
     for stratum, weight in enumerate(weights):
         assert abs(before[stratum] - weight / sum(weights) * before.total()) <= 2
 

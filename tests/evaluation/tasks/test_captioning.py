@@ -129,12 +129,15 @@ def test_results_pages_and_comparison(tmp_path: Path) -> None:
     assert written is not None and len(written) == 12
     assert (written[0].answer, written[0].references, written[0].figures["fidelity"]) == ("red", ("红色",), 0)
     page = (tmp_path / "other" / "report.html").read_text(encoding="utf-8")
+    assert "other makes use of what it is shown in English and German: the interval of chrF gained by" in page
     assert "What it says" in page and "红色" in page and "keyword accuracy" not in page
     assert "| group | languages | mean | 95 % interval |" in (tmp_path / "other" / "results.md").read_text()
     assert task_table(loaded).row_count == 3
     found = {row.language: row for row in compare(tmp_path / "one", tmp_path / "other").rows}
     assert (found["zh"].difference, found["zh"].low, found["zh"].high) == (1, 1, 1) and found["zh"].p_value < 0.01
     assert found["en"].state == found["de"].state == 0 and found["en"].paired
+    evaluate(ColorTeller(), suite(tmp_path, languages=["en"]), folder=tmp_path / "other", overwrite=True, quiet=True)
+    assert [path.name for path in (tmp_path / "other" / "written" / "say").iterdir()] == ["en.jsonl"]
 
 
 class Stops(ColorTeller):
@@ -276,3 +279,19 @@ def test_the_shipped_suites_are_whole(tmp_path: Path) -> None:
     source = table(tmp_path)
     opened = open_suite(read_suite("captions", [f"tasks.0.source.path={source['path']}", "tasks.0.limit=5"]))
     assert len(opened.tasks[0].samples) == 5
+
+
+def test_native_texts_are_scored_by_their_keywords(tmp_path: Path) -> None:
+    rows = []
+    for color in COLORS:
+        colored(color).image().save(tmp_path / f"{color}.png")
+        said = NAMES["de"][list(COLORS).index(color)]
+        rows.append(
+            {"image": f"{color}.png", "lang": "de", "source": "alt", "text": f"ganz {said}", "keywords": [said]}
+        )
+    (tmp_path / "mella.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    source = {"kind": "native_and_translated", "path": str(tmp_path / "mella.jsonl"), "texts": "native"}
+    spec = SuiteSpec.model_validate({"tasks": [{"kind": "captioning", "name": "say", "source": source}]})
+    names = {"de": ("Rot!", "grün", "blaue", "gelb")}  # all but one hold their keyword as a word
+    (row,) = evaluate(ColorTeller(names), spec, quiet=True).rows
+    assert row["keyword_accuracy"] == 0.75 and row["exact_match"] == 0

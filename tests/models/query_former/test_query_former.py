@@ -10,18 +10,20 @@ import torch
 
 import vlkit
 from tests.helpers import encoder_factory as factory
-from tests.helpers.train_factory import drawings, losses
+from tests.helpers.train_factory import drawings, figures, losses
 from vlkit.errors import ShapeError, VlkitError
 from vlkit.models.query_former.batch import QueryBatch
 from vlkit.models.query_former.model import QueryFormer
 from vlkit.models.registry import build, build_meta
 from vlkit.parts.bridges import QFormer, build_bridge
 from vlkit.parts.encoders import image_encoder
+from vlkit.parts.query_reader import QueryReader
 from vlkit.spec.bridges import QFormerBridgeSpec, QueryTextSpec
 from vlkit.spec.language import TinyLanguage
 from vlkit.spec.load import load_recipe
 from vlkit.spec.model import QueryFormerSpec, VisionLanguageSpec
 from vlkit.spec.parts import TinyImage
+from vlkit.training import steps
 from vlkit.training.loop import train
 from vlkit.types import Model, TextBatch
 
@@ -137,16 +139,35 @@ def test_a_tokenizer_of_transformers_is_kept_and_must_mark_the_start(tmp_path: P
         build(SPEC.model_copy(update={"text": bare}))
 
 
-@pytest.fixture(scope="module")
-def first_stage(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A run of the tiny twin of the recipe."""
-    root = tmp_path_factory.mktemp("stage1")
-    table = drawings(root / "data", 24)
+def test_at_full_size_it_has_the_parameters_of_the_paper() -> None:
+    """BLIP-2, section 3.1: 188 M with its queries, between an image encoder 1408 wide and BERT's vocabulary."""
+    made = load_recipe("vlm/blip2_stage1").model
+    assert isinstance(made, QueryFormerSpec)
+    bridge = build_bridge(made.bridge, 1408, made.embed_dim, empty=True)
+    bert = made.text.model_copy(update={"vocab": 30522, "max_length": 512})
+    text = QueryReader.build(bert, made.bridge, embed_dim=made.embed_dim, empty=True)
+    counts = [sum(weight.numel() for weight in part.parameters()) for part in (bridge, text)]
+    assert sum(counts) == pytest.approx(188e6, rel=0.01)
+    assert counts[0] == pytest.approx(105e6, rel=0.01)  # what stays of it before a language model
+
+
+def recipe(table: Path, folder: Path, *more: str) -> Any:
+    """The tiny twin of the recipe, shorter."""
     over = [
         f"data.sources=[{{kind: folder, path: {table}}}]", "data.holdout_concepts=0", "stages.0.steps=12",
-        "loop.batch_size=8", "loop.log_every=1", f"run.folder={root / 'run'}",
+        "loop.batch_size=8", "loop.log_every=1", f"run.folder={folder}",
     ]  # fmt: skip
-    return train(load_recipe("vlm/tiny/blip2_stage1", over))
+    return load_recipe("vlm/tiny/blip2_stage1", [*over, *more])
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return drawings(tmp_path_factory.mktemp("data"), 24)
+
+
+@pytest.fixture(scope="module")
+def first_stage(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return train(recipe(table, tmp_path_factory.mktemp("stage1") / "run"))
 
 
 def test_the_recipe_trains_all_but_the_encoder(first_stage: Any) -> None:
@@ -154,6 +175,24 @@ def test_the_recipe_trains_all_but_the_encoder(first_stage: Any) -> None:
     assert len(values) == 12 and sum(values[-3:]) < sum(values[:3])
     line = first_stage.metrics()[-1]
     assert {"contrast", "match", "caption", "match_acc1", "batch_acc1", "scale"} <= line.keys()
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(
+    first_stage: Any, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = recipe(table, tmp_path / "run", "loop.checkpoint_every=5")
+    save = steps.Steps._checkpoint
+
+    def stopping(self: Any, *args: Any) -> None:
+        save(self, *args)
+        raise RuntimeError("stopped by the test")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steps.Steps, "_checkpoint", stopping)
+        for resume in (False, True):
+            with pytest.raises(RuntimeError, match="stopped by the test"):
+                train(made, resume=resume)
+    assert figures(train(made, resume=True)) == figures(first_stage)  # wrong pairs are drawn again as they were
 
 
 def test_a_second_stage_starts_from_it(first_stage: Any) -> None:

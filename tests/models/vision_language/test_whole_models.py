@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import vlkit
 from tests.helpers import whole_models as theirs
@@ -64,6 +65,20 @@ def test_a_llava_gives_its_own_logits(tower: str, settings: dict[str, Any], tmp_
     assert model.dialogue.user == "USER: {text} "
     vlkit.save(model, tmp_path / "ours")
     assert torch.equal(vlkit.load(tmp_path / "ours").bridge.maps[0].weight, model.bridge.maps[0].weight)
+
+
+def test_names_of_older_llavas_are_known(tmp_path: Path) -> None:
+    whole = theirs.llava(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    older = {name.replace("vision_tower.", "vision_tower.vision_model."): tensor for name, tensor in state.items()}
+    assert older.keys() != state.keys()
+    save_file(older, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    assert furthest(vlkit.load(tmp_path, expect=VisionLanguageModel), whole) < 1e-4
+    newer = {name.replace("language_model.model.", "model.language_model."): one for name, one in state.items()}
+    newer = {name.replace("language_model.lm_head", "lm_head"): tensor for name, tensor in newer.items()}
+    newer = {f"model.{name}" if name.startswith(("vision", "multi")) else name: one for name, one in newer.items()}
+    save_file(newer, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    assert furthest(vlkit.load(tmp_path, expect=VisionLanguageModel), whole) < 1e-4
 
 
 def test_parts_of_whole_models_are_parts(tmp_path: Path) -> None:

@@ -168,10 +168,10 @@ class WeightedPairSampler(PairSampler):
 class Quotas:
     """``draw(step)`` deals ``rows`` places of a step to strata by their weights; a pure function of the step.
 
-    Shares are fixed, without chance in the long run: each block of steps holds every stratum exactly so many times, to
-    the nearest row, in random order. As all blocks hold the same counts, how often a stratum came before any step is
-    known without looking at those steps. ``weights`` are relative to each other, at least 0; ``seed`` numbers that no
-    other stream of random numbers has.
+    Shares are fixed: each block of steps holds every stratum exactly so many times, to the nearest row, and its rows up
+    to any step differ from that by no more than there are strata. Otherwise the order is random. As all blocks hold the
+    same counts, how often a stratum came before any step is known without looking at those steps. ``weights`` are
+    relative to each other, at least 0; ``seed`` numbers that no other stream of random numbers has.
     """
 
     def __init__(self, weights: Sequence[float], *, rows: int, seed: Sequence[int]) -> None:
@@ -193,5 +193,7 @@ class Quotas:
 
     def _make_block(self, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         strata = np.repeat(np.arange(len(self.counts)), self.counts)
-        np.random.default_rng([*self.seed, block]).shuffle(strata)
+        # Occurrence k of n lies at random in the k-th n-th of the block, so that shares hold in every part of it.
+        jitter = np.random.default_rng([*self.seed, block]).random(len(strata))
+        strata = strata[np.argsort((rank_in_group(strata) + jitter) / self.counts[strata], kind="stable")]
         return strata, rank_in_group(strata)

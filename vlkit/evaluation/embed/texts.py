@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vlkit.distributed.collectives import Ranks, shared_errors
 from vlkit.errors import VlkitError
+from vlkit.evaluation.abilities import EMBEDS, require
 from vlkit.evaluation.embed.callables import TwoCallables
 from vlkit.evaluation.embed.encode import Embedder, encode_texts, marks_language
 from vlkit.evaluation.embed.encoding import Encoding
@@ -101,8 +102,9 @@ def check_languages(model: Embedder, languages: Iterable[str], *, spoken: Mappin
     ``spoken`` is what tokenizers are told in place of a tag.
 
     Raises:
-        VlkitError: There are such languages.
+        VlkitError: There are such languages, or the model does not embed images and texts at all.
     """
+    require(model, EMBEDS, of="this task")
     if isinstance(model, TwoCallables) or not getattr(model, "marks_language", False):
         return
     missing: dict[str, str] = {}

@@ -109,14 +109,15 @@ def _alone(variant: str, rows: Mapping[str, ResultRow], what: str) -> str:
 
 
 def _gains(variant: str, rows: Sequence[ResultRow]) -> str:
-    """In how many languages the figure of what the model is shown is above 0, where there is one."""
+    """In how many languages the model is better for what it is shown, where a task measures that."""
     name = rows[0].measures.gain
     known = [row for row in rows if name in row.values and not math.isnan(row.metric(name).low)]
     if not known:
         return ""
     above = [row.language for row in known if row.metric(name).low > 0]
     where = f"in {_counted(above, known)}" if above else "in no language"
-    return f"{rows[0].measures.title(name)} by {variant} is above 0 {where}: its interval does not hold 0."
+    title = rows[0].measures.title(name)
+    return f"{variant} makes use of what it is shown {where}: the interval of {title} lies above 0."
 
 
 def _at_chance(variant: str, rows: Sequence[ResultRow]) -> str:

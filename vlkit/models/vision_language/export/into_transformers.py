@@ -17,7 +17,6 @@ from vlkit.errors import VlkitError
 from vlkit.models.vision_language.export.check import IMAGE_TOKEN
 from vlkit.obstacles import Obstacles
 from vlkit.parts.building import weightless
-from vlkit.parts.hf_image import HfImageEncoder
 from vlkit.parts.hf_language import HfLanguageModel
 
 ELSE = "keep vlkit's own format (vlkit.save)"
@@ -25,12 +24,20 @@ _MULTIPLE = 64  # rows of an embedding that is made larger, as transformers advi
 
 
 def known_parts(
-    model: Any, obstacles: Obstacles, *, bridge: type[nn.Module], wanted: str
-) -> tuple[HfImageEncoder, Any, HfLanguageModel]:
-    """The three parts, where they are of the sorts that transformers has; ``wanted`` is the bridge in words."""
-    kinds: dict[str, type] = {"encoder": HfImageEncoder, "bridge": bridge, "language_model": HfLanguageModel}
-    needs = {"encoder": "an image encoder of transformers (kind: hf)", "bridge": wanted,
-             "language_model": "a language model of transformers (kind: hf)"}  # fmt: skip
+    model: Any,
+    obstacles: Obstacles,
+    *,
+    encoder: tuple[type[nn.Module], ...],
+    bridge: type[nn.Module],
+    wanted: tuple[str, str],
+) -> tuple[Any, Any, HfLanguageModel]:
+    """The three parts, where they are of the sorts that transformers has; ``wanted`` are encoder and bridge in words.
+
+    Raises:
+        VlkitError: They are not.
+    """
+    kinds: dict[str, Any] = {"encoder": encoder, "bridge": bridge, "language_model": HfLanguageModel}
+    needs = dict(zip(kinds, (*wanted, "a language model of transformers (kind: hf)"), strict=True))
     for name, part in model.parts().items():
         if not isinstance(part, kinds[name]):
             kind = getattr(getattr(part, "spec", None), "kind", type(part).__name__)

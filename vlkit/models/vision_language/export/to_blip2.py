@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from vlkit.models.vision_language.export.blip2_vision import blip_vision
 from vlkit.models.vision_language.export.check import IMAGE_TOKEN
 from vlkit.models.vision_language.export.into_transformers import (
-    ELSE,
     known_parts,
     prefixed,
     starts_texts,
@@ -18,10 +18,10 @@ from vlkit.models.vision_language.export.into_transformers import (
 from vlkit.models.vision_language.model import VisionLanguageModel
 from vlkit.nn.qformer import QueryTransformer
 from vlkit.obstacles import Obstacles
+from vlkit.parts.hf_image import HfImageEncoder
 from vlkit.parts.qformer_weights import blip2_name
+from vlkit.parts.timm_image import TimmImageEncoder
 from vlkit.types import Turn
-
-_VISION = "blip_2_vision_model"
 
 
 def write_blip2(model: VisionLanguageModel, folder: Path) -> list[str]:
@@ -39,45 +39,29 @@ def write_blip2(model: VisionLanguageModel, folder: Path) -> list[str]:
 
     obstacles = Obstacles()
     encoder, bridge, language_model = known_parts(
-        model, obstacles, bridge=QueryTransformer, wanted="a Q-Former (kind: qformer)"
+        model,
+        obstacles,
+        encoder=(HfImageEncoder, TimmImageEncoder),
+        bridge=QueryTransformer,
+        wanted=("an image encoder of transformers or timm (kind: hf or timm)", "a Q-Former (kind: qformer)"),
     )
-    spec: Any = encoder.spec
-    reasons = [
-        (
-            encoder.config.model_type != _VISION,
-            f"encoder: BLIP-2's is a {_VISION}, and this is a {encoder.config.model_type}; take the one of a BLIP-2 "
-            f"folder (encoder: {{kind: hf, name: FOLDER, extra_tokens: true}}): {ELSE}",
-        ),
-        (
-            not spec.extra_tokens,
-            f"encoder: a Q-Former of BLIP-2 sees the class token, and this model was made without "
-            f"(extra_tokens: true): {ELSE}",
-        ),
-        (spec.layers != (-1,), f"encoder: BLIP-2 reads its last layer, not layers = {list(spec.layers)}: {ELSE}"),
-        (
-            bridge.image_norm is not None,
-            f"bridge: with norm_image = true the image tokens are normed a second time, which BLIP-2 cannot: {ELSE}",
-        ),
-    ]
-    obstacles.found += [why for wrong, why in reasons if wrong]
-    obstacles.refuse()
+    vision = blip_vision(encoder, bridge.image_norm)
     whole, tokenizer, token = with_image_token(language_model)
     config = Blip2Config(
-        vision_config=encoder.config.to_dict(),
+        vision_config=vision.config,
         qformer_config=_qformer_config(bridge),
         text_config=text_config(language_model),
         num_query_tokens=model.image_tokens,
         image_token_index=token,
     )
-    state = prefixed(encoder.vision, "vision_model.") | prefixed(whole, "language_model.")
+    state = {f"vision_model.{name}": tensor for name, tensor in vision.state.items()}
+    state |= prefixed(whole, "language_model.")
     for name, tensor in bridge.state_dict().items():
         state[blip2_name(name)] = tensor.unsqueeze(0) if name == "queries_MW" else tensor
     write_whole(Blip2ForConditionalGeneration, config, state, folder)
-    processor = Blip2Processor(encoder.processor, tokenizer, num_query_tokens=model.image_tokens)
+    processor = Blip2Processor(vision.processor, tokenizer, num_query_tokens=model.image_tokens)
     processor.save_pretrained(str(folder))
-    notes = []
-    if options := ", ".join(f"{key}={value}" for key, value in encoder.options.items()):
-        notes.append(f"the images are of another size than the encoder was made for: call the model with {options}")
+    notes = list(vision.notes)
     if starts_texts(language_model) and not model.dialogue.images_first:
         notes.append(
             "BLIP-2's own processor puts images before the tokenizer's start token, and this model has them behind it: "

@@ -46,7 +46,11 @@ def write_llava(model: VisionLanguageModel, folder: Path) -> list[str]:
 
     obstacles = Obstacles()
     encoder, bridge, language_model = known_parts(
-        model, obstacles, bridge=MlpBridge, wanted="a perceptron of two maps (kind: mlp)"
+        model,
+        obstacles,
+        encoder=(HfImageEncoder,),
+        bridge=MlpBridge,
+        wanted=("an image encoder of transformers (kind: hf)", "a perceptron of two maps (kind: mlp)"),
     )
     if len(bridge.maps) != _MAPS or bridge.norms is not None:
         obstacles.found.append(f"bridge: LLaVA's has two linear maps without norms (layers: 2, norm: false): {ELSE}")
