@@ -67,6 +67,15 @@ def test_every_recipe_says_how_to_run_it_and_what_it_is(name: str) -> None:
         assert f"vlm/tiny/{short_name}" in TINY
 
 
+def test_yi_vl_goes_on_with_larger_images(tmp_path: Path) -> None:
+    first = train(load_recipe("vlm/tiny/yi_vl", short("vlm/tiny/yi_vl", tmp_path)))
+    name, loop = "vlm/yi_vl_448", ["loop.parallel=auto", "loop.grad_checkpointing=false", "loop.precision=fp32"]
+    more = [f"model.path={first.model_path}", "model.image_size=64", f"run.folder={tmp_path / 'larger'}", *loop]
+    run = train(load_recipe(name, [*short(name, tmp_path), *more]))
+    assert len(losses(run)) == 4
+    assert run.model().encoder.image_size == 2 * first.model().encoder.image_size
+
+
 # sizes ----------------------------------------------------------------------------------------------------------------
 
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -110,7 +119,7 @@ SIZES: dict[str, dict[str, float]] = {
     "centurio": {"encoder": 428, "language_model": 7616, "bridge": 2304 * 3584e-6 + 3584**2 * 1e-6},
     "llava15": {"language_model": 6738, "bridge": 21},
     "nanovlm": {"language_model": 362, "encoder": 93},
-    "yi_vl": {"encoder": 632, "language_model": 6061, "trains": 6061 + 632 + 22},
+    "yi_vl": {"encoder": 632, "language_model": 6061, "trains": 632 + 22},
     "pictures": {"language_model": 268.098176, "encoder": 4.65},
 }
 

@@ -59,7 +59,12 @@ def build(spec: BaseModelSpec, *, saved: Path | None = None) -> Model:
     if isinstance(spec, SavedSpec):
         from vlkit.models.folder import load
 
-        return add_adapters(load(spec.path), spec.adapters)
+        model: Model = load(spec.path)
+        if spec.image_size is not None:
+            from vlkit.models.resolution import at_size
+
+            at_size(model, spec.image_size)
+        return add_adapters(model, spec.adapters)
     return _build(spec, saved=saved, empty=False)
 
 

@@ -111,6 +111,8 @@ class SavedSpec(BaseModelSpec):
     kind: Literal["saved"] = "saved"
     path: LocalPath
     """What `vlkit.load` takes: a model folder, `open_clip:MODEL/TAG`, `hf:ID`, ..."""
+    image_size: int | None = Field(default=None, ge=8, le=4096)
+    """Side of the square images from now on, in pixels; learned positions are interpolated. null keeps the size."""
 
 
 MODEL_KINDS = Kinds(DualEncoderSpec, VisionLanguageSpec, QueryFormerSpec, SavedSpec, usual="dual_encoder")
