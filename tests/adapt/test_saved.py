@@ -276,7 +276,8 @@ def test_a_recipe_says_where_it_goes_on_from(tmp_path: Path) -> None:
 
 
 def test_explain_knows_both_kinds() -> None:
-    assert [row.key for row in explain("model")] == ["model.dual_encoder", "model.saved"]
+    kinds = ("dual_encoder", "vision_language", "query_former", "saved")
+    assert [row.key for row in explain("model")] == [f"model.{kind}" for kind in kinds]
     assert [row.key for row in explain("model.adapters.text")] == [
         "model.adapters.text.lora",
         "model.adapters.text.bottleneck",

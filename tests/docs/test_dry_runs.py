@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import vlkit
 from tests.docs.pages import PAGES, Block, blocks, words
 from tests.helpers import encoder_factory as factory
+from tests.helpers.vision_language import tiny as tiny_vlm
 from vlkit.cli.app import app
 
 AGAIN = {"--resume", "--overwrite", "--dry-run"}
@@ -57,11 +58,12 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def world(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a small model where ``vlkit quickstart`` leaves its own, and a text part where a page puts one."""
+    """A folder with small models where commands leave theirs, and a text part where a page puts one."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nllb").symlink_to(hub / "contrastive/nllb_clip")
     for name in ("model", "english_only/model"):
         vlkit.save(vlkit.load("tiny"), tmp_path / "runs/quickstart" / name)
+    vlkit.save(tiny_vlm(), tmp_path / "runs/pictures/model")
     return tmp_path
 
 
