@@ -28,7 +28,7 @@ from vlkit.models.vision_language.batch import DialogueBatch, DialogueRow, colla
 from vlkit.models.vision_language.dialogue import IGNORED
 from vlkit.models.vision_language.model import VisionLanguageModel
 from vlkit.nn.multiway import INIT_STD
-from vlkit.objectives.tokens.answers import Answers
+from vlkit.objectives.tokens.answer_loss import AnswerLoss
 from vlkit.parts.bridges import build_bridge
 from vlkit.parts.building import resize_to_square, weightless
 from vlkit.parts.hf_common import quiet
@@ -141,7 +141,7 @@ class Sides:
             tokens_NKT = self.ours.tokens_of_pixels(torch.stack(pixels))
         self.cached = replace(self.batch, pixels_NCHW=None, image_NKT=tokens_NKT)
         self.peer_batch = _for_peer(self.batch)
-        self.objective = Answers(AnswersObjective())
+        self.objective = AnswerLoss(AnswersObjective())
         self.optimizers = {"vlkit": _optimizer(self.ours), "transformers": _optimizer(self.peer)}
 
     def step(self, name: str) -> None:

@@ -31,22 +31,32 @@ class CardFacts:
 
 @dataclass(frozen=True)
 class KindFacts:
-    """What the cards of one kind of model say: its title, the tags that model hubs know, Python lines that use it."""
+    """What the cards of one kind of model say: its title, the tags that model hubs know, lines that use it.
+
+    In ``usage`` stands ``{language}`` for a language of the model; ``usage_in`` is what the lines are written in.
+    """
 
     title: str
     pipeline: str
     tags: Sequence[str]
     usage: str
+    usage_in: str = "python"
     unnamed: str = ""  # what a part without a spec is
 
 
-def card_text(model: Model, facts: CardFacts, kind: KindFacts, *, library: str = "vlkit") -> str:
-    """The model card as Markdown with the front matter that model hubs read; ``library`` is who loads the folder."""
+def card_text(
+    model: Model, facts: CardFacts, kind: KindFacts, *, library: str = "vlkit", usage: str | None = None
+) -> str:
+    """The model card as Markdown with the front matter that model hubs read.
+
+    ``library`` is who loads the folder, as hubs name it; ``usage`` are lines that show how, None takes the kind's.
+    """
+    usage = usage or kind.usage.replace("{language}", (*facts.languages, "en")[0])
     sections = [
         _front_matter(facts, kind, library),
         f"# {facts.title or kind.title}",
         facts.summary,
-        f"```python\n{kind.usage}\n```",
+        f"```{kind.usage_in}\n{usage}\n```",
         "## Parts\n\n" + _parts(model, kind.unnamed),
         _list("Languages", [", ".join(facts.languages)] if facts.languages else []),
         _list("Data", facts.data),

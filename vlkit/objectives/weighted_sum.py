@@ -26,7 +26,7 @@ OBJECTIVES = Registry(
         "text_distillation": "vlkit.objectives.pairs.distillation:TextDistillation",
         "clip_distillation": "vlkit.objectives.pairs.distillation:ClipDistillation",
         "image_text_queries": "vlkit.objectives.queries.image_text_queries:ImageTextQueries",
-        "answers": "vlkit.objectives.tokens.answers:Answers",
+        "answers": "vlkit.objectives.tokens.answer_loss:AnswerLoss",
     },
 )
 """Kind to a class with ``needs`` and ``build(spec, model, context)``: an ``Objective``, or a ``Term`` over pairs."""

@@ -15,7 +15,7 @@ from vlkit.errors import ShapeError
 from vlkit.models.folder import load, save
 from vlkit.models.registry import build
 from vlkit.models.vision_language.model import VisionLanguageModel
-from vlkit.objectives.tokens.answers import Answers
+from vlkit.objectives.tokens.answer_loss import AnswerLoss
 from vlkit.parts.encoders import build_image_encoder
 from vlkit.spec.model import VisionLanguageSpec
 from vlkit.spec.objectives import AnswersObjective
@@ -64,7 +64,7 @@ def test_every_encoder_trains_writes_and_comes_back(kind: str, architecture: str
     model: Any = build(VisionLanguageSpec.model_validate(given))
     batch = dialogues(model, (1, ("what?", "a cat")), (2, ("which <image> <image>", "b")))
     model.train()
-    loss = Answers(AnswersObjective())(model, batch).total
+    loss = AnswerLoss(AnswersObjective())(model, batch).total
     loss.backward()
     assert loss.isfinite() and all(weight.grad is not None for weight in model.bridge.parameters())
     model.eval()

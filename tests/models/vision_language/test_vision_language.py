@@ -14,7 +14,7 @@ from vlkit.models.folder import load, save
 from vlkit.models.trainable import freeze, trainable_report
 from vlkit.models.vision_language.model import VisionLanguageModel
 from vlkit.nn.projections import LinearBridge
-from vlkit.objectives.tokens.answers import Answers
+from vlkit.objectives.tokens.answer_loss import AnswerLoss
 from vlkit.spec.adapt import LoRA
 from vlkit.spec.language import GenerationSpec
 from vlkit.spec.objectives import AnswersObjective
@@ -26,7 +26,7 @@ MIXED = ((1, ("what?", "a cat")), (0, ("and?", "no image at all", "sure?", "yes"
 
 
 def loss_of(model: VisionLanguageModel, batch) -> torch.Tensor:
-    return Answers(AnswersObjective())(model, batch).total
+    return AnswerLoss(AnswersObjective())(model, batch).total
 
 
 def left_padded(batch):
@@ -110,14 +110,14 @@ def test_what_is_looked_up_equals_what_is_computed() -> None:
 def test_the_loss_is_the_mean_over_samples_of_the_mean_over_their_tokens(architecture: str) -> None:
     model = tiny("linear", architecture)
     batch = dialogues(model, *MIXED)
-    objective = Answers(AnswersObjective())
+    objective = AnswerLoss(AnswersObjective())
     each = [loss_of(model, batch.rows(torch.tensor([number]))) for number in range(len(batch))]
     torch.testing.assert_close(loss_of(model, batch), torch.stack(each).mean())
     pieces = objective.pieces(batch, 2)
     torch.testing.assert_close(
         sum(piece.weight * objective(model, piece.batch).total for piece in pieces), loss_of(model, batch)
     )
-    sliced = Answers(AnswersObjective(slice_size=2))
+    sliced = AnswerLoss(AnswersObjective(slice_size=2))
     model.train()
     first, second = objective(model, batch).total, sliced(model, batch).total
     torch.testing.assert_close(first, second)

@@ -93,7 +93,7 @@ def measure(answers: Sequence[str], wanted: Wanted, more: Mapping[str, npt.Array
 
 
 @dataclass(frozen=True)
-class Estimate:
+class FigureEstimate:
     """A figure and its 95 % interval."""
 
     value: float
@@ -102,7 +102,7 @@ class Estimate:
 
 def estimates(
     figures: AnswerFigures, concepts: Sequence[int], *, against: Mapping[str, AnswerFigures], seed: int
-) -> tuple[dict[str, Estimate], dict[str, dict[str, Estimate]]]:
+) -> tuple[dict[str, FigureEstimate], dict[str, dict[str, FigureEstimate]]]:
     """All figures with intervals, and by the name of each control the differences to it: paired, of one resampling.
 
     Concepts are resampled, then images inside each. A share that is 0 or 1 has the Wilson interval.
@@ -118,12 +118,14 @@ def estimates(
         values[name] = {figure: float(make(whole_1K)[0]) for figure, make in side.figures().items()}
         replicates[name] = {figure: make(drawn_RK[:, part]) for figure, make in side.figures().items()}
     own = {
-        name: Estimate(value, _interval(name, value, replicates[""][name], len(concepts)))
+        name: FigureEstimate(value, _interval(name, value, replicates[""][name], len(concepts)))
         for name, value in values[""].items()
     }
     gaps = {
         control: {
-            name: Estimate(value - values[control][name], percentiles(replicates[""][name] - replicates[control][name]))
+            name: FigureEstimate(
+                value - values[control][name], percentiles(replicates[""][name] - replicates[control][name])
+            )
             for name, value in values[""].items()
             if name in values[control]
         }

@@ -19,7 +19,7 @@ from torch import Tensor
 from vlkit import languages as language_table
 from vlkit.evaluation.abilities import ANSWERS, Ability
 from vlkit.evaluation.embed.encoding import Encoding
-from vlkit.evaluation.metrics.answer_figures import AnswerFigures, Estimate, Wanted, estimates, measure
+from vlkit.evaluation.metrics.answer_figures import AnswerFigures, FigureEstimate, Wanted, estimates, measure
 from vlkit.evaluation.metrics.fidelity import (
     IDENTIFIERS,
     LanguageIdentifier,
@@ -221,8 +221,8 @@ class CaptioningTask(PlainTask):
     def _values(
         self,
         wanted: Wanted,
-        own: Mapping[str, Estimate],
-        gaps: Mapping[str, Mapping[str, Estimate]],
+        own: Mapping[str, FigureEstimate],
+        gaps: Mapping[str, Mapping[str, FigureEstimate]],
     ) -> dict[str, Value]:
         values: dict[str, Value] = {
             "form": self.form,

@@ -5,19 +5,19 @@ from __future__ import annotations
 from vlkit.models.card_text import CardFacts, KindFacts, card_text
 from vlkit.models.query_former.model import QueryFormer
 
-_USAGE = """# in a recipe of a vision-language model
+_KIND = KindFacts(
+    title="A Q-Former",
+    pipeline="image-feature-extraction",
+    tags=("vision-language", "multilingual", "q-former"),
+    usage="""# in a recipe of a vision-language model
 model:
   kind: vision_language
-  bridge: {kind: qformer, weights: path/to/this/folder}"""
+  bridge: {kind: qformer, weights: path/to/this/folder}""",
+    usage_in="yaml",
+    unnamed="learned similarity",
+)
 
 
 def render_card(model: QueryFormer, facts: CardFacts | None = None) -> str:
     """The model card as Markdown; ``facts`` is what only its maker knows."""
-    kind = KindFacts(
-        title="A Q-Former",
-        pipeline="image-feature-extraction",
-        tags=("vision-language", "multilingual", "q-former"),
-        usage=_USAGE,
-        unnamed="learned similarity",
-    )
-    return card_text(model, facts or CardFacts(), kind)
+    return card_text(model, facts or CardFacts(), _KIND)

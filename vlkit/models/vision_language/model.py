@@ -20,7 +20,7 @@ from vlkit.models.assembly import checked_part, place_of, spec_of, trains
 from vlkit.models.image_input import AnImage
 from vlkit.models.trainable import adapter_specs, hold_frozen_in_eval
 from vlkit.models.turns import prompts_of
-from vlkit.models.vision_language import answers as in_use
+from vlkit.models.vision_language import answering
 from vlkit.models.vision_language.batch import DialogueBatch, DialoguePreparer, LookedUpDialogues
 from vlkit.models.vision_language.dialogue import IGNORED, Layout
 from vlkit.models.vision_language.packing import pack, unpack
@@ -169,12 +169,13 @@ class VisionLanguageModel(nn.Module):
         image_NKT = batch.image_NKT if batch.image_NKT is not None else self.tokens_of_pixels(_given(batch.pixels_NCHW))
         bridge: Any = self.bridge
         tokens_NME: Tensor = bridge(_moved(image_NKT, bridge))
-        slots_BL = batch.slots_BL.to(embeddings_BLE.device)
-        if (places := int(slots_BL.sum())) != tokens_NME.shape[0] * tokens_NME.shape[1]:
+        # counted where the batch lies, usually the CPU: no device is waited for
+        if (places := int(batch.slots_BL.sum())) != tokens_NME.shape[0] * tokens_NME.shape[1]:
             raise ShapeError(
                 f"{len(tokens_NME)} images give {tokens_NME.shape[1]} model tokens each, and the batch has {places} "
                 f"places for them; the images must be of the encoder's size ({self.encoder.image_size} pixels)"
             )
+        slots_BL = batch.slots_BL.to(embeddings_BLE.device)
         tokens_NME = tokens_NME.to(embeddings_BLE.device, embeddings_BLE.dtype)
         return embeddings_BLE.masked_scatter(slots_BL.unsqueeze(-1), tokens_NME)
 
@@ -202,7 +203,7 @@ class VisionLanguageModel(nn.Module):
 
     def image_features(self, images: Sequence[AnImage]) -> list[Tensor]:
         """See ``types.AnswersQuestions``."""
-        return in_use.image_features(self, images)
+        return answering.image_features(self, images)
 
     def answer(
         self,
@@ -213,11 +214,11 @@ class VisionLanguageModel(nn.Module):
         stream: Callable[[str], None] | None = None,
     ) -> list[str]:
         """See ``types.AnswersQuestions``."""
-        return in_use.answer(self, questions, generation=generation, batch_size=batch_size, stream=stream)
+        return answering.answer(self, questions, generation=generation, batch_size=batch_size, stream=stream)
 
     def log_likelihoods(self, questions: Sequence[Question], answers: Sequence[str], *, batch_size: int = 16) -> Tensor:
         """See ``types.AnswersQuestions``."""
-        return in_use.log_likelihoods(self, questions, answers, batch_size=batch_size)
+        return answering.log_likelihoods(self, questions, answers, batch_size=batch_size)
 
     def caption(
         self, images: Any, *, language: str, prompt: str | None = None, prefix: str = "", **generation: Any
@@ -234,7 +235,7 @@ class VisionLanguageModel(nn.Module):
         Returns:
             A text; of a list of images a list of texts.
         """
-        return in_use.caption(self, images, language=language, prompt=prompt, prefix=prefix, generation=generation)
+        return answering.caption(self, images, language=language, prompt=prompt, prefix=prefix, generation=generation)
 
     def ask(
         self,
@@ -257,7 +258,7 @@ class VisionLanguageModel(nn.Module):
             stream: Takes each piece of the answer as it is written.
             generation: Fields of ``spec.language.GenerationSpec``.
         """
-        return in_use.ask(
+        return answering.ask(
             self, images, question, language=language, prefix=prefix, stream=stream, generation=generation
         )
 

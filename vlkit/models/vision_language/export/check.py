@@ -24,7 +24,7 @@ _ANSWER = "a cat"
 IMAGE_TOKEN = "<image>"
 
 
-class Differences(NamedTuple):
+class LogitDifferences(NamedTuple):
     """Largest absolute differences between the logits of a model and of its export.
 
     ``logits``: of equal ids and pixels; ``prompts``: of equal questions and pictures, through the library's own
@@ -35,7 +35,7 @@ class Differences(NamedTuple):
     prompts: float
 
 
-class Asked(NamedTuple):
+class ProbeQuestion(NamedTuple):
     """One question about a picture as the model reads it, and the logits that it gives."""
 
     text: str
@@ -46,7 +46,7 @@ class Asked(NamedTuple):
 
 
 @torch.no_grad()
-def probe(model: VisionLanguageModel) -> list[Asked]:
+def probe(model: VisionLanguageModel) -> list[ProbeQuestion]:
     """Asks the questions of the comparison; made before anything of the model is rewritten for an export."""
     layout, found = model.layout, []
     for number, question in enumerate(_QUESTIONS):
@@ -60,12 +60,12 @@ def probe(model: VisionLanguageModel) -> list[Asked]:
         batch = collate([DialogueRow((pixels_CHW,), laid)], layout, looked_up=False)
         states_BLE = model.language_model(model.read(batch), batch.mask_BL, targets=batch.targets)
         text = layout.written_out(turns, images=1, mark=IMAGE_TOKEN)
-        found.append(Asked(text, picture, pixels_CHW, laid, model.logits(states_BLE[0])))
+        found.append(ProbeQuestion(text, picture, pixels_CHW, laid, model.logits(states_BLE[0])))
     return found
 
 
 @torch.no_grad()
-def compare(model: VisionLanguageModel, folder: Path, *, own: list[Asked], format: str) -> Differences:
+def compare(model: VisionLanguageModel, folder: Path, *, own: list[ProbeQuestion], format: str) -> LogitDifferences:
     """Loads an export with transformers and asks it the same."""
     import transformers
 
@@ -87,7 +87,7 @@ def compare(model: VisionLanguageModel, folder: Path, *, own: list[Asked], forma
         ids = tokenizer(one.text, add_special_tokens=False)["input_ids"]
         pixels_CHW = processor.image_processor(images=one.picture, return_tensors="pt")["pixel_values"][0]
         through = max(through, _distance(_logits(whole, ids, pixels_CHW, written), one.logits_RV))
-    return Differences(equal, through)
+    return LogitDifferences(equal, through)
 
 
 def _logits(whole: Any, ids: list[int], pixels_CHW: Tensor, written_BL: Tensor | None) -> Tensor:

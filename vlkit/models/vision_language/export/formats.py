@@ -16,7 +16,7 @@ from vlkit.files import atomic_folder
 from vlkit.models.card_text import CardFacts
 from vlkit.models.export_folder import Exported, claimed, without_logs
 from vlkit.models.vision_language.card import render_card
-from vlkit.models.vision_language.export.check import Differences, compare, probe
+from vlkit.models.vision_language.export.check import LogitDifferences, compare, probe
 from vlkit.models.vision_language.export.to_blip2 import blip2_usage, write_blip2
 from vlkit.models.vision_language.export.to_llava import llava_usage, write_llava
 from vlkit.models.vision_language.model import VisionLanguageModel
@@ -70,7 +70,7 @@ def export(
     return Exported(target, found, tuple(notes), TOLERANCE)
 
 
-def _checked(found: Differences) -> list[str]:
+def _checked(found: LogitDifferences) -> list[str]:
     """What is to be said of prompts; logits of equal input must be equal.
 
     Raises:

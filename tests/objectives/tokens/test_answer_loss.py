@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from tests.helpers.vision_language import dialogues, tiny
 from vlkit.models.trainable import set_trainable
-from vlkit.objectives.tokens.answers import Answers, answer_losses
+from vlkit.objectives.tokens.answer_loss import AnswerLoss, answer_losses
 from vlkit.spec.objectives import AnswersObjective
 
 
@@ -81,7 +81,7 @@ def test_logits_of_a_frozen_map_are_made_once_and_a_slice_at_a_time() -> None:
         return logits(states_RE)
 
     model.logits = counted  # type: ignore[method-assign]
-    Answers(AnswersObjective(slice_size=4))(model, batch).total.backward()
+    AnswerLoss(AnswersObjective(slice_size=4))(model, batch).total.backward()
     count = int((batch.labels_BS >= 0).sum())
     assert sum(sizes) == count and max(sizes) == 4
 

@@ -25,7 +25,7 @@ from vlkit.spec.objectives import AnswersObjective
 from vlkit.types import Loss, Piece
 
 
-class Answers:
+class AnswerLoss:
     """Cross entropy of the tokens of answers (LLaVA, arXiv 2304.08485, equation 3; mBLIP, 2307.06930)."""
 
     needs = frozenset(("encoder",))
@@ -34,7 +34,7 @@ class Answers:
         self.spec = spec
 
     @classmethod
-    def build(cls, spec: AnswersObjective, model: Any, context: Context) -> Answers:
+    def build(cls, spec: AnswersObjective, model: Any, context: Context) -> AnswerLoss:
         """The objective of a model that writes answers.
 
         Raises:
