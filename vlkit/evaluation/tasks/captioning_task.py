@@ -34,7 +34,7 @@ from vlkit.evaluation.results.measures import Measure, Measures
 from vlkit.evaluation.results.results_file import Value
 from vlkit.evaluation.results.written import WrittenAnswer
 from vlkit.evaluation.tasks.asking import Asked, ask_by_image, ask_without_image, kept_answers
-from vlkit.evaluation.tasks.questions import concepts, open_pictures, others, prompts_for
+from vlkit.evaluation.tasks.questions import asked_in, concepts, open_pictures, others, prompts_for
 from vlkit.evaluation.tasks.task import Fact, PlainTask, Scored, choose_languages
 from vlkit.files import digest
 from vlkit.obstacles import Obstacles
@@ -154,8 +154,7 @@ class CaptioningTask(PlainTask):
     @property
     def languages(self) -> tuple[str, ...]:
         """BCP 47 tags with captions and a prompt, in the order in which they first occur."""
-        found = (tag for sample in self.samples for tag, texts in sample.captions.items() if texts)
-        return tuple(tag for tag in dict.fromkeys(found) if tag in self.prompts)
+        return asked_in(self.samples, self.prompts)
 
     @cached_property
     def digest(self) -> str:

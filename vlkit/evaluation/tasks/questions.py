@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,6 +98,12 @@ def prompts_for(task: AskingSpec, languages: Iterable[str]) -> dict[str, str]:
 def _filled(template: str, tag: str) -> str:
     row = language_table.get(tag)
     return template.replace("{language}", row.name).replace("{autonym}", row.autonym)
+
+
+def asked_in(samples: Sequence[Sample], prompts: Collection[str]) -> tuple[str, ...]:
+    """BCP 47 tags with captions and a prompt, in the order in which they first occur."""
+    found = (tag for sample in samples for tag, texts in sample.captions.items() if texts)
+    return tuple(tag for tag in dict.fromkeys(found) if tag in prompts)
 
 
 def concepts(samples: Sequence[Sample]) -> tuple[int, ...]:

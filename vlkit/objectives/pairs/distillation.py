@@ -24,6 +24,7 @@ from vlkit.models.dual_encoder.model import DualEncoder, Encoded, Side
 from vlkit.models.feature_cache import Remembering
 from vlkit.models.folder import load
 from vlkit.objectives.context import Context
+from vlkit.objectives.gather import gathered
 from vlkit.objectives.pairs.pair_term import Term, needed
 from vlkit.parts.tokenizers import tokenize_mixed
 from vlkit.spec.objectives import ClipDistillationObjective, TextDistillationObjective
@@ -183,18 +184,5 @@ class ClipDistillation(_Taught):
 
 def _logits(image_BE: Tensor, text_BE: Tensor, scale: Tensor, *, ranks: Ranks) -> tuple[Tensor, Tensor]:
     """Scaled similarities of own images with all texts, and of own texts with all images."""
-    image_NE, text_NE = (_Gather.apply(own_BE, ranks) for own_BE in (image_BE, text_BE))
+    image_NE, text_NE = (gathered(own_BE, ranks) for own_BE in (image_BE, text_BE))
     return scale * image_BE @ text_NE.T, scale * text_BE @ image_NE.T
-
-
-class _Gather(torch.autograd.Function):
-    """The rows of all processes; gradients go back to the process whose rows they are of."""
-
-    @staticmethod
-    def forward(ctx: Any, own_BE: Tensor, ranks: Ranks) -> Tensor:
-        ctx.ranks = ranks
-        return ranks.all_gather(own_BE)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return ctx.ranks.reduce_scatter(grads[0].contiguous()), None

@@ -25,7 +25,9 @@ from vlkit.models.query_former.batch import QueryBatch
 from vlkit.models.query_former.model import QueryFormer
 from vlkit.nn.qformer import QueryStates
 from vlkit.objectives.context import Context
+from vlkit.objectives.gather import gathered
 from vlkit.objectives.name_ids import ids_of
+from vlkit.objectives.tokens.answer_loss import mean_by_row
 from vlkit.spec.objectives import ImageTextQueriesObjective
 from vlkit.types import Loss, Piece, TextBatch
 
@@ -132,32 +134,11 @@ class ImageTextQueries:
         again = torch.is_grad_enabled() and len(next_R) > self.spec.slice_size
         run = partial(checkpoint, self._losses, use_reentrant=False) if again else self._losses
         losses_R = torch.cat([run(model, part_RW, part_R) for part_RW, part_R in slices])
-        rows_R = real_bL.nonzero()[:, 0]
-        sums_b = losses_R.new_zeros(len(real_bL)).index_add(0, rows_R, losses_R)
-        return (sums_b / real_bL.sum(dim=1).clamp(min=1)).mean()
+        return mean_by_row(losses_R, real_bL.nonzero()[:, 0], rows=len(real_bL))
 
     def _losses(self, model: QueryFormer, states_RW: Tensor, next_R: Tensor) -> Tensor:
         logits_RV = model.text.logits(states_RW).float()
         return functional.cross_entropy(logits_RV, next_R, reduction="none", label_smoothing=self.spec.label_smoothing)
-
-
-def gathered(x: Tensor, ranks: Ranks) -> Tensor:
-    """The tensors of all processes in the order of ranks, with gradients that go back to where they are from."""
-    if ranks.size == 1:
-        return x
-    found: Tensor = _Gathered.apply(x, ranks)
-    return found
-
-
-class _Gathered(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, ranks: Ranks) -> Tensor:
-        ctx.ranks = ranks
-        return ranks.all_gather(x)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return ctx.ranks.reduce_scatter(grads[0].contiguous()), None
 
 
 def _padded(side_BL: Tensor, length: int) -> Tensor:

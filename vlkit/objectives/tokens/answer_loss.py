@@ -51,16 +51,20 @@ class AnswerLoss:
         """See ``types.Objective``."""
         said = model(batch)
         losses_R = answer_losses(model, said.states_RE, said.labels_R, slice_size=self.spec.slice_size)
-        zeros_B = losses_R.new_zeros(len(batch))
-        sums_B = zeros_B.index_add(0, said.rows_R, losses_R)
-        counts_B = zeros_B.index_add(0, said.rows_R, torch.ones_like(losses_R))
-        total = (sums_B / counts_B.clamp(min=1)).mean()
+        total = mean_by_row(losses_R, said.rows_R, rows=len(batch))
         return Loss(total, {"answers": total.detach()})
 
     def pieces(self, batch: DialogueBatch, size: int) -> Sequence[Piece]:
         """See ``types.Objective``."""
         cuts = [torch.arange(start, min(start + size, len(batch))) for start in range(0, len(batch), size)]
         return [Piece(batch.rows(index), len(index) / len(batch)) for index in cuts]
+
+
+def mean_by_row(losses_R: Tensor, rows_R: Tensor, *, rows: int) -> Tensor:
+    """The mean over rows of the mean over each one's places, a scalar; a row without any counts 0."""
+    zeros_B = losses_R.new_zeros(rows)
+    sums_B, counts_B = zeros_B.index_add(0, rows_R, losses_R), zeros_B.index_add(0, rows_R, torch.ones_like(losses_R))
+    return (sums_B / counts_B.clamp(min=1)).mean()
 
 
 def answer_losses(model: Any, states_RE: Tensor, labels_R: Tensor, *, slice_size: int) -> Tensor:
