@@ -55,12 +55,9 @@ def hooked() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def handlers() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+def _no_signal_after_a_test() -> Iterator[None]:
     yield
     _calls["process"] = 0
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def run(arguments: list[str], *, number: int = 0, at: int = 0) -> tuple[int, list[str]]:
