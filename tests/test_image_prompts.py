@@ -32,7 +32,7 @@ def test_promised_languages_have_prompts_of_their_own(task: str) -> None:
 
 def test_english_prompts_name_the_language_and_only_questions_have_a_place_for_one() -> None:
     for task, prompts in TASKS.items():
-        assert prompts.asks == (task in ("vqa", "yes_no"))
+        assert prompts.asks == (task in ("vqa", "yes_no", "translate"))
         assert all("{language}" in one for one in prompts.english)
         assert len(set(prompts.english)) == len(prompts.english)
 

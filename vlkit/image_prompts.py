@@ -60,7 +60,7 @@ def question_prompts(
     its own is asked for in English, whatever ``wording`` says.
 
     Args:
-        task: ``caption``, ``name``, ``vqa``, ``yes_no``, or a task of ``file``.
+        task: ``caption``, ``name``, ``vqa``, ``yes_no``, ``translate``, or a task of ``file``.
         language: A BCP 47 tag, or any code or name of the language.
         wording: Which prompts.
         file: A YAML or JSON file of one's own; None takes the prompts of vlkit.

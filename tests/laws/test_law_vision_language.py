@@ -118,15 +118,21 @@ def test_micro_batches_change_nothing(table: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(states[1][name], tensor, atol=2e-4, rtol=1e-3)
 
 
-def test_a_cached_encoder_is_the_encoder(table: Path, tmp_path: Path, batches: list[DialogueBatch]) -> None:
+@pytest.mark.parametrize("texts", [False, True], ids=["images", "images-and-texts"])
+def test_a_cached_encoder_is_the_encoder(
+    table: Path, tmp_path: Path, batches: list[DialogueBatch], texts: bool
+) -> None:
+    images = {"kind": "folder", "path": str(table)}
+    data = {"sources": [images, {"kind": "translations", "of": images}] if texts else [images]}
     runs = [
-        train(made(table, tmp_path / str(cached), model=STILL, loop={"cache_features": cached}))
+        train(made(table, tmp_path / str(cached), model=STILL, data=data, loop={"cache_features": cached}))
         for cached in (True, False)
     ]
     half = len(batches) // 2
     for one, two in zip(batches[:half], batches[half:], strict=True):
         assert torch.equal(one.ids_BL, two.ids_BL) and torch.equal(one.labels_BS, two.labels_BS)
         assert one.pixels_NCHW is None and two.image_NKT is None
+    assert {count for batch in batches for count in batch.images_B.tolist()} == ({0, 1} if texts else {1})
     assert losses(runs[0]) == pytest.approx(losses(runs[1]), rel=1e-3)
 
 
@@ -160,6 +166,19 @@ def test_another_run_goes_on_from_a_model_with_its_adapter(table: Path, tmp_path
     assert snapshot(second.model().bridge) == snapshot(first.model().bridge)
     before, after = (snapshot(run.model().language_model).parameters for run in (first, second))
     assert {name for name in before if before[name] != after[name]} == {name for name in before if "lora_" in name}
+
+
+def test_each_stage_learns_from_its_sources_also_after_a_kill(
+    table: Path, tmp_path: Path, batches: list[DialogueBatch]
+) -> None:
+    images = {"kind": "folder", "path": str(table)}
+    sources = [{**images, "stages": ["warm-up"]}, {"kind": "translations", "of": images, "stages": ["re-alignment"]}]
+    stages = (WARM, {**ALIGN, "trainable": ("language_model_adapter",)})  # texts alone move no bridge
+    whole = train(made(table, tmp_path / "whole", *stages, data={"sources": sources}))
+    assert [set(batch.images_B.tolist()) for batch in batches] == [{1}] * 4 + [{0}] * 4
+    killed = made(table, tmp_path / "killed", *stages, data={"sources": sources})
+    factory.killed(killed, after=(5, 7))
+    assert figures(train(killed, resume=True)) == figures(whole)
 
 
 # what samples may be --------------------------------------------------------------------------------------------------

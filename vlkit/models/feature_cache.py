@@ -88,12 +88,12 @@ class BaseFrozen:
 class FrozenImages(BaseFrozen):
     """A part that takes images: its rows are those of each image of the data, plain and in augmented views.
 
-    ``transform`` makes pixels_CHW of an RGB image; it is known by its ``repr``. With ``one_each`` they are only looked
-    up where every sample has one image, neither none nor several.
+    ``transform`` makes pixels_CHW of an RGB image; it is known by its ``repr``. With ``at_most_one`` samples may
+    have no image, and rows are only looked up where none has several; else each sample must have one.
     """
 
     transform: Callable[[Image], Tensor]
-    one_each: bool = field(default=False, kw_only=True)
+    at_most_one: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,7 @@ class PromptsSpec(Spec):
     """What a vision-language model is asked about a captioned image: to describe or name it in the caption's language.
 
     Samples that are conversations say themselves what is asked; those whose task asks short questions (`vqa`,
-    `yes_no`) have each of them put into a prompt that names the language of the answer.
+    `yes_no`, `translate`) have each of them put into a prompt that names the language of the answer.
     """
 
     task: str = "caption"

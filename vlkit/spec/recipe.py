@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vlkit.spec.base import LocalPath, Spec
 from vlkit.spec.dataset import DataSpec
 from vlkit.spec.model import ModelSpec
 from vlkit.spec.objectives import ContrastiveObjective, ObjectiveSpec
+from vlkit.spec.sources import learned_in
 from vlkit.spec.training import LoopSpec, OptimSpec, StageSpec, ValidationSpec
 
 
@@ -45,3 +46,15 @@ class Recipe(Spec):
     """Batches, precision, checkpoints."""
     validation: ValidationSpec | None = None
     """What is measured of the model while it trains; null measures nothing."""
+
+    @model_validator(mode="after")
+    def _sources_of_stages(self) -> Recipe:
+        names = [stage.name for stage in self.stages]
+        for number, source in enumerate(self.data.sources):
+            if unknown := sorted(set(source.stages or ()) - set(names)):
+                raise ValueError(
+                    f"data.sources.{number}.stages: no stage {', '.join(unknown)}; there are: {', '.join(names)}"
+                )
+        if without := [name for name in names if not any(map(learned_in(name), self.data.sources))]:
+            raise ValueError(f"data.sources: stage {without[0]} has none to learn from; name it in `stages` of one")
+        return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -16,7 +17,12 @@ class _Source(Spec):
     """Share of this source in the batches, relative to the others' weights; null (then for all): by size."""
     task: str | None = None
     """What its samples teach a vision-language model, where they do not say it: `caption`, `name`, `vqa`, `yes_no`,
-    `ocr`, ... (`data.prompts`). null: names for classes and emoji, captions for published sets, else nothing."""
+    `translate`, `ocr`, ... (`data.prompts`). null: names for classes and emoji, captions for published sets, else
+    nothing."""
+    languages: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """BCP 47 tags of this source to learn from, where other sources have others; null takes those of the run."""
+    stages: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Names of the recipe's stages that learn from it; null: all."""
 
 
 class WebDatasetSource(_Source):
@@ -284,4 +290,24 @@ _Sets = ImageClasses | CaptionSet | Dialogues | NativeAndTranslated
 _Indexed = WebDatasetSource | FolderSource | BuiltSource | ImageTree | _Sets
 IndexedSourceSpec = Annotated[_Indexed, Field(discriminator="kind")]
 """What can be read at random places."""
-SourceSpec = Annotated[_Indexed | PipelineSource, Field(discriminator="kind")]
+
+
+class TranslationsSource(_Source):
+    """The texts of another source without their images: each is to be said in another language.
+
+    Florenz's question (arXiv 2503.09443): what a model that learned to translate into a language says of images in it.
+    """
+
+    kind: Literal["translations"] = "translations"
+    of: IndexedSourceSpec
+    """The source; captions of an image in two languages are translations of each other, the first of the first."""
+    reads: str = "en"
+    """BCP 47 tag of what is to be translated; `languages` are those that it is to be said in."""
+
+
+SourceSpec = Annotated[_Indexed | TranslationsSource | PipelineSource, Field(discriminator="kind")]
+
+
+def learned_in(stage: str) -> Callable[[SourceSpec], bool]:
+    """Whether a stage of this name learns from a source."""
+    return lambda source: source.stages is None or stage in source.stages

@@ -39,7 +39,7 @@ def view_seed(key: str, view: int, *, seed: int) -> int:
 
 
 class ImageTable:
-    """Rows of a part for every sample of a source, plain and in ``views - 1`` augmented views.
+    """Rows of a part for every sample of a source that has an image, plain and in ``views - 1`` augmented views.
 
     ``bad`` are the numbers of the samples that cannot be read; they are recorded in the argument of this name, too.
 
@@ -61,16 +61,19 @@ class ImageTable:
         self.part, self.views = part, views
         vary = Augment(augment)
         files: dict[Path, str] = {}
-        marks = [image_mark(source[index].image, files) for index in range(len(source))]
+        numbers = range(len(source))
+        shown = [number for number in numbers if not part.at_most_one or source[number].images]
+        marks = [image_mark(source[number].image, files) for number in shown]
         settings = None if views == 1 else (augment.model_dump_json(), seed)
         keys = [key_of(mark, view, settings if view else None) for mark in marks for view in range(views)]
 
         def pixels(number: int) -> Tensor | None:
-            sample, view = source[number // views], number % views
+            at, view = shown[number // views], number % views
+            sample = source[at]
             try:
                 image = decode(sample.image, draft_size=None)
             except DataError as error:
-                bad.record(sample.key, str(error), number=number // views)
+                bad.record(sample.key, str(error), number=at)
                 return None
             return part.transform(vary(image, seed=view_seed(sample.key, view, seed=seed)) if view else image)
 
@@ -88,15 +91,16 @@ class ImageTable:
             place_N = self._store.fill(np.array(keys, dtype=np.int64), compute)
         finally:
             self._store.flush()
-        self._place_NV = place_N.reshape(len(source), views)
-        self.bad = frozenset(np.flatnonzero((self._place_NV < 0).any(axis=1)).tolist())
+        self._place_NV = np.full((len(source), views), -1, dtype=np.int64)
+        self._place_NV[shown] = place_N.reshape(len(shown), views)
+        self.bad = frozenset(at for at in shown if (self._place_NV[at] < 0).any())
 
     def of(self, picks: Sequence[Pick]) -> Tensor:
         """Rows [B, ...] of the views that picks take."""
         return self.look_up([pick.index for pick in picks], [view_of(pick, self.views) for pick in picks])
 
     def look_up(self, indices: Sequence[int], views: Sequence[int]) -> Tensor:
-        """Rows [B, ...] of the chosen views; zeros for what cannot be read."""
+        """Rows [B, ...] of the chosen views; zeros for what cannot be read or has no image."""
         return self._store.read(self._place_NV[np.asarray(indices), np.asarray(views)])
 
     def all_rows(self) -> Tensor:

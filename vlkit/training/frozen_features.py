@@ -103,12 +103,12 @@ class FrozenFeatures:
         return TextTable(part, self.samples, languages=self.languages, quiet=quiet)
 
     def _fits(self, part: FrozenImages) -> bool:
-        if not part.one_each or part.name in self._known:
+        if not part.at_most_one or part.name in self._known:
             return True
-        other = next((index for index in range(len(self.samples)) if len(self.samples[index].images) != 1), None)
+        other = next((index for index in range(len(self.samples)) if len(self.samples[index].images) > 1), None)
         if other is not None and self.runtime.leads:
             log.info(
-                "the frozen %s runs in every step: sample %r has %d images; rows are kept of data with one each",
+                "the frozen %s runs in every step: sample %r has %d images; rows are kept of data with one at most",
                 part.name, self.samples[other].key, len(self.samples[other].images),
             )  # fmt: skip
         return other is None

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import torch
 
 from vlkit.data.batches.unreadable import BadSamples
-from vlkit.data.plan.pairs import open_pairs, plan_pairs, streamed
+from vlkit.data.plan.pairs import plan_pairs, streamed
 from vlkit.data.plan.sampling import PairSampler
 from vlkit.data.sources.combine import problems
+from vlkit.data.sources.open import open_sources
 from vlkit.data.stream.stream import Stream
 from vlkit.distributed.runtime import Runtime, share_of, started
 from vlkit.distributed.sharding import check_equal, share
@@ -41,6 +42,7 @@ from vlkit.outputs import locked
 from vlkit.spec.load import load_recipe
 from vlkit.spec.objectives import LossSpec
 from vlkit.spec.recipe import Recipe
+from vlkit.spec.sources import learned_in
 from vlkit.spec.training import StageSpec
 from vlkit.training.batches import Batches, LookedUpBatches, PlannedBatches, stream_plan
 from vlkit.training.checkpoints import Place, Saved, read_checkpoint, restore_model, untouched
@@ -273,15 +275,16 @@ class _Indexed(NamedTuple):
 
 
 def _indexed(recipe: Recipe) -> _Indexed:
-    source, sampler = open_pairs(recipe.data, batch_size=recipe.loop.batch_size, seed=recipe.seed)
-    samplers = [
-        sampler
-        if stage.mixing is None
-        else plan_pairs(
-            source, _in_stage(recipe, stage).data, batch_size=recipe.loop.batch_size, seed=recipe.seed
-        )
-        for stage in recipe.stages
-    ]  # fmt: skip
+    size, seed = recipe.loop.batch_size, recipe.seed
+    source = open_sources(recipe.data)
+    plans: dict[str, PairSampler] = {}  # stages that learn alike share theirs
+    samplers = []
+    for stage in recipe.stages:
+        data = _in_stage(recipe, stage).data
+        key = repr((data.mixing, [learned_in(stage.name)(one) for one in data.sources]))
+        if key not in plans:
+            plans[key] = plan_pairs(source, data, batch_size=size, seed=seed, stage=stage.name)
+        samplers.append(plans[key])
     bad = BadSamples(recipe.data.max_bad_share, total=len(source))
     for name, reason in problems(source).items():
         bad.record(name, reason)

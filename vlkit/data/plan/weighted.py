@@ -39,7 +39,8 @@ class _Stratum:
 class Shares:
     """What is to have shares of its own.
 
-    ``source_of`` is the number of each sample's source; ``source_weights`` one a source, None for shares by size.
+    ``source_of`` is the number of each sample's source; ``source_weights`` one a source, 0 leaves it out; None
+    for shares by size.
     """
 
     source_of: Sequence[int]
@@ -137,6 +138,8 @@ class WeightedPairSampler(PairSampler):
             groups = [(weight, np.flatnonzero(source_of == n)) for n, weight in enumerate(shares.source_weights)]
         strata: list[_Stratum] = []
         for number, (weight, positions) in enumerate(groups):
+            if not weight:
+                continue
             if not len(positions):
                 raise DataError(
                     f"data.sources.{number} has a weight but no image with a caption in the chosen languages"

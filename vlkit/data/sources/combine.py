@@ -105,6 +105,27 @@ class Named:
         return meta if self.split is None else replace(meta, split=self.split)
 
 
+@dataclass(frozen=True)
+class InLanguages:
+    """The samples of ``source`` with their captions in ``languages`` alone (BCP 47 tags); conversations stay whole."""
+
+    source: Source
+    languages: frozenset[str]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.source[index]
+        return replace(sample, captions={tag: texts for tag, texts in sample.captions.items() if tag in self.languages})
+
+    def meta(self, index: int) -> SampleMeta:
+        """Key, concept, split and languages, without reading the image."""
+        meta = self.source.meta(index)
+        kept = [pair for pair in zip(meta.languages, meta.counts, strict=True) if pair[0] in self.languages]
+        return replace(meta, languages=tuple(tag for tag, _ in kept), counts=tuple(count for _, count in kept))
+
+
 def locate(ends: Sequence[int], index: int) -> tuple[int, int]:
     """Which of several parts an index falls into, and its place there; ``ends`` are the sums of their lengths."""
     if not 0 <= index < ends[-1]:
@@ -168,7 +189,7 @@ def _place(source: Source, index: int) -> object:
 
 def problems(source: Source) -> dict[str, str]:
     """Name -> reason of all broken samples that the sources under ``source`` had to leave out."""
-    if isinstance(source, Subset | Named):
+    if isinstance(source, Subset | Named | InLanguages):
         return problems(source.source)
     if isinstance(source, ConcatSource):
         return gathered((part.name if isinstance(part, Named) else "", problems(part)) for part in source.sources)

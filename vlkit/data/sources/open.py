@@ -9,14 +9,16 @@ from itertools import chain
 from pathlib import Path
 
 from vlkit.data.build.concepts import held_out
+from vlkit.data.formats.caption_forms import tag
 from vlkit.data.formats.folders import files_in
 from vlkit.data.formats.text_files import TABLES
 from vlkit.data.sources.captions import readers, wit
 from vlkit.data.sources.classes.open_classes import captioned, open_images
-from vlkit.data.sources.combine import ConcatSource, Named, SampleList, Subset, identities, read_metas
+from vlkit.data.sources.combine import ConcatSource, InLanguages, Named, SampleList, Subset, identities, read_metas
 from vlkit.data.sources.dialogues import is_dialogues, read_dialogues, read_native_and_translated
 from vlkit.data.sources.shards import ShardSource, expand
 from vlkit.data.sources.table import TableSource
+from vlkit.data.sources.translations import Translations
 from vlkit.data.sources.tree import read_tree
 from vlkit.errors import DataError, UnknownName
 from vlkit.obstacles import Obstacles
@@ -49,6 +51,8 @@ def _called(source: spec.SourceSpec) -> str:
         return source.names
     if isinstance(source, spec.CaptionJsonl | spec.WitJsonl | spec.CaptionParquet):
         return source.kind
+    if isinstance(source, spec.TranslationsSource):
+        return f"{_called(source.of)} translations"
     return source.path
 
 
@@ -69,6 +73,8 @@ def open_source(source: spec.SourceSpec) -> Source:
         return read_tree(local_path(source.path), language=source.language)
     if isinstance(source, spec.ImageClasses):
         return captioned(*open_images(source.images, source.labels))
+    if isinstance(source, spec.TranslationsSource):
+        return Translations(open_source(source.of), reads=tag(source.reads))
     if isinstance(source, spec.PipelineSource):
         raise DataError(f"{source.object}: a pipeline gives its samples one after the other, for training only")
     if isinstance(source, spec.Dialogues | spec.NativeAndTranslated):
@@ -210,7 +216,10 @@ def _named(source: spec.SourceSpec, name: str) -> Named:
     split = source.split if isinstance(source, spec.HoldsOneSplit) else None
     if split == "train" and isinstance(source, spec.ImageClasses) and isinstance(source.images, spec.ObjectNetImages):
         _log.warning("%s: ObjectNet's license forbids to train on its images", name)
-    return Named(open_source(source), name, split, task_of(source))
+    opened = open_source(source)
+    if source.languages is not None:
+        opened = InLanguages(opened, frozenset(map(tag, source.languages)))
+    return Named(opened, name, split, task_of(source))
 
 
 def task_of(source: spec.SourceSpec) -> str:
@@ -219,4 +228,6 @@ def task_of(source: spec.SourceSpec) -> str:
         return source.task
     if isinstance(source, spec.ImageClasses) or (isinstance(source, spec.BuiltSource) and source.name != "tuxpaint"):
         return "name"
+    if isinstance(source, spec.TranslationsSource):
+        return "translate"
     return "caption" if isinstance(source, spec.BuiltSource | spec.CaptionSet) else ""

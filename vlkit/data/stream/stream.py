@@ -118,6 +118,11 @@ def _check(data: DataSpec, *, batch_size: int, ranks: int) -> None:
                 f"data.sources.{number} is {what}, which cannot be streamed beside shards; turn it into shards: "
                 f"vlkit data shard {path} --out FOLDER"
             )
+        if own := [key for key in ("languages", "stages") if getattr(source, key) is not None]:
+            raise DataError(
+                f"data.sources.{number}.{own[0]}: streams draw from all sources alike; leave it out, or read local "
+                "shards with sampling: index"
+            )
         if isinstance(source, PipelineSource) and source.weight is None and len(data.sources) > 1:
             raise DataError(
                 f"data.sources.{number} is a pipeline, whose size is not known; give each of the sources a weight"

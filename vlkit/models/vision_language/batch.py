@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
@@ -140,7 +141,7 @@ class ImageTokens(Protocol):
 
 @dataclass(frozen=True)
 class LookedUpDialogues:
-    """Conversations about one image each, whose tokens are looked up: no image is read."""
+    """Conversations about one image or none, whose tokens are looked up: no image is read."""
 
     layout: Layout
     prompts: ImagePrompts
@@ -153,12 +154,14 @@ class LookedUpDialogues:
 
     def row(self, sample: Sample, pick: Pick) -> tuple[DialogueRow, Pick]:
         """See ``types.Preparer``."""
-        return _row(sample, pick, (torch.empty(0),), layout=self.layout, prompts=self.prompts), pick
+        images = (torch.empty(0),) * len(sample.images)
+        return _row(sample, pick, images, layout=self.layout, prompts=self.prompts), pick
 
     def collate(self, rows: Sequence[tuple[DialogueRow, Pick]]) -> DialogueBatch:
         """See ``types.Preparer``."""
-        tokens_NKT = self.images.of([pick for _, pick in rows])
-        found = [row._replace(images=(image,)) for (row, _), image in zip(rows, tokens_NKT, strict=True)]
+        picks = [pick for row, pick in rows if row.images]
+        tokens = iter(self.images.of(picks)) if picks else iter(())
+        found = [row._replace(images=tuple(islice(tokens, len(row.images)))) for row, _ in rows]
         return collate(found, self.layout, looked_up=True)
 
 

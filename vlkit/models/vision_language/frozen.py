@@ -11,7 +11,7 @@ from vlkit.models.vision_language.model import VisionLanguageModel
 
 
 def frozen_parts(model: VisionLanguageModel) -> tuple[FrozenPart, ...]:
-    """Images to the encoder's tokens, where every sample has one image."""
+    """Images to the encoder's tokens, where no sample has several images."""
     encoder = model.encoder
     return (
         FrozenImages(
@@ -20,6 +20,6 @@ def frozen_parts(model: VisionLanguageModel) -> tuple[FrozenPart, ...]:
             model.transform,
             encode=encoder.tokens,
             settings={"rows": "tokens"},
-            one_each=True,
+            at_most_one=True,
         ),
     )
