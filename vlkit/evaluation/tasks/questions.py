@@ -57,10 +57,7 @@ def open_pictures(task: AskingSpec) -> Pictures:
     ]
     if not samples:
         raise DataError(f"task {task.name!r} has no image with a caption")
-    if task.limit is not None:
-        chosen = sorted(range(len(samples)), key=lambda row: _hash(samples[row].key))[: task.limit]
-        samples = [samples[row] for row in sorted(chosen)]
-    return Pictures(tuple(samples), {tag: tuple(texts) for tag, texts in known.items()}, private)
+    return Pictures(tuple(some_of(samples, task.limit)), {tag: tuple(texts) for tag, texts in known.items()}, private)
 
 
 def _opened(task: AskingSpec) -> tuple[Source, bool]:
@@ -70,8 +67,10 @@ def _opened(task: AskingSpec) -> tuple[Source, bool]:
     return open_source(task.source), False
 
 
-def _hash(key: str) -> bytes:
-    return hashlib.sha256(key.encode()).digest()
+def some_of(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
+    """So many samples, by a stable hash of their keys, in their order; all of them for None."""
+    chosen = sorted(range(len(samples)), key=lambda row: hashlib.sha256(samples[row].key.encode()).digest())[:limit]
+    return [samples[row] for row in sorted(chosen)]
 
 
 def prompts_for(task: AskingSpec, languages: Iterable[str]) -> dict[str, str]:
@@ -100,10 +99,10 @@ def _filled(template: str, tag: str) -> str:
     return template.replace("{language}", row.name).replace("{autonym}", row.autonym)
 
 
-def asked_in(samples: Sequence[Sample], prompts: Collection[str]) -> tuple[str, ...]:
-    """BCP 47 tags with captions and a prompt, in the order in which they first occur."""
+def asked_in(samples: Sequence[Sample], prompts: Collection[str] | None = None) -> tuple[str, ...]:
+    """BCP 47 tags with captions and a prompt (None: any), in the order in which they first occur."""
     found = (tag for sample in samples for tag, texts in sample.captions.items() if texts)
-    return tuple(tag for tag in dict.fromkeys(found) if tag in prompts)
+    return tuple(tag for tag in dict.fromkeys(found) if prompts is None or tag in prompts)
 
 
 def concepts(samples: Sequence[Sample]) -> tuple[int, ...]:
