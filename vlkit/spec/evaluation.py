@@ -191,7 +191,7 @@ class CaptioningSpec(AskingSpec):
     kind: Literal["captioning"] = "captioning"
     form: Literal["names", "sentences"] = "names"
     """What answers are. Of names the nearest known name tells the language, of sentences `identifier`; sentences are
-    scored by BLEU too."""
+    scored by CIDEr-D, ROUGE-L and BLEU too."""
     generation: GenerationSpec = GenerationSpec()
     """How answers are written."""
     prefixes: dict[str, str] = Field(default_factory=dict)
@@ -202,6 +202,16 @@ class CaptioningSpec(AskingSpec):
     """Longest word n-grams of chrF; 2 for chrF++."""
     identifier: str = "py3langid"
     """What tells the language of sentences."""
+    segmenters: dict[str, str] = Field(default_factory=dict)
+    """What cuts sentences without blanks into words for CIDEr-D, ROUGE-L and BLEU of COCO, by BCP 47 tag: `{zh:
+    characters, ja: sudachipy}`. A language without an entry takes the usual one of its script where that is installed,
+    else characters."""
+
+    @model_validator(mode="after")
+    def _names_are_not_cut(self) -> CaptioningSpec:
+        if self.segmenters and self.form == "names":
+            raise ValueError("segmenters: names are not cut into words; leave it out, or set form to sentences")
+        return self
 
 
 class ChoicesSpec(AskingSpec):

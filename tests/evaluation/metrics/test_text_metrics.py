@@ -14,6 +14,7 @@ import sacrebleu
 from vlkit.errors import MissingPackage, UnknownName
 from vlkit.evaluation.metrics import ngrams
 from vlkit.evaluation.metrics.answer_figures import Wanted, estimates, measure
+from vlkit.evaluation.metrics.caption_scores import CaptionReferences
 from vlkit.evaluation.metrics.fidelity import (
     IDENTIFIERS,
     NearestNames,
@@ -23,6 +24,7 @@ from vlkit.evaluation.metrics.fidelity import (
     nearest_of_image,
 )
 from vlkit.evaluation.metrics.intervals import bootstrap_interval, paired_comparison, paired_means, resampled_sums
+from vlkit.evaluation.metrics.segmentation import caption_words
 from vlkit.evaluation.metrics.text_match import exact_match, keywords_found, normalized, token_f1, tokens
 
 ANSWERS = ["a dog runs over the grass", "two cats", "the red bus", "a man with a hat and a dog"]
@@ -32,6 +34,7 @@ REFERENCES = [
     ["a red bus in the street", "the red bus stops", "bus"],
     ["a man with a hat", "a man and his dog"],
 ]
+CAPTIONS = CaptionReferences(REFERENCES, caption_words("en"))
 
 
 def _words(rng: random.Random, letters: str = "abc d") -> str:
@@ -169,7 +172,7 @@ def test_resampled_sums_draw_as_the_other_intervals_do() -> None:
 
 
 def test_figures_of_all_are_those_of_each_and_differences_are_paired() -> None:
-    wanted = Wanted("en", REFERENCES, [("dog", "grass"), (), ("bus",), ()], range(4), bleu=True)
+    wanted = Wanted("en", REFERENCES, [("dog", "grass"), (), ("bus",), ()], range(4), captions=CAPTIONS)
     ours, blank = (measure(answers, wanted, {}) for answers in (ANSWERS, ["a dog"] * 4))
     own, gaps = estimates(ours, range(4), against={"blank": blank}, seed=0)
     assert own["chrf"].value == pytest.approx(

@@ -16,10 +16,12 @@ from tests.helpers.answering_fakes import COLORS, NAMES, ColorTeller, colored
 from tests.helpers.ranks import on_ranks
 from vlkit.data.sources.classes.open_classes import open_images
 from vlkit.distributed.collectives import Ranks
-from vlkit.errors import DataError, SpecError, UnknownName, VlkitError
+from vlkit.errors import DataError, MissingPackage, SpecError, UnknownName, VlkitError
 from vlkit.evaluation.compare.comparison import compare
 from vlkit.evaluation.metrics import ngrams
+from vlkit.evaluation.metrics.fidelity import IDENTIFIERS
 from vlkit.evaluation.metrics.intervals import paired_means
+from vlkit.evaluation.metrics.segmentation import SEGMENTERS
 from vlkit.evaluation.results.results_file import Results
 from vlkit.evaluation.results.terminal_table import task_table
 from vlkit.evaluation.results.written import read_written
@@ -205,6 +207,61 @@ def test_sentences_have_bleu_and_are_told_by_an_identifier() -> None:
     assert rows["en"]["bleu"] == 1 == rows["en"]["fidelity"] and rows["en"].text("bleu_tokenizer") == "13a"
     assert rows["en"]["bleu_ci_low"] == 1 and np.isnan(rows["haw"]["fidelity"])  # a language that it does not know
     assert "fidelity_same_image" not in rows["en"].values
+    assert rows["en"]["rouge_l"] == 1 and rows["en"]["bleu_coco_4"] == pytest.approx(1)
+    assert rows["en"]["cider"] == pytest.approx(10) and rows["en"].text("coco_tokenizer") == "PTB"
+    assert rows["en"]["cider_other_image"] == 0  # what all references share weighs nothing
+    assert rows["en"]["cider_over_other_image_ci_low"] == pytest.approx(10)
+
+
+def test_sentences_without_blanks_are_cut_as_the_suite_says(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(**more: Any) -> SuiteSpec:
+        return suite(tmp_path, form="sentences", controls=[], identifier="knows nothing", **more)
+
+    for table, name, kind in ((SEGMENTERS, "rjieba", Missing), (IDENTIFIERS, "knows nothing", KnowsNothing)):
+        monkeypatch.setitem(table._entries, name, f"{kind.__module__}:{kind.__name__}")
+    (opened,) = open_suite(asked()).tasks
+    assert caplog.messages[-1].startswith(
+        "say: captions in zh are cut into characters, as rjieba is not installed; run: pip install "
+    )
+    row = evaluate_task(ColorTeller(), opened, languages=["zh"])[0]
+    assert row.text("coco_tokenizer") == "characters (rjieba is not installed) + PTB" and row["rouge_l"] == 1
+    caplog.clear()
+    (other,) = open_suite(asked(segmenters={"chi": "characters", "ja": "sudachipy"})).tasks
+    assert not caplog.messages and other.digest != opened.digest
+    assert evaluate_task(ColorTeller(), other, languages=["zh"])[0].text("coco_tokenizer") == "characters + PTB"
+    with pytest.raises(MissingPackage, match="words needs the package 'rjieba'"):
+        open_suite(asked(segmenters={"zh": "rjieba"}))
+    open_suite(asked(segmenters={"zh": "rjieba"}, languages=["de"]))  # which never needs it
+
+
+class Missing:
+    """A segmenter whose package is not there."""
+
+    def __init__(self) -> None:
+        raise MissingPackage("rjieba", purpose="cutting texts without blanks into words", extra="segmentation")
+
+
+class KnowsNothing:
+    """An identifier of no language."""
+
+    languages: frozenset[str] = frozenset()
+
+
+def test_pages_and_files_say_what_words_are(tmp_path: Path) -> None:
+    spec = suite(tmp_path, form="sentences", segmenters={"zh": "characters"})
+    results = evaluate(ColorTeller(), spec, folder=tmp_path / "out", quiet=True)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "(13a, PTB, characters + PTB, sentences, zh)" in page and "CIDEr-D (times 100, as papers give it)" in page
+    lines = list(csv.DictReader((tmp_path / "out" / "results-captions.csv").read_text(encoding="utf-8").splitlines()))
+    assert [line["coco_tokenizer"] for line in lines] == ["PTB", "PTB", "characters + PTB"]
+    assert float(lines[0]["cider"]) == results.rows[0]["cider"] and lines[0]["cider_ci_low"]
+    assert "| CIDEr-D |" in (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
+    written = read_written(tmp_path / "out", "say", "en")
+    assert written is not None and {"cider", "rouge_l"} <= set(written[0].figures)
+    names = evaluate(ColorTeller(), suite(tmp_path), folder=tmp_path / "names", quiet=True)
+    assert not {"cider", "rouge_l", "coco_tokenizer", "bleu_coco_4"} & set(names.rows[0].values)
 
 
 def test_keywords_count_where_there_are_any() -> None:
@@ -247,6 +304,8 @@ def test_what_is_wrong_is_told_before_a_model_is_asked(tmp_path: Path) -> None:
         open_suite(suite(tmp_path, languages=["fr"]))
     with pytest.raises(UnknownName, match=r"language identifier 'fasttext'"):
         open_suite(suite(tmp_path, form="sentences", identifier="fasttext"))
+    with pytest.raises(UnknownName, match=r"no segmenter 'jeiba'; did you mean 'rjieba'\?"):
+        open_suite(suite(tmp_path, form="sentences", segmenters={"zh": "jeiba"}))
     for setting, message in (
         ("template='{lang}?'", "'{lang}?' has {lang}; a template may have {language} and {autonym}"),
         ("template=' '", "a blank template asks nothing; null takes vlkit's own"),
@@ -258,6 +317,9 @@ def test_what_is_wrong_is_told_before_a_model_is_asked(tmp_path: Path) -> None:
         with pytest.raises(SpecError) as caught:
             read_suite("captions", [first, *(f"tasks.{one}" for one in more), *paths[: 2 if more else 1]])
         assert message in str(caught.value)
+    with pytest.raises(SpecError) as uncut:
+        read_suite("captions", [f"tasks.0.{one}" for one in ("form=names", "segmenters.zh=rjieba", "source.path=a")])
+    assert "segmenters: names are not cut into words; leave it out, or set form to sentences" in str(uncut.value)
 
 
 class Short(ColorTeller):
