@@ -194,7 +194,7 @@ def _write(
     pictures = render(size=image_size, processes=min(2, os.cpu_count() or 1))
     written: list[Entry] = []
     with (
-        _stopped(folder),
+        stopped(folder),
         closing(pictures),
         files.atomic_folder(folder) as scratch,
         bar(f"building {told.name}", total=len(entries), unit="images", quiet=quiet) as progress,
@@ -216,8 +216,8 @@ def _write(
 
 
 @contextmanager
-def _stopped(folder: Path) -> Iterator[None]:
-    """Says what a Ctrl-C or SIGTERM left."""
+def stopped(folder: Path) -> Iterator[None]:
+    """Says what a Ctrl-C or SIGTERM left of a build: nothing, and the folder as it was."""
     try:
         yield
     except KeyboardInterrupt as stop:
