@@ -91,7 +91,7 @@ def test_info_names_broken_samples(tmp_path: Path) -> None:
     [
         (["build", "openmojis"], "no data set 'openmojis'; did you mean 'openmoji'?"),
         (["build", "flags", "--cldr", "x"], "--cldr adds names to openmoji"),
-        (["build", "flags", "--source", "x"], "--source is the folder of tuxpaint's stamps; flags is fetched"),
+        (["build", "flags", "--source", "x"], "--source is the folder of tuxpaint's stamps; flags takes none"),
         (["build", "tuxpaint", "--source", "x"], "no Tux Paint stamps in x: install the package"),
         (["build", "openmoji", "--languages", "xx-none"], "no language 'xx-none'"),
         (["build", "openmoji", "--image-size", "3"], "--image-size 3: must be 16 to 1024"),

@@ -67,12 +67,14 @@ def label_slots(plan: ChartPlan) -> list[LabelSlot]:
             room = (left + middle - 4 - height * math.sin(_TILT) / 2) / math.cos(_TILT)
             slots.append(LabelSlot((left + middle, bottom + 7), "rs", min(width, room), height, tilted=True))
         else:
-            slots.append(LabelSlot((left + middle, (bottom + plan.size[1]) / 2), "ms", pitch * 0.96, 40))
+            slots.append(
+                LabelSlot((left + middle, (bottom + plan.size[1]) / 2), "ms", pitch * 0.96, plan.size[1] - bottom - 6)
+            )
     return slots
 
 
 def draw_chart(plan: ChartPlan, words: Sequence[str], lettering: Lettering | None) -> Image.Image:
-    """The plot as an RGB image of ``plan.size``, with a word for each of its parts; without lettering, none is drawn."""
+    """The plot as an RGB image of ``plan.size``, with a word for each of its parts; none without lettering."""
     size = tuple(side * _SCALE for side in plan.size)
     picture = Image.new("RGB", (size[0], size[1]), plan.tint)
     canvas = ImageDraw.Draw(picture)

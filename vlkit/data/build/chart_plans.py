@@ -28,7 +28,7 @@ class ChartPlan:
     """One plot: values and colours of its parts, in order, and how it is drawn.
 
     ``size`` is width and height in pixels. Values of bars are 1 to 100, those of slices add up to 100. ``level``: bars
-    lie; ``apart``: which slices are drawn out; ``turn``: degrees by which a pie is turned; ``tint`` is the ground's RGB.
+    lie; ``apart``: which slices are drawn out; ``turn``: degrees by which a pie is turned; ``tint``: RGB of the ground.
     """
 
     kind: Chart

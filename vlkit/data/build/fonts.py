@@ -29,7 +29,7 @@ _SHAPED = frozenset(
     ("Adlm", "Arab", "Beng", "Deva", "Gujr", "Guru", "Khmr", "Knda", "Mlym", "Mong", "Mymr", "Nkoo", "Orya", "Rohg",
      "Sinh", "Syrc", "Taml", "Telu", "Tibt")
 )  # fmt: skip
-_NO_TEXT = re.compile(r"last ?resort|adobe ?blank|emoji|unifont", re.IGNORECASE)  # boxes, pictures or bitmaps
+_NO_TEXT = re.compile(r"last ?resort|adobe ?blank|emoji|unifont|rashi", re.IGNORECASE)  # boxes, pictures, bitmaps
 _SERIF = re.compile(r"serif|naskh|nastaliq|roman|times|mincho|ming|song|batang", re.IGNORECASE)
 _SANS = re.compile(r"sans", re.IGNORECASE)
 _MONO = re.compile(r"mono|courier|typewriter", re.IGNORECASE)
@@ -132,7 +132,9 @@ def _face(path: Path, index: int, font: Any) -> Face | None:
 @lru_cache(maxsize=512)
 def coverage(face: Face) -> frozenset[int]:
     """The code points that a face has a glyph for."""
-    return frozenset(_open(face).getBestCmap() or ())
+    font = _open(face)
+    font.setGlyphOrder([str(number) for number in range(font["maxp"].numGlyphs)])  # their real names take seconds
+    return frozenset(font.getBestCmap() or ())
 
 
 @lru_cache(maxsize=512)
@@ -232,7 +234,7 @@ def pairs(faces: Sequence[Face], language: str) -> list[FontPair]:
     """The faces that suit a language's script, each with one beside it where it lacks Latin letters and digits."""
     script = languages.get(language).script
     latin = _letters("Latn")
-    able = [face for face in faces if coverage(face) >= _ASCII and suits(face, "Latn")]
+    able = [face for face in faces if suits(face, "Latn") and coverage(face) >= _ASCII]
     able.sort(key=lambda face: (face.plain, -len(coverage(face) & latin), face.path.name, face.index))
     found = []
     for main in (face for face in faces if suits(face, script)):

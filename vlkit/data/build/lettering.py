@@ -36,8 +36,8 @@ def check_shaping(language: str, text: str) -> None:
         return
     why = f"marks ({', '.join(f'U+{ord(mark):04X}' for mark in marks[:5])})" if about.script in _SIMPLE else "letters"
     raise DataError(
-        f"{about.name} ({language}, script {about.script}) has {why} that HarfBuzz must place, and Pillow finds no raqm "
-        f"here; install its library fribidi (Debian, Ubuntu: apt-get install libfribidi0; macOS: brew install fribidi) "
+        f"{about.name} ({language}, script {about.script}) has {why} that HarfBuzz must place, and Pillow finds no "
+        f"raqm here; install its library fribidi (apt-get install libfribidi0; macOS: brew install fribidi) "
         f"or leave {language} out"
     )
 
@@ -100,7 +100,7 @@ class Lettering:
             faces += [beside] * len(part) if whole else own
         for gap in _BLANK.finditer(text):  # between two foreign words
             start, end = gap.span()
-            if 0 < start and end < len(text) and faces[start - 1] is beside is faces[end]:
+            if start > 0 and end < len(text) and faces[start - 1] is beside is faces[end]:
                 faces[start:end] = [beside] * (end - start)
         runs: list[_Run] = []
         for sign, face in zip(text, faces, strict=True):
@@ -126,5 +126,5 @@ def _opened(face: Face, size: int) -> ImageFont.FreeTypeFont:
     except OSError:  # not variable
         return font
     # The first instance of some is hair-thin.
-    font.set_variation_by_axes([400 if axis["name"] == b"Weight" else axis["default"] for axis in axes])
+    font.set_variation_by_axes([400.0 if axis["name"] == b"Weight" else float(axis["default"] or 0) for axis in axes])
     return font

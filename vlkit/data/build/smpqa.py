@@ -1,9 +1,9 @@
 """Plots with words in many languages, and questions that only who reads them can answer: sets as SMPQA is.
 
-SMPQA is that of Centurio (arXiv 2501.05122, section 2.5 and appendix C.5): the same plots and questions in each language,
-with other words. Its files are laid out as Centurio's evaluation reads them: ``LANG_ground.json`` and ``LANG_name.json``
-with ``context``, an empty ``label``, ``text_label`` and ``image_id``. What is not published, ranges, colours and word
-lists, is vlkit's own, so scores on such a set are not those on SMPQA.
+SMPQA is that of Centurio (arXiv 2501.05122, section 2.5 and appendix C.5): the same plots and questions in each
+language, with other words. The files are laid out as Centurio's evaluation reads its own: ``LANG_ground.json`` and
+``LANG_name.json`` with ``context``, an empty ``label``, ``text_label`` and ``image_id``. What is not published, ranges,
+colours and word lists, is vlkit's own, so scores on such a set are not those on SMPQA.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ def build_smpqa(
     """
     tags = tuple(dict.fromkeys(map(tag, languages)))
     if not 2 <= plots <= 1000 or plots % 2:
-        raise DataError(f"--count {plots}: must be an even number from 2 to 1000, half of it bar plots, half pie charts")
+        raise DataError(
+            f"--count {plots}: must be an even number from 2 to 1000, half of it bar plots, half pie charts"
+        )
     check_replaceable(
         folder,
         what="the plots of vlkit data build smpqa",
@@ -106,26 +108,25 @@ def build_smpqa(
     )
     plans = chart_plans(seed, plots // 2)
     drawn = _plots(plans, find_words(words, tags, cldr=cldr), find_faces(fonts), seed=seed)
-    said = _FROM.get(str(words), f"{words}.")
-    flat = [plot for of_language in drawn.values() for plot in of_language]
-    pictures = in_workers(_Pictures(flat), workers, order=range(len(flat)), ahead=8)
-    with (
-        stopped(folder),
-        closing(pictures),
-        files.atomic_folder(folder) as scratch,
-        bar("building smpqa", total=len(flat), unit="images", quiet=quiet) as progress,
-    ):
-        for language in drawn:
-            (scratch / _IMAGES / language).mkdir(parents=True)
-        for plot, picture in zip(flat, pictures, strict=True):
-            (scratch / plot.path).write_bytes(picture)
-            progress.advance()
+    with stopped(folder), files.atomic_folder(folder) as scratch:
+        _draw(scratch, [plot for of_language in drawn.values() for plot in of_language], workers, quiet=quiet)
         for language, of_language in drawn.items():
             _write_questions(scratch, language, of_language, seed)
         _write_json(scratch / _PLANS, [{"name": plan.name, **asdict(plan)} for plan in plans])
+        said = _FROM.get(str(words), f"{words}.")
         (scratch / "README.md").write_text(_readme(drawn, seed, said), encoding="utf-8")
         (scratch / "ATTRIBUTION").write_text(f"Words: {said}\n", encoding="utf-8")
     return folder
+
+
+def _draw(folder: Path, plots: Sequence[_Plot], workers: int, *, quiet: bool) -> None:
+    pictures = in_workers(_Pictures(plots), workers, order=range(len(plots)), ahead=8)
+    with closing(pictures), bar("building smpqa", total=len(plots), unit="images", quiet=quiet) as progress:
+        for plot, picture in zip(plots, pictures, strict=True):
+            path = folder / plot.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(picture)
+            progress.advance()
 
 
 def _plots(

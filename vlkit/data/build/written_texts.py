@@ -9,6 +9,7 @@ from pathlib import Path
 from vlkit import languages as table
 from vlkit.data.formats.caption_forms import CaptionError, tag
 from vlkit.data.formats.text_files import TABLES, read_lines
+from vlkit.data.sources.open import open_path
 from vlkit.data.sources.table import TableSource
 from vlkit.errors import DataError, some
 from vlkit.foreign import clean
@@ -20,28 +21,26 @@ _BLANKS = re.compile(r"\s+")
 def read_texts(path: Path, languages: Sequence[str]) -> dict[str, list[str]]:
     """Lines by BCP 47 tag, cleaned (``vlkit.foreign.clean``), those of blanks left out.
 
-    ``path`` is a ``.txt`` file of one language, a folder of them named by language (``de.txt``), or a table
-    (``.jsonl``, ``.csv``, ``.tsv``) of captions or texts with their languages. ``languages`` are BCP 47 tags.
+    ``path`` is a ``.txt`` file of one language, a folder of them named by language (``de.txt``), a table (``.jsonl``,
+    ``.csv``, ``.tsv``) of captions or texts with their languages, or any other source with captions (``open_path``).
+    ``languages`` are BCP 47 tags.
 
     Raises:
         DataError: Nothing there, of another form, or a language without a line; it names the file.
     """
-    if path.is_dir():
-        found = _from_folder(path, languages)
-    elif path.suffix.lower() == ".txt":
+    if path.suffix.lower() == ".txt":
         if len(languages) != 1:
             raise DataError(
                 f"{path}: a .txt file holds one language, and --languages has {len(languages)}; name one, or give a "
                 f"folder with a file for each ({languages[0]}.txt, ...)"
             )
         found = {languages[0]: _lines(path)}
+    elif named := _by_language(path):
+        found = {language: _lines(named[language]) for language in languages if language in named}
     elif path.suffix.lower() in TABLES:
         found = texts_of(TableSource(path, texts_only=True), languages)
     else:
-        raise DataError(
-            f"{path}: no texts there; expected a .txt file, a folder of them named by language, or a table "
-            f"({', '.join(TABLES)})"
-        )
+        found = texts_of(open_path(str(path)), languages)
     return _checked(found, languages, str(path))
 
 
@@ -55,9 +54,10 @@ def texts_of(source: Source, languages: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def _from_folder(folder: Path, languages: Sequence[str]) -> dict[str, list[str]]:
+def _by_language(folder: Path) -> dict[str, Path]:
+    """The ``.txt`` files of a folder that are named as a language; none for what is no folder."""
     files: dict[str, Path] = {}
-    for path in sorted(folder.glob("*.txt")):
+    for path in sorted(folder.glob("*.txt")) if folder.is_dir() else ():
         try:
             code = tag(path.stem)
         except CaptionError:
@@ -65,7 +65,7 @@ def _from_folder(folder: Path, languages: Sequence[str]) -> dict[str, list[str]]
         if code in files:
             raise DataError(f"{path}: {code} again, after {files[code].name}; keep one of them")
         files[code] = path
-    return {language: _lines(files[language]) for language in languages if language in files}
+    return files
 
 
 def _lines(path: Path) -> list[str]:
