@@ -66,7 +66,7 @@ def build(
         _option("WHAT", "smpqa: countries (default), emoji, or a table or LANG.txt files, a word a line."),
     ] = None,
     texts: Annotated[
-        Path | None, _option("PATH", "ocr: a .txt, a folder of LANG.txt, a table, or what has captions.", path=True)
+        Path | None, _option("PATH", "ocr: .txt, LANG.txt files, table or captions; default: countries.", path=True)
     ] = None,
     fonts: Annotated[Path | None, _option("DIR", "smpqa, ocr: fonts; default: the system's.", path=True)] = None,
     count: Annotated[int | None, _option("N", "smpqa: plots a language (100); ocr: pages in all (1000).")] = None,
@@ -140,21 +140,22 @@ def _build_plots(target: Path, languages: list[str] | None, said: Mapping[str, A
 
 
 def _build_pages(target: Path, languages: list[str] | None, said: Mapping[str, Any], *, quiet: bool) -> None:
-    from vlkit.data.build.ocr import PageOptions, build_ocr, checked
+    from vlkit.data.build.ocr import PageOptions, build_ocr, checked, country_lines
     from vlkit.data.build.written_texts import read_texts
     from vlkit.data.formats.caption_forms import tag
 
     more = dict(said)
     work = {option: more.pop(option) for option in ("fonts", "workers", "overwrite") if option in more}
     texts = more.pop("texts", None)
-    if texts is None or not languages:
-        raise DataError("ocr needs --texts PATH, what stands on the pages, and --languages A,B,..., those to take")
+    if not languages:
+        raise DataError("ocr needs --languages A,B,..., those of the texts on its pages")
     if more.get("backgrounds") not in (None, "textured", "plain"):
         more["backgrounds"] = local_path(more["backgrounds"])
     options = PageOptions(**more)
     checked(options)
     tags = list(dict.fromkeys(map(tag, languages)))
-    done = build_ocr(target, read_texts(texts, tags), options, quiet=quiet, **work)
+    lines = country_lines(tags) if texts is None else read_texts(texts, tags)
+    done = build_ocr(target, lines, options, quiet=quiet, **work)
     show_table(
         ("language", "pages", "fonts", "lines left out"),
         [

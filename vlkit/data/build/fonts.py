@@ -74,10 +74,13 @@ def font_folders() -> list[Path]:
     else:
         own = Path(os.environ.get("XDG_DATA_HOME") or home / ".local/share") / "fonts"
         usual = [own, home / ".fonts", Path("/usr/local/share/fonts"), Path("/usr/share/fonts")]
+    return [folder for folder in (*usual, packaged_fonts()) if folder.is_dir()]
+
+
+def packaged_fonts() -> Path:
+    """The folder of matplotlib's fonts, which vlkit requires: DejaVu, for Latin, Cyrillic, Greek and their like."""
     package = importlib.util.find_spec("matplotlib")  # not imported: it would look for fonts itself
-    if package is not None and package.origin is not None:
-        usual.append(Path(package.origin).parent / "mpl-data/fonts/ttf")
-    return [folder for folder in usual if folder.is_dir()]
+    return Path((package.origin if package else "") or "").parent / "mpl-data/fonts/ttf"
 
 
 def find_faces(folder: Path | None = None) -> list[Face]:

@@ -18,7 +18,8 @@ from typing import Literal
 
 from vlkit import files
 from vlkit import languages as table
-from vlkit.data.build.fonts import Face, FontPair, find_faces, pairs, pairs_for
+from vlkit.data.build.chart_words import find_words, in_order
+from vlkit.data.build.fonts import Face, FontPair, find_faces, packaged_fonts, pairs, pairs_for
 from vlkit.data.build.lettering import Lettering, check_shaping
 from vlkit.data.build.line_breaks import cells, pieces
 from vlkit.data.build.page_drawing import PageLook, draw_page, lay_out, page_size
@@ -35,8 +36,10 @@ _log = logging.getLogger(__name__)
 _VERSION = 1  # of the pages; a change makes half-written folders start anew
 Shares = Literal["even", "centurio"]
 _ENGLISH, _LATIN, _OTHER = 100, 1, 2
+_OWN_LANGUAGES = ("cs", "de", "el", "en", "es", "fr", "hy", "id", "ka", "pl", "ru", "sw", "tr", "uk")
 _MAX_LEFT_OUT = 0.1
 _MOST_FONTS = 24
+_PER_SHARD = 1000
 _FEWEST_CELLS = 12
 
 
@@ -101,9 +104,35 @@ def build_ocr(
     for language, count in left_out.items():
         if count:
             _log.warning("%s: %d lines are left out, which have characters that no font has", language, count)
-    written = write_shards(pages, folder, ShardOptions(), workers=workers, overwrite=overwrite, quiet=quiet)
+    written = write_shards(
+        pages, folder, ShardOptions(per_shard=_PER_SHARD), workers=workers, overwrite=overwrite, quiet=quiet
+    )
     names = {language: tuple(pair.name for pair in found) for language, (found, _) in chosen.items()}
     return OcrWritten(written, names, {language: count for language, count in left_out.items() if count})
+
+
+def build_own_pages(folder: Path, *, image_size: int) -> Path:
+    """Writes 400 pages with names of countries in 14 languages, drawn with fonts that every installation has.
+
+    Raises:
+        MissingPackage: babel or fontTools is not installed.
+        DataError: ``image_size`` is out of range.
+    """
+    texts = country_lines(_OWN_LANGUAGES)
+    options = PageOptions(count=400, characters=60, image_size=image_size, distortion=0.5)
+    build_ocr(folder, texts, options, fonts=packaged_fonts(), quiet=True)
+    return folder
+
+
+def country_lines(languages: Sequence[str]) -> dict[str, list[str]]:
+    """Names of countries by language, a line each, in an order of their own.
+
+    Raises:
+        MissingPackage: babel is not installed.
+        DataError: A language without names.
+    """
+    words = find_words("countries", languages)
+    return {language: [keyed[key] for key in in_order(keyed, salt="pages")] for language, keyed in words.items()}
 
 
 def checked(options: PageOptions) -> None:
