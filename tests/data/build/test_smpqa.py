@@ -213,7 +213,8 @@ def test_the_same_input_gives_the_same_bytes_whatever_other_languages_and_worker
     built(tmp_path / "b", font, languages=["ru"], workers=2)
     code = (
         "from pathlib import Path; from vlkit.data.build.smpqa import build_smpqa; "
-        f"build_smpqa(Path({str(tmp_path / 'c')!r}), languages=['en', 'ru'], fonts=Path({str(font)!r}), plots=4, quiet=True)"
+        f"build_smpqa(Path({str(tmp_path / 'c')!r}), languages=['en', 'ru'], fonts=Path({str(font)!r}), plots=4, "
+        "quiet=True)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
     wanted = {path.relative_to(tmp_path / "a"): sha256(path) for path in (tmp_path / "a").rglob("*") if path.is_file()}

@@ -37,6 +37,7 @@ _VERSION = 1  # of the pages; a change makes half-written folders start anew
 Shares = Literal["even", "centurio"]
 _ENGLISH, _LATIN, _OTHER = 100, 1, 2
 _OWN_LANGUAGES = ("cs", "de", "el", "en", "es", "fr", "hy", "id", "ka", "pl", "ru", "sw", "tr", "uk")
+_OWN_PAGES = 400
 _MAX_LEFT_OUT = 0.1
 _MOST_FONTS = 24
 _PER_SHARD = 1000
@@ -112,14 +113,14 @@ def build_ocr(
 
 
 def build_own_pages(folder: Path, *, image_size: int) -> Path:
-    """Writes 400 pages with names of countries in 14 languages, drawn with fonts that every installation has.
+    """Writes some hundred pages with names of countries in 14 languages, drawn with fonts that every installation has.
 
     Raises:
         MissingPackage: babel or fontTools is not installed.
         DataError: ``image_size`` is out of range.
     """
     texts = country_lines(_OWN_LANGUAGES)
-    options = PageOptions(count=400, characters=60, image_size=image_size, distortion=0.5)
+    options = PageOptions(count=_OWN_PAGES, characters=60, image_size=image_size, distortion=0.5)
     build_ocr(folder, texts, options, fonts=packaged_fonts(), quiet=True)
     return folder
 
@@ -215,13 +216,17 @@ def page_languages(languages: Sequence[str], options: PageOptions) -> list[str]:
 
 
 def excerpt(lines: Sequence[str], random: Random, *, most: int) -> str:
-    """A piece of a text, from the start of a line, of 12 to ``most`` cells: short and long ones equally often."""
+    """A piece of a text, of 12 to ``most`` cells, short and long ones equally often.
+
+    It begins with a line, or with a word somewhere in a line that is much longer.
+    """
     start = random.randrange(len(lines))
     gap = "" if unicodedata.east_asian_width(lines[start][-1]) in "WF" else " "
     wanted = round(math.exp(random.uniform(math.log(_FEWEST_CELLS), math.log(most))))
     taken, length = "", 0
     for number in range(len(lines)):
-        for piece in pieces(lines[(start + number) % len(lines)] + gap):
+        line = lines[(start + number) % len(lines)]
+        for piece in pieces((line if taken else _opening(line, random, most))[: 8 * most] + gap):
             size = cells(piece)
             if taken and length + size > wanted:
                 return taken.rstrip()
@@ -229,6 +234,14 @@ def excerpt(lines: Sequence[str], random: Random, *, most: int) -> str:
         if length >= wanted:
             break
     return taken.rstrip()
+
+
+def _opening(line: str, random: Random, most: int) -> str:
+    """A line, or what follows a place in it where it is much longer than a page."""
+    if len(line) <= 4 * most:
+        return line
+    start = random.randrange(len(line) - 2 * most)
+    return "".join(pieces(line[start : start + 8 * most])[1:])
 
 
 def _weight(language: str, shares: Shares) -> int:
