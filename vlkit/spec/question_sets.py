@@ -100,7 +100,7 @@ class MtVqa(_QuestionSet):
 
 
 class Smpqa(_WithImages):
-    """SMPQA (Centurio, arXiv 2501.05122): plots with words in eleven languages, and what `vlkit data build smpqa` makes.
+    """SMPQA (Centurio, arXiv 2501.05122): plots with words in eleven languages; or those of `vlkit data build smpqa`.
 
     Questions are in English around a word of the language. Categories are `ground` (yes or no) and `name` (a word).
     """
@@ -129,7 +129,7 @@ class Kaleidoscope(_QuestionSet):
     path: LocalPath
     """The JSON files (a list of questions each), or parquet files whose column `image` has paths."""
     images: LocalPath | None = None
-    """The folder that the paths of images are relative to; null: that of the file, where `image_png` lies in `images`."""
+    """The folder that the paths of images are relative to; null: that of the file, with `image_png` in its `images`."""
     with_images_only: bool = True
     """Leave out questions without an image."""
 
@@ -161,3 +161,10 @@ FORMS: dict[str, QuestionForm] = {
     "xmmmu": "choice",
 }  # fmt: skip
 """What the questions of each kind of set are."""
+PRESET_FORMS: dict[str, tuple[QuestionForm, ...]] = {
+    "vlkit": ("open", "entailment", "pair", "outlier", "choice"),
+    "mblip": ("open", "entailment", "pair"),
+    "centurio": ("open", "entailment", "pair", "outlier", "choice"),
+    "m5": ("pair", "outlier"),
+}
+"""Which questions the prompts of each paper are for (``evaluation.tasks.published_prompts`` has their words)."""

@@ -151,7 +151,7 @@ def read_m3exam(path: str) -> tuple[ImageQuestion, ...]:
 
 
 def read_xmmmu(path: str) -> tuple[ImageQuestion, ...]:
-    """xMMMU: parquet rows of ``id``, ``question``, ``options``, ``answer``, ``image_1`` to ``image_7``, a file a language.
+    """xMMMU: parquet rows of ``id``, ``question``, ``options``, ``answer``, ``image_1`` to ``image_7``.
 
     Images stand where question and options name them (``<image 1>``); of open questions there are no options, and the
     answer is a text. The category is ``subfield``.

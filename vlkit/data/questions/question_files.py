@@ -10,7 +10,7 @@ from vlkit.data.formats.folders import is_hidden
 from vlkit.errors import DataError
 
 LANGUAGE = "{language}"
-_CODE = r"([A-Za-z]+(?:-[A-Za-z0-9]+)*)"
+_CODE = r"([A-Za-z]+(?:-[A-Za-z0-9]+)*?)"
 _AGAIN = r"\1"
 
 
@@ -18,7 +18,7 @@ def files_by_language(path: str, names: Sequence[str]) -> dict[str, list[Path]]:
     """Code of a language, as it stands in the names, to its files or folders, both sorted.
 
     Args:
-        path: A pattern with ``{language}``, or a folder in which the first of the ``names`` that fits anything is taken.
+        path: A pattern with ``{language}``, or a folder where the first of the ``names`` that fits anything is taken.
         names: Such patterns, relative to a folder.
 
     Raises:
