@@ -265,9 +265,7 @@ class QuestionsSpec(AnyTask):
                 f"(it has {', '.join(known)}); take another, or give a template"
             )
         if self.answer == "letters" and self.form != "choice":
-            raise ValueError(
-                f"answer: letters are for sets that give options to choose from, not for {self.source.kind}"
-            )
+            raise ValueError(f"answer: letters are for sets with options to choose from, not for {self.source.kind}")
         if self.answer == "likelihood" and self.form == "open" and self.source.kind != "smpqa":
             raise ValueError(f"answer: likelihood needs options, and the questions of {self.source.kind} are open")
         return self

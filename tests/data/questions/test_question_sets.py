@@ -1,4 +1,4 @@
-"""Readers of question sets: the forms of the releases become plain records, and what is wrong is told with its place."""
+"""Readers of question sets: the forms of the releases become plain records; what is wrong is told with its place."""
 
 from __future__ import annotations
 
@@ -196,22 +196,22 @@ def _exam(folder: Path, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (_xgqa_without_an_answer, "testdev_balanced_questions_de.json: question 7: 'answer' is missing, expected a text"),
+        (_xgqa_without_an_answer, "questions_de.json: question 7: 'answer' is missing, expected a text"),
         (_marvl_with_a_wrong_label, "marvl-sw.jsonl:1: 'label' is 'False', expected true or false"),
         (_marvl_without_an_image, "marvl-zh.jsonl:1: no image {folder}/images/zh/images/39-熊猫/81-11.jpg"),
         (_xvnli_cut, "fr/test.jsonl:4: bad JSON"),
         (_unknown_language, "maxm_v1_xqz.json: no language 'xqz'"),
         (_twice, "ko_ground.json: record 1: 'text_label' is 'perhaps', expected yes or no"),
-        (lambda f: _exam(f, answer_text="7"), "thai-questions-image.json: record 1: 'answer_text' is '7', which is 0 of"),
-        (lambda f: _exam(f, options=["๑. แดง"]), "record 1: 'options' is ['๑. แดง'], expected a list of 2 or more texts"),
+        (lambda f: _exam(f, answer_text="7"), "questions-image.json: record 1: 'answer_text' is '7', which is 0 of"),
+        (lambda f: _exam(f, options=["๑. แดง"]), "record 1: 'options' is ['๑. แดง'], expected a list of 2 or more"),
         (lambda f: sets.cvqa(f, label=-1), "row 0: 'Label' is -1: the answers of this file are kept back"),
         (lambda f: sets.cvqa(f, label=4), "row 0: the right option is 4, and there are 4 (0 to 3)"),
         (lambda f: sets.m5(f, "m5_vlod", ["F"]), "am_0000: 'label_str' is 'F', expected one of A, B, C, D, E"),
         (lambda f: sets.m5(f, "m5_vgr", ["F"]), "am_0000: 'label_str' is 'F', expected one of true, false, yes, no"),
-        (lambda f: {**sets.m5(f, "m5_vlod", ["A"]), "path": str(f / "no")}, "no: no such folder; give a folder with wds/"),
-        (lambda f: {**sets.xgqa(f), "path": str(f)}, "has no testdev_balanced_questions_{language}.json or {language}/te"),
+        (lambda f: {**sets.m5(f, "m5_vlod", ["A"]), "path": str(f / "no")}, "no: no such folder; give a folder with"),
+        (lambda f: {**sets.xgqa(f), "path": str(f)}, "has no testdev_balanced_questions_{language}.json or"),
         (lambda f: {**sets.xgqa(f), "images": str(f / "x")}, "x: no such folder of images; images names the folder of"),
-        (lambda f: {**sets.mtvqa(f), "path": str(f / "*.parquet")}, "*.parquet: no file fits; give a file, a folder, or"),
+        (lambda f: {**sets.mtvqa(f), "path": str(f / "*.parquet")}, "*.parquet: no file fits; give a file, a"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_with_its_place(

@@ -100,10 +100,10 @@ def template_of(
     return PRESETS[preset].templates[form] or question_prompts("vqa", language, wording="english")[0]
 
 
-def asked(template: str, question: ImageQuestion, *, shown: int) -> str:
-    """What a model reads: the template with a question in it, about ``shown`` images.
+def asked(template: str, question: ImageQuestion, *, seen: bool) -> str:
+    """What a model reads: the template with a question in it, its images ``seen`` or not.
 
-    Without them the marks for places of images are taken out.
+    Where they are not the marks for their places are taken out.
     """
     row = language_table.get(question.answer_language)
     named = [f"{letter}. {text}" for letter, text in zip(ascii_uppercase, question.options, strict=False)]
@@ -112,8 +112,8 @@ def asked(template: str, question: ImageQuestion, *, shown: int) -> str:
         "language": row.name,
         "autonym": row.autonym,
         "options": "\n".join(named),
-        "images": IMAGE_MARK * shown,
+        "images": IMAGE_MARK * len(question.images),
         "count": str(len(question.images)),
     }
     text = _SLOT.sub(lambda slot: slots.get(slot[1], slot[0]), template)
-    return text if shown else re.sub(f" ?{IMAGE_MARK}", "", text).strip()
+    return text if seen and question.images else re.sub(f" ?{IMAGE_MARK}", "", text).strip()

@@ -214,7 +214,7 @@ class QuestionTask(PlainTask):
 
     def _text(self, number: int, *, seen: bool) -> str:
         one = self.questions[number]
-        return asked(self.templates[one.language], one, shown=len(one.images) if seen else 0)
+        return asked(self.templates[one.language], one, seen=seen)
 
     def _asked(self, number: int, *, seen: bool) -> list[object]:
         one = self.questions[number]
