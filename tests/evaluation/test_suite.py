@@ -384,12 +384,16 @@ class TestBadInput:
                 needs[name] = [problem.split("  ")[1].splitlines()[0] for problem in error.problems]
                 assert all("missing" in problem for problem in error.problems)
         paths = ["tasks.0.images.path", "tasks.0.labels.paths"]
+        source = ["tasks.0.source.images", "tasks.0.source.path"]
         assert needs == {
             "babel_imagenet": [*paths, "tasks.0.templates.path"],
             "captions": ["tasks.0.source.path"],
             "omw_imagenet": paths,
             "retrieval": ["tasks.0.source.path"],
-            "xm3600": ["tasks.0.source.images", "tasks.0.source.path"],
+            "smpqa": [f"tasks.{number}.source.{key}" for number in (0, 1) for key in ("images", "path")],
+            "xflickrco": ["tasks.0.source.captions", "tasks.0.source.images"],
+            **dict.fromkeys(("maxm", "marvl", "xgqa", "xm3600", "xvnli"), source),
+            **dict.fromkeys(("cvqa", "kaleidoscope", "m3exam", "m5_vgr", "m5_vlod", "mtvqa", "xmmmu"), source[1:]),
         }
         assert {"openmoji", "flags"} <= set(shipped_suites())
 

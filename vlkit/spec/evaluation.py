@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from vlkit.languages import normalize
 from vlkit.spec.base import Kinds, LocalPath, Spec
 from vlkit.spec.language import GenerationSpec
+from vlkit.spec.question_sets import FORMS, PRESET_FORMS, QuestionForm, QuestionSetSpec
 from vlkit.spec.sources import HoldsOneSplit, IndexedSourceSpec, LabelFiles, LabelsSpec, NamedImages, OwnLabels
 
 
@@ -225,7 +226,73 @@ class ChoicesSpec(AskingSpec):
     names of the images themselves."""
 
 
-TASK_KINDS = Kinds(ZeroShotSpec, RetrievalSpec, CaptioningSpec, ChoicesSpec)
+class QuestionsSpec(AnyTask):
+    """Questions about images out of a published set, to be answered in words, by a letter, or by likelihood."""
+
+    kind: Literal["questions"] = "questions"
+    source: QuestionSetSpec
+    """The set, from files of one's own."""
+    prompt: Literal["vlkit", "mblip", "centurio", "m5"] = "vlkit"
+    """Whose prompts, decoding and comparison of answers."""
+    wording: Literal["english", "native", "both"] = "english"
+    """In which language prompts are; native: vlkit's own ones in the language that is to be answered in. both: a task
+    for each, NAME-english and NAME-native. Yes and no need `words`."""
+    words: dict[str, Annotated[tuple[str, ...], Field(min_length=2)]] = Field(default_factory=dict)
+    """For native prompts of sets of statements, by BCP 47 tag the words for yes and no: `{de: [ja, nein]}`."""
+    template: str | dict[str, str] | None = None
+    """What is asked instead: a text with `{question}`, and where wanted `{language}` or `{autonym}` of the answer,
+    `{options}` in lines, and `{images}` for their places; or by BCP 47 tag of the question."""
+    answer: Literal["generate", "letters", "likelihood"] | None = None
+    """How: written in words; by the letter of an option; or whichever option is the likeliest answer. null: by letters
+    where a set gives options to choose from, else in words."""
+    generation: GenerationSpec | None = None
+    """How answers are written; null: as whose prompts are taken."""
+    clean: bool | None = None
+    """Whether VQAv2's processing (numbers, articles, punctuation of English) goes over answers before they are
+    compared; null: as whose prompts are taken, of answers in English."""
+    categories: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Ask the questions of these categories of the set alone."""
+    limit: int | None = Field(default=None, ge=1)
+    """Ask so many questions in each language, chosen by a stable hash of their keys; null asks all."""
+    controls: tuple[Literal["no_image"], ...] = ("no_image",)
+    """What answers are compared with: those to the same questions without any image."""
+    identifier: str | None = None
+    """What tells whether an answer is in the language that was asked for: an identifier of sentences (`py3langid`);
+    null: the nearest right answer of all, in any language, to which answers of a word or two can be compared."""
+    batch_size: int = Field(default=16, ge=1)
+    """Questions that are answered at a time."""
+
+    @property
+    def form(self) -> QuestionForm:
+        """What the questions of the set are."""
+        return FORMS[self.source.kind]
+
+    @model_validator(mode="after")
+    def _the_prompt_fits_the_set(self) -> QuestionsSpec:
+        if self.template is None and self.form not in (known := PRESET_FORMS[self.prompt]):
+            raise ValueError(
+                f"prompt: {self.prompt} has none for {self.source.kind}, whose questions are of the form {self.form} "
+                f"(it has {', '.join(known)}); take another, or give a template"
+            )
+        if self.answer == "letters" and self.form != "choice":
+            raise ValueError(f"answer: letters are for sets with options to choose from, not for {self.source.kind}")
+        if self.answer == "likelihood" and self.form == "open" and self.source.kind != "smpqa":
+            raise ValueError(f"answer: likelihood needs options, and the questions of {self.source.kind} are open")
+        return self
+
+    @field_validator("template")
+    @classmethod
+    def _has_the_question(cls, template: str | dict[str, str] | None) -> str | dict[str, str] | None:
+        known = ("question", "language", "autonym", "options", "images", "count")
+        for text in [template] if isinstance(template, str) else (template or {}).values():
+            if "{question}" not in text:
+                raise ValueError(f"{text!r} has no {{question}}")
+            if unknown := sorted(set(re.findall(r"{(\w*)}", text)) - set(known)):
+                raise ValueError(f"{text!r} has {{{unknown[0]}}}; a template may have {', '.join(known)}")
+        return template
+
+
+TASK_KINDS = Kinds(ZeroShotSpec, RetrievalSpec, CaptioningSpec, ChoicesSpec, QuestionsSpec)
 TaskSpec = Annotated[AnyTask, TASK_KINDS]
 """The spec of any kind of task."""
 

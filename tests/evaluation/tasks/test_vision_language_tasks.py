@@ -59,5 +59,5 @@ def test_a_folder_of_a_model_is_evaluated_by_name(tmp_path: Path, monkeypatch: A
     refused = CliRunner().invoke(app, ["eval", "model", "retrieval", f"tasks.0.source.path={source}", "--out", "no"])
     assert refused.exit_code == 2
     said = " ".join(refused.stderr.split())
-    assert "it can answer questions about images: evaluate it on tasks of kind captioning or choices" in said
+    assert "it can answer questions about images: evaluate it on tasks of kind captioning, choices or questions" in said
     assert not (tmp_path / "no").exists()

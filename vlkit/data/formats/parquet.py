@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -56,11 +56,13 @@ class ParquetRows:
         columns: Values by name; ``COLUMN.path`` for the names of images where they are known.
         cells: The image of each row.
         features: What the hub says of each column, by name (``{"label": {"names": [...], "_type": "ClassLabel"}}``).
+        there: All columns that the file has.
     """
 
     columns: Mapping[str, Sequence[Any]]
     cells: tuple[ParquetCell, ...]
     features: Mapping[str, Any]
+    there: tuple[str, ...] = ()
 
 
 def read_rows(path: Path, *, images: Sequence[str], columns: Sequence[Sequence[str]]) -> ParquetRows:
@@ -104,7 +106,31 @@ def read_rows(path: Path, *, images: Sequence[str], columns: Sequence[Sequence[s
     if paths:
         values[f"{images[0]}.path"] = [(one or {}).get("path") for one in table[image].to_pylist()]
     cells = tuple(ParquetCell(path, image, leaf, group, row) for group, size in enumerate(sizes) for row in range(size))
-    return ParquetRows(values, cells, _features(metadata.get(_HUB), found))
+    return ParquetRows(values, cells, _features(metadata.get(_HUB), found), tuple(schema.names))
+
+
+def read_columns(path: Path, names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Place (``FILE: row 3``) and values of each row, of those of the columns that are there; none of them is an image.
+
+    Raises:
+        MissingPackage: pyarrow is not installed.
+        DataError: Missing or damaged.
+    """
+    parquet = _pyarrow()
+    if not path.is_file():
+        raise DataError(f"{path}: no such parquet file")
+    try:
+        with parquet.ParquetFile(path) as file:
+            wanted = [name for name in names if name in file.schema_arrow.names]
+            _group_sizes(path, file.metadata)
+            _check_size(path, file.metadata, wanted, range(file.num_row_groups))
+            table = file.read(columns=wanted)
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"cannot read {path}: not a whole parquet file ({error}); get it anew") from None
+    for number, row in enumerate(table.to_pylist()):
+        yield f"{path}: row {number}", row
 
 
 def _column(path: Path, there: Sequence[str], wanted: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ _BATCH = 64
 
 
 def image_contents(samples: Sequence[Sample], *, encoding: Encoding) -> Numbers:
-    """Of N images, whatever they are called and wherever they lie; 0 for samples without one.
+    """Of the first image of each of N samples, whatever it is called and wherever it lies; 0 for those without one.
 
     They are those of the encoded bytes, which are read but not decoded; of images that have none, of the pixels. Each
     is looked at by one of the processes, and for an ``Encoding`` once, unless its file changes.
@@ -30,8 +30,19 @@ def image_contents(samples: Sequence[Sample], *, encoding: Encoding) -> Numbers:
     Raises:
         DataError: An image that cannot be read.
     """
+    firsts = [sample.images[0] for sample in samples if sample.images]
+    contents = iter(picture_contents(firsts, encoding=encoding).tolist())
+    return np.array([next(contents) if sample.images else 0 for sample in samples], dtype=np.int64)
+
+
+def picture_contents(pictures: Sequence[Callable[[], Image]], *, encoding: Encoding) -> Numbers:
+    """The same of N images that are in no sample; one that stands there several times is looked at once.
+
+    Raises:
+        DataError: An image that cannot be read.
+    """
     ranks, known = encoding.ranks, encoding.contents
-    images = {_mark(sample.images[0]): sample.images[0] for sample in samples if sample.images}
+    images = {_mark(one): one for one in pictures}
     missing = [(mark, image) for mark, image in images.items() if mark not in known]
     mine, found = missing[ranks.rank :: ranks.size], list[int]()
     with shared_errors(ranks):
@@ -42,7 +53,7 @@ def image_contents(samples: Sequence[Sample], *, encoding: Encoding) -> Numbers:
         turn = missing[rank :: ranks.size]
         # the image is kept, so that no other one takes its id
         known.update((mark, (image, content)) for (mark, image), content in zip(turn, contents, strict=True))
-    return np.array([known[_mark(one.images[0])][1] if one.images else 0 for one in samples], dtype=np.int64)
+    return np.array([known[_mark(one)][1] for one in pictures], dtype=np.int64)
 
 
 def _mark(image: Callable[[], Image]) -> tuple[object, ...]:

@@ -100,6 +100,8 @@ def make_said(
     by_row: dict[int, dict[str, WrittenAnswer]] = {}
     for tag, answers in written.items():
         for one in answers:
+            if not samples[one.image].images:
+                continue  # a question without an image
             by_row.setdefault(one.image, {})[tag] = one
     mean = {row: fmean(one.figures[figure] for one in found.values()) for row, found in by_row.items()}
     ranked = sorted(by_row, key=lambda row: (-mean[row], row))

@@ -25,6 +25,7 @@ class WrittenAnswer:
         references: What would have been right; empty where that may not be passed on.
         answer: What was said.
         figures: How good it is, by the names of the columns of a row; all in 0..1.
+        question: What was asked about this image, where that is not the same for all.
     """
 
     image: int
@@ -33,6 +34,7 @@ class WrittenAnswer:
     references: tuple[str, ...]
     answer: str
     figures: Mapping[str, float]
+    question: str = ""
 
 
 def write_written(folder: Path, task: str, language: str, answers: Sequence[WrittenAnswer]) -> None:

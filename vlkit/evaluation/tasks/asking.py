@@ -1,16 +1,16 @@
 """Asking a model about many images in many languages: each image is encoded once, and no answer is asked for twice.
 
 Answers are kept in files as they come, by a digest of all that decides them, so that a run that was stopped goes on
-where it was. N tokens of an image, T their width.
+where it was. N tokens of an image, T their width, P pictures.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import Tensor
 
@@ -19,10 +19,14 @@ from vlkit.errors import VlkitError
 from vlkit.evaluation.embed.encode import evaluating, read_ahead
 from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.identity import answers_key
-from vlkit.evaluation.embed.image_contents import image_contents
-from vlkit.progress import Bar, bar
+from vlkit.evaluation.embed.image_contents import picture_contents
+from vlkit.progress import bar
 from vlkit.types import AnswersQuestions, Sample
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_AT_ONCE = 256  # questions between two writes of answers
 Said: TypeAlias = Any
 """What is kept of an answer: its text, or numbers; plain values of JSON."""
 
@@ -122,6 +126,79 @@ def ask_without_image(
     return answered
 
 
+@dataclass(frozen=True)
+class Inquiry:
+    """One thing to be asked about no, one or several images.
+
+    Attributes:
+        key: Stands for all that decides the answer, but images and model.
+        images: Rows of the pictures that are shown, in order.
+        lot: Those of one lot are asked together (of one language, say).
+    """
+
+    key: str
+    images: tuple[int, ...] = ()
+    lot: str = ""
+
+
+Shown: TypeAlias = tuple[Tensor, ...]
+"""The tokens_NT of each image that is shown with a question."""
+
+
+def ask_about(
+    model: AnswersQuestions,
+    pictures: Sequence[Callable[[], Image]],
+    inquiries: Sequence[Inquiry],
+    ask: Callable[[Sequence[int], Sequence[Shown]], Sequence[Said]],
+    *,
+    kept: KeptAnswers,
+    encoding: Encoding,
+) -> list[Said]:
+    """What a model says to each inquiry; each picture is encoded once, and what is asked twice is answered once.
+
+    Pictures are taken a few at a time, those that are shown together at the same time; processes share them, in the
+    same batches as one process alone would make.
+
+    Args:
+        model: Encodes the pictures.
+        pictures: All that are shown.
+        inquiries: What is asked.
+        ask: Takes numbers of inquiries of one lot, and what is shown with each; gives what was said.
+        kept: The model's answers.
+        encoding: Pictures a forward pass, processes.
+
+    Raises:
+        DataError: A picture that cannot be read.
+    """
+    ranks = encoding.ranks
+    content_P = range(len(pictures)) if kept.folder is None else picture_contents(pictures, encoding=encoding).tolist()
+    keys = [" ".join([*(str(content_P[row]) for row in one.images), one.key]) for one in inquiries]
+    first: dict[str, int] = {}
+    for number, key in enumerate(keys):
+        first.setdefault(key, number)
+    known: dict[str, Said] = ranks.gather_objects(None if encoding.follows else kept.read())[0]
+    found = {key: known[key] for key in first if key in known}
+    missing = {number for key, number in first.items() if key not in found}
+    said, quiet = list[tuple[str, Said]](), encoding.quiet or encoding.follows
+    with shared_errors(ranks), bar("answers", total=len(first), unit="answers", quiet=quiet) as shown:
+        shown.advance(len(found))
+        blocks = [
+            block
+            for place, block in enumerate(_blocks(len(pictures), inquiries, encoding.batch_size))
+            if place % ranks.size == ranks.rank and not missing.isdisjoint(block)
+        ]
+        for numbers, answers in _answered(model, pictures, inquiries, blocks, missing, ask, encoding):
+            for number, answer in zip(numbers, _one_each(answers, numbers), strict=True):
+                kept.add(keys[number], answer)
+                said.append((keys[number], answer))
+            kept.flush()
+            shown.advance(len(numbers))
+    for some in ranks.gather_objects(said):
+        encoding.counts.answers += len(some)
+        found.update(some)
+    return [found[key] for key in keys]
+
+
 def ask_by_image(
     model: AnswersQuestions,
     samples: Sequence[Sample],
@@ -130,10 +207,7 @@ def ask_by_image(
     kept: KeptAnswers,
     encoding: Encoding,
 ) -> dict[str, dict[int, Said]]:
-    """What a model says of each image in each language, by BCP 47 tag and row.
-
-    Images are taken a few at a time, each encoded once for all languages; processes share them, in the same batches
-    as one process alone would make.
+    """What a model says of each image in each language, by BCP 47 tag and row; see ``ask_about``.
 
     Args:
         model: Encodes the images.
@@ -145,59 +219,83 @@ def ask_by_image(
     Raises:
         DataError: An image that cannot be read.
     """
-    ranks = encoding.ranks
-    content_N = range(len(samples)) if kept.folder is None else image_contents(samples, encoding=encoding).tolist()
-    keys = {(tag, row): f"{content_N[row]} {key}" for tag, one in asked.items() for row, key in one.keys.items()}
-    known: dict[str, Said] = ranks.gather_objects(None if encoding.follows else kept.read())[0]
+    places = [(tag, row) for tag, one in asked.items() for row in one.keys]
+    inquiries = [Inquiry(asked[tag].keys[row], (row,), tag) for tag, row in places]
+
+    def ask(numbers: Sequence[int], shown: Sequence[Shown]) -> Sequence[Said]:
+        (tag,) = {places[number][0] for number in numbers}
+        return asked[tag].ask([places[number][1] for number in numbers], [one for (one,) in shown])
+
+    said = ask_about(model, [one.image for one in samples], inquiries, ask, kept=kept, encoding=encoding)
     found: dict[str, dict[int, Said]] = {tag: {} for tag in asked}
-    for (tag, row), key in keys.items():
-        if key in known:
-            found[tag][row] = known[key]
-    quiet, said = encoding.quiet or encoding.follows, list[tuple[str, int, Said]]()
-    with shared_errors(ranks), bar("answers", total=len(keys), unit="answers", quiet=quiet) as shown:
-        shown.advance(sum(map(len, found.values())))
-        for tag, rows, answers in _answered(model, samples, asked, found, encoding, shown):
-            for row, answer in zip(rows, answers, strict=True):
-                kept.add(keys[tag, row], answer)
-                said.append((tag, row, answer))
-            kept.flush()
-    for some in ranks.gather_objects(said):
-        encoding.counts.answers += len(some)
-        for tag, row, answer in some:
-            found[tag][row] = answer
+    for (tag, row), answer in zip(places, said, strict=True):
+        found[tag][row] = answer
     return found
+
+
+def _blocks(count: int, inquiries: Sequence[Inquiry], size: int) -> list[list[int]]:
+    """Numbers of inquiries whose pictures are encoded together: about ``size`` pictures, each in one block alone.
+
+    Those without a picture come in blocks of their own, at the end.
+    """
+    parent = list(range(count))
+
+    def root(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = row = parent[parent[row]]
+        return row
+
+    for one in inquiries:
+        for other in one.images[1:]:
+            low, high = sorted((root(one.images[0]), root(other)))
+            parent[high] = low
+    together: dict[int, list[int]] = {}
+    for row in range(count):
+        together.setdefault(root(row), []).append(row)
+    block_of, block, filled = {}, 0, 0
+    for first, rows in together.items():
+        if filled and filled + len(rows) > size:
+            block, filled = block + 1, 0
+        block_of[first], filled = block, filled + len(rows)
+    blocks: list[list[int]] = [[] for _ in range(block + 1)]
+    bare = [number for number, one in enumerate(inquiries) if not one.images]
+    for number, one in enumerate(inquiries):
+        if one.images:
+            blocks[block_of[root(one.images[0])]].append(number)
+    return [*blocks, *(bare[start : start + _AT_ONCE] for start in range(0, len(bare), _AT_ONCE))]
 
 
 def _answered(
     model: AnswersQuestions,
-    samples: Sequence[Sample],
-    asked: Mapping[str, Asked],
-    found: Mapping[str, Mapping[int, Said]],
+    pictures: Sequence[Callable[[], Image]],
+    inquiries: Sequence[Inquiry],
+    blocks: Sequence[Sequence[int]],
+    missing: Collection[int],
+    ask: Callable[[Sequence[int], Sequence[Shown]], Sequence[Said]],
     encoding: Encoding,
-    shown: Bar,
-) -> Iterator[tuple[str, list[int], Sequence[Said]]]:
-    """This process's part of what is missing: language, rows and what was said of them, image batch by image batch."""
-    ranks, size, blocks = encoding.ranks, encoding.batch_size, list[dict[str, list[int]]]()
-    for number, start in enumerate(range(0, len(samples), size)):
-        here = range(start, min(start + size, len(samples)))
-        missing = {
-            tag: [row for row in here if row in one.keys and row not in found[tag]] for tag, one in asked.items()
-        }
-        if number % ranks.size == ranks.rank and any(missing.values()):
-            blocks.append({tag: some for tag, some in missing.items() if some})
-    looked_at = [sorted({row for some in block.values() for row in some}) for block in blocks]
-    pictures = read_ahead(
-        ([samples[row] for row in rows] for rows in looked_at),
-        lambda sample: sample.image().convert("RGB"),
+) -> Iterator[tuple[list[int], Sequence[Said]]]:
+    """Numbers of inquiries and what was said to them, block by block, of each lot at most so many at a time."""
+    wanted = [[number for number in block if number in missing] for block in blocks]
+    looked_at = [sorted({row for number in block for row in inquiries[number].images}) for block in wanted]
+    images = read_ahead(
+        ([pictures[row] for row in rows] for rows in looked_at),
+        lambda picture: picture().convert("RGB"),
         workers=encoding.workers,
     )
-    for block, rows, images in zip(blocks, looked_at, pictures, strict=True):
+    for block, rows, opened in zip(wanted, looked_at, images, strict=True):
         with evaluating(model):
-            tokens = dict(zip(rows, model.image_features(images), strict=True))
+            tokens: dict[int, Tensor] = {}
+            for start in range(0, len(rows), encoding.batch_size):
+                batch = slice(start, start + encoding.batch_size)
+                tokens.update(zip(rows[batch], model.image_features(opened[batch]), strict=True))
             encoding.counts.images += len(rows)
-            for tag, some in block.items():
-                yield tag, some, _one_each(asked[tag].ask(some, [tokens[row] for row in some]), some)
-                shown.advance(len(some))
+            lots: dict[str, list[int]] = {}
+            for number in block:
+                lots.setdefault(inquiries[number].lot, []).append(number)
+            for lot in lots.values():
+                for start in range(0, len(lot), _AT_ONCE):
+                    some = lot[start : start + _AT_ONCE]
+                    yield some, ask(some, [tuple(tokens[row] for row in inquiries[number].images) for number in some])
 
 
 def _one_each(said: Sequence[Said], wanted: Sequence[object]) -> Sequence[Said]:

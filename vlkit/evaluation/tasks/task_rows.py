@@ -10,7 +10,7 @@ from typing import Any
 from vlkit.distributed.collectives import shared_errors
 from vlkit.evaluation.abilities import require
 from vlkit.evaluation.embed.encoding import Encoding
-from vlkit.evaluation.embed.image_contents import image_contents
+from vlkit.evaluation.embed.image_contents import picture_contents
 from vlkit.evaluation.results.results_file import ResultRow, read_row
 from vlkit.evaluation.tasks.task import Scored, Task
 from vlkit.files import digest, write_atomic
@@ -43,7 +43,8 @@ def evaluate_task(
     ranks, basis = encoding.ranks, task.compared_with(tags)
     files: dict[str, Path] = {}
     if resume is not None:
-        contents = image_contents(task.samples, encoding=encoding).tolist()
+        pictures = [image for sample in task.samples for image in sample.images]
+        contents = picture_contents(pictures, encoding=encoding).tolist()
         of_model = ranks.gather_objects(None if encoding.follows else task.needs.key(model))[0]
         key = digest([of_model, contents, task.digest, variant, seed, basis])
         files = {tag: resume / f"{key}-{tag}.json" for tag in tags}
