@@ -47,7 +47,7 @@ EMBEDS = Ability(
     "embed images and texts", (ImageTextModel, TwoCallables), "tasks of kind zero_shot or retrieval", _embedding_key
 )
 ANSWERS = Ability(
-    "answer questions about images", (AnswersQuestions,), "tasks of kind captioning or choices", answers_key
+    "answer questions about images", (AnswersQuestions,), "tasks of kind captioning, choices or presence", answers_key
 )
 ABILITIES = (EMBEDS, ANSWERS)
 ANYTHING = Ability("do what its own tasks ask for", (), "tasks of its own kind", _any_key)

@@ -24,6 +24,7 @@ TASKS = Registry(
     {
         "captioning": "vlkit.evaluation.tasks.captioning_task:open_captioning",
         "choices": "vlkit.evaluation.tasks.choices_task:open_choices",
+        "presence": "vlkit.evaluation.tasks.presence_task:open_presence",
         "retrieval": "vlkit.evaluation.tasks.retrieval_task:open_retrieval",
         "zero_shot": "vlkit.evaluation.tasks.zero_shot_task:open_zero_shot",
     },

@@ -33,40 +33,49 @@ from vlkit.evaluation.metrics.ngrams import WordOrder, bleu_tokenizer, check_sac
 from vlkit.evaluation.results.measures import Measure, Measures
 from vlkit.evaluation.results.results_file import Value
 from vlkit.evaluation.results.written import WrittenAnswer
-from vlkit.evaluation.tasks.asking import Asked, ask_by_image, ask_without_image, kept_answers
-from vlkit.evaluation.tasks.questions import asked_in, concepts, open_pictures, others, prompts_for
+from vlkit.evaluation.tasks.asking import Asked, ask_by_image, kept_answers
+from vlkit.evaluation.tasks.controls import ask_unseen, control_measures, swapped
+from vlkit.evaluation.tasks.questions import asked_in, concepts, open_pictures, prompts_for
 from vlkit.evaluation.tasks.task import Fact, PlainTask, Scored, choose_languages
 from vlkit.files import digest
 from vlkit.obstacles import Obstacles
-from vlkit.spec.evaluation import CaptioningSpec
+from vlkit.spec.evaluation import CaptioningSpec, Control
 from vlkit.spec.language import GenerationSpec
 from vlkit.types import AnswersQuestions, Question, Sample
 
 Form = Literal["names", "sentences"]
-Control = Literal["no_image", "other_image"]
 _TITLES = {
     "chrf": ("chrF", "chrF"),
     "token_f1": ("token F1", "F1"),
     "exact_match": ("exact match", "exact"),
     "bleu": ("BLEU", "BLEU"),
     "fidelity": ("fidelity", "fidelity"),
+    "wrong_language": ("wrong language", ""),
     "fidelity_same_image": ("fidelity, same image", ""),
     "keyword_accuracy": ("keyword accuracy", ""),
 }
-_OF_FORM: Mapping[Form, tuple[str, ...]] = {
-    "names": ("chrf", "token_f1", "exact_match", "fidelity", "fidelity_same_image", "keyword_accuracy"),
-    "sentences": ("chrf", "token_f1", "exact_match", "bleu", "fidelity", "keyword_accuracy"),
+_OWN: Mapping[Form, tuple[str, ...]] = {
+    "names": ("fidelity", "wrong_language", "fidelity_same_image"),
+    "sentences": ("bleu", "fidelity", "wrong_language"),
 }
-_CONTROLS: Mapping[str, tuple[str, str]] = {
-    "no_image": ("without the image", "gained by the image"),
-    "other_image": ("with another image", "gained over another image"),
+_OF_FORM: Mapping[Form, tuple[str, ...]] = {
+    "names": (
+        "chrf",
+        "token_f1",
+        "exact_match",
+        "fidelity",
+        "wrong_language",
+        "fidelity_same_image",
+        "keyword_accuracy",
+    ),
+    "sentences": ("chrf", "token_f1", "exact_match", "bleu", "fidelity", "wrong_language", "keyword_accuracy"),
 }
 _FIDELITY: Mapping[Form, str] = {
     "names": "fidelity: no name of another language, of all the names there are, is nearer to the answer by chrF than "
     "one of the language asked for (a name that languages share counts for each; nothing in common counts for none); "
-    "same image: the same among the names of that image alone.",
-    "sentences": "fidelity: a language identifier takes the answer for one in the language asked for; empty where it "
-    "does not know that language.",
+    "wrong language: one is nearer; same image: the same among the names of that image alone.",
+    "sentences": "fidelity: a language identifier takes the answer for one in the language asked for; wrong language: "
+    "for one in another; both are empty where it does not know that language.",
 }
 
 
@@ -75,16 +84,8 @@ def _measures(form: Form) -> Measures:
     for name in _OF_FORM[form]:
         title, short = _TITLES[name]
         metrics[name] = Measure(title, short, low=f"{name}_ci_low", high=f"{name}_ci_high")
-    for control, (said, gained) in _CONTROLS.items():
-        for name in ("chrf", "token_f1", "exact_match", "fidelity"):
-            gap, title = f"{name}_over_{control}", _TITLES[name][0]
-            metrics[f"{name}_{control}"] = Measure(f"{title} {said}" if name == "chrf" else "")
-            metrics[gap] = Measure(
-                f"{title} {gained}" if name == "chrf" or gap == "token_f1_over_no_image" else "",
-                "gain" if gap == "chrf_over_no_image" else "",
-                low=f"{gap}_ci_low",
-                high=f"{gap}_ci_high",
-            )
+    compared = {name: _TITLES[name][0] for name in ("chrf", "token_f1", "exact_match", "fidelity")}
+    metrics |= control_measures(compared, lead="chrf", shown=("token_f1_over_no_image",))
     metrics["corpus_chrf"] = Measure()
     metrics["length"] = Measure("characters", share=False)
     metrics["reference_length"] = Measure("characters of references", share=False)
@@ -97,14 +98,14 @@ def _measures(form: Form) -> Measures:
         alike={"n_images": "images", "n_references": "references"},
         table="captions",
         explained="chrF, token F1 and exact match are means over images, each against the reference that is nearest; "
-        f"{_FIDELITY[form]} Without the image the model is asked the same; with another image means the answer to an "
-        "image of another concept. Differences are paired; intervals resample concepts.",
+        f"{_FIDELITY[form]} Without the image and with a grey picture the model is asked the same; with another image "
+        "means the answer to an image of another concept. Differences are paired; intervals resample concepts.",
     )
 
 
 MEASURES: Mapping[Form, Measures] = {"names": _measures("names"), "sentences": _measures("sentences")}
-"""Figures in 0..1, ``length``s in characters. ``X_no_image``, ``X_other_image``: the figure of a control;
-``X_over_no_image``, ``X_over_other_image``: by how much the answers are better than its. ``corpus_chrf``: chrF of all
+"""Figures in 0..1, ``length``s in characters. ``X_no_image``, ``X_blank_image``, ``X_other_image``: the figure of a
+control; ``X_over_no_image``, ...: by how much the answers are better than its. ``corpus_chrf``: chrF of all
 answers together. ``bleu`` is with ``bleu_tokenizer``."""
 
 
@@ -135,7 +136,7 @@ class CaptioningTask(PlainTask):
     form: Form = "names"
     generation: GenerationSpec = field(default_factory=GenerationSpec)
     prefixes: Mapping[str, str] = field(default_factory=dict)
-    controls: tuple[Control, ...] = ("no_image", "other_image")
+    controls: tuple[Control, ...] = ("no_image", "blank_image", "other_image")
     chrf_words: WordOrder = 0
     identifier: str = "py3langid"
     batch_size: int = 16
@@ -191,14 +192,12 @@ class CaptioningTask(PlainTask):
         encoding, judge = Encoding() if encoding is None else encoding, _Judge.of(self)
         kept, asked = kept_answers(model, encoding), {tag: self._question(model, tag) for tag in languages}
         answers = ask_by_image(model, self.samples, asked, kept=kept, encoding=encoding)
-        blank: Mapping[str, str] = {}
-        if "no_image" in self.controls:
-            keys = {tag: digest(["no image", *self._asked(tag)]) for tag in languages}
 
-            def without(tags: Sequence[str]) -> list[str]:
-                return self._answers(model, tags, [()] * len(tags))
+        def unseen(tags: Sequence[str], images: tuple[Tensor, ...]) -> list[str]:
+            return self._answers(model, tags, [images] * len(tags))
 
-            blank = ask_without_image(model, keys, without, kept=kept, encoding=encoding)
+        of = {tag: self._asked(tag) for tag in languages}
+        blank = ask_unseen(model, of, unseen, controls=self.controls, kept=kept, encoding=encoding)
         for tag in languages:
             rows = self._rows(tag)
             said = [self._scored(tag, answers[tag][row]) for row in rows]
@@ -206,11 +205,12 @@ class CaptioningTask(PlainTask):
             of_classes = [self.targets[row] for row in rows]
             captions = [self.samples[row].captions for row in rows]
             figures = measure(said, wanted, judge.of_images(said, captions, tag) | judge.faithful(said, tag))
-            controls: dict[str, list[str]] = {}
-            if blank:
-                controls["no_image"] = [self._scored(tag, blank[tag])] * len(rows)
-            if "other_image" in self.controls and (other_N := others(of_classes, seed=seed)) is not None:
-                controls["other_image"] = [said[other] for other in other_N.tolist()]
+            controls: dict[str, list[str]] = {
+                name: [self._scored(tag, said_of[tag])] * len(rows) for name, said_of in blank.items()
+            }
+            if "other_image" in self.controls and (other := swapped(rows, self.targets, seed=seed)):
+                place = {row: number for number, row in enumerate(rows)}
+                controls["other_image"] = [said[place[other[row]]] for row in rows]
             against = {name: measure(one, wanted, judge.faithful(one, tag)) for name, one in controls.items()}
             own, gaps = estimates(figures, of_classes, against=against, seed=seed)
             whole = corpus_chrf(said, wanted.references, word_order=self.chrf_words)
@@ -318,10 +318,13 @@ class _Judge:
         return cls(nearest_names(tuple((tag, tuple(sorted(known[tag]))) for tag in sorted(known))), None)
 
     def faithful(self, said: Sequence[str], language: str) -> dict[str, npt.ArrayLike]:
-        """Which of N answers are in a language: ``fidelity`` [N], or nothing where the identifier does not know it."""
+        """Which of N answers are in a language: ``fidelity`` [N], and which in another one: ``wrong_language`` [N].
+
+        Nothing where the identifier does not know it.
+        """
         if self.identifier is not None:
             found = identified(self.identifier, said, language=language)
-            return {} if found is None else {"fidelity": found}
+            return {} if found is None else {"fidelity": found[0], "wrong_language": found[1]}
         if self.names is None:
             return {}
         new = [text for text in dict.fromkeys(said) if text not in self._best]
@@ -330,7 +333,8 @@ class _Judge:
             {text: {tag: float(one[place]) for tag, one in best.items()} for place, text in enumerate(new)}
         )
         scores = {tag: np.array([self._best[text][tag] for text in said]) for tag in best}
-        return {"fidelity": nearest(scores, language=language)}
+        own, other = nearest(scores, language=language)
+        return {"fidelity": own, "wrong_language": other}
 
     def of_images(
         self, said: Sequence[str], captions: Sequence[Mapping[str, Sequence[str]]], language: str
