@@ -34,7 +34,7 @@ and texts, reads no image, and gives one task or several."""
 SETTINGS = "evaluation.yaml"
 _WRITTEN = (
     "rows", "answers", "written", "examples", "clip_benchmark", "results*.json", "results*.csv", "results.md",
-    "templates.csv", "report*.html", "classnames.json",
+    "templates.csv", "report*.html", "classnames.json", "compared",
 )  # fmt: skip
 
 

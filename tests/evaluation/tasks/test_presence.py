@@ -262,6 +262,7 @@ def test_what_cannot_be_asked_is_told(tmp_path: Path) -> None:
     assert opened.languages == ("cy",)
 
 
-def test_the_shipped_suite_asks_natively() -> None:
+def test_the_shipped_suites_ask_natively() -> None:
+    assert [task.kind for task in read_suite("vlm").tasks] == ["captioning", "choices", "presence"]  # type: ignore[attr-defined]
     (one,) = read_suite("presence_openmoji").tasks
     assert one.name == "openmoji-presence" and one.wording == "native"  # type: ignore[attr-defined]
