@@ -29,11 +29,12 @@ from vlkit.evaluation.run import evaluate
 from vlkit.evaluation.suite import open_suite, read_suite
 from vlkit.evaluation.tasks import questions
 from vlkit.evaluation.tasks.captioning_task import CaptioningTask
+from vlkit.evaluation.tasks.controls import blank_picture
 from vlkit.evaluation.tasks.questions import others
 from vlkit.evaluation.tasks.task_rows import evaluate_task
 from vlkit.spec.evaluation import SuiteSpec
 from vlkit.spec.language import GenerationSpec
-from vlkit.types import Sample
+from vlkit.types import Question, Sample
 
 EACH = 3
 
@@ -69,13 +70,16 @@ def test_figures_are_means_over_images_and_each_image_is_seen_once() -> None:
     names = {**NAMES, "de": ("rot", "grüner", "gelb", "gelb")}  # right, nearly right, wrong, right
     model = ColorTeller(names, confused={"zh": "en"})
     rows = {row.language: row for row in evaluate_task(model.train(), task(SAMPLES))}
-    assert model.images_seen == len(SAMPLES) and model.training
+    assert model.images_seen == len(SAMPLES) + 1 and model.training  # a grey one
     scores = [1.0, ngrams.chrf("grüner", ["grün"]), ngrams.chrf("gelb", ["blau"]), 1.0]
     assert rows["de"]["chrf"] == pytest.approx(np.mean(scores))
     assert rows["de"]["exact_match"] == 0.5 == rows["de"]["token_f1"]
     assert rows["de"]["fidelity"] == 1 and rows["de"]["fidelity_same_image"] == 0.75
     assert rows["en"]["chrf"] == rows["en"]["exact_match"] == rows["en"]["fidelity"] == 1
-    assert rows["zh"]["chrf"] == rows["zh"]["fidelity"] == 0  # it answers in English
+    assert (
+        rows["zh"]["chrf"] == rows["zh"]["fidelity"] == 0 and rows["zh"]["wrong_language"] == 1
+    )  # it answers in English
+    assert rows["de"]["wrong_language"] == 0
     assert rows["de"]["chrf_ci_low"] < rows["de"]["chrf"] < rows["de"]["chrf_ci_high"]
     assert rows["de"]["length"] == np.mean([3, 6, 4, 4]) and rows["de"]["reference_length"] == np.mean([3, 4, 4, 4])
 
@@ -87,6 +91,9 @@ def test_without_the_image_and_with_another_one_it_is_asked_the_same() -> None:
     assert row["chrf_no_image"] == pytest.approx(blank) and row["chrf_over_no_image"] == pytest.approx(1 - blank)
     asked = [question for question in model.asked if not question.images]
     assert len(asked) == 1 and asked[0].text == "Say it in en: " and asked[0].language == "en"
+    grey = model._named(Question("", (blank_picture(),), "en"))
+    assert row["chrf_blank_image"] == pytest.approx(np.mean([ngrams.chrf(grey, [name]) for name in NAMES["en"]]))
+    assert row["exact_match_blank_image"] == 0.25 and row["exact_match_over_blank_image"] == 0.75
     assert row["exact_match_other_image"] == 0 and row["exact_match_over_other_image"] == 1
     concepts = np.repeat(np.arange(4), EACH)
     gap = paired_means([1.0] * 12, [ngrams.chrf("red", [name]) for name in np.repeat(NAMES["en"], EACH)], concepts)
@@ -116,7 +123,7 @@ def test_what_is_asked_is_what_the_suite_says(tmp_path: Path) -> None:
     assert all(row["exact_match"] == 1 for row in results.rows)  # the prefix is not scored
     assert results.meta["questions"]["say"] == {"de": "German (Deutsch): Es ist ", "en": "English (English): "}
     assert json.loads(results.meta["generation"]["say"]) == {"max_tokens": 7, "beams": 3}
-    assert results.meta["work"] == {"images_encoded": 12, "texts_encoded": 0, "texts_asked": 0, "answers": 26}
+    assert results.meta["work"] == {"images_encoded": 13, "texts_encoded": 0, "texts_asked": 0, "answers": 28}
 
 
 def test_results_pages_and_comparison(tmp_path: Path) -> None:
@@ -168,8 +175,8 @@ def test_a_stopped_run_goes_on_with_the_next_answer(tmp_path: Path) -> None:
     resumed = evaluate(model, spec, folder=tmp_path / "out", resume=True, quiet=True)
     assert resumed.rows == whole.rows
     answered = 3 * 5 + 5  # of the first five images in three languages, of the next five in one
-    assert resumed.meta["work"]["answers"] == 3 * 12 + 3 - answered
-    assert resumed.meta["work"]["images_encoded"] == 12 - 5
+    assert resumed.meta["work"]["answers"] == 3 * 12 + 3 + 3 - answered  # and without, and about a grey one
+    assert resumed.meta["work"]["images_encoded"] == 12 - 5 + 1
     again = evaluate(ColorTeller(), spec, folder=tmp_path / "out", resume=True, quiet=True)
     assert "answers" not in again.meta["work"] and again.rows == whole.rows
 

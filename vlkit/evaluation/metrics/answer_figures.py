@@ -20,7 +20,7 @@ from vlkit.evaluation.metrics.text_match import exact_match, keywords_found, tok
 
 Floats = npt.NDArray[np.float64]
 _Figure = Callable[[Floats], Floats]
-SHARES = ("exact_match", "fidelity", "fidelity_same_image")  # an answer has it or not
+SHARES = ("exact_match", "fidelity", "wrong_language", "fidelity_same_image")  # an answer has it or not
 
 
 @dataclass(frozen=True)

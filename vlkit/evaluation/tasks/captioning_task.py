@@ -37,13 +37,14 @@ from vlkit.evaluation.metrics.segmentation import SEGMENTERS, CaptionWords, capt
 from vlkit.evaluation.results.measures import Measures
 from vlkit.evaluation.results.results_file import Value
 from vlkit.evaluation.results.written import WrittenAnswer
-from vlkit.evaluation.tasks.asking import Asked, ask_by_image, ask_without_image, kept_answers
-from vlkit.evaluation.tasks.captioning_measures import MEASURES, Control, Form
-from vlkit.evaluation.tasks.questions import asked_in, concepts, open_pictures, others, prompts_for
+from vlkit.evaluation.tasks.asking import Asked, ask_by_image, kept_answers
+from vlkit.evaluation.tasks.captioning_measures import MEASURES, Form
+from vlkit.evaluation.tasks.controls import ask_unseen, swapped
+from vlkit.evaluation.tasks.questions import asked_in, concepts, open_pictures, prompts_for
 from vlkit.evaluation.tasks.task import Fact, PlainTask, Scored, choose_languages
 from vlkit.files import digest
 from vlkit.obstacles import Obstacles
-from vlkit.spec.evaluation import CaptioningSpec
+from vlkit.spec.evaluation import CaptioningSpec, Control
 from vlkit.spec.language import GenerationSpec
 from vlkit.types import AnswersQuestions, Question, Sample
 
@@ -79,7 +80,7 @@ class CaptioningTask(PlainTask):
     form: Form = "names"
     generation: GenerationSpec = field(default_factory=GenerationSpec)
     prefixes: Mapping[str, str] = field(default_factory=dict)
-    controls: tuple[Control, ...] = ("no_image", "other_image")
+    controls: tuple[Control, ...] = ("no_image", "blank_image", "other_image")
     chrf_words: WordOrder = 0
     identifier: str = "py3langid"
     segmenters: Mapping[str, str] = field(default_factory=dict)
@@ -143,14 +144,12 @@ class CaptioningTask(PlainTask):
         encoding, judge = Encoding() if encoding is None else encoding, _Judge.of(self)
         kept, asked = kept_answers(model, encoding), {tag: self._question(model, tag) for tag in languages}
         answers = ask_by_image(model, self.samples, asked, kept=kept, encoding=encoding)
-        blank: Mapping[str, str] = {}
-        if "no_image" in self.controls:
-            keys = {tag: digest(["no image", *self._asked(tag)]) for tag in languages}
 
-            def without(tags: Sequence[str]) -> list[str]:
-                return self._answers(model, tags, [()] * len(tags))
+        def unseen(tags: Sequence[str], images: tuple[Tensor, ...]) -> list[str]:
+            return self._answers(model, tags, [images] * len(tags))
 
-            blank = ask_without_image(model, keys, without, kept=kept, encoding=encoding)
+        of = {tag: self._asked(tag) for tag in languages}
+        blank = ask_unseen(model, of, unseen, controls=self.controls, kept=kept, encoding=encoding)
         for tag in languages:
             rows = self._rows(tag)
             said = [self._scored(tag, answers[tag][row]) for row in rows]
@@ -158,11 +157,12 @@ class CaptioningTask(PlainTask):
             of_classes = [self.targets[row] for row in rows]
             captions = [self.samples[row].captions for row in rows]
             figures = measure(said, wanted, judge.of_images(said, captions, tag) | judge.faithful(said, tag))
-            controls: dict[str, list[str]] = {}
-            if blank:
-                controls["no_image"] = [self._scored(tag, blank[tag])] * len(rows)
-            if "other_image" in self.controls and (other_N := others(of_classes, seed=seed)) is not None:
-                controls["other_image"] = [said[other] for other in other_N.tolist()]
+            controls: dict[str, list[str]] = {
+                name: [self._scored(tag, said_of[tag])] * len(rows) for name, said_of in blank.items()
+            }
+            if "other_image" in self.controls and (other := swapped(rows, self.targets, seed=seed)):
+                place = {row: number for number, row in enumerate(rows)}
+                controls["other_image"] = [said[place[other[row]]] for row in rows]
             against = {name: measure(one, wanted, judge.faithful(one, tag)) for name, one in controls.items()}
             own, gaps = estimates(figures, of_classes, against=against, seed=seed)
             whole = corpus_chrf(said, wanted.references, word_order=self.chrf_words)
@@ -272,10 +272,13 @@ class _Judge:
         return cls(nearest_names(tuple((tag, tuple(sorted(known[tag]))) for tag in sorted(known))), None)
 
     def faithful(self, said: Sequence[str], language: str) -> dict[str, npt.ArrayLike]:
-        """Which of N answers are in a language: ``fidelity`` [N], or nothing where the identifier does not know it."""
+        """Which of N answers are in a language: ``fidelity`` [N], and which in another one: ``wrong_language`` [N].
+
+        Nothing where the identifier does not know it.
+        """
         if self.identifier is not None:
             found = identified(self.identifier, said, language=language)
-            return {} if found is None else {"fidelity": found}
+            return {} if found is None else {"fidelity": found[0], "wrong_language": found[1]}
         if self.names is None:
             return {}
         new = [text for text in dict.fromkeys(said) if text not in self._best]
@@ -284,7 +287,8 @@ class _Judge:
             {text: {tag: float(one[place]) for tag, one in best.items()} for place, text in enumerate(new)}
         )
         scores = {tag: np.array([self._best[text][tag] for text in said]) for tag in best}
-        return {"fidelity": nearest(scores, language=language)}
+        own, other = nearest(scores, language=language)
+        return {"fidelity": own, "wrong_language": other}
 
     def of_images(
         self, said: Sequence[str], captions: Sequence[Mapping[str, Sequence[str]]], language: str
