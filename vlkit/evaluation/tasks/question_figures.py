@@ -34,12 +34,13 @@ _TITLES = {
     "exact_match": ("exact match", "exact"),
     "relaxed_match": ("relaxed match", "relaxed"),
     "fidelity": ("fidelity", "fidelity"),
+    "wrong_language": ("wrong language", ""),
     "unclear": ("names no option", ""),
 }
 _AROUND = " ()[].:*\"'\n\t"  # of a letter
 _WRITTEN = ("exact_match", "relaxed_match")
 _FIGURES: Mapping[tuple[Answering, bool], tuple[str, ...]] = {
-    ("generate", False): (*_WRITTEN, "fidelity"),
+    ("generate", False): (*_WRITTEN, "fidelity", "wrong_language"),
     ("generate", True): ("accuracy", *_WRITTEN, "unclear"),
     ("letters", True): ("accuracy", *_WRITTEN, "unclear"),
     ("likelihood", True): ("accuracy", "accuracy_per_token", "accuracy_gain"),
@@ -72,7 +73,8 @@ def _measures(answering: Answering, closed: bool) -> Measures:
         metrics["chance"] = Measure("chance")
     fidelity = (
         " Fidelity: no right answer in another language, of all the answers there are, is nearer to what was said than "
-        "one in the language asked for; or, where an identifier of languages is set, what that takes the answer for."
+        "one in the language asked for; or, where an identifier of languages is set, what that takes the answer for. "
+        "Wrong language: one in another language is nearer."
     )
     chosen = " Accuracy: the answer names the right option, and no other before it." if closed else fidelity
     return Measures(
@@ -164,8 +166,8 @@ class LanguageJudge:
         return cls(nearest_names(tuple((tag, tuple(sorted(known[tag]))) for tag in sorted(known))), None)
 
     def faithful(self, said: Sequence[str], language: str) -> dict[str, npt.ArrayLike]:
-        """Which of N answers are in a language; nothing where the identifier does not know it."""
-        if self.names is not None:
-            return {"fidelity": nearest(self.names.best(list(said)), language=language)}
+        """Which of N answers are in a language, which in another; nothing where the identifier does not know it."""
         found = None if self.identifier is None else identified(self.identifier, said, language=language)
-        return {} if found is None else {"fidelity": found}
+        if self.names is not None:
+            found = nearest(self.names.best(list(said)), language=language)
+        return {} if found is None else {"fidelity": found[0], "wrong_language": found[1]}
