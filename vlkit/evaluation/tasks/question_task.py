@@ -95,7 +95,7 @@ class QuestionTask(PlainTask):
         return {number: rows.setdefault(mark, len(rows)) for number, mark in enumerate(marks)}
 
     @cached_property
-    def samples(self) -> tuple[Sample, ...]:  # type: ignore[override]
+    def samples(self) -> tuple[Sample, ...]:
         """The images of each question, once for all languages."""
         first: dict[int, ImageQuestion] = {}
         for number, row in self._rows.items():
