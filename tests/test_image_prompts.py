@@ -24,7 +24,7 @@ TASKS = image_prompts._tables(None)
 LISTS = [(task, tag, lines) for task, prompts in TASKS.items() for tag, lines in prompts.native.items()]
 
 
-@pytest.mark.parametrize("task", ["caption", "name", "vqa", "yes_no"])
+@pytest.mark.parametrize("task", ["caption", "name", "vqa", "yes_no", "presence"])
 def test_promised_languages_have_prompts_of_their_own(task: str) -> None:
     assert set(PROMISED.split()) <= set(TASKS[task].native)
     assert len(TASKS[task].english) >= 3
@@ -32,7 +32,7 @@ def test_promised_languages_have_prompts_of_their_own(task: str) -> None:
 
 def test_english_prompts_name_the_language_and_only_questions_have_a_place_for_one() -> None:
     for task, prompts in TASKS.items():
-        assert prompts.asks == (task in ("vqa", "yes_no", "translate"))
+        assert prompts.asks == (task in ("vqa", "yes_no", "presence", "translate"))
         assert all("{language}" in one for one in prompts.english)
         assert len(set(prompts.english)) == len(prompts.english)
 
@@ -45,7 +45,7 @@ def test_native_prompts_are_in_the_script_of_the_language(task: str, tag: str, l
     for line in lines:
         assert line == unicodedata.normalize("NFC", line).strip()
         words = line.replace(QUESTION, "") if TASKS[task].asks else line
-        assert "{" not in words and "  " not in words.strip()
+        assert "{" not in words and "  " not in line
         assert {c for c in words if c.isalpha() and not unicodedata.name(c).startswith(allowed)} == set()
 
 

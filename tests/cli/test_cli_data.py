@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.helpers.font_factory import small_font
 from vlkit.cli.app import app
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 72 72"><circle cx="36" cy="36" r="20" fill="#e22"/></svg>'
@@ -91,7 +92,7 @@ def test_info_names_broken_samples(tmp_path: Path) -> None:
     [
         (["build", "openmojis"], "no data set 'openmojis'; did you mean 'openmoji'?"),
         (["build", "flags", "--cldr", "x"], "--cldr adds names to openmoji"),
-        (["build", "flags", "--source", "x"], "--source is the folder of tuxpaint's stamps; flags is fetched"),
+        (["build", "flags", "--source", "x"], "--source is the folder of tuxpaint's stamps; flags takes none"),
         (["build", "tuxpaint", "--source", "x"], "no Tux Paint stamps in x: install the package"),
         (["build", "openmoji", "--languages", "xx-none"], "no language 'xx-none'"),
         (["build", "openmoji", "--image-size", "3"], "--image-size 3: must be 16 to 1024"),
@@ -158,3 +159,22 @@ def test_info_says_that_the_first_image_is_broken_and_shows_the_rest(tmp_path: P
     (tmp_path / "t.jsonl").write_text('{"image": {"bytes": "x"}, "caption_en": "x"}\n')
     wrong = run("data", "info", "t.jsonl")
     assert wrong.exit_code == 2 and "t.jsonl:1: 'image' must be the path of an image, found an object" in wrong.output
+
+
+def test_plots_and_pages_are_built_from_the_command_line(tmp_path: Path) -> None:
+    small_font(tmp_path / "fonts" / "small.ttf", "".join(map(chr, range(0x20, 0x17F))))
+    more = ["--fonts", "fonts", "--workers", "0", "--quiet"]
+    made = run("data", "build", "smpqa", "--languages", "sw", "--count", "2", "--out", "plots", *more)
+    assert made.exit_code == 0, made.output
+    assert "written to plots; look at it with: vlkit data info plots/sw_ground.json" in made.output
+    assert json.loads(run("data", "info", "plots/sw_name.json", "--json").stdout)["images"] == 10
+    size = ["--image-size", "128", "--characters", "30"]
+    pages = run("data", "build", "ocr", "--languages", "sw,en", "--count", "6", *size, "--out", "pages", *more)
+    assert pages.exit_code == 0, pages.output
+    assert json.loads(run("data", "info", "pages", "--json").stdout)["languages"] == {"en": 3, "sw": 3}
+    wrong = run("data", "build", "ocr", "--cldr", "x", "--words", "emoji")
+    assert wrong.exit_code == 2 and wrong.stderr.splitlines() == [
+        "error: --cldr adds names to openmoji and words to smpqa; ocr takes none (leave --cldr out)",
+        "--words says what the words in plots are; ocr takes none (leave --words out)",
+    ]
+    assert "ocr needs --languages A,B,..., those of the texts on its pages" in run("data", "build", "ocr").stderr

@@ -74,6 +74,32 @@ def test_two_models_then_compare(run: Any, tmp_path: Path) -> None:
     assert table.startswith("| language | task | classes | tiny | the other | difference | 95 % interval |")
 
 
+def test_several_models_in_one_command_are_compared(run: Any, tmp_path: Path) -> None:
+    model = vlkit.load("tiny")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    vlkit.save(model, tmp_path / "runs" / "other" / "model")
+    said = ("eval", "tiny", "suite.yaml", "tasks.1.languages=[en]", "--also", "runs/other/model", "--out", "both")
+    plan = run(*said, "--dry-run")
+    assert plan.exit_code == 0 and "the results would be in both/tiny, both/other" in plan.stdout
+    done = run(*said)
+    assert done.exit_code == 0, done.stderr
+    assert "tiny against other, in %" in done.stdout and "pets: mean difference of 2 languages" in done.stdout
+    rows = {name: json.loads(Path(f"both/{name}/results.json").read_text())["results"] for name in ("tiny", "other")}
+    assert {row["variant"] for row in rows["tiny"]} == {"tiny"} and {row["variant"] for row in rows["other"]} == {
+        "other"
+    }
+    assert (tmp_path / "both" / "other" / "compared" / "tiny" / "comparison.html").is_file()
+    assert run(*said, "--overwrite").exit_code == 0
+    for name, message in (
+        ("one", "--name gives 1 names (one) for 2 models (tiny, runs/other/model); give one each, with commas between"),
+        ("a,a", "two models are called 'a' in results; give --name with a name for each, such as mine,a"),
+    ):
+        wrong = run("eval", "tiny", "suite.yaml", "--also", "runs/other/model", "--name", name)
+        assert wrong.exit_code == 2 and message in wrong.stderr
+
+
 def test_overrides_choose_and_resume_goes_on(run: Any) -> None:
     said = ("eval", "tiny", "suite.yaml", "tasks.0.languages=[no]", "tasks.1.languages=[en]", "--out", "o")
     assert run(*said).exit_code == 0

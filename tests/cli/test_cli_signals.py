@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from tests.helpers import encoder_factory
 from tests.helpers.data_factory import wheel
+from tests.helpers.font_factory import small_font
 from tests.helpers.small_quickstart import small_quickstart
 from tests.helpers.train_factory import HEADS, drawings, recipe
 from vlkit.cli import interrupts
@@ -113,6 +114,27 @@ def build(folder: Path) -> Command:
     return arguments, lambda said: arguments
 
 
+def written(folder: Path) -> list[str]:
+    """A font, and words to draw with it."""
+    small_font(folder / "fonts" / "small.ttf", "".join(map(chr, range(0x20, 0x7F))))
+    (folder / "texts").mkdir()
+    words = "ant bear cat dog eel fox gnu hen ibis jay kiwi lynx".replace(" ", "\n")
+    (folder / "texts" / "en.txt").write_text(words + "\n", encoding="utf-8")
+    return ["--languages", "en", "--fonts", str(folder / "fonts")]
+
+
+def plots(folder: Path) -> Command:
+    arguments = ["data", "build", "smpqa", *written(folder), "--words", str(folder / "texts"), "--count", "4"]
+    arguments += ["--out", str(folder / "out" / "plots")]
+    return arguments, lambda said: arguments
+
+
+def pages(folder: Path) -> Command:
+    arguments = ["data", "build", "ocr", *written(folder), "--texts", str(folder / "texts"), "--count", "6"]
+    arguments += ["--image-size", "128", "--characters", "30", "--out", str(folder / "out" / "pages")]
+    return arguments, lambda said: arguments
+
+
 def quickstart(folder: Path) -> Command:
     small_quickstart(_patches[0], folder / "data")
     arguments = ["quickstart", "--out", str(folder / "out" / "q")]
@@ -120,10 +142,15 @@ def quickstart(folder: Path) -> Command:
 
 
 COMMANDS: dict[str, Callable[[Path], Command]] = {
-    "train": train, "export": export, "eval": evaluation, "shard": shard, "build": build, "quickstart": quickstart
+    "train": train, "export": export, "eval": evaluation, "shard": shard, "build": build, "quickstart": quickstart,
+    "plots": plots, "pages": pages,
 }  # fmt: skip
-REPLACING = {"export": ["--overwrite"], "shard": ["--overwrite"], "build": []}
-PARTS = {"quickstart": (0, 3, 4, 7)}  # of eight, in which a signal comes; by default all
+REPLACING = {"export": ["--overwrite"], "shard": ["--overwrite"], "build": [], "plots": [], "pages": ["--overwrite"]}
+PARTS = {
+    "quickstart": (0, 3, 4, 7),
+    "plots": (2, 5, 7),
+    "pages": (2, 5, 7),
+}  # of eight, in which a signal comes; by default all
 
 
 def weights(folder: Path) -> dict[str, str]:

@@ -37,8 +37,8 @@ def test_a_model_that_cannot_is_told_what_it_can(tmp_path: Path) -> None:
         require(ColorTeller(), EMBEDS, of="this")
     assert str(caught.value) == (
         "a ColorTeller does not embed images and texts, as this needs (it has no transform, encode_image, tokenize, "
-        "encode_text); it can answer questions about images: evaluate it on tasks of kind captioning, choices or "
-        "questions"
+        "encode_text); it can answer questions about images: evaluate it on tasks of kind captioning, choices, "
+        "presence or questions"
     )
     pets = ZeroShotTask("pets", [sample(1, en="cat"), sample(2, en="dog")], {"en": [("cat",), ("dog",)]})
     with pytest.raises(VlkitError, match="a ColorTeller does not embed images and texts, as this task needs"):

@@ -26,7 +26,7 @@ ALL = sorted(
     name for name in shipped_recipes() if name.startswith("vlm/") and load_recipe(name).model.kind == "vision_language"
 )
 TINY = [name for name in ALL if name.startswith("vlm/tiny/")]
-PAPERS = ["mblip", "bloomz", "mt0", "blip2_stage2", "centurio", "llava15", "yi_vl", "florenz"]
+PAPERS = ["mblip", "bloomz", "mt0", "blip2_stage2", "centurio", "centurio_ocr", "llava15", "yi_vl", "florenz"]
 
 
 def short(name: str, tmp_path: Path) -> list[str]:

@@ -86,10 +86,10 @@ def test_drawn_texts_follow_the_seed_and_leave_torch_s_alone(architecture: str) 
 
 
 def test_draws_have_the_shares_that_the_temperature_gives() -> None:
-    from vlkit.parts.hf_generation import _Draws
+    from vlkit.parts.hf_generation import Draws
 
     scores_BV = torch.tensor([[1.0, 0.0, -1.0, -9.0]])
-    draws = _Draws(GenerationSpec(temperature=2.0, top_p=0.9))
+    draws = Draws(GenerationSpec(temperature=2.0, top_p=0.9))
     counts = torch.bincount(torch.tensor([int(draws(None, scores_BV).argmax()) for _ in range(4000)]), minlength=4)
     want_V = (scores_BV[0, :3] / 2).softmax(dim=-1)
     torch.testing.assert_close(counts[:3] / 4000, want_V, atol=0.03, rtol=0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -164,14 +164,18 @@ class Sides:
             questions = [Question(one.question, (one.image,)) for one in self.made]
             generation = GenerationSpec(max_tokens=count, min_tokens=count)
             return self.ours.answer(questions, generation=generation, batch_size=len(questions))
+        return self.write_with_peer([one.image for one in self.made], [one.question for one in self.made], count=count)
+
+    def write_with_peer(self, images: Sequence[Image.Image], questions: Sequence[str], *, count: int) -> list[str]:
+        """Answers of ``transformers`` of ``count`` tokens to one question about each image, in one call."""
         layout, model = self.ours.layout, self.ours.language_model
-        asked = [layout.asked([Turn("user", one.question, "und")], images=1, where="") for one in self.made]
+        asked = [layout.asked([Turn("user", one, "und")], images=1, where="") for one in questions]
         batch = collate([DialogueRow((), one) for one in asked], layout, looked_up=True)
         ids_BL = batch.ids_BL.masked_fill(batch.slots_BL, _IMAGE)
         order_BL = batch.mask_BL.argsort(dim=1, stable=not model.encodes)  # the library writes at the right end
         self.peer.eval()
         written_BL = self.peer.generate(
-            pixel_values=torch.stack([self.ours.transform(one.image) for one in self.made]),
+            pixel_values=torch.stack([self.ours.transform(one) for one in images]),
             input_ids=ids_BL.gather(1, order_BL),
             attention_mask=batch.mask_BL.gather(1, order_BL),
             max_new_tokens=count,
@@ -180,6 +184,11 @@ class Sides:
         )
         self.peer.train()
         return list(model.tokenizer.batch_decode(written_BL[:, -count:], skip_special_tokens=True))
+
+    def words(self, count: int, *, seed: int) -> str:
+        """A text of so many words that both sides read."""
+        draw = random.Random(seed)
+        return " ".join(str(draw.randrange(_IMAGE + 1, self.setting.vocabulary)) for _ in range(count))
 
     def differences(self) -> dict[str, float]:
         """How far the sides are apart on the batch: logits at the places with a label, loss, gradients of all that

@@ -78,6 +78,34 @@ def vlm(
         _show_vlm(result)
 
 
+@app.command(name="vlm-eval")
+def vlm_eval(
+    images: int = typer.Option(16, min=2, metavar="N", help="Made photos."),
+    languages: int = typer.Option(7, min=1, max=14, metavar="N", help="Each image is asked about in so many."),
+    batch_size: int = typer.Option(16, min=1, metavar="N", help="Questions that vlkit answers at a time."),
+    written: int = typer.Option(8, min=1, metavar="N", help="Tokens of an answer."),
+    repeats: Repeats = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluation of a vision-language model beside one call of transformers a sample: time, equal answers.
+
+    The peer does as the simple models of lmms-eval do: each question by itself, from the image file to the text. Both
+    are the same model with random weights, in float32 on the CPU; vlkit's time is that of the whole task, with its
+    figures. The ratio is vlkit's over the peer's: below 1 is better.
+    """
+    from vlkit.bench.vlm_eval import EvalSetting, bench_vlm_eval
+
+    setting = EvalSetting(images, languages, batch_size, written)
+    result = bench_vlm_eval(setting, repeats=repeats, tell=_tell)
+    if as_json:
+        write(result.to_json())
+        return
+    rows = [_row("vlkit", result.ours_s), _row(result.peer, result.peer_s), _row("ratio", result.time_ratio)]
+    title = f"{result.n_images} images, {result.n_languages} languages, {result.written} tokens an answer"
+    show_table(["side", "s"], rows, title=title, right=["s"])
+    say(f"equal answers {100 * result.agreement:.2f} % of {result.n_answers}; {result.threads} threads")
+
+
 @app.command()
 def scoring(
     images: int = typer.Option(50_000, min=1, metavar="N", help="Made embeddings."),

@@ -26,9 +26,22 @@ def compare(
     seed: int = typer.Option(0, min=0, metavar="N", help="Of the bootstrap."),
 ) -> None:
     """Compare two models: both scores, the difference with its interval, and English on the same classes."""
+    show_comparison(one, other, models=_two(models), folder=folder, task=task, seed=seed)
+
+
+def show_comparison(
+    one: str | Path,
+    other: str | Path,
+    *,
+    models: tuple[str, str] | None = None,
+    folder: Path | None,
+    task: str | None = None,
+    seed: int = 0,
+) -> None:
+    """Prints the comparison of two evaluations, and writes its files into a folder; None writes none."""
     from vlkit.evaluation.compare.comparison import compare as run
 
-    compared = run(one, other, models=_two(models), task=task, seed=seed)
+    compared = run(one, other, models=models, task=task, seed=seed)
     headers, rows = compared.cells()
     show_table(headers, rows, title=f"{compared.one} against {compared.other}, in %", right=headers[2:])
     say("\n".join(["", *compared.summary()]))

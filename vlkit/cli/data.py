@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from vlkit.cli.console import err, listed, say, show_table, tell, write
+from vlkit.cli.data_build import Languages, Quiet, build
 from vlkit.cli.options import Device
 from vlkit.errors import DataError
 from vlkit.obstacles import Obstacles
@@ -19,58 +20,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Build and inspect data sets.")
 Language = Annotated[str | None, typer.Option(metavar="LANG", help="Language of captions that name none themselves.")]
-Languages = Annotated[
-    str | None, typer.Option(metavar="A,B,...", help="Languages to keep, with commas (de,fr,zh); default: all.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress display.")]
 _SHOWN_PROBLEMS, _SHOWN_LANGUAGES = 5, 16
 _FORMS = (
     "llava (conversations), mblip (context and label), centurio (the same with several turns), turns (vlkit's own)."
 )
 
 
-@app.command()
-def build(
-    name: str = typer.Argument(metavar="NAME", help="openmoji, flags or tuxpaint."),
-    folder: Path | None = typer.Option(
-        None, "--out", parser=local_path, metavar="DIR", help="Folder for the shards; default: shards/NAME."
-    ),
-    image_size: int = typer.Option(224, metavar="N", help="Side of the images in pixels."),
-    languages: Languages = None,
-    cldr: Path | None = typer.Option(
-        None,
-        parser=local_path,
-        metavar="DIR",
-        help="An unpacked cldr-annotations-full: emoji names in its 100+ languages.",
-    ),
-    source: Path | None = typer.Option(
-        None,
-        parser=local_path,
-        metavar="DIR",
-        help="tuxpaint: the folder of stamps or of the unpacked package; default: where the package installs them.",
-    ),
-    quiet: Quiet = False,
-) -> None:
-    """Build an image-text data set as WebDataset shards: openmoji (emoji), flags (countries) or tuxpaint (stamps)."""
-    from vlkit.data.build.builders import build_flags, build_openmoji, build_tuxpaint
-    from vlkit.errors import UnknownName
-
-    if name not in (known := ("openmoji", "flags", "tuxpaint")):
-        raise UnknownName("data set", name, allowed=known)
-    if cldr is not None and name != "openmoji":
-        whose = "the names of flags come from babel" if name == "flags" else "tuxpaint has captions of its own"
-        raise DataError(f"--cldr adds names to openmoji; {whose} (leave --cldr out)")
-    if source is not None and name != "tuxpaint":
-        raise DataError(f"--source is the folder of tuxpaint's stamps; {name} is fetched (leave --source out)")
-    target = folder or Path("shards") / name
-    chosen = None if languages is None else listed(languages)
-    if name == "openmoji":
-        build_openmoji(target, image_size=image_size, languages=chosen, cldr=cldr, quiet=quiet)
-    elif name == "tuxpaint":
-        build_tuxpaint(target, source=source, image_size=image_size, languages=chosen, quiet=quiet)
-    else:
-        build_flags(target, image_size=image_size, languages=chosen, quiet=quiet)
-    tell(f"written to {target}; look at it with: vlkit data info {target}")
+app.command()(build)
 
 
 @app.command()

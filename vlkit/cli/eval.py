@@ -7,12 +7,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from vlkit.cli.console import out, say, show_table, tell
-from vlkit.cli.loading import loaded
+from vlkit.cli.console import listed, out, say, show_table, tell
+from vlkit.cli.loading import loader
 from vlkit.cli.options import Device, Model, complete_suites
 from vlkit.distributed.launch import launched
 from vlkit.errors import VlkitError
@@ -44,7 +44,12 @@ def evaluate(
     folder: Path | None = typer.Option(
         None, "--out", parser=local_path, metavar="DIR", help="Folder for the results; default: runs/eval/SUITE-NAME."
     ),
-    name: str = typer.Option("", metavar="NAME", help="What results call the model; default: after MODEL."),
+    name: str = typer.Option(
+        "", metavar="NAME", help="What results call the model; default: after MODEL. With --also one each, with commas."
+    ),
+    also: list[str] = typer.Option(
+        None, "--also", metavar="MODEL", help="Evaluate this model, too, and compare it with MODEL; may stand often."
+    ),
     dry_run: _DryRun = False,
     resume: bool = typer.Option(False, "--resume", help="Go on with the evaluation that is in the folder."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the evaluation that is in the folder."),
@@ -70,27 +75,96 @@ def evaluate(
 ) -> None:
     """Evaluate a model on a suite; on several GPUs: torchrun --nproc-per-node 8 -m vlkit eval MODEL SUITE."""
     leads = launched().leads
-    called = name or model_name(model)
-    place = folder or Path("runs/eval") / f"{Path(suite).stem}-{called}"
     claims: Any = {"resume": resume, "overwrite": overwrite}
     with _told_once(leads):
+        entrants = _entrants([model, *(also or ())], name, folder, suite=suite)
         read = _read(suite, overrides or (), parity or "")
-        opened = _open(read, model, place, claims, names=dump_classnames, own_use=own_use)
+        opened = _open(read, entrants, claims, names=dump_classnames, own_use=own_use)
     if dry_run:
-        _show_plan(opened, place, leads=leads)
+        _show_plan(opened, [one.place for one in entrants], leads=leads)
         return
-    with loaded(model, device=device) as (found, runtime):
+    extras = Extras(dump_classnames, own_use, clip_benchmark, bool(parity))
+    _run(entrants, opened, extras, device=device, cache=cache, claims=claims, leads=leads)
+
+
+class Entrant(NamedTuple):
+    """A model that is evaluated: where it is, what results call it, and the folder of its results."""
+
+    model: str
+    name: str
+    place: Path
+
+
+class Extras(NamedTuple):
+    """What is written and shown of each model beside its results."""
+
+    classnames: bool
+    own_use: bool
+    clip_benchmark: bool
+    parity: bool
+
+
+def _run(
+    entrants: list[Entrant],
+    opened: Suite,
+    extras: Extras,
+    *,
+    device: Device,
+    cache: Path | None,
+    claims: dict[str, bool],
+    leads: bool,
+) -> None:
+    """Evaluates one model after the other, and compares the first one with the others."""
+    with loader(device=device) as (ready, runtime):
         from vlkit.evaluation.run import evaluate as run
 
-        results = run(found, opened, name=called, ranks=runtime.ranks, folder=place, cache=cache, **claims)
+        for one in entrants:
+            settings: Any = {"ranks": runtime.ranks, "folder": one.place, "cache": cache, **claims}
+            results = run(ready(one.model), opened, name=one.name, **settings)
+            if not leads:
+                continue
+            if extras.classnames:
+                _write_names(opened, one.place, own_use=extras.own_use)
+            if extras.clip_benchmark:
+                _write_clip_benchmark(results, one.place)
+            _show(results, one.place)
+            if extras.parity:
+                _show_parity(results, opened, one.model)
     if leads:
-        if dump_classnames:
-            _write_names(opened, place, own_use=own_use)
-        if clip_benchmark:
-            _write_clip_benchmark(results, place)
-        _show(results, place)
-        if parity:
-            _show_parity(results, opened, model)
+        _compare(entrants)
+
+
+def _entrants(models: list[str], names: str, folder: Path | None, *, suite: str) -> list[Entrant]:
+    """One model in ``folder`` itself, several below it; by default each in runs/eval/SUITE-NAME.
+
+    Raises:
+        VlkitError: Other numbers of names and of models, or two models of one name.
+    """
+    several = len(models) > 1
+    called = listed(names) if several and names else [names] if names else [model_name(one) for one in models]
+    if len(called) != len(models):
+        raise VlkitError(
+            f"--name gives {len(called)} names ({', '.join(called)}) for {len(models)} models ({', '.join(models)}); "
+            f"give one each, with commas between"
+        )
+    if twice := [one for one in called if called.count(one) > 1]:
+        raise VlkitError(
+            f"two models are called {twice[0]!r} in results; give --name with a name for each, such as mine,{twice[0]}"
+        )
+    default = Path("runs/eval")
+    places = [default / f"{Path(suite).stem}-{one}" if folder is None else folder / one for one in called]
+    if folder is not None and not several:
+        places = [folder]
+    return [Entrant(*found) for found in zip(models, called, places, strict=True)]
+
+
+def _compare(entrants: list[Entrant]) -> None:
+    """The first model beside each other one; the files are with the results of that one."""
+    from vlkit.cli.compare import show_comparison
+
+    first, *others = entrants
+    for other in others:
+        show_comparison(first.place, other.place, folder=other.place / "compared" / first.name)
 
 
 def model_name(model: str) -> str:
@@ -122,7 +196,7 @@ def _read(suite: str, overrides: list[str] | tuple[()], parity: str) -> SuiteSpe
     return with_parity(read, parity) if parity else read
 
 
-def _open(spec: SuiteSpec, model: str, folder: Path, claims: dict[str, bool], *, names: bool, own_use: bool) -> Suite:
+def _open(spec: SuiteSpec, entrants: list[Entrant], claims: dict[str, bool], *, names: bool, own_use: bool) -> Suite:
     """The suite, with all that stands in the way of the command told at once, before a model is loaded."""
     from vlkit.evaluation.suite import check_free, open_suite
     from vlkit.evaluation.tasks.class_names import check_class_names
@@ -132,11 +206,12 @@ def _open(spec: SuiteSpec, model: str, folder: Path, claims: dict[str, bool], *,
     with obstacles.met():
         if own_use and not names:
             raise VlkitError("--own-use says what --dump-classnames may write; give both or none")
-    with obstacles.met():
-        if not model.startswith(("hf:", "hf-hub:")):  # those are downloaded to be found
-            locate(model)
-    with obstacles.met():
-        check_free(folder, spec, **claims)
+    for one in entrants:
+        with obstacles.met():
+            if not one.model.startswith(("hf:", "hf-hub:")):  # those are downloaded to be found
+                locate(one.model)
+        with obstacles.met():
+            check_free(one.place, spec, **claims)
     with obstacles.met():
         opened = open_suite(spec)
         if names:
@@ -145,7 +220,7 @@ def _open(spec: SuiteSpec, model: str, folder: Path, claims: dict[str, bool], *,
     return opened
 
 
-def _show_plan(suite: Suite, folder: Path, *, leads: bool) -> None:
+def _show_plan(suite: Suite, folders: list[Path], *, leads: bool) -> None:
     if not leads:
         return
     rows = [
@@ -153,7 +228,7 @@ def _show_plan(suite: Suite, folder: Path, *, leads: bool) -> None:
         for task, tags in zip(suite.tasks, suite.languages, strict=True)
     ]
     show_table(("task", "images", "languages", "which"), rows, right=("images", "languages"))
-    say(f"\nthe results would be in {folder}")
+    say(f"\nthe results would be in {', '.join(map(str, folders))}")
     out().print("\ndry run: nothing was evaluated and nothing was written", style="dim")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,17 +16,30 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def loaded(model: str, *, device: DeviceName, **wanted: Any) -> Iterator[tuple[Any, Runtime]]:
-    """The model as ``vlkit.load`` takes it, and the processes of the job; ``wanted`` goes to ``vlkit.load``."""
+def loader(*, device: DeviceName, **wanted: Any) -> Iterator[tuple[Callable[[str], Any], Runtime]]:
+    """What loads models one after the other, as ``vlkit.load`` takes them, and the processes of the job.
+
+    ``wanted`` goes to ``vlkit.load``.
+    """
     with collector_off():
         from vlkit.distributed.runtime import started
         from vlkit.models.folder import load
         from vlkit.spec.training import LoopSpec
 
     with started(LoopSpec(device=device)) as runtime:
-        with collector_off():
-            found = load(model, device=runtime.device, **wanted)
-        yield found, runtime
+
+        def ready(model: str) -> Any:
+            with collector_off():
+                return load(model, device=runtime.device, **wanted)
+
+        yield ready, runtime
+
+
+@contextmanager
+def loaded(model: str, *, device: DeviceName, **wanted: Any) -> Iterator[tuple[Any, Runtime]]:
+    """One model, and the processes of the job; see ``loader``."""
+    with loader(device=device, **wanted) as (ready, runtime):
+        yield ready(model), runtime
 
 
 def find_model(named: str, default: Path, *, made_by: str) -> str:

@@ -47,7 +47,10 @@ EMBEDS = Ability(
     "embed images and texts", (ImageTextModel, TwoCallables), "tasks of kind zero_shot or retrieval", _embedding_key
 )
 ANSWERS = Ability(
-    "answer questions about images", (AnswersQuestions,), "tasks of kind captioning, choices or questions", answers_key
+    "answer questions about images",
+    (AnswersQuestions,),
+    "tasks of kind captioning, choices, presence or questions",
+    answers_key,
 )
 ABILITIES = (EMBEDS, ANSWERS)
 ANYTHING = Ability("do what its own tasks ask for", (), "tasks of its own kind", _any_key)

@@ -10,7 +10,7 @@ from typing import Any, cast
 from vlkit.data.sources.combine import SampleList, identities
 from vlkit.data.sources.open import VALIDATION, open_sources
 from vlkit.errors import VlkitError
-from vlkit.evaluation.abilities import EMBEDS
+from vlkit.evaluation.abilities import EMBEDS, Ability
 from vlkit.evaluation.embed.encode import Embedder
 from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.tasks.engine import score_task
@@ -37,15 +37,8 @@ class HeldBack:
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        if not recipe.data.holdout_concepts:
-            raise VlkitError(
-                "validation.kind = held_back measures on the concepts that data.holdout_concepts keeps back, and that "
-                "is 0; set data.holdout_concepts=100, say, or validation to null"
-            )
-        source = open_sources(recipe.data, split=VALIDATION)
-        samples = [source[index] for index in range(len(source))]
         spec = cast("HeldBackValidation", recipe.validation)
-        self.task = _task(samples, spec.languages or recipe.data.languages)
+        self.task = _task(kept_back(recipe), spec.languages or recipe.data.languages)
         self.encoding = Encoding(quiet=True)
 
     def __call__(self, model: Model) -> Mapping[str, Any]:
@@ -54,16 +47,41 @@ class HeldBack:
         Raises:
             VlkitError: The model does not embed images and texts.
         """
-        if not EMBEDS.of(model):
-            raise VlkitError(
-                f"validation.kind = held_back needs a model that embeds images and texts, and a {model.spec.kind} does "
-                f"not; set validation to null"
-            )
+        check_able(model, EMBEDS, kind="held_back", instead="held_back_answers")
         frozen = module_of(model.spec.kind, "frozen")
         with nullcontext() if frozen is None else frozen.remembering(model, frozen_only=True):
             scores = score_task(cast("Embedder", model), self.task, answers=0, encoding=self.encoding).languages
         found = {tag: float((one.rank_N == 1).double().mean()) for tag, one in scores.items()}
         return {"acc1": found, "mean_acc1": sum(found.values()) / len(found)}
+
+
+def kept_back(recipe: Recipe) -> list[Sample]:
+    """The samples of the concepts that a recipe keeps back.
+
+    Raises:
+        VlkitError: It keeps nothing back.
+    """
+    if not recipe.data.holdout_concepts:
+        kind = recipe.validation and recipe.validation.kind
+        raise VlkitError(
+            f"validation.kind = {kind} measures on the concepts that data.holdout_concepts keeps back, and that is 0; "
+            "set data.holdout_concepts=100, say, or validation to null"
+        )
+    source = open_sources(recipe.data, split=VALIDATION)
+    return [source[index] for index in range(len(source))]
+
+
+def check_able(model: Model, ability: Ability, *, kind: str, instead: str) -> None:
+    """Refuses a model that a kind of validation cannot measure.
+
+    Raises:
+        VlkitError: It cannot do what is needed.
+    """
+    if not ability.of(model):
+        raise VlkitError(
+            f"validation.kind = {kind} needs a model that can {ability.does}, and a {model.spec.kind} cannot; take "
+            f"kind {instead}, or set validation to null"
+        )
 
 
 def _task(samples: list[Sample], languages: tuple[str, ...] | None) -> ZeroShotTask:

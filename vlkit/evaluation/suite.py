@@ -24,6 +24,7 @@ TASKS = Registry(
     {
         "captioning": "vlkit.evaluation.tasks.captioning_task:open_captioning",
         "choices": "vlkit.evaluation.tasks.choices_task:open_choices",
+        "presence": "vlkit.evaluation.tasks.presence_task:open_presence",
         "questions": "vlkit.evaluation.tasks.question_task:open_questions",
         "retrieval": "vlkit.evaluation.tasks.retrieval_task:open_retrieval",
         "zero_shot": "vlkit.evaluation.tasks.zero_shot_task:open_zero_shot",
@@ -34,7 +35,7 @@ and texts, reads no image, and gives one task or several."""
 SETTINGS = "evaluation.yaml"
 _WRITTEN = (
     "rows", "answers", "written", "examples", "clip_benchmark", "results*.json", "results*.csv", "results.md",
-    "templates.csv", "report*.html", "classnames.json",
+    "templates.csv", "report*.html", "classnames.json", "compared",
 )  # fmt: skip
 
 

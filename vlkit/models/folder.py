@@ -25,6 +25,7 @@ from vlkit.outputs import check_replaceable
 from vlkit.parts import assets
 from vlkit.parts.assets import hub
 from vlkit.parts.configs import read_settings
+from vlkit.parts.hf_image_text import answers_about_images
 from vlkit.parts.weight_files import Shapes, read_headers, shapes_of, within
 from vlkit.paths import local_path
 from vlkit.registry import Registry
@@ -49,11 +50,12 @@ FOREIGN = Registry(
         "hf": "vlkit.models.dual_encoder.build:load_hf",
         "hf blip-2": "vlkit.models.vision_language.from_transformers:load_blip2",
         "hf llava": "vlkit.models.vision_language.from_transformers:load_llava",
+        "hf whole": "vlkit.models.image_text_to_text.build:load_whole",
         "tiny": "vlkit.models.dual_encoder.build:load_tiny",
     },
 )
 """Whose loader reads the models of other libraries (``locate.Located``); of transformers' ones a `model_type` may have
-its own, all others are two towers."""
+its own, others that answer questions about images are taken whole, and all others are two towers."""
 
 
 class _SpecFile(Spec):
@@ -216,8 +218,11 @@ def _reader(found: Located) -> Any:
     """Who reads a model of another library, told by its configuration; no code of its folder is run."""
     if found.kind == "hf":
         config = assets.resolve(found.where, library="hf") / "config.json"
-        own = f"hf {read_settings(config).get('model_type')}"
-        return FOREIGN.get_object(own if own in FOREIGN else "hf")
+        settings = read_settings(config)
+        own = f"hf {settings.get('model_type')}"
+        if own not in FOREIGN:
+            own = "hf whole" if answers_about_images(settings) else "hf"
+        return FOREIGN.get_object(own)
     return FOREIGN.get_object(found.kind)
 
 

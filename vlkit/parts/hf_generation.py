@@ -131,10 +131,8 @@ class Writer:
 
     def _changes(self, skip: int) -> list[Any]:
         """What is done to scores."""
-        repeats = (
-            [_Repeats(self.generation.repetition_penalty, skip)] if self.generation.repetition_penalty != 1 else []
-        )
-        return [*repeats, *([_Draws(self.generation)] if self.generation.temperature > 0 else [])]
+        repeats = [Repeats(self.generation.repetition_penalty, skip)] if self.generation.repetition_penalty != 1 else []
+        return [*repeats, *([Draws(self.generation)] if self.generation.temperature > 0 else [])]
 
     def _settings(self, most: int) -> Any:
         """The library's settings, none of them left to what came with the model."""
@@ -176,7 +174,7 @@ class Writer:
         )
 
 
-class _Repeats:
+class Repeats:
     """Makes tokens less likely that a row has written already (CTRL, arXiv 1909.05858, section 4.1).
 
     The library's own takes the first tokens of a row for padding where others in the batch read more.
@@ -193,7 +191,7 @@ class _Repeats:
         return scores_BV.scatter(1, written_BL, lower_BL)
 
 
-class _Draws:
+class Draws:
     """Draws tokens by adding Gumbel noise to their scores, of which the highest is then taken.
 
     The noise is the same for all rows and comes from its own generator: a row's text does not depend on the others, nor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,6 +13,9 @@ from vlkit.spec.base import Kinds, LocalPath, Spec
 from vlkit.spec.language import GenerationSpec
 from vlkit.spec.question_sets import FORMS, PRESET_FORMS, QuestionForm, QuestionSetSpec
 from vlkit.spec.sources import HoldsOneSplit, IndexedSourceSpec, LabelFiles, LabelsSpec, NamedImages, OwnLabels
+
+Control = Literal["no_image", "blank_image", "other_image"]
+Negatives = Literal["random", "popular", "adversarial"]
 
 
 class BuiltImages(Spec):
@@ -162,12 +165,15 @@ class AskingSpec(AnyTask):
     template: str | dict[str, str] | None = None
     """What is asked: a text with `{language}`, the English name of the language, or `{autonym}`, its own; or by BCP 47
     tag. Null takes vlkit's own."""
-    prompt: Literal["caption", "name"] = "caption"
-    """Which of vlkit's own prompts: for a caption, or for the name of what is shown."""
     wording: Literal["english", "native"] = "english"
     """In which language vlkit's own prompts are; native: in the one that is to be answered in, where there is one."""
     batch_size: int = Field(default=16, ge=1)
     """Questions that are answered at a time."""
+    controls: tuple[Control, ...] = ("no_image", "blank_image", "other_image")
+    """What answers are compared with: those without any image, those to a plain grey picture, and those to the image
+    of another concept."""
+
+    _slots: ClassVar[tuple[str, ...]] = ("language", "autonym")
 
     @field_validator("template")
     @classmethod
@@ -175,8 +181,9 @@ class AskingSpec(AnyTask):
         for text in [template] if isinstance(template, str) else (template or {}).values():
             if not text.strip():
                 raise ValueError("a blank template asks nothing; null takes vlkit's own")
-            if unknown := sorted(set(re.findall(r"{(\w*)}", text)) - {"language", "autonym"}):
-                raise ValueError(f"{text!r} has {{{unknown[0]}}}; a template may have {{language}} and {{autonym}}")
+            if unknown := sorted(set(re.findall(r"{(\w*)}", text)) - {*cls._slots}):
+                allowed = " and ".join(f"{{{slot}}}" for slot in cls._slots)
+                raise ValueError(f"{text!r} has {{{unknown[0]}}}; a template may have {allowed}")
         return template
 
     @model_validator(mode="after")
@@ -186,26 +193,41 @@ class AskingSpec(AnyTask):
         return self
 
 
-class CaptioningSpec(AskingSpec):
+class NamingSpec(AskingSpec):
+    """What tasks share in which images are described or named with vlkit's own prompts."""
+
+    prompt: Literal["caption", "name"] = "caption"
+    """Which of vlkit's own prompts: for a caption, or for the name of what is shown."""
+
+
+class CaptioningSpec(NamingSpec):
     """Images to be described or named, in the language that is asked for."""
 
     kind: Literal["captioning"] = "captioning"
     form: Literal["names", "sentences"] = "names"
     """What answers are. Of names the nearest known name tells the language, of sentences `identifier`; sentences are
-    scored by BLEU too."""
+    scored by CIDEr-D, ROUGE-L and BLEU too."""
     generation: GenerationSpec = GenerationSpec()
     """How answers are written."""
     prefixes: dict[str, str] = Field(default_factory=dict)
     """Words that answers begin with, by BCP 47 tag: `{fr: La photo montre}`. They are not scored."""
-    controls: tuple[Literal["no_image", "other_image"], ...] = ("no_image", "other_image")
-    """What answers are compared with: those without any image, and those to the image of another concept."""
     chrf_words: Literal[0, 2] = 0
     """Longest word n-grams of chrF; 2 for chrF++."""
     identifier: str = "py3langid"
     """What tells the language of sentences."""
+    segmenters: dict[str, str] = Field(default_factory=dict)
+    """What cuts sentences without blanks into words for CIDEr-D, ROUGE-L and BLEU of COCO, by BCP 47 tag: `{zh:
+    characters, ja: sudachipy}`. A language without an entry takes the usual one of its script where that is installed,
+    else characters."""
+
+    @model_validator(mode="after")
+    def _names_are_not_cut(self) -> CaptioningSpec:
+        if self.segmenters and self.form == "names":
+            raise ValueError("segmenters: names are not cut into words; leave it out, or set form to sentences")
+        return self
 
 
-class ChoicesSpec(AskingSpec):
+class ChoicesSpec(NamingSpec):
     """Images to be named out of a list, by the likelihood of each name as an answer (as BLOOMZ and mT0 are ranked)."""
 
     kind: Literal["choices"] = "choices"
@@ -282,7 +304,58 @@ class QuestionsSpec(AnyTask):
         return template
 
 
-TASK_KINDS = Kinds(ZeroShotSpec, RetrievalSpec, CaptioningSpec, ChoicesSpec, QuestionsSpec)
+class YesNoWords(Spec):
+    """Words of yes and no in a language, the plainest first."""
+
+    yes: tuple[str, ...] = Field(min_length=1)
+    """What an answer says that agrees."""
+    no: tuple[str, ...] = Field(min_length=1)
+    """What one says that does not."""
+
+
+class PresenceSpec(AskingSpec):
+    """Whether something is in an image: as many questions whose answer is yes as no (POPE, arXiv 2305.10355)."""
+
+    kind: Literal["presence"] = "presence"
+    several: bool = False
+    """Each text of an image is a thing of its own (lists of objects); else they are names of one thing. Languages of an
+    image then have as many texts each, in the same order."""
+    negatives: tuple[Negatives, ...] | None = Field(default=None, min_length=1)
+    """How things are chosen that are not in the image. random; popular: those in most images; adversarial: those that
+    are most often seen with what is in it, or where images show one thing each, those of the most alike names. Null:
+    popular where things are not all in equally many images, and the others."""
+    questions: int = Field(default=3, ge=1)
+    """Most things in an image that are asked for, and as many that are not in it, of each choice (POPE: 3)."""
+    judge: Literal["words", "likelihood"] = "words"
+    """words: an answer is written and looked for yes and no; likelihood: the likelier of the two counts."""
+    words: dict[str, YesNoWords] = Field(default_factory=dict)
+    """Words of yes and no by BCP 47 tag, for languages that vlkit has none for, or others: `{cy: {yes: [ydy, oes], no:
+    [nac ydy, nac oes]}}`."""
+    wording: Literal["english", "native"] = "native"
+    """In which language vlkit's own questions are; native: in that of the names, where there is one. The names are in
+    their language in both."""
+    generation: GenerationSpec = GenerationSpec(max_tokens=8)
+    """How answers are written."""
+
+    _slots: ClassVar[tuple[str, ...]] = ("language", "autonym", "thing")
+
+    @field_validator("template")
+    @classmethod
+    def _asks_for_a_thing(cls, template: str | dict[str, str] | None) -> str | dict[str, str] | None:
+        for text in [template] if isinstance(template, str) else (template or {}).values():
+            if text.count("{thing}") != 1:
+                raise ValueError(f"{text!r} must have one {{thing}}, for the name of what is asked for")
+        return template
+
+    @field_validator("negatives")
+    @classmethod
+    def _choices_differ(cls, negatives: tuple[Negatives, ...] | None) -> tuple[Negatives, ...] | None:
+        if negatives is not None and len(set(negatives)) < len(negatives):
+            raise ValueError(f"negatives = {', '.join(negatives)}: each may stand once")
+        return negatives
+
+
+TASK_KINDS = Kinds(ZeroShotSpec, RetrievalSpec, CaptioningSpec, ChoicesSpec, PresenceSpec, QuestionsSpec)
 TaskSpec = Annotated[AnyTask, TASK_KINDS]
 """The spec of any kind of task."""
 

@@ -10,7 +10,7 @@ from vlkit.spec.adapt import AdapterSpec
 from vlkit.spec.base import Kinds, LocalPath, Spec
 from vlkit.spec.bridges import BridgeSpec, QFormerBridgeSpec, QueryTextSpec
 from vlkit.spec.language import LanguageSpec
-from vlkit.spec.parts import DecoderSpec, HeadSpec, ImageEncoderSpec, MlpHeadSpec, TextEncoderSpec
+from vlkit.spec.parts import DecoderSpec, HeadSpec, ImageEncoderSpec, LibrarySpec, MlpHeadSpec, TextEncoderSpec
 
 
 class BaseModelSpec(Spec):
@@ -105,6 +105,22 @@ class QueryFormerSpec(BaseModelSpec):
     """First value of the learned similarity scale (1 / temperature)."""
 
 
+class WholeSpec(LibrarySpec):
+    """A whole model of transformers that answers questions about images."""
+
+    kind: Literal["hf"] = "hf"
+    name: str
+    """Hub id, or a folder in hub layout with weights and processor."""
+
+
+class ImageTextToTextSpec(BaseModelSpec):
+    """A whole image-text-to-text model of transformers (Qwen2-VL, SmolVLM, PaliGemma, ...), asked as it is."""
+
+    kind: Literal["image_text_to_text"] = "image_text_to_text"
+    whole: WholeSpec
+    """The model with its processor."""
+
+
 class SavedSpec(BaseModelSpec):
     """A trained model to go on from; what comes out is a model folder like any other."""
 
@@ -115,6 +131,8 @@ class SavedSpec(BaseModelSpec):
     """Side of the square images from now on, in pixels; learned positions are interpolated. null keeps the size."""
 
 
-MODEL_KINDS = Kinds(DualEncoderSpec, VisionLanguageSpec, QueryFormerSpec, SavedSpec, usual="dual_encoder")
+MODEL_KINDS = Kinds(
+    DualEncoderSpec, VisionLanguageSpec, QueryFormerSpec, ImageTextToTextSpec, SavedSpec, usual="dual_encoder"
+)
 ModelSpec = Annotated[BaseModelSpec, MODEL_KINDS]
 """The spec of any kind of model."""

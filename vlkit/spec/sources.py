@@ -57,17 +57,17 @@ class BuiltSource(_Source):
     """A data set that vlkit builds itself, once, into the cache (`vlkit data build`)."""
 
     kind: Literal["built"] = "built"
-    name: Literal["openmoji", "flags", "tuxpaint"]
-    """Which one."""
+    name: Literal["openmoji", "flags", "tuxpaint", "ocr"]
+    """Which one; ocr: 400 pages with names of countries in 14 languages that need no fonts beside vlkit's own."""
     image_size: int = Field(default=224, ge=16, le=1024)
-    """Side of the rendered images in pixels."""
+    """Side of the rendered images in pixels; of pages the shorter one, 128 at least."""
     source: LocalPath | None = None
     """For tuxpaint: the folder of stamps, or of the unpacked package; null looks where the package installs them."""
 
     @model_validator(mode="after")
     def _source_of_stamps(self) -> BuiltSource:
         if self.source is not None and self.name != "tuxpaint":
-            raise ValueError(f"source: is the folder of tuxpaint's stamps; {self.name} is fetched, leave it out")
+            raise ValueError(f"source: is the folder of tuxpaint's stamps; {self.name} has none, leave it out")
         return self
 
 

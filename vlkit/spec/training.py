@@ -89,7 +89,24 @@ class HeldBackValidation(BaseValidationSpec):
     """BCP 47 tags; null takes those that the run learns from."""
 
 
-VALIDATION_KINDS = Kinds(HeldBackValidation, usual="held_back")
+class HeldBackAnswersValidation(BaseValidationSpec):
+    """The loss of the captions of the concepts that `data.holdout_concepts` keeps back, and how near answers come.
+
+    For models that answer. Each image is asked about with the plainest prompt of `data.prompts` in each language.
+    """
+
+    kind: Literal["held_back_answers"] = "held_back_answers"
+    languages: tuple[str, ...] | None = None
+    """BCP 47 tags; null takes those that the run learns from."""
+    limit: int | None = Field(default=100, ge=1)
+    """Images, chosen by a stable hash of their keys; null takes all."""
+    written: bool = False
+    """Also let the model write an answer to each, and score it by chrF: takes longer."""
+    batch_size: int = Field(default=16, ge=1)
+    """Questions that are answered at a time."""
+
+
+VALIDATION_KINDS = Kinds(HeldBackValidation, HeldBackAnswersValidation, usual="held_back")
 ValidationSpec = Annotated[BaseValidationSpec, VALIDATION_KINDS]
 """What is measured of the model while it trains."""
 

@@ -16,7 +16,13 @@ from vlkit.training.run_folder import Run
 from vlkit.training.trackers import TRACKERS, Tracker
 from vlkit.types import Model, as_module
 
-EVALUATORS = Registry("validation", {"held_back": "vlkit.evaluation.held_back:HeldBack"})
+EVALUATORS = Registry(
+    "validation",
+    {
+        "held_back": "vlkit.evaluation.held_back:HeldBack",
+        "held_back_answers": "vlkit.evaluation.held_back_answers:HeldBackAnswers",
+    },
+)
 """Kind to a class that takes the recipe: training and evaluation are siblings, and this name is all that joins them."""
 
 

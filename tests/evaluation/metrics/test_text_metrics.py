@@ -14,6 +14,7 @@ import sacrebleu
 from vlkit.errors import MissingPackage, UnknownName
 from vlkit.evaluation.metrics import ngrams
 from vlkit.evaluation.metrics.answer_figures import Wanted, estimates, measure
+from vlkit.evaluation.metrics.caption_scores import CaptionReferences
 from vlkit.evaluation.metrics.fidelity import (
     IDENTIFIERS,
     NearestNames,
@@ -23,6 +24,7 @@ from vlkit.evaluation.metrics.fidelity import (
     nearest_of_image,
 )
 from vlkit.evaluation.metrics.intervals import bootstrap_interval, paired_comparison, paired_means, resampled_sums
+from vlkit.evaluation.metrics.segmentation import caption_words
 from vlkit.evaluation.metrics.text_match import exact_match, keywords_found, normalized, token_f1, tokens
 
 ANSWERS = ["a dog runs over the grass", "two cats", "the red bus", "a man with a hat and a dog"]
@@ -32,6 +34,7 @@ REFERENCES = [
     ["a red bus in the street", "the red bus stops", "bus"],
     ["a man with a hat", "a man and his dog"],
 ]
+CAPTIONS = CaptionReferences(REFERENCES, caption_words("en"))
 
 
 def _words(rng: random.Random, letters: str = "abc d") -> str:
@@ -118,7 +121,8 @@ def test_nearest_names_are_found_by_the_chrf_of_sacrebleu() -> None:
 def test_an_answer_is_faithful_where_no_other_language_is_nearer() -> None:
     names = NearestNames({"en": ["dog", "taxi", "cat"], "de": ["Hund", "Taxi", "Katze"], "fr": ["chien", "taxi"]})
     best = names.best(["Hunde", "taxi", "dogs", "猫", ""])
-    faithful = {tag: nearest(best, language=tag).tolist() for tag in ("en", "de", "fr")}
+    faithful = {tag: nearest(best, language=tag)[0].tolist() for tag in ("en", "de", "fr")}
+    assert nearest(best, language="de")[1].tolist() == [False, True, True, False, False]  # nearer to another language
     assert faithful["de"] == [True, False, False, False, False]
     assert faithful["en"] == [False, True, True, False, False]  # a name that two languages share counts for both
     assert faithful["fr"] == [False, True, False, False, False]
@@ -126,18 +130,19 @@ def test_an_answer_is_faithful_where_no_other_language_is_nearer() -> None:
     for answer in ("dogs", "Doggen", "Hund", "собаки", "猫", ""):
         one = {tag: np.array([ngrams.chrf(answer, texts)]) for tag, texts in captions.items()}
         for tag in captions:
-            assert nearest_of_image(answer, captions, language=tag) == nearest(one, language=tag)[0]
+            assert nearest_of_image(answer, captions, language=tag) == nearest(one, language=tag)[0][0]
     alone = NearestNames({"en": ["dog"]}).best(["dot", "猫"])
-    assert nearest(alone, language="en").tolist() == [True, False]
+    assert nearest(alone, language="en")[0].tolist() == [True, False]
 
 
 def test_sentences_are_told_by_an_identifier() -> None:
     identifier = IDENTIFIERS.get_object("py3langid")()
     said = ["Ein schwarzer Hund läuft über die Wiese.", "A black dog runs over the grass.", ""]
     found = identified(identifier, said, language="de")
-    assert found is not None and found.tolist() == [True, False, False]
+    assert found is not None and found[0].tolist() == [True, False, False]
+    assert found[1].tolist() == [False, True, False]  # an empty answer is in no language
     chinese = identified(identifier, ["一隻黑貓睡在沙發上。"], language="zh-Hant")  # scripts are not told apart
-    assert chinese is not None and chinese.tolist() == [True]
+    assert chinese is not None and chinese[0].tolist() == [True]
     assert identified(identifier, said, language="haw") is None
     assert "nb" in identifier.languages and "" not in identifier.languages
 
@@ -169,7 +174,7 @@ def test_resampled_sums_draw_as_the_other_intervals_do() -> None:
 
 
 def test_figures_of_all_are_those_of_each_and_differences_are_paired() -> None:
-    wanted = Wanted("en", REFERENCES, [("dog", "grass"), (), ("bus",), ()], range(4), bleu=True)
+    wanted = Wanted("en", REFERENCES, [("dog", "grass"), (), ("bus",), ()], range(4), captions=CAPTIONS)
     ours, blank = (measure(answers, wanted, {}) for answers in (ANSWERS, ["a dog"] * 4))
     own, gaps = estimates(ours, range(4), against={"blank": blank}, seed=0)
     assert own["chrf"].value == pytest.approx(

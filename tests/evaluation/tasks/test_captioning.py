@@ -16,10 +16,12 @@ from tests.helpers.answering_fakes import COLORS, NAMES, ColorTeller, colored
 from tests.helpers.ranks import on_ranks
 from vlkit.data.sources.classes.open_classes import open_images
 from vlkit.distributed.collectives import Ranks
-from vlkit.errors import DataError, SpecError, UnknownName, VlkitError
+from vlkit.errors import DataError, MissingPackage, SpecError, UnknownName, VlkitError
 from vlkit.evaluation.compare.comparison import compare
 from vlkit.evaluation.metrics import ngrams
+from vlkit.evaluation.metrics.fidelity import IDENTIFIERS
 from vlkit.evaluation.metrics.intervals import paired_means
+from vlkit.evaluation.metrics.segmentation import SEGMENTERS
 from vlkit.evaluation.results.results_file import Results
 from vlkit.evaluation.results.terminal_table import task_table
 from vlkit.evaluation.results.written import read_written
@@ -27,11 +29,12 @@ from vlkit.evaluation.run import evaluate
 from vlkit.evaluation.suite import open_suite, read_suite
 from vlkit.evaluation.tasks import questions
 from vlkit.evaluation.tasks.captioning_task import CaptioningTask
+from vlkit.evaluation.tasks.controls import blank_picture
 from vlkit.evaluation.tasks.questions import others
 from vlkit.evaluation.tasks.task_rows import evaluate_task
 from vlkit.spec.evaluation import SuiteSpec
 from vlkit.spec.language import GenerationSpec
-from vlkit.types import Sample
+from vlkit.types import Question, Sample
 
 EACH = 3
 
@@ -67,13 +70,16 @@ def test_figures_are_means_over_images_and_each_image_is_seen_once() -> None:
     names = {**NAMES, "de": ("rot", "grüner", "gelb", "gelb")}  # right, nearly right, wrong, right
     model = ColorTeller(names, confused={"zh": "en"})
     rows = {row.language: row for row in evaluate_task(model.train(), task(SAMPLES))}
-    assert model.images_seen == len(SAMPLES) and model.training
+    assert model.images_seen == len(SAMPLES) + 1 and model.training  # a grey one
     scores = [1.0, ngrams.chrf("grüner", ["grün"]), ngrams.chrf("gelb", ["blau"]), 1.0]
     assert rows["de"]["chrf"] == pytest.approx(np.mean(scores))
     assert rows["de"]["exact_match"] == 0.5 == rows["de"]["token_f1"]
     assert rows["de"]["fidelity"] == 1 and rows["de"]["fidelity_same_image"] == 0.75
     assert rows["en"]["chrf"] == rows["en"]["exact_match"] == rows["en"]["fidelity"] == 1
-    assert rows["zh"]["chrf"] == rows["zh"]["fidelity"] == 0  # it answers in English
+    assert (
+        rows["zh"]["chrf"] == rows["zh"]["fidelity"] == 0 and rows["zh"]["wrong_language"] == 1
+    )  # it answers in English
+    assert rows["de"]["wrong_language"] == 0
     assert rows["de"]["chrf_ci_low"] < rows["de"]["chrf"] < rows["de"]["chrf_ci_high"]
     assert rows["de"]["length"] == np.mean([3, 6, 4, 4]) and rows["de"]["reference_length"] == np.mean([3, 4, 4, 4])
 
@@ -85,6 +91,9 @@ def test_without_the_image_and_with_another_one_it_is_asked_the_same() -> None:
     assert row["chrf_no_image"] == pytest.approx(blank) and row["chrf_over_no_image"] == pytest.approx(1 - blank)
     asked = [question for question in model.asked if not question.images]
     assert len(asked) == 1 and asked[0].text == "Say it in en: " and asked[0].language == "en"
+    grey = model._named(Question("", (blank_picture(),), "en"))
+    assert row["chrf_blank_image"] == pytest.approx(np.mean([ngrams.chrf(grey, [name]) for name in NAMES["en"]]))
+    assert row["exact_match_blank_image"] == 0.25 and row["exact_match_over_blank_image"] == 0.75
     assert row["exact_match_other_image"] == 0 and row["exact_match_over_other_image"] == 1
     concepts = np.repeat(np.arange(4), EACH)
     gap = paired_means([1.0] * 12, [ngrams.chrf("red", [name]) for name in np.repeat(NAMES["en"], EACH)], concepts)
@@ -114,7 +123,7 @@ def test_what_is_asked_is_what_the_suite_says(tmp_path: Path) -> None:
     assert all(row["exact_match"] == 1 for row in results.rows)  # the prefix is not scored
     assert results.meta["questions"]["say"] == {"de": "German (Deutsch): Es ist ", "en": "English (English): "}
     assert json.loads(results.meta["generation"]["say"]) == {"max_tokens": 7, "beams": 3}
-    assert results.meta["work"] == {"images_encoded": 12, "texts_encoded": 0, "texts_asked": 0, "answers": 26}
+    assert results.meta["work"] == {"images_encoded": 13, "texts_encoded": 0, "texts_asked": 0, "answers": 28}
 
 
 def test_results_pages_and_comparison(tmp_path: Path) -> None:
@@ -166,8 +175,8 @@ def test_a_stopped_run_goes_on_with_the_next_answer(tmp_path: Path) -> None:
     resumed = evaluate(model, spec, folder=tmp_path / "out", resume=True, quiet=True)
     assert resumed.rows == whole.rows
     answered = 3 * 5 + 5  # of the first five images in three languages, of the next five in one
-    assert resumed.meta["work"]["answers"] == 3 * 12 + 3 - answered
-    assert resumed.meta["work"]["images_encoded"] == 12 - 5
+    assert resumed.meta["work"]["answers"] == 3 * 12 + 3 + 3 - answered  # and without, and about a grey one
+    assert resumed.meta["work"]["images_encoded"] == 12 - 5 + 1
     again = evaluate(ColorTeller(), spec, folder=tmp_path / "out", resume=True, quiet=True)
     assert "answers" not in again.meta["work"] and again.rows == whole.rows
 
@@ -205,6 +214,61 @@ def test_sentences_have_bleu_and_are_told_by_an_identifier() -> None:
     assert rows["en"]["bleu"] == 1 == rows["en"]["fidelity"] and rows["en"].text("bleu_tokenizer") == "13a"
     assert rows["en"]["bleu_ci_low"] == 1 and np.isnan(rows["haw"]["fidelity"])  # a language that it does not know
     assert "fidelity_same_image" not in rows["en"].values
+    assert rows["en"]["rouge_l"] == 1 and rows["en"]["bleu_coco_4"] == pytest.approx(1)
+    assert rows["en"]["cider"] == pytest.approx(10) and rows["en"].text("coco_tokenizer") == "PTB"
+    assert rows["en"]["cider_other_image"] == 0  # what all references share weighs nothing
+    assert rows["en"]["cider_over_other_image_ci_low"] == pytest.approx(10)
+
+
+def test_sentences_without_blanks_are_cut_as_the_suite_says(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(**more: Any) -> SuiteSpec:
+        return suite(tmp_path, form="sentences", controls=[], identifier="knows nothing", **more)
+
+    for table, name, kind in ((SEGMENTERS, "rjieba", Missing), (IDENTIFIERS, "knows nothing", KnowsNothing)):
+        monkeypatch.setitem(table._entries, name, f"{kind.__module__}:{kind.__name__}")
+    (opened,) = open_suite(asked()).tasks
+    assert caplog.messages[-1].startswith(
+        "say: captions in zh are cut into characters, as rjieba is not installed; run: pip install "
+    )
+    row = evaluate_task(ColorTeller(), opened, languages=["zh"])[0]
+    assert row.text("coco_tokenizer") == "characters (rjieba is not installed) + PTB" and row["rouge_l"] == 1
+    caplog.clear()
+    (other,) = open_suite(asked(segmenters={"chi": "characters", "ja": "sudachipy"})).tasks
+    assert not caplog.messages and other.digest != opened.digest
+    assert evaluate_task(ColorTeller(), other, languages=["zh"])[0].text("coco_tokenizer") == "characters + PTB"
+    with pytest.raises(MissingPackage, match="words needs the package 'rjieba'"):
+        open_suite(asked(segmenters={"zh": "rjieba"}))
+    open_suite(asked(segmenters={"zh": "rjieba"}, languages=["de"]))  # which never needs it
+
+
+class Missing:
+    """A segmenter whose package is not there."""
+
+    def __init__(self) -> None:
+        raise MissingPackage("rjieba", purpose="cutting texts without blanks into words", extra="segmentation")
+
+
+class KnowsNothing:
+    """An identifier of no language."""
+
+    languages: frozenset[str] = frozenset()
+
+
+def test_pages_and_files_say_what_words_are(tmp_path: Path) -> None:
+    spec = suite(tmp_path, form="sentences", segmenters={"zh": "characters"})
+    results = evaluate(ColorTeller(), spec, folder=tmp_path / "out", quiet=True)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "(13a, PTB, characters + PTB, sentences, zh)" in page and "CIDEr-D (times 100, as papers give it)" in page
+    lines = list(csv.DictReader((tmp_path / "out" / "results-captions.csv").read_text(encoding="utf-8").splitlines()))
+    assert [line["coco_tokenizer"] for line in lines] == ["PTB", "PTB", "characters + PTB"]
+    assert float(lines[0]["cider"]) == results.rows[0]["cider"] and lines[0]["cider_ci_low"]
+    assert "| CIDEr-D |" in (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
+    written = read_written(tmp_path / "out", "say", "en")
+    assert written is not None and {"cider", "rouge_l"} <= set(written[0].figures)
+    names = evaluate(ColorTeller(), suite(tmp_path), folder=tmp_path / "names", quiet=True)
+    assert not {"cider", "rouge_l", "coco_tokenizer", "bleu_coco_4"} & set(names.rows[0].values)
 
 
 def test_keywords_count_where_there_are_any() -> None:
@@ -247,6 +311,8 @@ def test_what_is_wrong_is_told_before_a_model_is_asked(tmp_path: Path) -> None:
         open_suite(suite(tmp_path, languages=["fr"]))
     with pytest.raises(UnknownName, match=r"language identifier 'fasttext'"):
         open_suite(suite(tmp_path, form="sentences", identifier="fasttext"))
+    with pytest.raises(UnknownName, match=r"no segmenter 'jeiba'; did you mean 'rjieba'\?"):
+        open_suite(suite(tmp_path, form="sentences", segmenters={"zh": "jeiba"}))
     for setting, message in (
         ("template='{lang}?'", "'{lang}?' has {lang}; a template may have {language} and {autonym}"),
         ("template=' '", "a blank template asks nothing; null takes vlkit's own"),
@@ -258,6 +324,9 @@ def test_what_is_wrong_is_told_before_a_model_is_asked(tmp_path: Path) -> None:
         with pytest.raises(SpecError) as caught:
             read_suite("captions", [first, *(f"tasks.{one}" for one in more), *paths[: 2 if more else 1]])
         assert message in str(caught.value)
+    with pytest.raises(SpecError) as uncut:
+        read_suite("captions", [f"tasks.0.{one}" for one in ("form=names", "segmenters.zh=rjieba", "source.path=a")])
+    assert "segmenters: names are not cut into words; leave it out, or set form to sentences" in str(uncut.value)
 
 
 class Short(ColorTeller):

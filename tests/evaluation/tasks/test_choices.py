@@ -18,6 +18,7 @@ from vlkit.evaluation.results.answers import read_answers
 from vlkit.evaluation.run import evaluate
 from vlkit.evaluation.suite import open_suite, read_suite
 from vlkit.evaluation.tasks.choices_task import ChoicesTask
+from vlkit.evaluation.tasks.controls import blank_picture, swapped
 from vlkit.evaluation.tasks.task_rows import evaluate_task
 from vlkit.spec.evaluation import SuiteSpec
 from vlkit.types import Question
@@ -47,7 +48,7 @@ class Weighs(ColorTeller):
 def test_an_oracle_is_right_and_one_look_at_an_image_is_enough() -> None:
     model = ColorTeller()
     rows = evaluate_task(model, task(options=3))
-    assert model.images_seen == len(SAMPLES)
+    assert model.images_seen == len(SAMPLES) + 1  # a grey one
     for row in rows:
         assert row["acc1"] == row["acc1_per_token"] == row["acc1_gain"] == 1 == row["mean_reciprocal_rank"]
         assert row["chance"] == pytest.approx(1 / 3) and row["n_options"] == 3 and row["acc1_no_image"] == 0
@@ -64,6 +65,34 @@ def test_ranks_go_by_the_sum_the_mean_over_tokens_and_the_gain() -> None:
     np.testing.assert_array_equal(detail.answers.answer_N, [0] * 12)
     np.testing.assert_array_equal(detail.answers.rank_N, np.repeat([1, 2, 3, 4], 3))
     assert row["mean_reciprocal_rank"] == pytest.approx(np.mean([1, 1 / 2, 1 / 3, 1 / 4]))
+
+
+def test_the_same_names_are_weighed_without_the_image_with_a_grey_one_and_with_another() -> None:
+    model = ColorTeller()
+    opened = task(options=3)
+    rows = {row.language: row for row in evaluate_task(model, opened)}
+    others = swapped(list(range(12)), opened.targets, seed=0)
+    for tag, row in rows.items():
+        grey = model.log_likelihoods([Question("", (blank_picture(),), tag)] * 4, NAMES[tag])[:, 0].tolist()
+        known = dict(zip(NAMES[tag], grey, strict=True))
+        hits, elsewhere = [], []
+        for number, one in opened.choices(tag).items():
+            shown = SAMPLES[others[number]].captions[tag][0]  # what is seen in the image that is shown instead
+            hits.append(all(known[one.texts[0]] > known[text] for text in one.texts[1:]))
+            assert shown != one.texts[0]
+            asked = [Question("", (SAMPLES[others[number]].image(),), tag)] * 3
+            weights = model.log_likelihoods(asked, one.texts)[:, 0]
+            elsewhere.append(bool((weights[0] > weights[1:]).all()))
+        assert row["acc1_blank_image"] == np.mean(hits) and row["acc1_other_image"] == np.mean(elsewhere) < 0.5
+        assert row["acc1_over_blank_image"] == pytest.approx(1 - np.mean(hits)) and row["acc1_over_no_image"] == 1
+        assert (
+            row["acc1_over_other_image_ci_low"] <= row["acc1_over_other_image"] <= row["acc1_over_other_image_ci_high"]
+        )
+    (plain,) = evaluate_task(model, task(options=3, controls=()), languages=["en"])
+    assert (
+        plain["acc1"] == 1
+        and np.isnan([plain["acc1_gain"], plain["acc1_no_image"], plain["acc1_over_other_image"]]).all()
+    )
 
 
 def test_equal_likelihoods_count_against_the_right_name() -> None:

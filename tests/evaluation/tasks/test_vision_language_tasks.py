@@ -34,7 +34,7 @@ def test_answers_are_those_of_the_model_one_by_one(architecture: str, tmp_path: 
     assert ANSWERS.of(model) and not EMBEDS.of(model)
     spec = _suite(tmp_path)
     results = evaluate(model, spec, name="tiny", folder=tmp_path / "out", quiet=True)
-    assert results.meta["work"]["images_encoded"] == 2 * 12  # once in each task
+    assert results.meta["work"]["images_encoded"] == 2 * (12 + 1)  # once in each task, and a grey one
     written = read_written(tmp_path / "out", "say", "de")
     assert written is not None
     prompt = results.meta["questions"]["say"]["de"]
@@ -59,5 +59,5 @@ def test_a_folder_of_a_model_is_evaluated_by_name(tmp_path: Path, monkeypatch: A
     refused = CliRunner().invoke(app, ["eval", "model", "retrieval", f"tasks.0.source.path={source}", "--out", "no"])
     assert refused.exit_code == 2
     said = " ".join(refused.stderr.split())
-    assert "it can answer questions about images: evaluate it on tasks of kind captioning, choices or questions" in said
+    assert "evaluate it on tasks of kind captioning, choices, presence or questions" in said
     assert not (tmp_path / "no").exists()

@@ -24,12 +24,12 @@ from vlkit.parts.assets import fetch_wheel
 from vlkit.progress import bar
 
 _log = logging.getLogger(__name__)
-Built = Literal["openmoji", "flags", "tuxpaint"]
+Built = Literal["openmoji", "flags", "tuxpaint", "ocr"]
 _VERSION = 1  # of what the builders write; a change makes new folders in the cache
 _PER_SHARD = 400
-_PACKAGES = {"openmoji": "emoji", "flags": "babel", "tuxpaint": "emoji"}
+_PACKAGES = {"openmoji": "emoji", "flags": "babel", "tuxpaint": "emoji", "ocr": "babel"}
 IMAGE_SIZE = 224
-HOLDOUT = {"openmoji": 300, "flags": 50, "tuxpaint": 100}
+HOLDOUT = {"openmoji": 300, "flags": 50, "tuxpaint": 100, "ocr": 0}
 
 
 def build_openmoji(
@@ -125,6 +125,10 @@ def built_folder(name: Built, *, image_size: int = IMAGE_SIZE, source: Path | No
     folder = files.home() / "data" / f"{name}-{files.digest(known)}"
     if folder.is_dir():
         return folder
+    if name == "ocr":
+        from vlkit.data.build.ocr import build_own_pages
+
+        return build_own_pages(folder, image_size=image_size)
     if name == "tuxpaint":
         return build_tuxpaint(folder, source=source, image_size=image_size, holdout=HOLDOUT[name])
     build = build_openmoji if name == "openmoji" else build_flags
@@ -194,7 +198,7 @@ def _write(
     pictures = render(size=image_size, processes=min(2, os.cpu_count() or 1))
     written: list[Entry] = []
     with (
-        _stopped(folder),
+        stopped(folder),
         closing(pictures),
         files.atomic_folder(folder) as scratch,
         bar(f"building {told.name}", total=len(entries), unit="images", quiet=quiet) as progress,
@@ -216,8 +220,8 @@ def _write(
 
 
 @contextmanager
-def _stopped(folder: Path) -> Iterator[None]:
-    """Says what a Ctrl-C or SIGTERM left."""
+def stopped(folder: Path) -> Iterator[None]:
+    """Says what a Ctrl-C or SIGTERM left of a build: nothing, and the folder as it was."""
     try:
         yield
     except KeyboardInterrupt as stop:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from vlkit.data.formats.caption_forms import CaptionError, tag
@@ -63,8 +63,12 @@ def language_of(locale: str) -> str | None:
         return None
 
 
-def territory_names(regions: list[str], *, min_names: int) -> dict[str, dict[str, str]]:
+def territory_names(
+    regions: list[str], *, min_names: int, languages: Collection[str] | None = None
+) -> dict[str, dict[str, str]]:
     """BCP 47 tag -> region -> name, of the languages in which at least ``min_names`` of the regions have one.
+
+    ``languages`` are BCP 47 tags, None for all.
 
     Raises:
         MissingPackage: babel is not installed.
@@ -77,7 +81,7 @@ def territory_names(regions: list[str], *, min_names: int) -> dict[str, dict[str
     # Shorter identifiers first: "sr" stands for its usual script, and "sr_Cyrl" then adds nothing.
     for identifier in sorted(localedata.locale_identifiers(), key=lambda name: (len(name), name)):
         language = language_of(identifier)
-        if language is None or language in found:
+        if language is None or language in found or (languages is not None and language not in languages):
             continue
         territories = Locale.parse(identifier).territories
         names = {region: clean(territories[region]) for region in regions if territories.get(region)}

@@ -1,6 +1,6 @@
 """All that is measured of the answers in one language: figures of each answer, of all together, and their intervals.
 
-N answers, K columns of sums that figures are made of, S statistics of BLEU, R resamples.
+N answers, K columns of sums that figures are made of, S statistics of BLEU, C those of COCO's BLEU, R resamples.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from vlkit.evaluation.metrics import ngrams
+from vlkit.evaluation.metrics.caption_scores import ORDERS, CaptionReferences, coco_bleu
 from vlkit.evaluation.metrics.intervals import Interval, percentiles, resampled_sums, wilson_interval
 from vlkit.evaluation.metrics.text_match import exact_match, keywords_found, token_f1
 
 Floats = npt.NDArray[np.float64]
 _Figure = Callable[[Floats], Floats]
-SHARES = ("exact_match", "fidelity", "fidelity_same_image")  # an answer has it or not
+SHARES = ("exact_match", "fidelity", "wrong_language", "fidelity_same_image")  # an answer has it or not
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Wanted:
         keywords: Words that each should hold; often none.
         concepts: Numbers that answers to images of one thing share.
         chrf_words: Longest word n-grams of chrF.
-        bleu: Measure BLEU, which is for sentences.
+        captions: The references as words, where sentences are measured: by CIDEr-D, ROUGE-L and both kinds of BLEU.
     """
 
     language: str
@@ -39,7 +40,7 @@ class Wanted:
     keywords: Sequence[Sequence[str]]
     concepts: Sequence[int]
     chrf_words: ngrams.WordOrder = 0
-    bleu: bool = False
+    captions: CaptionReferences | None = None
 
 
 @dataclass(frozen=True)
@@ -47,18 +48,21 @@ class AnswerFigures:
     """Figures of N answers.
 
     Attributes:
-        each: By name the figure [N] of each answer, in 0..1 (``length`` in characters); figures of all are the means.
+        each: By name the figure [N] of each answer, in 0..1 (``cider`` in 0..10, ``length`` in characters); figures of
+            all are the means.
         found: How many keywords each holds, and how many it should [2, N].
         bleu: Statistics of each, [N, S]; S is 0 where BLEU is not measured.
+        coco: Those of COCO's BLEU, [N, C]; C is 0 likewise.
     """
 
     each: Mapping[str, Floats]
     found: Floats
     bleu: Floats
+    coco: Floats
 
     def sums(self) -> Floats:
         """Columns [N, K], of which every figure of all answers is a function of the sum."""
-        return np.column_stack([np.ones(self.found.shape[1]), *self.each.values(), *self.found, self.bleu])
+        return np.column_stack([np.ones(self.found.shape[1]), *self.each.values(), *self.found, self.bleu, self.coco])
 
     def figures(self) -> dict[str, _Figure]:
         """By name how to make a figure [R] out of sums [R, K]."""
@@ -68,7 +72,9 @@ class AnswerFigures:
         if self.found[1].any():
             made["keyword_accuracy"] = partial(_ratio, over=first + 1, of=first)
         if self.bleu.shape[1]:
-            made["bleu"] = partial(_bleu, first=first + 2)
+            size = self.bleu.shape[1]
+            made["bleu"] = partial(_bleu, first=first + 2, size=size)
+            made |= {f"bleu_coco_{n + 1}": partial(_coco, first=first + 2 + size, order=n) for n in range(ORDERS)}
         return made
 
 
@@ -77,18 +83,23 @@ def measure(answers: Sequence[str], wanted: Wanted, more: Mapping[str, npt.Array
     tag, references = wanted.language, wanted.references
     pairs = list(zip(answers, references, strict=True))
     found = [keywords_found(one, words, language=tag) for one, words in zip(answers, wanted.keywords, strict=True)]
-    each = {
+    each: dict[str, npt.ArrayLike] = {
         "chrf": [ngrams.chrf(one, known, word_order=wanted.chrf_words) for one, known in pairs],
         "token_f1": [token_f1(one, known, language=tag) for one, known in pairs],
         "exact_match": [exact_match(one, known) for one, known in pairs],
         **more,
         "length": [len(one) for one in answers],
     }
-    statistics = ngrams.bleu_statistics(answers, references, language=tag) if wanted.bleu else np.zeros((len(pairs), 0))
+    statistics = coco = np.zeros((len(pairs), 0))
+    if wanted.captions is not None:
+        each |= {"cider": wanted.captions.cider(answers), "rouge_l": wanted.captions.rouge_l(answers)}
+        coco = wanted.captions.bleu_statistics(answers)
+        statistics = ngrams.bleu_statistics(answers, references, language=tag)
     return AnswerFigures(
         {name: np.asarray(values, dtype=np.float64) for name, values in each.items()},
         np.array([found, list(map(len, wanted.keywords))], dtype=np.float64),
         statistics,
+        coco,
     )
 
 
@@ -143,5 +154,10 @@ def _ratio(sums_RK: Floats, *, over: int, of: int) -> Floats:
     return np.where(below_R > 0, sums_RK[:, of] / np.where(below_R > 0, below_R, 1), math.nan)
 
 
-def _bleu(sums_RK: Floats, *, first: int) -> Floats:
-    return ngrams.bleu(sums_RK[:, first:])
+def _bleu(sums_RK: Floats, *, first: int, size: int) -> Floats:
+    return ngrams.bleu(sums_RK[:, first : first + size])
+
+
+def _coco(sums_RK: Floats, *, first: int, order: int) -> Floats:
+    found_R: Floats = coco_bleu(sums_RK[:, first:])[:, order]
+    return found_R

@@ -24,6 +24,7 @@ _ORDER, _BETA = 6, 2  # of chrF
 _BLOCK = 64  # answers compared with all names at once
 _EQUAL = 1e-9
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 
 class LanguageIdentifier(Protocol):
@@ -81,14 +82,17 @@ def one_language(tag: str) -> str:
     return tag.partition("-")[0]
 
 
-def identified(
-    identifier: LanguageIdentifier, answers: Sequence[str], *, language: str
-) -> npt.NDArray[np.bool_] | None:
-    """Which answers are in a language (BCP 47; scripts and regions are not told apart); None where it is not known."""
+def identified(identifier: LanguageIdentifier, answers: Sequence[str], *, language: str) -> tuple[Bools, Bools] | None:
+    """Which answers are in a language (BCP 47; scripts and regions are not told apart), and which in another one.
+
+    None where the language is not known; empty answers are in none.
+    """
     wanted = one_language(language)
     if wanted not in map(one_language, identifier.languages):
         return None
-    return np.array([one_language(tag) == wanted for tag in identifier(answers)], dtype=bool)
+    found = [one_language(tag) for tag in identifier(answers)]
+    own_A = np.array([tag == wanted for tag in found], dtype=bool)
+    return own_A, np.array([tag not in ("", wanted) for tag in found], dtype=bool)
 
 
 class NearestNames:
@@ -173,16 +177,15 @@ class _Grams:
         return csr_matrix((np.ones(len(flat)), flat, ends), shape=(len(grams), max(1, len(self._place))))
 
 
-def nearest(best: Mapping[str, Floats], *, language: str) -> npt.NDArray[np.bool_]:
-    """Which of A answers are nearest to the language, of the chrF [A] of each with every language's nearest name.
+def nearest(best: Mapping[str, Floats], *, language: str) -> tuple[Bools, Bools]:
+    """Which of A answers are nearest to the language, and which to another one, of the chrF [A] with each's names.
 
     No other language's name is nearer, and there is something in common at all: a name that several languages share
     counts for each of them, and an answer that shares no character with any name counts for none.
     """
     own_A, others = best[language], [one for tag, one in best.items() if tag != language]
     nearer_A = np.max(others, axis=0) > own_A + _EQUAL if others else np.zeros(len(own_A), dtype=bool)
-    faithful_A: npt.NDArray[np.bool_] = (own_A > 0) & ~nearer_A
-    return faithful_A
+    return (own_A > 0) & ~nearer_A, nearer_A
 
 
 def nearest_of_image(answer: str, captions: Mapping[str, Sequence[str]], *, language: str) -> bool:

@@ -31,10 +31,13 @@ def is_unspaced(language: str) -> bool:
 def tokens(text: str, *, language: str) -> list[str]:
     """The words or characters of a text, normalised."""
     plain = normalized(text)
-    if not is_unspaced(language):
-        return plain.split()
+    return characters(plain) if is_unspaced(language) else plain.split()
+
+
+def characters(text: str) -> list[str]:
+    """The characters of a text but for blanks, each with the marks on it."""
     found: list[str] = []
-    for one in plain.replace(" ", ""):
+    for one in "".join(text.split()):
         if found and unicodedata.category(one)[0] == "M":
             found[-1] += one
         else:

@@ -6,20 +6,23 @@ N images of a language, T width of image tokens.
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from vlkit import languages as language_table
+from vlkit.errors import pip_install
 from vlkit.evaluation.abilities import ANSWERS, Ability
 from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.metrics.answer_figures import AnswerFigures, FigureEstimate, Wanted, estimates, measure
+from vlkit.evaluation.metrics.caption_scores import CaptionReferences
 from vlkit.evaluation.metrics.fidelity import (
     IDENTIFIERS,
     LanguageIdentifier,
@@ -30,82 +33,22 @@ from vlkit.evaluation.metrics.fidelity import (
     nearest_of_image,
 )
 from vlkit.evaluation.metrics.ngrams import WordOrder, bleu_tokenizer, check_sacrebleu, corpus_chrf
-from vlkit.evaluation.results.measures import Measure, Measures
+from vlkit.evaluation.metrics.segmentation import SEGMENTERS, CaptionWords, caption_words
+from vlkit.evaluation.results.measures import Measures
 from vlkit.evaluation.results.results_file import Value
 from vlkit.evaluation.results.written import WrittenAnswer
-from vlkit.evaluation.tasks.asking import Asked, ask_by_image, ask_without_image, kept_answers
-from vlkit.evaluation.tasks.questions import asked_in, concepts, open_pictures, others, prompts_for
+from vlkit.evaluation.tasks.asking import Asked, ask_by_image, kept_answers
+from vlkit.evaluation.tasks.captioning_measures import MEASURES, Form
+from vlkit.evaluation.tasks.controls import ask_unseen, swapped
+from vlkit.evaluation.tasks.questions import asked_in, concepts, open_pictures, prompts_for
 from vlkit.evaluation.tasks.task import Fact, PlainTask, Scored, choose_languages
 from vlkit.files import digest
 from vlkit.obstacles import Obstacles
-from vlkit.spec.evaluation import CaptioningSpec
+from vlkit.spec.evaluation import CaptioningSpec, Control
 from vlkit.spec.language import GenerationSpec
 from vlkit.types import AnswersQuestions, Question, Sample
 
-Form = Literal["names", "sentences"]
-Control = Literal["no_image", "other_image"]
-_TITLES = {
-    "chrf": ("chrF", "chrF"),
-    "token_f1": ("token F1", "F1"),
-    "exact_match": ("exact match", "exact"),
-    "bleu": ("BLEU", "BLEU"),
-    "fidelity": ("fidelity", "fidelity"),
-    "fidelity_same_image": ("fidelity, same image", ""),
-    "keyword_accuracy": ("keyword accuracy", ""),
-}
-_OF_FORM: Mapping[Form, tuple[str, ...]] = {
-    "names": ("chrf", "token_f1", "exact_match", "fidelity", "fidelity_same_image", "keyword_accuracy"),
-    "sentences": ("chrf", "token_f1", "exact_match", "bleu", "fidelity", "keyword_accuracy"),
-}
-_CONTROLS: Mapping[str, tuple[str, str]] = {
-    "no_image": ("without the image", "gained by the image"),
-    "other_image": ("with another image", "gained over another image"),
-}
-_FIDELITY: Mapping[Form, str] = {
-    "names": "fidelity: no name of another language, of all the names there are, is nearer to the answer by chrF than "
-    "one of the language asked for (a name that languages share counts for each; nothing in common counts for none); "
-    "same image: the same among the names of that image alone.",
-    "sentences": "fidelity: a language identifier takes the answer for one in the language asked for; empty where it "
-    "does not know that language.",
-}
-
-
-def _measures(form: Form) -> Measures:
-    metrics: dict[str, Measure] = {}
-    for name in _OF_FORM[form]:
-        title, short = _TITLES[name]
-        metrics[name] = Measure(title, short, low=f"{name}_ci_low", high=f"{name}_ci_high")
-    for control, (said, gained) in _CONTROLS.items():
-        for name in ("chrf", "token_f1", "exact_match", "fidelity"):
-            gap, title = f"{name}_over_{control}", _TITLES[name][0]
-            metrics[f"{name}_{control}"] = Measure(f"{title} {said}" if name == "chrf" else "")
-            metrics[gap] = Measure(
-                f"{title} {gained}" if name == "chrf" or gap == "token_f1_over_no_image" else "",
-                "gain" if gap == "chrf_over_no_image" else "",
-                low=f"{gap}_ci_low",
-                high=f"{gap}_ci_high",
-            )
-    metrics["corpus_chrf"] = Measure()
-    metrics["length"] = Measure("characters", share=False)
-    metrics["reference_length"] = Measure("characters of references", share=False)
-    return Measures(
-        kind="captioning",
-        headline="chrf",
-        metrics=metrics,
-        bars=("chrf", "fidelity"),
-        gain="chrf_over_no_image",
-        alike={"n_images": "images", "n_references": "references"},
-        table="captions",
-        explained="chrF, token F1 and exact match are means over images, each against the reference that is nearest; "
-        f"{_FIDELITY[form]} Without the image the model is asked the same; with another image means the answer to an "
-        "image of another concept. Differences are paired; intervals resample concepts.",
-    )
-
-
-MEASURES: Mapping[Form, Measures] = {"names": _measures("names"), "sentences": _measures("sentences")}
-"""Figures in 0..1, ``length``s in characters. ``X_no_image``, ``X_other_image``: the figure of a control;
-``X_over_no_image``, ``X_over_other_image``: by how much the answers are better than its. ``corpus_chrf``: chrF of all
-answers together. ``bleu`` is with ``bleu_tokenizer``."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -122,6 +65,8 @@ class CaptioningTask(PlainTask):
         controls: What answers are compared with.
         chrf_words: Longest word n-grams of chrF; 2 for chrF++.
         identifier: What tells the language of sentences (``metrics.fidelity.IDENTIFIERS``).
+        segmenters: What cuts sentences into words, by language (``metrics.segmentation.SEGMENTERS``); by default the
+            usual one of its script where it is installed.
         batch_size: Questions at a time.
         private: The license forbids copies of the captions: they are written to no file.
     """
@@ -135,9 +80,10 @@ class CaptioningTask(PlainTask):
     form: Form = "names"
     generation: GenerationSpec = field(default_factory=GenerationSpec)
     prefixes: Mapping[str, str] = field(default_factory=dict)
-    controls: tuple[Control, ...] = ("no_image", "other_image")
+    controls: tuple[Control, ...] = ("no_image", "blank_image", "other_image")
     chrf_words: WordOrder = 0
     identifier: str = "py3langid"
+    segmenters: Mapping[str, str] = field(default_factory=dict)
     batch_size: int = 16
     private: bool = False
 
@@ -157,13 +103,20 @@ class CaptioningTask(PlainTask):
         return asked_in(self.samples, self.prompts)
 
     @cached_property
+    def words(self) -> Mapping[str, CaptionWords]:
+        """How sentences are cut into words, by language; nothing for names."""
+        tags = self.languages if self.form == "sentences" else ()
+        return {tag: caption_words(tag, self.segmenters.get(tag)) for tag in tags}
+
+    @cached_property
     def digest(self) -> str:
         """Hex digest of the images' keys, captions and keywords, and of all settings."""
         images = [(one.key, one.captions, one.keywords) for one in self.samples]
         settings = [self.form, self.controls, self.chrf_words, self.identifier]
         asked = [sorted(self.prompts.items()), sorted(self.prefixes.items()), self.generation.model_dump(mode="json")]
         known = sorted((tag, sorted(texts)) for tag, texts in self.known.items())
-        return digest([self.name, images, list(self.targets), known, settings, asked])
+        cut = [sorted((tag, one.said) for tag, one in self.words.items())] if self.words else []
+        return digest([self.name, images, list(self.targets), known, settings, asked, *cut])
 
     @property
     def facts(self) -> dict[str, Fact]:  # type: ignore[override]
@@ -191,14 +144,12 @@ class CaptioningTask(PlainTask):
         encoding, judge = Encoding() if encoding is None else encoding, _Judge.of(self)
         kept, asked = kept_answers(model, encoding), {tag: self._question(model, tag) for tag in languages}
         answers = ask_by_image(model, self.samples, asked, kept=kept, encoding=encoding)
-        blank: Mapping[str, str] = {}
-        if "no_image" in self.controls:
-            keys = {tag: digest(["no image", *self._asked(tag)]) for tag in languages}
 
-            def without(tags: Sequence[str]) -> list[str]:
-                return self._answers(model, tags, [()] * len(tags))
+        def unseen(tags: Sequence[str], images: tuple[Tensor, ...]) -> list[str]:
+            return self._answers(model, tags, [images] * len(tags))
 
-            blank = ask_without_image(model, keys, without, kept=kept, encoding=encoding)
+        of = {tag: self._asked(tag) for tag in languages}
+        blank = ask_unseen(model, of, unseen, controls=self.controls, kept=kept, encoding=encoding)
         for tag in languages:
             rows = self._rows(tag)
             said = [self._scored(tag, answers[tag][row]) for row in rows]
@@ -206,11 +157,12 @@ class CaptioningTask(PlainTask):
             of_classes = [self.targets[row] for row in rows]
             captions = [self.samples[row].captions for row in rows]
             figures = measure(said, wanted, judge.of_images(said, captions, tag) | judge.faithful(said, tag))
-            controls: dict[str, list[str]] = {}
-            if blank:
-                controls["no_image"] = [self._scored(tag, blank[tag])] * len(rows)
-            if "other_image" in self.controls and (other_N := others(of_classes, seed=seed)) is not None:
-                controls["other_image"] = [said[other] for other in other_N.tolist()]
+            controls: dict[str, list[str]] = {
+                name: [self._scored(tag, said_of[tag])] * len(rows) for name, said_of in blank.items()
+            }
+            if "other_image" in self.controls and (other := swapped(rows, self.targets, seed=seed)):
+                place = {row: number for number, row in enumerate(rows)}
+                controls["other_image"] = [said[place[other[row]]] for row in rows]
             against = {name: measure(one, wanted, judge.faithful(one, tag)) for name, one in controls.items()}
             own, gaps = estimates(figures, of_classes, against=against, seed=seed)
             whole = corpus_chrf(said, wanted.references, word_order=self.chrf_words)
@@ -228,8 +180,9 @@ class CaptioningTask(PlainTask):
             "n_images": len(wanted.references),
             "n_references": sum(map(len, wanted.references)),
         }
-        if wanted.bleu:
+        if wanted.captions:
             values["bleu_tokenizer"] = bleu_tokenizer(wanted.language)
+            values["coco_tokenizer"] = self.words[wanted.language].said
         for name, one in self.measures.metrics.items():
             figure, _, control = name.partition("_over_")
             found = gaps.get(control, {}).get(figure) if control else own.get(name)
@@ -250,13 +203,14 @@ class CaptioningTask(PlainTask):
         return [row for row, sample in enumerate(self.samples) if sample.captions.get(tag)]
 
     def _wanted(self, tag: str, rows: Sequence[int]) -> Wanted:
+        references = [self.samples[row].captions[tag] for row in rows]
         return Wanted(
             tag,
-            [self.samples[row].captions[tag] for row in rows],
+            references,
             [self.samples[row].keywords for row in rows],
             [self.targets[row] for row in rows],
             self.chrf_words,
-            bleu=self.form == "sentences",
+            captions=CaptionReferences(references, self.words[tag]) if self.words else None,
         )
 
     def _asked(self, tag: str) -> list[object]:
@@ -318,10 +272,13 @@ class _Judge:
         return cls(nearest_names(tuple((tag, tuple(sorted(known[tag]))) for tag in sorted(known))), None)
 
     def faithful(self, said: Sequence[str], language: str) -> dict[str, npt.ArrayLike]:
-        """Which of N answers are in a language: ``fidelity`` [N], or nothing where the identifier does not know it."""
+        """Which of N answers are in a language: ``fidelity`` [N], and which in another one: ``wrong_language`` [N].
+
+        Nothing where the identifier does not know it.
+        """
         if self.identifier is not None:
             found = identified(self.identifier, said, language=language)
-            return {} if found is None else {"fidelity": found}
+            return {} if found is None else {"fidelity": found[0], "wrong_language": found[1]}
         if self.names is None:
             return {}
         new = [text for text in dict.fromkeys(said) if text not in self._best]
@@ -330,7 +287,8 @@ class _Judge:
             {text: {tag: float(one[place]) for tag, one in best.items()} for place, text in enumerate(new)}
         )
         scores = {tag: np.array([self._best[text][tag] for text in said]) for tag in best}
-        return {"fidelity": nearest(scores, language=language)}
+        own, other = nearest(scores, language=language)
+        return {"fidelity": own, "wrong_language": other}
 
     def of_images(
         self, said: Sequence[str], captions: Sequence[Mapping[str, Sequence[str]]], language: str
@@ -347,8 +305,8 @@ def open_captioning(task: CaptioningSpec, languages: Iterable[str] | None) -> li
 
     Raises:
         DataError: Files that are missing or wrong, or a language without a template.
-        UnknownName: No such split, language or identifier.
-        MissingPackage: sacrebleu is not installed, or what tells the language of sentences.
+        UnknownName: No such split, language, identifier or segmenter.
+        MissingPackage: sacrebleu is not installed, or what tells the language of sentences, or a segmenter.
     """
     obstacles = Obstacles()
     with obstacles.met():
@@ -356,6 +314,8 @@ def open_captioning(task: CaptioningSpec, languages: Iterable[str] | None) -> li
     with obstacles.met():
         if task.form == "sentences":
             IDENTIFIERS.get_object(task.identifier)()
+    with obstacles.met():
+        segmenters = {language_table.normalize(tag): name for tag, name in task.segmenters.items() if SEGMENTERS[name]}
     with obstacles.met():
         pictures = open_pictures(task)
     obstacles.refuse()
@@ -372,7 +332,13 @@ def open_captioning(task: CaptioningSpec, languages: Iterable[str] | None) -> li
         controls=task.controls,
         chrf_words=task.chrf_words,
         identifier=task.identifier,
+        segmenters=segmenters,
         batch_size=task.batch_size,
         private=pictures.private,
     )
+    if lacking := {tag: one.lacking for tag, one in opened.words.items() if one.lacking}:
+        log.warning(
+            "%s: captions in %s are cut into characters, as %s is not installed; run: %s",
+            *(task.name, ", ".join(lacking), ", ".join(dict.fromkeys(lacking.values())), pip_install("segmentation")),
+        )
     return [opened]

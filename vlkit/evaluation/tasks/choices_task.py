@@ -7,6 +7,7 @@ image, which does not favour frequent ones. N images of a language, O options of
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,19 +22,21 @@ from vlkit import languages as language_table
 from vlkit.errors import DataError
 from vlkit.evaluation.abilities import ANSWERS, Ability
 from vlkit.evaluation.embed.encoding import Encoding
-from vlkit.evaluation.metrics.intervals import bootstrap_interval
+from vlkit.evaluation.metrics.intervals import PairedDifference, bootstrap_interval, paired_comparison
 from vlkit.evaluation.metrics.text_match import normalized
 from vlkit.evaluation.results.answers import Answers
 from vlkit.evaluation.results.measures import Measure, Measures
 from vlkit.evaluation.results.results_file import Value
-from vlkit.evaluation.tasks.asking import Asked, ask_by_image, ask_without_image, kept_answers
+from vlkit.evaluation.tasks.asking import Asked, ask_by_image, kept_answers
+from vlkit.evaluation.tasks.controls import CONTROLS, about_others, ask_unseen, control_measures, swapped
 from vlkit.evaluation.tasks.questions import asked_in, concepts, open_pictures, prompts_for
 from vlkit.evaluation.tasks.task import Fact, PlainTask, Scored, choose_languages
 from vlkit.files import digest
-from vlkit.spec.evaluation import ChoicesSpec
+from vlkit.spec.evaluation import ChoicesSpec, Control
 from vlkit.types import AnswersQuestions, Question, Sample
 
 Floats = npt.NDArray[np.float64]
+_OTHER: Control = "other_image"
 _RANKED = {"acc1": "likeliest answer", "acc1_per_token": "per token", "acc1_gain": "gain over no image"}
 MEASURES = Measures(
     kind="choices",
@@ -43,7 +46,7 @@ MEASURES = Measures(
             name: Measure(title, title if name == "acc1" else "", low=f"{name}_ci_low", high=f"{name}_ci_high")
             for name, title in _RANKED.items()
         },
-        "acc1_no_image": Measure("without the image"),
+        **control_measures({"acc1": "likeliest answer"}, lead="acc1", brief=""),
         "chance": Measure("chance"),
         "mean_reciprocal_rank": Measure(),
     },
@@ -53,7 +56,8 @@ MEASURES = Measures(
     table="choices",
     explained="Each image is named out of a list. Likeliest answer: the whole name has the highest log-likelihood; per "
     "token: the mean over its tokens has; gain over no image: the difference to its log-likelihood without the image "
-    "has. Names that are as likely as the right one count as likelier.",
+    "has. Names that are as likely as the right one count as likelier. Without the image, with a grey picture and with "
+    "the image of another concept the same names are weighed; differences are paired.",
 )
 """``chance``: 1 / options, on average over images; ``n_options`` is the most that an image has."""
 
@@ -74,6 +78,7 @@ class ChoicesTask(PlainTask):
         prompts: Language (BCP 47) to what is asked.
         options: How many options an image has, the names of other concepts besides its own; None for all.
         given: By language options that are the same for all images; empty for names.
+        controls: What answers are compared with; without ``no_image`` there is no ``acc1_gain``.
         batch_size: Options weighed at a time.
         private: The license forbids copies of the names.
     """
@@ -86,6 +91,7 @@ class ChoicesTask(PlainTask):
     prompts: Mapping[str, str]
     options: int | None = 10
     given: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    controls: tuple[Control, ...] = ("no_image", "blank_image", "other_image")
     batch_size: int = 16
     private: bool = False
 
@@ -112,7 +118,7 @@ class ChoicesTask(PlainTask):
         """Hex digest of the images' keys, their names, and all settings."""
         images = [(one.key, one.captions) for one in self.samples]
         return digest([self.name, images, list(self.targets), sorted(self.prompts.items()), self.options,
-                       sorted(self.given.items())])  # fmt: skip
+                       sorted(self.given.items()), self.controls])  # fmt: skip
 
     @property
     def facts(self) -> dict[str, Fact]:  # type: ignore[override]
@@ -147,18 +153,35 @@ class ChoicesTask(PlainTask):
         kept = kept_answers(model, encoding)
         chosen = {tag: self.choices(tag, seed=seed) for tag in languages}
         asked = {tag: self._question(model, tag, chosen[tag]) for tag in languages}
-        weighed = ask_by_image(model, self.samples, asked, kept=kept, encoding=encoding)
+        others = self._others(chosen, seed=seed)
+        every_one = asked | {f"{tag} {_OTHER}": about_others(asked[tag], other) for tag, other in others.items()}
+        weighed = ask_by_image(model, self.samples, every_one, kept=kept, encoding=encoding)
         every = {tag: sorted({text for one in found.values() for text in one.texts}) for tag, found in chosen.items()}
-        keys = {tag: digest(["no image", tag, self.prompts[tag], texts]) for tag, texts in every.items()}
 
-        def without(tags: Sequence[str]) -> list[list[float]]:  # in order: what is kept holds no names
-            weighed = self._weigh(model, [(tag, (), every[tag]) for tag in tags])
-            return [[pair[0] for pair in pairs] for pairs in weighed]
+        def unseen(tags: Sequence[str], images: tuple[Tensor, ...]) -> list[list[float]]:
+            weighed = self._weigh(model, [(tag, images, every[tag]) for tag in tags])
+            return [[pair[0] for pair in pairs] for pairs in weighed]  # in order: what is kept holds no names
 
-        blank = ask_without_image(model, keys, without, kept=kept, encoding=encoding)
+        of = {tag: [tag, self.prompts[tag], texts] for tag, texts in every.items()}
+        blank = ask_unseen(model, of, unseen, controls=self.controls, kept=kept, encoding=encoding)
         for tag in languages:
-            without_image = dict(zip(every[tag], blank[tag], strict=True))
-            yield self._scored(tag, chosen[tag], weighed[tag], without_image, seed=seed)
+            against: dict[str, dict[int, Floats]] = {}
+            for control, said in blank.items():
+                of_text = dict(zip(every[tag], said[tag], strict=True))
+                against[control] = {
+                    row: np.array([of_text[text] for text in one.texts]) for row, one in chosen[tag].items()
+                }
+            if other := others.get(tag):
+                found = weighed[f"{tag} {_OTHER}"]
+                against[_OTHER] = {row: np.array(found[shown])[:, 0] for row, shown in other.items()}
+            yield self._scored(tag, chosen[tag], weighed[tag], against, seed=seed)
+
+    def _others(self, chosen: Mapping[str, Mapping[int, Options]], *, seed: int) -> dict[str, dict[int, int]]:
+        """By language whose image each image's options are weighed about too, where that is wanted and there is one."""
+        if _OTHER not in self.controls:
+            return {}
+        found = {tag: swapped(list(rows), self.targets, seed=seed) for tag, rows in chosen.items()}
+        return {tag: other for tag, other in found.items() if other}
 
     def choices(self, language: str, *, seed: int = 0) -> dict[int, Options]:
         """By row of the image what it has to choose from; other languages have the same concepts where they name them.
@@ -234,28 +257,41 @@ class ChoicesTask(PlainTask):
         tag: str,
         chosen: Mapping[int, Options],
         weighed: Mapping[int, Sequence[Sequence[float]]],
-        blank: Mapping[str, float],
+        against: Mapping[str, Mapping[int, Floats]],
         *,
         seed: int,
     ) -> Scored:
         rows = list(chosen)
         classes = np.array([self.targets[row] for row in rows], dtype=np.int32)
-        ranks: dict[str, list[int]] = {name: [] for name in (*_RANKED, "acc1_no_image")}
+        ranks: dict[str, list[int]] = {}
         answered: list[int] = []
         for row, one in chosen.items():
             weight_O2 = np.array(weighed[row], dtype=np.float64)
-            blank_O = np.array([blank[text] for text in one.texts])
-            scores = (weight_O2[:, 0], weight_O2[:, 0] / np.maximum(weight_O2[:, 1], 1), weight_O2[:, 0] - blank_O)
-            for name, score_O in zip(ranks, (*scores, blank_O), strict=True):
-                ranks[name].append(_rank(score_O, one.right))
-            answered.append(one.concepts[_best(scores[0], one.right)])
+            scores = {"acc1": weight_O2[:, 0], "acc1_per_token": weight_O2[:, 0] / np.maximum(weight_O2[:, 1], 1)}
+            if "no_image" in against:
+                scores["acc1_gain"] = weight_O2[:, 0] - against["no_image"][row]
+            scores |= {f"acc1_{control}": found[row] for control, found in against.items()}
+            for name, score_O in scores.items():
+                ranks.setdefault(name, []).append(_rank(score_O, one.right))
+            answered.append(one.concepts[_best(weight_O2[:, 0], one.right)])
         sizes = [len(one.texts) for one in chosen.values()]
         values: dict[str, Value] = {"n_images": len(rows), "n_options": max(sizes)}
+        hits = {name: np.array(found) == 1 for name, found in ranks.items()}
         for name in _RANKED:
-            hits_N = np.array(ranks[name]) == 1
-            low, high = bootstrap_interval(hits_N, classes, seed=seed)
-            values |= {name: float(hits_N.mean()), f"{name}_ci_low": low, f"{name}_ci_high": high}
-        values["acc1_no_image"] = float(np.mean(np.array(ranks["acc1_no_image"]) == 1))
+            value, low, high = math.nan, math.nan, math.nan
+            if name in hits:
+                value, (low, high) = float(hits[name].mean()), bootstrap_interval(hits[name], classes, seed=seed)
+            values |= {name: value, f"{name}_ci_low": low, f"{name}_ci_high": high}
+        for control in CONTROLS:
+            found_N, gap = hits.get(f"acc1_{control}"), PairedDifference(*[math.nan] * 4)
+            if found_N is not None:
+                gap = paired_comparison(hits["acc1"], found_N, classes, seed=seed)
+            values |= {
+                f"acc1_{control}": math.nan if found_N is None else float(found_N.mean()),
+                f"acc1_over_{control}": gap.difference,
+                f"acc1_over_{control}_ci_low": gap.low,
+                f"acc1_over_{control}_ci_high": gap.high,
+            }
         values["chance"] = float(np.mean([1 / size for size in sizes]))
         values["mean_reciprocal_rank"] = float(np.mean([1 / rank for rank in ranks["acc1"]]))
         answers = Answers(
@@ -294,6 +330,7 @@ def open_choices(task: ChoicesSpec, languages: Iterable[str] | None) -> list[Cho
         prompts_for(task, chosen),
         options=task.options,
         given=given,
+        controls=task.controls,
         batch_size=task.batch_size,
         private=pictures.private,
     )

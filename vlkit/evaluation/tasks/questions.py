@@ -14,10 +14,13 @@ from vlkit.data.sources.classes.open_classes import captioned, open_images
 from vlkit.data.sources.combine import SampleList, identities
 from vlkit.data.sources.open import open_source
 from vlkit.errors import DataError, UnknownName
-from vlkit.image_prompts import question_prompts
-from vlkit.spec.evaluation import AskingSpec
+from vlkit.image_prompts import QUESTION, question_prompts
+from vlkit.spec.evaluation import AskingSpec, NamingSpec, PresenceSpec
 from vlkit.spec.sources import ImageClasses
 from vlkit.types import Sample, Source
+
+THING = "{thing}"
+"""Stands in a question where the name of what is asked for belongs."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,14 @@ class Pictures:
     Attributes:
         samples: Those that are asked about.
         known: Language (BCP 47) to all captions that there are in it.
+        every: All images of the split with captions, of which ``samples`` may be some.
         private: The license forbids copies of the captions: they are written to no file.
     """
 
     samples: tuple[Sample, ...]
     known: Mapping[str, tuple[str, ...]]
     private: bool = False
+    every: tuple[Sample, ...] = ()
 
 
 def open_pictures(task: AskingSpec) -> Pictures:
@@ -57,10 +62,8 @@ def open_pictures(task: AskingSpec) -> Pictures:
     ]
     if not samples:
         raise DataError(f"task {task.name!r} has no image with a caption")
-    if task.limit is not None:
-        chosen = sorted(range(len(samples)), key=lambda row: _hash(samples[row].key))[: task.limit]
-        samples = [samples[row] for row in sorted(chosen)]
-    return Pictures(tuple(samples), {tag: tuple(texts) for tag, texts in known.items()}, private)
+    by_language = {tag: tuple(texts) for tag, texts in known.items()}
+    return Pictures(tuple(some_of(samples, task.limit)), by_language, private, tuple(samples))
 
 
 def _opened(task: AskingSpec) -> tuple[Source, bool]:
@@ -70,12 +73,14 @@ def _opened(task: AskingSpec) -> tuple[Source, bool]:
     return open_source(task.source), False
 
 
-def _hash(key: str) -> bytes:
-    return hashlib.sha256(key.encode()).digest()
+def some_of(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
+    """So many samples, by a stable hash of their keys, in their order; all of them for None."""
+    chosen = sorted(range(len(samples)), key=lambda row: hashlib.sha256(samples[row].key.encode()).digest())[:limit]
+    return [samples[row] for row in sorted(chosen)]
 
 
-def prompts_for(task: AskingSpec, languages: Iterable[str]) -> dict[str, str]:
-    """What is asked in each language (BCP 47), its slots filled.
+def prompts_for(task: NamingSpec | PresenceSpec, languages: Iterable[str]) -> dict[str, str]:
+    """What is asked in each language (BCP 47), its slots filled but for ``THING``.
 
     Raises:
         DataError: The task's templates leave a language out.
@@ -85,7 +90,9 @@ def prompts_for(task: AskingSpec, languages: Iterable[str]) -> dict[str, str]:
     if isinstance(given, str):
         return {tag: _filled(given, tag) for tag in languages}
     if given is None:
-        return {tag: question_prompts(task.prompt, tag, wording=task.wording)[0] for tag in languages}
+        asks = "presence" if isinstance(task, PresenceSpec) else task.prompt
+        own = {tag: question_prompts(asks, tag, wording=task.wording)[0] for tag in languages}
+        return {tag: text.replace(QUESTION, THING) for tag, text in own.items()}
     templates = {language_table.normalize(tag): text for tag, text in given.items()}
     if missing := [tag for tag in languages if tag not in templates]:
         raise DataError(
@@ -100,10 +107,10 @@ def _filled(template: str, tag: str) -> str:
     return template.replace("{language}", row.name).replace("{autonym}", row.autonym)
 
 
-def asked_in(samples: Sequence[Sample], prompts: Collection[str]) -> tuple[str, ...]:
-    """BCP 47 tags with captions and a prompt, in the order in which they first occur."""
+def asked_in(samples: Sequence[Sample], prompts: Collection[str] | None = None) -> tuple[str, ...]:
+    """BCP 47 tags with captions and a prompt (None: any), in the order in which they first occur."""
     found = (tag for sample in samples for tag, texts in sample.captions.items() if texts)
-    return tuple(tag for tag in dict.fromkeys(found) if tag in prompts)
+    return tuple(tag for tag in dict.fromkeys(found) if prompts is None or tag in prompts)
 
 
 def concepts(samples: Sequence[Sample]) -> tuple[int, ...]:

@@ -5,18 +5,16 @@ Shapes: N questions or images, K image tokens, T their width, B rows, L read tok
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional
 
 from vlkit.errors import VlkitError
 from vlkit.foreign import clean
-from vlkit.image_prompts import QUESTION, question_prompts
-from vlkit.models.image_input import listed, read_given
+from vlkit.models.image_input import read_given
 from vlkit.models.trainable import in_eval
 from vlkit.models.vision_language.batch import DialogueRow, collate
 from vlkit.models.vision_language.dialogue import Laid
@@ -99,49 +97,6 @@ def log_likelihoods(
             pairs_R2 = torch.stack([-losses_R, torch.ones_like(losses_R)], dim=1).cpu()
             found_N2[list(chosen)] = sums_B.index_add(0, said.rows_R.cpu(), pairs_R2)
     return found_N2
-
-
-def caption(
-    model: VisionLanguageModel,
-    images: Any,
-    *,
-    language: str,
-    prompt: str | None,
-    prefix: str,
-    generation: Mapping[str, Any],
-) -> str | list[str]:
-    """See ``VisionLanguageModel.caption``."""
-    question = prompt or question_prompts(model.caption_task, language)[0]
-    questions = [Question(question, (one,), language=language, prefix=prefix) for one in listed(images)]
-    found = model.answer(questions, generation=_generation(generation))
-    return found if isinstance(images, list | tuple) else found[0]
-
-
-def ask(
-    model: VisionLanguageModel,
-    images: Any,
-    question: str,
-    *,
-    language: str | None,
-    prefix: str,
-    stream: Callable[[str], None] | None,
-    generation: Mapping[str, Any],
-) -> str:
-    """See ``VisionLanguageModel.ask``."""
-    given = () if images is None else tuple(listed(images))
-    if language is not None:
-        question = question_prompts("vqa", language)[0].replace(QUESTION, question)
-    questions = [Question(question, given, language, prefix)]
-    (found,) = model.answer(questions, generation=_generation(generation), stream=stream)
-    return found
-
-
-def _generation(given: Mapping[str, Any]) -> GenerationSpec:
-    try:
-        return GenerationSpec(**given)
-    except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise VlkitError(f"generation: {told}; there are: {', '.join(GenerationSpec.model_fields)}") from None
 
 
 def _where(number: int) -> str:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vlkit.errors import ShapeError, VlkitError
+from vlkit.models.asking import ask_one, caption_all
 from vlkit.models.assembly import checked_part, place_of, spec_of, trains
 from vlkit.models.image_input import AnImage
 from vlkit.models.trainable import adapter_specs, hold_frozen_in_eval
@@ -235,7 +236,7 @@ class VisionLanguageModel(nn.Module):
         Returns:
             A text; of a list of images a list of texts.
         """
-        return answering.caption(self, images, language=language, prompt=prompt, prefix=prefix, generation=generation)
+        return caption_all(self, images, language=language, prompt=prompt, prefix=prefix, generation=generation)
 
     def ask(
         self,
@@ -258,9 +259,7 @@ class VisionLanguageModel(nn.Module):
             stream: Takes each piece of the answer as it is written.
             generation: Fields of ``spec.language.GenerationSpec``.
         """
-        return answering.ask(
-            self, images, question, language=language, prefix=prefix, stream=stream, generation=generation
-        )
+        return ask_one(self, images, question, language=language, prefix=prefix, stream=stream, generation=generation)
 
 
 def _check_widths(encoder: ImageEncoder, bridge: Bridge, language_model: LanguageModel) -> None:

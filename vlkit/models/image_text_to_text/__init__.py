@@ -1,0 +1,1 @@
+"""Whole image-text-to-text models of transformers, as they are."""
