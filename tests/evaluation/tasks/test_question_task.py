@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tests.helpers import question_sets as sets
+from tests.helpers import vision_language
 from tests.helpers.answering_fakes import ColorTeller
 from tests.helpers.ranks import on_ranks
 from vlkit.distributed.collectives import Ranks
@@ -173,6 +174,28 @@ def test_answers_by_likelihood(tmp_path: Path) -> None:
     assert set(prompts(model)) == brief
     ground = suite(sets.smpqa(tmp_path), answer="likelihood", categories=["ground"])
     assert rows_of(Says(str, lambda q, answer: -float(len(answer))), ground)["ko"]["accuracy"] == 0  # yes is longer
+
+
+def test_of_five_pictures_a_letter_is_named(tmp_path: Path) -> None:
+    model = Says(lambda question: "The answer is C." if question.images else "none")
+    row = rows_of(model, suite(sets.m5(tmp_path, "m5_vlod", ["C", "A"]), prompt="m5"))["zgh"]
+    assert (row["accuracy"], row["exact_match"], row["unclear"], row["chance"]) == (0.5, 0, 0, 0.2)
+    assert row["accuracy_no_image"] == 0
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mt5"])
+def test_a_model_answers_as_it_does_one_by_one(architecture: str, tmp_path: Path) -> None:
+    model = vision_language.tiny("qformer", architecture)
+    source = sets.marvl(tmp_path / "set")
+    generation = {"max_tokens": 6}
+    spec = suite(source, template="{question}", generation=generation, languages=["sw"])
+    evaluate(model, spec, folder=tmp_path / "out", quiet=True)
+    written = read_written(tmp_path / "out", "ask", "sw")
+    pair = tuple(str(path) for path in sorted((tmp_path / "set" / "images" / "sw").rglob("*.jpg"), reverse=True))
+    assert written is not None and [Path(one).name for one in pair] == ["81-5.jpg", "81-11.jpg"]
+    for one in written:
+        said = model.answer([Question(one.question, pair, "en")], generation=GenerationSpec(**generation))
+        assert said[0].strip() == one.answer
 
 
 def test_prompts_in_english_and_native_side_by_side(tmp_path: Path) -> None:

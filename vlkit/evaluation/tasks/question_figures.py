@@ -118,7 +118,8 @@ def written_figures(
         relaxed = [relaxed_match(text, one.answers) for one, text in texts]
     found: dict[str, npt.ArrayLike] = {"exact_match": exact, "relaxed_match": relaxed}
     if judge is None:
-        name = named_letter if letters else named_option
+        lettered = letters or all(set(one.options) <= set(ascii_uppercase) for one in questions)
+        name = named_letter if lettered else named_option
         chosen = [name(text, one.options, language=one.answer_language) for one, text in pairs]
         right = [place == one.right for place, one in zip(chosen, questions, strict=True)]
         found = {"accuracy": right, **found, "unclear": [place is None for place in chosen]}
