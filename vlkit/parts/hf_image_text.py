@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from vlkit.errors import VlkitError
 from vlkit.parts import assets
 from vlkit.parts.building import foreign_errors
-from vlkit.parts.configs import check_settings
 from vlkit.parts.hf_common import load_model, quiet, read_config
 from vlkit.parts.hf_generation import Draws, Repeats
 from vlkit.parts.tokenizers import check_rules
@@ -64,13 +63,15 @@ class HfImageText(nn.Module):
             AssetError: Files are missing or damaged, or say what none may.
             VlkitError: Weights and configuration do not belong together, or there is no processor with a tokenizer.
         """
-        from transformers import AutoModelForImageTextToText, AutoProcessor
+        from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
         folder = saved or assets.resolve(spec.name, library="hf")
         config = read_config(folder)
         model, _ = load_model(folder, config, spec=spec, auto=AutoModelForImageTextToText, saved=saved, empty=empty)
-        check_settings(folder)
+        whole: Any = model
         with foreign_errors(f"cannot read the processor in {folder}"), quiet():
+            if saved is not None and (folder / "generation_config.json").is_file():  # read with weights alone
+                whole.generation_config = GenerationConfig.from_pretrained(str(folder))
             processor = AutoProcessor.from_pretrained(str(folder), trust_remote_code=False)
         if not hasattr(processor, "tokenizer") or not hasattr(processor, "image_processor"):
             raise VlkitError(

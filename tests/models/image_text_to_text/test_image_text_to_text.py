@@ -73,7 +73,7 @@ def test_answers_are_those_of_the_library_one_by_one(pair: tuple[Any, ImageTextT
     assert isinstance(ours, AnswersQuestions) and isinstance(ours, AnsweringModel)
     wanted = [generated(model, ours.whole.processor, one, max_new_tokens=8, num_beams=beams) for one in QUESTIONS]
     assert len(set(wanted)) > 3
-    for size in (1, 16):
+    for size in (1, 16) if beams == 1 else (16,):
         found = ours.answer(
             QUESTIONS, generation=GenerationSpec(max_tokens=8, beams=beams, min_tokens=0), batch_size=size
         )
