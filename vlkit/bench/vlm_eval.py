@@ -25,6 +25,7 @@ from vlkit.types import Sample
 _TAGS = ("en", "ar", "de", "es", "fr", "hi", "id", "it", "ja", "ko", "pt", "ru", "tr", "zh")
 _PHOTO = {"width": 320, "height": 240}
 _ASKED = 8  # words of a question
+_GAIN = 5.0  # of the weights: standard deviation of what a layer gives for inputs of 1
 _SIDES = ("peer", "vlkit")
 _SCALED = VlmSetting("bloom", batch=2, vocabulary=32_000, width=256, layers=4, image_layers=6)
 Said = dict[tuple[str, int], str]
@@ -51,6 +52,11 @@ class EvalSides:
 
     def __init__(self, setting: EvalSetting) -> None:
         self.setting, self.sides = setting, Sides(setting.model)
+        with torch.no_grad():
+            for own, theirs in self.sides.matched:
+                if own.ndim > 1:  # large enough for answers to hang on the image
+                    theirs.normal_(std=_GAIN * own.shape[-1] ** -0.5)
+                    own.copy_(theirs.view_as(own))
         noise = np.random.default_rng(0)
         files = [made_photo(noise, **_PHOTO) for _ in range(setting.images)]
         tags = _TAGS[: setting.languages]

@@ -27,7 +27,7 @@ from vlkit.types import IMAGE_MARK
 _TAIL = 24  # characters before an answer that decide how it becomes tokens
 
 
-class Laid(NamedTuple):
+class AskedText(NamedTuple):
     """A question as the processor takes it: a text with its places of images, the images, and how the answer begins."""
 
     text: str
@@ -89,7 +89,7 @@ class HfImageText(nn.Module):
             whole.generation_config.save_pretrained(folder)
             self.processor.save_pretrained(folder)
 
-    def lay(self, text: str, images: Sequence[Image], *, prefix: str, where: str) -> Laid:
+    def lay(self, text: str, images: Sequence[Image], *, prefix: str, where: str) -> AskedText:
         """A question in the form of the model's chat template, where it has one; else images and then the text.
 
         Images stand where the text has ``<image>``, or before it.
@@ -106,7 +106,7 @@ class HfImageText(nn.Module):
             )
         if self.processor.chat_template is None:
             mark = str(getattr(self.processor, "image_token", None) or "") if self._marks else ""
-            return Laid(mark.join(pieces) + prefix, tuple(images), prefix)
+            return AskedText(mark.join(pieces) + prefix, tuple(images), prefix)
         content: list[dict[str, str]] = []
         for number, piece in enumerate(pieces):
             content += [{"type": "image"}] if number else []
@@ -114,9 +114,9 @@ class HfImageText(nn.Module):
         with foreign_errors(f"{self.where}: its chat template cannot lay out a question", error=VlkitError):
             turns = [{"role": "user", "content": content}]
             laid: str = self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        return Laid(laid + prefix, tuple(images), prefix)
+        return AskedText(laid + prefix, tuple(images), prefix)
 
-    def write(self, rows: Sequence[Laid], generation: GenerationSpec) -> list[str]:
+    def write(self, rows: Sequence[AskedText], generation: GenerationSpec) -> list[str]:
         """One text a row, each with its prefix; rows have equal numbers of images.
 
         Raises:
@@ -133,7 +133,7 @@ class HfImageText(nn.Module):
             found.append(text[: min(stops, default=len(text))])
         return found
 
-    def weigh(self, rows: Sequence[Laid], answers: Sequence[str]) -> Tensor:
+    def weigh(self, rows: Sequence[AskedText], answers: Sequence[str]) -> Tensor:
         """[B, 2] float32: the log probability of each answer with its end, and how many tokens it has.
 
         The model is made to write them, so that what is read and remembered is as when it writes freely.
@@ -168,7 +168,7 @@ class HfImageText(nn.Module):
             )
         return tuple(map(int, ids))
 
-    def _inputs(self, rows: Sequence[Laid]) -> dict[str, Any]:
+    def _inputs(self, rows: Sequence[AskedText]) -> dict[str, Any]:
         bos, options = self.tokenizer.bos_token, dict[str, Any]()
         if bos and all(row.text.startswith(bos) for row in rows):
             options["add_special_tokens"] = False  # the template has put it there
@@ -237,7 +237,7 @@ class HfImageText(nn.Module):
         text: str = self.tokenizer.decode([*begun, *ids], skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
-    def _answer_ids(self, row: Laid, answer: str) -> list[int]:
+    def _answer_ids(self, row: AskedText, answer: str) -> list[int]:
         """The tokens of an answer where it stands, behind a blank where the question ends in a word or colon."""
         tail = row.text[-_TAIL:]
         between = " " if tail[-1:].isalnum() or tail.endswith(":") else ""

@@ -24,7 +24,7 @@ from vlkit.evaluation.results.written import read_written
 from vlkit.evaluation.run import evaluate
 from vlkit.evaluation.suite import open_suite, read_suite
 from vlkit.evaluation.tasks.presence_figures import Judged, presence_values
-from vlkit.evaluation.tasks.presence_task import PresenceTask, Probe
+from vlkit.evaluation.tasks.presence_task import AskedThing, PresenceTask
 from vlkit.evaluation.tasks.task_rows import evaluate_task
 from vlkit.evaluation.tasks.things import Things
 from vlkit.spec.evaluation import SuiteSpec
@@ -181,8 +181,11 @@ def test_where_images_show_one_thing_alike_names_are_confusing_but_not_parts_of_
     samples = [Sample(text, SAMPLES[0].images, {"en": (text,)}, concept=text) for text in texts]
     things = Things.of(samples, several=False)
     opened = PresenceTask("there", samples, things, {"en": "{thing}?"}, {"en": WORDS["en"]}, negatives=("adversarial",))
-    assert opened.probes("en")[0] == (Probe(0, None), Probe(1, "adversarial"))  # and not "apple", which it shows too
-    assert opened.probes("en")[1][1] == Probe(0, "adversarial")
+    assert opened.probes("en")[0] == (
+        AskedThing(0, None),
+        AskedThing(1, "adversarial"),
+    )  # no "apple"
+    assert opened.probes("en")[1][1] == AskedThing(0, "adversarial")
 
 
 def suite(folder: Path, **more: Any) -> SuiteSpec:

@@ -36,7 +36,7 @@ from vlkit.types import AnswersQuestions, Question, Sample
 _OTHER: Control = "other_image"
 
 
-class Probe(NamedTuple):
+class AskedThing(NamedTuple):
     """Something that an image is asked for: the number of a thing, and how it was chosen; None where it is there."""
 
     thing: int
@@ -122,13 +122,13 @@ class PresenceTask(PlainTask):
         """See ``Task.choose``; a language needs names, and words of yes and no."""
         return choose_languages(languages, self.languages, of=f"task {self.name}", left_out=self.left_out)
 
-    def probes(self, language: str, *, seed: int = 0) -> dict[int, tuple[Probe, ...]]:
+    def probes(self, language: str, *, seed: int = 0) -> dict[int, tuple[AskedThing, ...]]:
         """By row of the image what it is asked for: first what is there, then as much that is not, of each choice.
 
         Other languages have the same things where they name them. An image for which too few are found that are not
         there is asked for fewer that are; without any it is left out.
         """
-        found: dict[int, tuple[Probe, ...]] = {}
+        found: dict[int, tuple[AskedThing, ...]] = {}
         for row in self._rows(language):
             of_image = f"{seed} {self.samples[row].key}"
             shown = self._shown(row, language, seed=of_image)
@@ -140,8 +140,8 @@ class PresenceTask(PlainTask):
             }
             size = min(len(shown), *(len(some) for some in absent.values()))
             if size:
-                away = [Probe(thing, kind) for kind, some in absent.items() for thing in some[:size]]
-                found[row] = (*(Probe(thing, None) for thing in shown[:size]), *away)
+                away = [AskedThing(thing, kind) for kind, some in absent.items() for thing in some[:size]]
+                found[row] = (*(AskedThing(thing, None) for thing in shown[:size]), *away)
         return found
 
     def score(
@@ -189,7 +189,7 @@ class PresenceTask(PlainTask):
             how = [self.words[tag].yes[0], self.words[tag].no[0]]
         return [self.prompts[tag], tag, how]
 
-    def _question(self, model: AnswersQuestions, tag: str, probes: Mapping[int, Sequence[Probe]]) -> Asked:
+    def _question(self, model: AnswersQuestions, tag: str, probes: Mapping[int, Sequence[AskedThing]]) -> Asked:
         things = {row: _distinct(some) for row, some in probes.items()}
         names = self.things.names[tag]
         keys = {row: digest([*self._asked(tag), [names[one] for one in some]]) for row, some in things.items()}
@@ -222,7 +222,7 @@ class PresenceTask(PlainTask):
     def _scored(
         self,
         tag: str,
-        probes: Mapping[int, Sequence[Probe]],
+        probes: Mapping[int, Sequence[AskedThing]],
         sides: Mapping[str, Mapping[int, Mapping[int, Said]]],
         *,
         seed: int,
@@ -251,7 +251,7 @@ class PresenceTask(PlainTask):
         return verdict, not verdict and other_language(str(said), language=judge.language)
 
     def _written(
-        self, tag: str, row: int, probes: Sequence[Probe], said: Mapping[int, Said], judged: Sequence[Judged]
+        self, tag: str, row: int, probes: Sequence[AskedThing], said: Mapping[int, Said], judged: Sequence[Judged]
     ) -> WrittenAnswer:
         """One image: what it was asked for, each with what was said, and what it shows."""
         names, words = self.things.names[tag], self.words[tag]
@@ -305,5 +305,5 @@ def open_presence(task: PresenceSpec, languages: Iterable[str] | None) -> list[P
     return [opened]
 
 
-def _distinct(probes: Sequence[Probe]) -> list[int]:
+def _distinct(probes: Sequence[AskedThing]) -> list[int]:
     return list(dict.fromkeys(one.thing for one in probes))

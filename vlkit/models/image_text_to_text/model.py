@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from vlkit.errors import VlkitError
 from vlkit.foreign import clean
-from vlkit.models.asking import ask_one, caption_all
 from vlkit.models.image_input import AnImage, read_given
+from vlkit.models.speaking import ask_one, caption_all
 from vlkit.models.trainable import adapter_specs, in_eval
-from vlkit.parts.hf_image_text import HfImageText, Laid
+from vlkit.parts.hf_image_text import AskedText, HfImageText
 from vlkit.spec.dataset import DataSpec
 from vlkit.spec.language import GenerationSpec
 from vlkit.spec.model import ImageTextToTextSpec
@@ -28,7 +28,7 @@ from vlkit.types import Preparer, Question
 class ImageTextToText(nn.Module):
     """A model of transformers that reads images and texts and writes texts, as it is (``AutoModelForImageTextToText``).
 
-    It is asked, evaluated, given adapters and saved; to train one, build its parts as a ``VisionLanguageModel``. Images
+    It is asked, evaluated and saved; to train one, build its parts as a ``VisionLanguageModel``. Images
     go through the model's own encoder with every question: what ``image_features`` gives are their pixels.
 
     Args:
@@ -140,7 +140,7 @@ class ImageTextToText(nn.Module):
         """Answers a question about no, one or several images; see ``VisionLanguageModel.ask``."""
         return ask_one(self, images, question, language=language, prefix=prefix, stream=stream, generation=generation)
 
-    def _laid(self, questions: Sequence[Question]) -> list[Laid]:
+    def _laid(self, questions: Sequence[Question]) -> list[AskedText]:
         found = []
         for number, question in enumerate(questions, start=1):
             text, where = clean(question.text), f"question {number}"
@@ -155,7 +155,7 @@ def _picture(image: Any) -> Image.Image:
     return Image.fromarray(image.numpy()) if isinstance(image, Tensor) else read_given(image)
 
 
-def _batches(laid: Sequence[Laid], size: int) -> Iterator[list[int]]:
+def _batches(laid: Sequence[AskedText], size: int) -> Iterator[list[int]]:
     """Questions of equally many images together, the longest first, so that what does not fit fails at once."""
     by_count: dict[int, list[int]] = {}
     for number, one in enumerate(laid):

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from vlkit.errors import ShapeError, VlkitError
-from vlkit.models.asking import ask_one, caption_all
 from vlkit.models.assembly import checked_part, place_of, spec_of, trains
 from vlkit.models.image_input import AnImage
+from vlkit.models.speaking import ask_one, caption_all
 from vlkit.models.trainable import adapter_specs, hold_frozen_in_eval
 from vlkit.models.turns import prompts_of
 from vlkit.models.vision_language import answering
