@@ -38,7 +38,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vlkit merge hf:Gregor/mblip-mt0-xl --peft language_model=lora/ --out merged",
     ),
     "data": ("vlkit data info captions.jsonl",),
-    "data build": ("vlkit data build flags", "vlkit data build openmoji --languages en,de --out shards/openmoji"),
+    "data build": (
+        "vlkit data build flags",
+        "vlkit data build openmoji --languages en,de --out shards/openmoji",
+        "vlkit data build smpqa --languages en,de,ru",
+    ),
     "data shard": (
         "vlkit data shard captions.jsonl --out shards --image-size 256",
         "vlkit data shard photos/ --out shards --language de --max-mb 500",

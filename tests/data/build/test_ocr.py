@@ -191,24 +191,25 @@ def test_shards_hold_pages_with_their_text_as_caption(tmp_path: Path, font: Path
 def test_the_same_input_gives_the_same_bytes_and_an_interrupted_build_goes_on(
     tmp_path: Path, font: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ocr, "_PER_SHARD", 4)
-    build_ocr(tmp_path / "a", LINES, options(), fonts=font, workers=2, quiet=True)
+    monkeypatch.setattr(ocr, "_PER_SHARD", 8)
+    many = options(count=24)
+    build_ocr(tmp_path / "a", LINES, many, fonts=font, workers=2, quiet=True)
     wanted = {path.name: sha256(path) for path in (tmp_path / "a").iterdir()}
-    assert sorted(wanted) == ["shard-0000.tar", "shard-0001.tar", "shard-0002.tar", "sizes.json", "summary.json"]
+    assert sorted(wanted) == [*(f"shard-000{number}.tar" for number in range(3)), "sizes.json", "summary.json"]
     real, drawn = ocr.draw_page, []
 
     def stop(*given: Any) -> bytes:
         drawn.append(given)
-        if len(drawn) == 7:
+        if len(drawn) == 18:
             raise KeyboardInterrupt
         return real(*given)
 
     monkeypatch.setattr(ocr, "draw_page", stop)
-    with pytest.raises(KeyboardInterrupt, match=r"^stopped; 4 of 12 samples are written: run the same command again"):
-        build_ocr(tmp_path / "b", LINES, options(), fonts=font, workers=0, quiet=True)
+    with pytest.raises(KeyboardInterrupt, match=r"^stopped; 8 of 24 samples are written: run the same command again"):
+        build_ocr(tmp_path / "b", LINES, many, fonts=font, workers=0, quiet=True)
     assert not (tmp_path / "b").exists()
-    build_ocr(tmp_path / "b", LINES, options(), fonts=font, workers=0, quiet=True)
-    assert len(drawn) == 7 + 8  # the first four were kept
+    build_ocr(tmp_path / "b", LINES, many, fonts=font, workers=0, quiet=True)
+    assert len(drawn) == 18 + 16  # the first eight were kept
     assert {path.name: sha256(path) for path in (tmp_path / "b").iterdir()} == wanted
     with pytest.raises(DataError, match=r"b: is there already; choose another --out, or replace it with --overwrite"):
         build_ocr(tmp_path / "b", LINES, options(seed=1), fonts=font, quiet=True)

@@ -141,5 +141,5 @@ def test_where_stamps_are_looked_for(tmp_path: Path, stamps: Path) -> None:
         "(apt-get download tuxpaint-stamps-default; dpkg -x FILE.deb DIR) and name its folder with --source DIR "
         "(source: in a recipe)"
     )
-    with pytest.raises(ValueError, match=r"source: is the folder of tuxpaint's stamps; openmoji is fetched"):
+    with pytest.raises(ValueError, match=r"source: is the folder of tuxpaint's stamps; openmoji has none"):
         BuiltSource(name="openmoji", source="x")

@@ -96,9 +96,7 @@ def build_smpqa(
     """
     tags = tuple(dict.fromkeys(map(tag, languages)))
     if not 2 <= plots <= 1000 or plots % 2:
-        raise DataError(
-            f"--count {plots}: must be an even number from 2 to 1000, half of it bar plots, half pie charts"
-        )
+        raise DataError(f"--count {plots}: must be even, 2 to 1000: half bar plots, half pie charts")
     check_replaceable(
         folder,
         what="the plots of vlkit data build smpqa",
@@ -120,7 +118,7 @@ def build_smpqa(
 
 
 def _draw(folder: Path, plots: Sequence[_Plot], workers: int, *, quiet: bool) -> None:
-    pictures = in_workers(_Pictures(plots), workers, order=range(len(plots)), ahead=8)
+    pictures = in_workers(_DrawnPlots(plots), workers, order=range(len(plots)), ahead=8)
     with closing(pictures), bar("building smpqa", total=len(plots), unit="images", quiet=quiet) as progress:
         for plot, picture in zip(plots, pictures, strict=True):
             path = folder / plot.path
@@ -163,7 +161,7 @@ def _choose(keyed: Mapping[str, str], count: int, lettering: Lettering, salt: st
     )
 
 
-class _Pictures(Dataset[bytes]):
+class _DrawnPlots(Dataset[bytes]):
     def __init__(self, plots: Sequence[_Plot]) -> None:
         self.plots = plots
 
