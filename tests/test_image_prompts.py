@@ -80,7 +80,8 @@ def test_english_and_native_prompts_come_in_turn_and_each_equally_often(language
 def test_the_sample_says_what_is_asked_and_a_question_is_not_read_as_a_prompt() -> None:
     prompts = ImagePrompts("caption", "english", None)
     assert prompts.choose("fr", task="name", number=0) == "Name what the picture shows, in French."
-    assert prompts.choose("fr", task="ocr", number=0) == "Describe the image in French."  # has none of its own
+    assert prompts.choose("fr", task="ocr", number=0) == "Read the French text in the image."
+    assert prompts.choose("fr", task="colors", number=0) == "Describe the image in French."  # has none of its own
     question = "Is {language} {question} odd?"
     assert prompts.choose("fr", task="vqa", number=0, question=question) == f"{question} Answer briefly in French."
     assert prompts.asks("yes_no") and not prompts.asks("caption") and not prompts.asks("")

@@ -275,8 +275,8 @@ def test_a_recipe_says_where_it_goes_on_from(tmp_path: Path) -> None:
         load_recipe(path)
 
 
-def test_explain_knows_both_kinds() -> None:
-    kinds = ("dual_encoder", "vision_language", "query_former", "saved")
+def test_explain_knows_all_kinds() -> None:
+    kinds = ("dual_encoder", "vision_language", "query_former", "image_text_to_text", "saved")
     assert [row.key for row in explain("model")] == [f"model.{kind}" for kind in kinds]
     assert [row.key for row in explain("model.adapters.text")] == [
         "model.adapters.text.lora",

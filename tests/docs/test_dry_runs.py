@@ -63,7 +63,8 @@ def world(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "nllb").symlink_to(hub / "contrastive/nllb_clip")
     for name in ("model", "english_only/model"):
         vlkit.save(vlkit.load("tiny"), tmp_path / "runs/quickstart" / name)
-    vlkit.save(tiny_vlm(), tmp_path / "runs/pictures/model")
+    for name in ("pictures", "pictures-english"):
+        vlkit.save(tiny_vlm(), tmp_path / "runs" / name / "model")
     return tmp_path
 
 

@@ -381,7 +381,7 @@ class TestBadInput:
             try:
                 read_suite(name)
             except SpecError as error:
-                needs[name] = [problem.split("  ")[1].splitlines()[0] for problem in error.problems]
+                needs[name] = sorted(problem.split("  ")[1].splitlines()[0] for problem in error.problems)
                 assert all("missing" in problem for problem in error.problems)
         paths = ["tasks.0.images.path", "tasks.0.labels.paths"]
         source = ["tasks.0.source.images", "tasks.0.source.path"]

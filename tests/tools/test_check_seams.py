@@ -37,7 +37,8 @@ def test_the_package_itself_is_clean(check: ModuleType) -> None:
     assert check.problems(ROOT) == []
     classes, parts = check.kinds(ROOT)
     kinds = {
-        "DualEncoder": "dual_encoder", "QueryFormer": "query_former", "VisionLanguageModel": "vision_language",
+        "DualEncoder": "dual_encoder", "ImageTextToText": "image_text_to_text", "QueryFormer": "query_former",
+        "VisionLanguageModel": "vision_language",
     }  # fmt: skip
     assert classes == {name: f"vlkit.models.{folder}" for name, folder in kinds.items()}
     assert {"image", "text", "image_head", "text_head", "decoder", "encoder", "bridge", "language_model"} <= parts

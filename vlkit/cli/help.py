@@ -98,6 +98,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "bench contrastive": ("vlkit bench contrastive --ranks 2 --batch 8192 --dim 512",),
     "bench grouped": ("vlkit bench grouped --ranks 4 --batch 1024",),
     "bench vlm": ("vlkit bench vlm --json", "vlkit bench vlm --language-model llama --batch 4 --vocabulary 32000"),
+    "bench vlm-eval": ("vlkit bench vlm-eval --json",),
     "doctor": ("vlkit doctor", "vlkit doctor --json"),
     "cache": ("vlkit cache list", "vlkit cache clear features"),
     "cache list": ("vlkit cache list",),

@@ -54,7 +54,8 @@ def files_of(path: str, names: Sequence[str]) -> list[Path]:
     for pattern in patterns:
         if found := sorted(one for one, _ in _glob(pattern)):
             return found
-    where = f"has no {_listed(names)}" if given.is_dir() else "no file fits"
+    fits = "no file fits" if "*" in path else "no such file or folder"
+    where = f"has no {_listed(names)}" if given.is_dir() else fits
     raise DataError(f"{path}: {where}; give a file, a folder, or a pattern with *")
 
 
