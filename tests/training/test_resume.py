@@ -323,11 +323,13 @@ def test_a_run_stopped_by_a_signal_goes_on_as_if_nothing_was(
 
         monkeypatch.setattr(steps.Steps, "_step", signalled)
         before = signal.getsignal(number)
-        if at == 6:
-            assert train(made, resume=True).model_path.exists()
-        else:
-            with pytest.raises(KeyboardInterrupt, match=rf"^stopped after step {at}; .*, go on with --resume$"):
-                train(made, resume=at > 2)
+        said = (
+            rf"stopped after step {at}; .*, go on with --resume" if at < 6 else "stopped; the run is done, .* keeps it"
+        )
+        with pytest.raises(KeyboardInterrupt, match=f"^{said}") as caught:
+            train(made, resume=at > 2)
+        assert caught.value.number == number  # type: ignore[attr-defined]
+        assert Run(tmp_path / "run").model_path.exists() == (at == 6)
         assert signal.getsignal(number) is before
     monkeypatch.undo()
     assert figures(Run(tmp_path / "run")) == figures(train(elsewhere(made, tmp_path / "whole")))

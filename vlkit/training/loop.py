@@ -92,6 +92,8 @@ def train(
                 stack.callback(trainer.watchers.close)
                 trainer.fit(resume=resume)
                 runtime.first(lambda: save(trainer.model, run.model_path))
+                if trainer.stopped is not None:
+                    raise Stopped(done_message(run), number=trainer.stopped)
         except KeyboardInterrupt as stop:
             raise stop if str(stop) else _stopped(stop, run, trainer) from None
     return run
@@ -105,6 +107,11 @@ def _read(recipe: Recipe | str | PathLike[str]) -> Recipe:
     raise VlkitError(
         f"train takes a recipe, its file or its name, not a {type(recipe).__name__}; vlkit.load_recipe makes one"
     )
+
+
+def done_message(run: Run) -> str:
+    """What is said where a run was stopped that has nothing left to do."""
+    return f"stopped; the run is done, {run.path} keeps it (--resume shows it again)"
 
 
 def _stopped(stop: KeyboardInterrupt, run: Run, trainer: _Trainer | None) -> Stopped:
@@ -142,6 +149,7 @@ class _Trainer:
         self.place = Place(0, 0, 0, 0, recipe_digest(recipe))
         self.data_state: dict[str, Any] = {}
         self.begun = False
+        self.stopped: int | None = None  # the signal that came when only the model was left to save
 
     def fit(self, *, resume: bool) -> None:
         """All stages, or what is left of them."""
@@ -206,7 +214,7 @@ class _Trainer:
         if self.place.stage_step < stage.steps:
             batches.restore(self.data_state)
             steps.take(batches)
-            self.place, self.data_state = steps.place, batches.state()
+            self.place, self.data_state, self.stopped = steps.place, batches.state(), steps.stopped
         steps.finish()
 
     def _untouched(self, before: Snapshot) -> dict[str, str]:

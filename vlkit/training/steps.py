@@ -91,6 +91,7 @@ class Steps:
         decay = recipe.optim.average
         self.average = None if decay is None else WeightAverage(as_module(trainee.model), decay)
         self.meter = Meter(recipe.loop.batch_size, workers=None)
+        self.stopped: int | None = None  # the signal that came in the very last step of the run
         self._skipped_in_row, self._shown_loss = 0, math.nan
         self._saved_at = time.monotonic()
 
@@ -143,10 +144,14 @@ class Steps:
                     request.saving = True
                     self._checkpoint(metrics, batches)
                     request.saving = False
-                if agreed.stop and not (done and final):
+                if agreed.stop:
+                    number = request.signal or signal.SIGTERM
+                    if done and final:  # what is left is to save the model
+                        self.stopped = number
+                        continue
                     raise Stopped(
                         f"stopped after step {self.place.step}; {self.run.path} keeps it, go on with --resume",
-                        number=request.signal or signal.SIGTERM,
+                        number=number,
                     )
 
     def _step(self, batch: Batch, request: StopRequest) -> _Agreed:
