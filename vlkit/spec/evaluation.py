@@ -196,8 +196,14 @@ class AskingSpec(AnyTask):
 class NamingSpec(AskingSpec):
     """What tasks share in which images are described or named with vlkit's own prompts."""
 
-    prompt: Literal["caption", "name"] = "caption"
-    """Which of vlkit's own prompts: for a caption, or for the name of what is shown."""
+    prompt: Literal["caption", "name"] | None = None
+    """Which of vlkit's own prompts: for a caption, or for the name of what is shown; null: a caption where answers are
+    sentences, else a name."""
+
+    @property
+    def asks(self) -> Literal["caption", "name"]:
+        """Which prompts are taken."""
+        return self.prompt or "name"
 
 
 class CaptioningSpec(NamingSpec):
@@ -219,6 +225,11 @@ class CaptioningSpec(NamingSpec):
     """What cuts sentences without blanks into words for CIDEr-D, ROUGE-L and BLEU of COCO, by BCP 47 tag: `{zh:
     characters, ja: sudachipy}`. A language without an entry takes the usual one of its script where that is installed,
     else characters."""
+
+    @property
+    def asks(self) -> Literal["caption", "name"]:
+        """Which prompts are taken."""
+        return self.prompt or ("caption" if self.form == "sentences" else "name")
 
     @model_validator(mode="after")
     def _names_are_not_cut(self) -> CaptioningSpec:

@@ -90,7 +90,7 @@ def prompts_for(task: NamingSpec | PresenceSpec, languages: Iterable[str]) -> di
     if isinstance(given, str):
         return {tag: _filled(given, tag) for tag in languages}
     if given is None:
-        asks = "presence" if isinstance(task, PresenceSpec) else task.prompt
+        asks = "presence" if isinstance(task, PresenceSpec) else task.asks
         own = {tag: question_prompts(asks, tag, wording=task.wording)[0] for tag in languages}
         return {tag: text.replace(QUESTION, THING) for tag, text in own.items()}
     templates = {language_table.normalize(tag): text for tag, text in given.items()}
