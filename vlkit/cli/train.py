@@ -41,7 +41,6 @@ def train(
         if leads:
             _rehearse(resolved)
         return
-    from vlkit.training.loop import done_message
     from vlkit.training.loop import train as run_loop
     from vlkit.training.run_folder import Run, run_folder
 
@@ -54,7 +53,7 @@ def train(
             say(f"\n{run.summary()}\nthe model is in {run.model_path}")
     except KeyboardInterrupt as stop:
         number = getattr(stop, "number", signal.SIGINT)
-        raise Stopped(done_message(run), number=number) from None
+        raise Stopped(run.done_message(), number=number) from None
 
 
 def _show(title: str, report: Report) -> None:

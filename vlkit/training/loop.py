@@ -93,7 +93,7 @@ def train(
                 trainer.fit(resume=resume)
                 runtime.first(lambda: save(trainer.model, run.model_path))
                 if trainer.stopped is not None:
-                    raise Stopped(done_message(run), number=trainer.stopped)
+                    raise Stopped(run.done_message(), number=trainer.stopped)
         except KeyboardInterrupt as stop:
             raise stop if str(stop) else _stopped(stop, run, trainer) from None
     return run
@@ -107,11 +107,6 @@ def _read(recipe: Recipe | str | PathLike[str]) -> Recipe:
     raise VlkitError(
         f"train takes a recipe, its file or its name, not a {type(recipe).__name__}; vlkit.load_recipe makes one"
     )
-
-
-def done_message(run: Run) -> str:
-    """What is said where a run was stopped that has nothing left to do."""
-    return f"stopped; the run is done, {run.path} keeps it (--resume shows it again)"
 
 
 def _stopped(stop: KeyboardInterrupt, run: Run, trainer: _Trainer | None) -> Stopped:

@@ -87,6 +87,10 @@ class Run:
             said += [f"{name} {value:.3f} on what was held back"] if isinstance(value, int | float) else []
         return ", ".join(said)
 
+    def done_message(self) -> str:
+        """What is said where it is stopped when nothing is left to do."""
+        return f"stopped; the run is done, {self.path} keeps it (--resume shows it again)"
+
     def metrics(self) -> list[dict[str, Any]]:
         """All lines of metrics.jsonl."""
         if not self.metrics_path.exists() or not self.metrics_path.stat().st_size:
