@@ -42,11 +42,7 @@ class Writer:
         stream: Callable[[str], None] | None,
     ) -> None:
         self.model, self.generation, self.stream = model, generation, stream
-        if generation.beams > 1 and generation.temperature > 0:
-            raise VlkitError(
-                f"generation.beams = {generation.beams} follows the likeliest answers and generation.temperature = "
-                f"{generation.temperature:g} draws one; set beams to 1 or temperature to 0"
-            )
+        check_drawing(generation)
         if not model.end_ids:
             raise VlkitError(
                 f"{model.where}: neither its tokenizer nor its configuration has an end token, so no text would end; "
@@ -171,6 +167,19 @@ class Writer:
         raise VlkitError(
             f"{where}: the tokenizer has no token {wanted!r} (generation.language_token = {pattern!r}); set it to the "
             f"pattern of the model's language tokens, or to null"
+        )
+
+
+def check_drawing(generation: GenerationSpec) -> None:
+    """Refuses settings that contradict each other.
+
+    Raises:
+        VlkitError: Tokens are to be drawn and several answers followed.
+    """
+    if generation.beams > 1 and generation.temperature > 0:
+        raise VlkitError(
+            f"generation.beams = {generation.beams} follows the likeliest answers and generation.temperature = "
+            f"{generation.temperature:g} draws one; set beams to 1 or temperature to 0"
         )
 
 

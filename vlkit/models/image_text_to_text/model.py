@@ -18,6 +18,7 @@ from vlkit.foreign import clean
 from vlkit.models.image_input import AnImage, read_given
 from vlkit.models.speaking import ask_one, caption_all
 from vlkit.models.trainable import adapter_specs, in_eval
+from vlkit.parts.hf_generation import check_drawing
 from vlkit.parts.hf_image_text import AskedText, HfImageText
 from vlkit.spec.dataset import DataSpec
 from vlkit.spec.language import GenerationSpec
@@ -89,11 +90,7 @@ class ImageTextToText(nn.Module):
         generation = generation or GenerationSpec()
         if stream is not None and len(questions) != 1:
             raise VlkitError(f"stream shows one answer as it is written, and there are {len(questions)} questions")
-        if generation.beams > 1 and generation.temperature > 0:
-            raise VlkitError(
-                f"generation.beams = {generation.beams} follows the likeliest answers and generation.temperature = "
-                f"{generation.temperature:g} draws one; set beams to 1 or temperature to 0"
-            )
+        check_drawing(generation)
         if generation.language_token is not None:
             raise VlkitError(
                 f"generation.language_token = {generation.language_token!r}: a whole model of transformers is told the "
