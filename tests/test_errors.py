@@ -61,7 +61,7 @@ def test_a_recipes_problems_are_counted() -> None:
 def test_missing_packages_say_what_to_run() -> None:
     assert str(MissingPackage("emoji", purpose="the OpenMoji data set", extra="data")) == (
         "the OpenMoji data set needs the package 'emoji', which is not installed; run: "
-        "pip install 'babel>=2.16' 'emoji>=2.16' 'resvg-py>=0.2'"
+        "pip install 'babel>=2.16' 'emoji>=2.16' 'fonttools>=4.47' 'resvg-py>=0.2'"
     )
 
 
