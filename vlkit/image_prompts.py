@@ -51,6 +51,11 @@ class TaskPrompts:
         return english, native
 
 
+def tasks() -> tuple[str, ...]:
+    """What vlkit has prompts for."""
+    return tuple(_tables(None))
+
+
 def question_prompts(
     task: str, language: str, *, wording: Wording = "both", file: str | Path | None = None
 ) -> tuple[str, ...]:

@@ -390,7 +390,6 @@ class TestBadInput:
             "captions": ["tasks.0.source.path"],
             "omw_imagenet": paths,
             "retrieval": ["tasks.0.source.path"],
-            "smpqa": [f"tasks.{number}.source.{key}" for number in (0, 1) for key in ("images", "path")],
             "xflickrco": ["tasks.0.source.captions", "tasks.0.source.images"],
             **dict.fromkeys(("maxm", "marvl", "xgqa", "xm3600", "xvnli"), source),
             **dict.fromkeys(("cvqa", "kaleidoscope", "m3exam", "m5_vgr", "m5_vlod", "mtvqa", "xmmmu"), source[1:]),

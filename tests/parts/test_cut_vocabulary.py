@@ -17,10 +17,12 @@ from transformers import PreTrainedTokenizerFast
 import vlkit
 from tests.helpers import encoder_factory as factory
 from tests.helpers import vision_language
-from vlkit.errors import DataError, VlkitError
+from vlkit.errors import DataError, UnknownName, VlkitError
+from vlkit.image_prompts import question_prompts
 from vlkit.models.folder import load, save
 from vlkit.parts.cut_vocabulary import add_tokens, cut_vocabulary
 from vlkit.parts.language_models import build_language_model, language_model
+from vlkit.parts.language_words import language_words
 from vlkit.parts.tokenizers import pad_rows
 from vlkit.spec.language import GenerationSpec, HfLanguage, TinyLanguage
 
@@ -210,3 +212,24 @@ def test_a_saved_model_goes_on_with_other_tokens(tmp_path: Path) -> None:
     again: Any = load(tmp_path / "second")
     assert torch.equal(again(batch).states_RE, model(batch).states_RE)
     assert again.language_model.tokenizer.get_vocab() == model.language_model.tokenizer.get_vocab()
+
+
+def test_a_vocabulary_of_languages_keeps_their_names_and_prompts(folder: Path) -> None:
+    whole: Any = build_language_model(HfLanguage(name=str(folder)))
+    cut: Any = build_language_model(HfLanguage(name=str(folder), vocabulary=("de", "ru")))
+    words = language_words(("de", "ru"))
+    assert {"roter apfel", "красное яблоко", "Dänemark", "среда", *question_prompts("name", "ru")} <= {*words}
+    assert whole.vocab_size >= cut.vocab_size
+    for text in words[::50]:
+        assert _pieces(cut, text) == _pieces(whole, text)
+
+
+def test_languages_without_names_are_refused() -> None:
+    with pytest.raises(DataError) as wrong:
+        language_words(("de", "arz"))
+    assert str(wrong.value) == (
+        "vocabulary: Unicode CLDR (babel) has no names in arz; give a file of texts instead (vocabulary: texts.txt, "
+        "one a line)"
+    )
+    with pytest.raises(UnknownName, match="klingon"):
+        language_words(("klingon",))

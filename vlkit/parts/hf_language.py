@@ -257,9 +257,11 @@ class _Given(nn.Module):
 
 def _change_vocabulary(model: HfLanguageModel, spec: HfLanguage) -> None:
     from vlkit.parts.cut_vocabulary import add_tokens, cut_vocabulary, read_texts
+    from vlkit.parts.language_words import language_words
 
     if spec.vocabulary is not None:
-        cut_vocabulary(model, read_texts(Path(spec.vocabulary)))
+        kept = spec.vocabulary
+        cut_vocabulary(model, read_texts(Path(kept)) if isinstance(kept, str) else language_words(kept))
     if spec.tokens:
         add_tokens(model, spec.tokens)
 

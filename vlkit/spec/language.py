@@ -26,9 +26,10 @@ class HfLanguage(LanguageModelSpec, LibrarySpec):
     model is taken."""
     quantize: Literal["none", "int8", "nf4"] = "none"
     """Hold the weights of its linear layers in 8 or 4 bits (bitsandbytes, on a GPU); all other parts keep theirs."""
-    vocabulary: LocalPath | None = None
-    """A text file, one text a line (captions, prompts): only the rows of the vocabulary that they need are kept, and
-    those that all other texts fall back to; null keeps all."""
+    vocabulary: LocalPath | tuple[str, ...] | None = None
+    """BCP 47 tags, or a text file, one text a line (captions, prompts): only the rows of the vocabulary that names and
+    vlkit's prompts in these languages need (or those texts), and those that all other texts fall back to, are kept;
+    null keeps all."""
     tokens: tuple[str, ...] = ()
     """Tokens to add to the vocabulary; their rows start as the mean of all."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vlkit.spec.base import LocalPath, Spec
 
@@ -99,17 +99,27 @@ class MtVqa(_QuestionSet):
     """The parquet files of the test split (`data/test-*.parquet`)."""
 
 
-class Smpqa(_WithImages):
+class Smpqa(Spec):
     """SMPQA (Centurio, arXiv 2501.05122): plots with words in eleven languages; or those of `vlkit data build smpqa`.
 
     Questions are in English around a word of the language. Categories are `ground` (yes or no) and `name` (a word).
     """
 
     kind: Literal["smpqa"] = "smpqa"
-    path: LocalPath
-    """`{language}_ground.json` and `{language}_name.json`, as Centurio's evaluation reads them."""
-    images: LocalPath
+    path: LocalPath | None = None
+    """`{language}_ground.json` and `{language}_name.json`, as Centurio's evaluation reads them; null: vlkit's own
+    plots, drawn on first use in 13 languages, one a script, as far as fonts are found."""
+    images: LocalPath | None = None
     """The folder that the names of images are relative to."""
+
+    @model_validator(mode="after")
+    def _files_with_images(self) -> Smpqa:
+        if (self.path is None) != (self.images is None):
+            there, lacking = ("path", "images") if self.images is None else ("images", "path")
+            raise ValueError(
+                f"{lacking}: {there} is given and this is not; give both, or neither for vlkit's own plots"
+            )
+        return self
 
 
 class Cvqa(_QuestionSet):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from tests.helpers.font_factory import small_font
 from vlkit.data.build import smpqa
@@ -22,9 +23,11 @@ from vlkit.data.build.chart_words import begins_as, find_words, in_order
 from vlkit.data.build.fonts import Face, FontPair, packaged_fonts
 from vlkit.data.build.lettering import Lettering
 from vlkit.data.build.smpqa import build_smpqa
+from vlkit.data.questions.open_set import open_set
 from vlkit.data.sources.dialogues import read_dialogues
 from vlkit.errors import DataError, VlkitError
 from vlkit.files import sha256
+from vlkit.spec.question_sets import Smpqa
 
 SANS = Face(packaged_fonts() / "DejaVuSans.ttf", 0, "DejaVu Sans", weight=400, width=5, italic=False)
 LATIN = Lettering(FontPair(SANS, None, "Latn"), "de")
@@ -282,3 +285,42 @@ def test_what_is_wrong_is_told_before_anything_is_drawn(tmp_path: Path, font: Pa
     (tmp_path / "set" / "notes.txt").touch()
     with pytest.raises(VlkitError, match=r"set holds something else than the plots of vlkit data build smpqa \(notes"):
         built(tmp_path / "set", font)
+
+
+# own plots ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own(font: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A machine whose only font draws Latin and Cyrillic letters."""
+    faces = smpqa.find_faces(font)
+    monkeypatch.setenv("VLKIT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(smpqa, "find_faces", lambda folder=None: faces)
+    monkeypatch.setattr(smpqa, "_OWN_PLOTS", 2)
+    smpqa._tell_once.cache_clear()
+    return monkeypatch
+
+
+def test_own_plots_are_drawn_once_in_what_fonts_are_found_for(
+    own: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = smpqa.own_plots()
+    assert sorted(path.name for path in folder.glob("*_name.json")) == ["en_name.json", "ru_name.json"]
+    assert "left out of the plots with words: Greek (el), Arabic (ar), " in caplog.text
+    assert "Noto Sans" in caplog.text  # what to install
+    found = open_set(Smpqa())
+    assert Counter(one.language for one in found) == {"en": 26, "ru": 26}
+    own.setattr(smpqa, "build_smpqa", None)  # nothing is drawn again
+    assert smpqa.own_plots() == folder
+
+
+def test_own_plots_need_a_font_for_one_language(own: pytest.MonkeyPatch) -> None:
+    own.setattr(smpqa, "OWN_LANGUAGES", ("th", "hi"))
+    with pytest.raises(DataError, match=r"^none of 1 fonts has every character of Thai \(th, script Thai\)"):
+        smpqa.own_plots()
+
+
+@pytest.mark.parametrize(("given", "lacking"), [("path", "images"), ("images", "path")])
+def test_a_copy_of_smpqa_has_files_and_images(given: str, lacking: str) -> None:
+    with pytest.raises(ValidationError, match=f"{lacking}: {given} is given and this is not; give both, or none"):
+        Smpqa.model_validate({given: "somewhere"})

@@ -8,11 +8,14 @@ colours and word lists, is vlkit's own, so scores on such a set are not those on
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +31,18 @@ from vlkit.data.build.chart_words import WordSet, begins_as, find_words, in_orde
 from vlkit.data.build.fonts import Face, best_pair, find_faces
 from vlkit.data.build.lettering import Lettering, check_shaping
 from vlkit.data.formats.caption_forms import tag
-from vlkit.errors import DataError
+from vlkit.errors import DataError, MissingPackage
 from vlkit.obstacles import Obstacles
 from vlkit.outputs import check_replaceable
 from vlkit.progress import bar
 
+_log = logging.getLogger(__name__)
 LANGUAGES = ("en", "de", "it", "id", "zu", "ru", "zh", "ko", "hi", "ar", "th")
 """SMPQA's own, in seven scripts."""
+OWN_LANGUAGES = ("en", "ru", "el", "ar", "he", "hy", "ka", "lo", "zh", "ja", "ko", "hi", "th")
+"""Those of ``own_plots``, one a script."""
 PLOTS = 100
+_OWN_PLOTS, _OWN_VERSION = 20, 1
 PROMPT = "{question}\nAnswer the question using a single word or phrase."
 """Centurio's, appendix C."""
 _GROUND, _NAME, _PLANS, _IMAGES = "_ground.json", "_name.json", "plots.json", "images"
@@ -117,6 +124,46 @@ def build_smpqa(
     return folder
 
 
+def own_plots() -> Path:
+    """The cache's own plots, drawn at the first call with the system's fonts: 20 in each of ``OWN_LANGUAGES``.
+
+    Languages that no font is found for are left out, which is logged with what to install; once there is one, they are
+    drawn.
+
+    Raises:
+        MissingPackage: babel or fonttools is not installed.
+        DataError: No font for any of them.
+    """
+    faces, fonts, lacking = find_faces(), dict[str, str](), dict[str, DataError]()
+    for language, keyed in find_words("countries", OWN_LANGUAGES).items():
+        try:
+            fonts[language] = _lettering(language, keyed, faces).fonts.name
+        except MissingPackage:
+            raise
+        except DataError as error:
+            lacking[language] = error
+    if not fonts:
+        raise next(iter(lacking.values()))
+    if lacking:
+        named = ", ".join(f"{table.get(tag).name} ({tag})" for tag in lacking)
+        _tell_once(f"left out of the plots with words: {named}: {next(iter(lacking.values()))}")
+    known = [_OWN_VERSION, _OWN_PLOTS, fonts, importlib.metadata.version("babel")]
+    folder = files.home() / "data" / f"smpqa-{files.digest(known)}"
+    return folder if folder.is_dir() else build_smpqa(folder, languages=tuple(fonts), plots=_OWN_PLOTS)
+
+
+@lru_cache(maxsize=1)
+def _tell_once(message: str) -> None:
+    """Two tasks of a suite ask for the same plots."""
+    _log.warning(message)
+
+
+def _lettering(language: str, keyed: Mapping[str, str], faces: Sequence[Face]) -> Lettering:
+    text = "".join(keyed.values())
+    check_shaping(language, text)
+    return Lettering(best_pair(faces, language, text), language)
+
+
 def _draw(folder: Path, plots: Sequence[_Plot], workers: int, *, quiet: bool) -> None:
     pictures = in_workers(_DrawnPlots(plots), workers, order=range(len(plots)), ahead=8)
     with closing(pictures), bar("building smpqa", total=len(plots), unit="images", quiet=quiet) as progress:
@@ -135,9 +182,7 @@ def _plots(
     obstacles = Obstacles()
     for language, keyed in words.items():
         with obstacles.met():
-            text = "".join(keyed.values())
-            check_shaping(language, text)
-            lettering = Lettering(best_pair(faces, language, text), language)
+            lettering = _lettering(language, keyed, faces)
             found[language] = [
                 _Plot(plan, _choose(keyed, len(plan.values), lettering, f"{seed}:{plan.name}"), lettering)
                 for plan in plans

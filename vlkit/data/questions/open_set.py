@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vlkit.data.build.smpqa import own_plots
 from vlkit.data.questions.choice_sets import read_cvqa, read_kaleidoscope, read_m3exam, read_xmmmu
 from vlkit.data.questions.question_records import ImageQuestion
 from vlkit.data.questions.statement_sets import read_m5, read_marvl, read_xvnli
@@ -23,19 +24,22 @@ from vlkit.spec.question_sets import (
     XVnli,
 )
 
-_WITH_IMAGES = {"xgqa": read_xgqa, "maxm": read_maxm, "xvnli": read_xvnli, "marvl": read_marvl, "smpqa": read_smpqa}
+_WITH_IMAGES = {"xgqa": read_xgqa, "maxm": read_maxm, "xvnli": read_xvnli, "marvl": read_marvl}
 
 
 def open_set(spec: QuestionSetSpec) -> tuple[ImageQuestion, ...]:
-    """The questions of a set, in the order of its files; no image is read.
+    """The questions of a set, in the order of its files; no image is read. vlkit's own plots are drawn on first use.
 
     Raises:
         DataError: Files that are missing or wrong, images that are not there, or no language.
         MissingPackage: A package that reads its files is not installed.
     """
     match spec:
-        case XGqa() | MaXm() | XVnli() | MaRvl() | Smpqa():
+        case XGqa() | MaXm() | XVnli() | MaRvl():
             return _WITH_IMAGES[spec.kind](spec.path, Path(spec.images))
+        case Smpqa():
+            folder = None if spec.path is not None else own_plots()
+            return read_smpqa(str(folder or spec.path), Path(folder or spec.images or ""))
         case M5Vgr() | M5Vlod():
             return read_m5(spec.path, stacked=spec.stacked, outlier=isinstance(spec, M5Vlod))
         case MtVqa():
