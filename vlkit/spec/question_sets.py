@@ -116,9 +116,7 @@ class Smpqa(Spec):
     def _files_with_images(self) -> Smpqa:
         if (self.path is None) != (self.images is None):
             there, lacking = ("path", "images") if self.images is None else ("images", "path")
-            raise ValueError(
-                f"{lacking}: {there} is given and this is not; give both, or neither for vlkit's own plots"
-            )
+            raise ValueError(f"{lacking}: {there} is given and this is not; give both, or none for vlkit's own plots")
         return self
 
 
