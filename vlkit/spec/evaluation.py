@@ -277,8 +277,9 @@ class QuestionsSpec(AnyTask):
     """Ask the questions of these categories of the set alone."""
     limit: int | None = Field(default=None, ge=1)
     """Ask so many questions in each language, chosen by a stable hash of their keys; null asks all."""
-    controls: tuple[Literal["no_image"], ...] = ("no_image",)
-    """What answers are compared with: those to the same questions without any image."""
+    controls: tuple[Control, ...] = ("no_image",)
+    """What answers are compared with: those to the same questions without any image, about a grey one, and about the
+    image of another question."""
     identifier: str | None = None
     """What tells whether an answer is in the language that was asked for: an identifier of sentences (`py3langid`);
     null: the nearest right answer of all, in any language, to which answers of a word or two can be compared."""

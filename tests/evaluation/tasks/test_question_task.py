@@ -9,17 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from tests.helpers import question_sets as sets
 from tests.helpers import vision_language
-from tests.helpers.answering_fakes import ColorTeller
+from tests.helpers.answering_fakes import COLORS, ColorTeller
 from tests.helpers.ranks import on_ranks
+from vlkit.data.questions.question_records import ImageQuestion
 from vlkit.distributed.collectives import Ranks
 from vlkit.errors import DataError, UnknownName
 from vlkit.evaluation.results.written import read_written
 from vlkit.evaluation.run import evaluate
 from vlkit.evaluation.suite import open_suite
+from vlkit.evaluation.tasks.question_task import QuestionTask
 from vlkit.spec.evaluation import SuiteSpec
 from vlkit.spec.language import GenerationSpec
 from vlkit.types import Question
@@ -214,6 +217,40 @@ def test_prompts_in_english_and_native_side_by_side(tmp_path: Path) -> None:
     assert (
         row["accuracy"] == 0.5 and row["relaxed_match"] == 0.5 and {one.language for one in model.asked[2:]} == {"sw"}
     )
+
+
+def colors_asked_for(controls: tuple[Any, ...]) -> QuestionTask:
+    """Two questions about a red picture, one about each of three others."""
+    shown = ("red", "red", "green", "blue", "yellow")
+    pictures = {name: lambda name=name: Image.new("RGB", (8, 8), COLORS[name]) for name in COLORS}
+    questions = [
+        ImageQuestion(
+            f"{number}", "en", f"Colour {number}?", (name,), (pictures[name],), answer_language="en", group=name
+        )
+        for number, name in enumerate(shown)
+    ]
+    return QuestionTask("ask", questions, {"en": "{question}"}, controls=controls)
+
+
+def test_a_model_that_does_not_look_has_the_same_figures_in_all_controls() -> None:
+    (row,) = colors_asked_for(("no_image", "blank_image", "other_image")).score(Says(lambda question: "red"), ["en"])
+    for control in ("no_image", "blank_image", "other_image"):
+        assert row.values[f"exact_match_{control}"] == row.values["exact_match"] == 0.4
+        assert row.values[f"exact_match_over_{control}"] == 0
+
+
+def test_another_image_is_never_right_for_who_looks() -> None:
+    model = ColorTeller()
+    (row,) = colors_asked_for(("blank_image", "other_image")).score(model, ["en"])
+    assert (row.values["exact_match"], row.values["exact_match_other_image"]) == (1, 0)
+    assert row.values["exact_match_over_other_image"] == 1
+    assert row.values["exact_match_blank_image"] in (0, 0.2, 0.4)  # one colour for all
+    assert np.isnan(row.values["exact_match_no_image"]) and model.images_seen == 5  # the grey one once
+
+
+def test_where_one_image_has_most_questions_there_is_no_other(tmp_path: Path) -> None:
+    row = rows_of(ColorTeller(), suite(sets.xgqa(tmp_path), prompt="mblip", controls=["other_image"]))["de"]
+    assert np.isnan(row["exact_match_other_image"]) and np.isnan(row["exact_match_over_other_image"])
 
 
 def test_categories_limits_and_text_alone(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ N questions of a language, O options of one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
@@ -23,7 +24,10 @@ from vlkit.evaluation.metrics.fidelity import (
     nearest_names,
 )
 from vlkit.evaluation.metrics.question_match import exact_match, named_letter, named_option, relaxed_match, vqa_clean
+from vlkit.evaluation.metrics.share_estimates import ShareEstimate, share_estimates
 from vlkit.evaluation.results.measures import Measure, Measures
+from vlkit.evaluation.tasks.controls import control_measures
+from vlkit.spec.evaluation import Control
 
 Figures = dict[str, npt.NDArray[np.float64]]
 Answering = Literal["generate", "letters", "likelihood"]
@@ -61,14 +65,7 @@ def _measures(answering: Answering, closed: bool) -> Measures:
     for name in names:
         title, short = _TITLES[name]
         metrics[name] = Measure(title, short, low=f"{name}_ci_low", high=f"{name}_ci_high")
-    for name in (one for one in names if one in (lead, *_WRITTEN)):
-        gap, title = f"{name}_over_no_image", _TITLES[name][0]
-        leads = name == lead
-        metrics[f"{name}_no_image"] = Measure(f"{title} without the image" if leads else "")
-        metrics[gap] = Measure(
-            f"{title} gained by the image" if leads else "", "gain" if leads else "",
-            low=f"{gap}_ci_low", high=f"{gap}_ci_high",
-        )  # fmt: skip
+    metrics |= control_measures({one: _TITLES[one][0] for one in names if one in (lead, *_WRITTEN)}, lead=lead)
     if closed:
         metrics["chance"] = Measure("chance")
     fidelity = (
@@ -88,12 +85,41 @@ def _measures(answering: Answering, closed: bool) -> Measures:
         table="questions" if not closed else "questions-closed",
         explained=_EXPLAINED[answering]
         + ("" if answering == "likelihood" else chosen)
-        + " Without the image the model is asked the same. Intervals resample images, then the questions about each.",
+        + " Without the image, about a grey one and about another question's the model is asked the same. Intervals "
+        "resample images, then the questions about each.",
     )
 
 
 MEASURES: Mapping[tuple[Answering, bool], Measures] = {key: _measures(*key) for key in _FIGURES}
 """Figures in 0..1 by how it is answered, and whether there are options; ``chance`` is 1 / options, on average."""
+
+
+def question_values(
+    measures: Measures, each: Figures, unseen: Mapping[Control, Figures], *, groups: Sequence[int], seed: int
+) -> dict[str, float]:
+    """All figures of one language with their intervals, and those of its controls; NaN for what was not measured.
+
+    Args:
+        measures: Which there are.
+        each: By name a figure [N] of each answer.
+        unseen: The same of controls.
+        groups: Numbers that answers share which stand or fall together, [N].
+        seed: Of the resampling.
+    """
+    own, _ = share_estimates(each, groups, against={}, seed=seed)
+    found: dict[str, float] = {}
+    estimates: dict[str, ShareEstimate] = dict(own)
+    for side, figures in unseen.items():
+        compared = {name: one for name, one in figures.items() if f"{name}_over_{side}" in measures.metrics}
+        for name, gap in share_estimates(each, groups, against=compared, seed=seed)[1].items():
+            estimates[f"{name}_over_{side}"] = gap
+            found[f"{name}_{side}"] = float(figures[name].mean())
+    for name, one in measures.metrics.items():
+        known = estimates.get(name)
+        low, high = (math.nan, math.nan) if known is None else known.interval
+        found.setdefault(name, math.nan if known is None else known.value)
+        found |= {end: value for end, value in ((one.low, low), (one.high, high)) if end}
+    return found
 
 
 def written_figures(

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -24,11 +23,11 @@ from vlkit.errors import DataError, UnknownName
 from vlkit.evaluation.abilities import ANSWERS, Ability
 from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.metrics.fidelity import IDENTIFIERS
-from vlkit.evaluation.metrics.share_estimates import share_estimates
 from vlkit.evaluation.results.measures import Measures
 from vlkit.evaluation.results.results_file import Value
 from vlkit.evaluation.results.written import WrittenAnswer
 from vlkit.evaluation.tasks.asking import Inquiry, Shown, ask_about, kept_answers
+from vlkit.evaluation.tasks.controls import blank_picture, swapped
 from vlkit.evaluation.tasks.published_prompts import PRESETS, SHORT_OPEN, asked, template_of
 from vlkit.evaluation.tasks.question_figures import (
     MEASURES,
@@ -36,11 +35,12 @@ from vlkit.evaluation.tasks.question_figures import (
     Figures,
     LanguageJudge,
     likelihood_figures,
+    question_values,
     written_figures,
 )
 from vlkit.evaluation.tasks.task import Fact, PlainTask, Scored, choose_languages
 from vlkit.files import digest
-from vlkit.spec.evaluation import QuestionsSpec
+from vlkit.spec.evaluation import Control, QuestionsSpec
 from vlkit.spec.language import GenerationSpec
 from vlkit.types import AnswersQuestions, Question, Sample
 
@@ -68,7 +68,7 @@ class QuestionTask(PlainTask):
     answering: Answering = "generate"
     generation: GenerationSpec = field(default_factory=GenerationSpec)
     clean: bool = False
-    controls: tuple[Literal["no_image"], ...] = ("no_image",)
+    controls: tuple[Control, ...] = ("no_image",)
     identifier: str | None = None
     batch_size: int = 16
 
@@ -93,6 +93,12 @@ class QuestionTask(PlainTask):
         rows: dict[tuple[object, ...], int] = {}
         marks = ((one.key, *map(_place, one.images)) for one in self.questions)
         return {number: rows.setdefault(mark, len(rows)) for number, mark in enumerate(marks)}
+
+    @cached_property
+    def _groups(self) -> tuple[int, ...]:
+        """By number of a question the number of its group."""
+        names: dict[str, int] = {}
+        return tuple(names.setdefault(one.group, len(names)) for one in self.questions)
 
     @cached_property
     def samples(self) -> tuple[Sample, ...]:
@@ -153,80 +159,92 @@ class QuestionTask(PlainTask):
         """One row a language, the figures of each answer as detail; each image is encoded once for all languages."""
         encoding = Encoding() if encoding is None else encoding
         numbers = [number for tag in languages for number in self.of(tag)]
-        sides = (True, False) if self.controls else (True,)
-        every = [(number, seen) for seen in sides for number in numbers]
-        pictures, rows = self.pictures
+        shown_of = {(number, None): self._images(number) for number in numbers} | self._unseen(languages, seed=seed)
+        every = list(shown_of)
         inquiries = [
-            Inquiry(
-                digest(self._asked(number, seen=seen)),
-                tuple(rows[_place(image)] for image in self.questions[number].images) if seen else (),
-                self.questions[number].language,
-            )
-            for number, seen in every
+            Inquiry(digest(self._asked(number, side)), images, self.questions[number].language)
+            for (number, side), images in shown_of.items()
         ]
 
         def ask(some: Sequence[int], shown: Sequence[Shown]) -> Sequence[Any]:
             return self._answers(model, [every[place] for place in some], shown)
 
+        pictures = (*self.pictures[0], blank_picture)
         answers = ask_about(model, pictures, inquiries, ask, kept=kept_answers(model, encoding), encoding=encoding)
         said = dict(zip(every, answers, strict=True))
         judge = None if self.closed else LanguageJudge.of(self.questions, self.identifier)
         for tag in languages:
             yield self._scored(tag, said, judge, seed=seed)
 
+    def _images(self, number: int) -> tuple[int, ...]:
+        """Rows of the pictures of a question."""
+        rows = self.pictures[1]
+        return tuple(rows[_place(image)] for image in self.questions[number].images)
+
+    def _unseen(self, languages: Sequence[str], *, seed: int) -> dict[tuple[int, Control | None], tuple[int, ...]]:
+        """What is shown instead in each control, by question and control; not where there is nothing else to show."""
+        grey, found = len(self.pictures[0]), dict[tuple[int, Control | None], tuple[int, ...]]()
+        for tag in languages:
+            for number in self.of(tag):
+                count = len(self.questions[number].images)
+                found |= {(number, side): (grey,) * count if side == "blank_image" else () for side in self.controls}
+            if "other_image" in self.controls:
+                found |= {(number, "other_image"): self._images(other) for number, other in self._others(tag, seed)}
+        return {key: images for key, images in found.items() if key[1] != "other_image" or images}
+
+    def _others(self, tag: str, seed: int) -> Iterator[tuple[int, int]]:
+        """Each question of a language with another one about other images, as many of them."""
+        alike: dict[int, list[int]] = {}
+        for number in self.of(tag):
+            alike.setdefault(len(self.questions[number].images), []).append(number)
+        for numbers in alike.values():
+            yield from swapped(numbers, self._groups, seed=seed).items()
+
     def _scored(
-        self, tag: str, said: Mapping[tuple[int, bool], Any], judge: LanguageJudge | None, *, seed: int
+        self, tag: str, said: Mapping[tuple[int, Control | None], Any], judge: LanguageJudge | None, *, seed: int
     ) -> Scored:
         numbers = self.of(tag)
-        own = [said[number, True] for number in numbers]
-        blank = [said[number, False] for number in numbers] if self.controls else None
         asked_ = [self.questions[number] for number in numbers]
+
+        def answers(side: Control | None) -> list[Any] | None:
+            found = [said[number, side] for number in numbers if (number, side) in said]
+            return found if len(found) == len(numbers) else None
+
+        own, blank = answers(None) or [], answers("no_image")
 
         def figures(one: Sequence[Any]) -> Figures:
             if self.answering == "likelihood":
                 return likelihood_figures(asked_, one, blank=blank)
             return written_figures(asked_, one, letters=self.answering == "letters", clean=self.clean, judge=judge)
 
-        each, control = figures(own), {} if blank is None else figures(blank)
-        names: dict[str, int] = {}
-        groups = [names.setdefault(self.questions[number].group, len(names)) for number in numbers]
-        measured = self.measures.metrics
-        against = {name: one for name, one in control.items() if f"{name}_over_no_image" in measured}
-        estimates, gaps = share_estimates(each, groups, against=against, seed=seed)
+        each = figures(own)
+        groups = [self._groups[number] for number in numbers]
+        unseen = {side: figures(found) for side in self.controls if (found := answers(side)) is not None}
         values: dict[str, Value] = {
             "answering": self.answering,
             "n_questions": len(numbers),
             "n_images": len({_place(image) for number in numbers for image in self.questions[number].images}),
         }
-        for name, one in measured.items():
-            figure, over, _ = name.partition("_over_no_image")
-            found = gaps.get(figure) if over else estimates.get(name)
-            if name.endswith("_no_image") and not over:
-                figure = name.removesuffix("_no_image")
-                known = figure in gaps
-                values[name] = estimates[figure].value - gaps[figure].value if known else math.nan
-            elif name == "chance":
-                values[name] = float(np.mean([1 / len(self.questions[number].options) for number in numbers]))
-            else:
-                low, high = (math.nan, math.nan) if found is None else found.interval
-                values |= {name: math.nan if found is None else found.value, one.low: low, one.high: high}
+        values |= question_values(self.measures, each, unseen, groups=groups, seed=seed)
+        if "chance" in self.measures.metrics:
+            values["chance"] = float(np.mean([1 / len(one.options) for one in asked_]))
         return Scored(tag, values, detail=each, written=self._written(numbers, own, each, groups))
 
-    def _text(self, number: int, *, seen: bool) -> str:
+    def _text(self, number: int, side: Control | None) -> str:
         one = self.questions[number]
-        return asked(self.templates[one.language], one, seen=seen)
+        return asked(self.templates[one.language], one, seen=side != "no_image")
 
-    def _asked(self, number: int, *, seen: bool) -> list[object]:
+    def _asked(self, number: int, side: Control | None) -> list[object]:
         one = self.questions[number]
         how = one.options if self.answering == "likelihood" else self.generation.model_dump(mode="json")
-        return ["question", self._text(number, seen=seen), one.answer_language, how]
+        return ["question", self._text(number, side), one.answer_language, how]
 
     def _answers(
-        self, model: AnswersQuestions, some: Sequence[tuple[int, bool]], shown: Sequence[tuple[Tensor, ...]]
+        self, model: AnswersQuestions, some: Sequence[tuple[int, Control | None]], shown: Sequence[tuple[Tensor, ...]]
     ) -> list[Any]:
         questions = [
-            Question(self._text(number, seen=seen), images, self.questions[number].answer_language)
-            for (number, seen), images in zip(some, shown, strict=True)
+            Question(self._text(number, side), images, self.questions[number].answer_language)
+            for (number, side), images in zip(some, shown, strict=True)
         ]
         if self.answering != "likelihood":
             return model.answer(questions, generation=self.generation, batch_size=self.batch_size)
