@@ -69,21 +69,18 @@ def sample(
     device: torch.device | str | None = None,
 ) -> Tensor:
     """The codes of one image a seed, int64 [B, N]; see ``sampling_steps`` for arguments and errors."""
-    codes_BN = known
+    codes_BN = started(known, seeds, num_codes=num_codes, codebook_size=codebook_size, device=device)
     for done in sampling_steps(
         logits_of,
         spec=spec,
         seeds=seeds,
         num_codes=num_codes,
         codebook_size=codebook_size,
-        known=known,
+        known=codes_BN,
         window=window,
-        device=device,
     ):
         codes_BN = done.codes_BN
-    if codes_BN is None:  # no seeds
-        return torch.empty((0, num_codes), dtype=torch.int64, device=device)
-    return codes_BN.long().clone() if codes_BN is known else codes_BN
+    return codes_BN
 
 
 @torch.no_grad()
@@ -117,7 +114,7 @@ def sampling_steps(
         ShapeError: Seeds, known codes and logits of different sizes.
         VlkitError: Seeds or codes out of range, a null branch that is missing, or logits that are no numbers.
     """
-    codes_BN = _start(known, seeds, num_codes=num_codes, codebook_size=codebook_size, device=device)
+    codes_BN = started(known, seeds, num_codes=num_codes, codebook_size=codebook_size, device=device)
     seeds_B = torch.tensor(list(seeds), dtype=torch.int64, device=codes_BN.device)
     plan = _Plan([int(unknown) for unknown in (codes_BN == codebook_size).sum(dim=1).tolist()], spec)
     for step in range(plan.steps):
@@ -127,14 +124,14 @@ def sampling_steps(
             place_keys(seeds_B, stream=stream, window=window, step=step, num_codes=num_codes)
             for stream in (CODES, CONFIDENCE)
         ]
-        drawn_BN, surety_BN = _drawn(codes_BN, logits, keys, plan=plan, step=step)
-        if bool(surety_BN.isnan().any()):
+        drawn_BN, confidence_BN = _drawn(codes_BN, logits, keys, plan=plan, step=step)
+        if bool(confidence_BN.isnan().any()):
             raise VlkitError(
                 f"the logits of step {step} are no numbers (NaN); run the model in float32 or bfloat16 instead of "
                 f"float16, and see that its weights are sound"
             )
         keep_B = torch.tensor(plan.kept(step, num_codes), device=codes_BN.device)
-        codes_BN = torch.where(first_of(-surety_BN, keep_B), drawn_BN, codebook_size)
+        codes_BN = torch.where(first_of(-confidence_BN, keep_B), drawn_BN, codebook_size)
         yield SampledStep(step, plan.steps, codes_BN, drawn_BN)
 
 
@@ -145,7 +142,7 @@ def _drawn(
     (logits_BNK, null_BNK), (codes_keys, noise_keys), device = logits, (key.flatten() for key in keys), codes_BN.device
     codebook_size, num_codes = logits_BNK.shape[2], codes_BN.shape[1]
     noise_B, scale_B = (torch.tensor(values, device=device) for values in (plan.noise(step), plan.scales(step)))
-    drawn_BN, surety_BN = codes_BN.clone(), torch.full(codes_BN.shape, math.inf, device=device)
+    drawn_BN, confidence_BN = codes_BN.clone(), torch.full(codes_BN.shape, math.inf, device=device)
     most = _CPU_SLICE if device.type == "cpu" else _SLICE
     places = (codes_BN == codebook_size).flatten().nonzero().squeeze(1)
     for place_R in torch.split(places, max(1, most // codebook_size)):
@@ -154,8 +151,8 @@ def _drawn(
         logits_RK = guided(logits_BNK.flatten(0, 1)[place_R], null_RK, scale_B[row_R])
         codes_R, sure_R = draw_codes(logits_RK, codes_keys[place_R], spec=plan.spec)
         drawn_BN.view(-1)[place_R] = codes_R
-        surety_BN.view(-1)[place_R] = sure_R + noise_B[row_R] * gumbel(noise_keys[place_R])
-    return drawn_BN, surety_BN
+        confidence_BN.view(-1)[place_R] = sure_R + noise_B[row_R] * gumbel(noise_keys[place_R])
+    return drawn_BN, confidence_BN
 
 
 class _Plan:
@@ -276,7 +273,7 @@ def _asked(
     return logits_BNK, null_BNK if null else None
 
 
-def _start(
+def started(
     known: Tensor | None,
     seeds: Sequence[int],
     *,
@@ -284,7 +281,7 @@ def _start(
     codebook_size: int,
     device: torch.device | str | None,
 ) -> Tensor:
-    """The codes to begin with, int64 [B, N]."""
+    """The codes to begin with, int64 [B, N]; a copy of the known ones. See ``sampling_steps``."""
     if num_codes < 1 or codebook_size < 1:
         raise ShapeError(f"num_codes = {num_codes} and codebook_size = {codebook_size} have to be 1 or more")
     if wrong := [seed for seed in seeds if not 0 <= seed < 2**63]:
