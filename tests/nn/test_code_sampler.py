@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -377,8 +378,9 @@ def test_sizes_that_do_not_fit_are_told() -> None:
 
 
 def test_seeds_and_codes_out_of_range_are_told() -> None:
-    refused(VlkitError, "seed -1 is not in 0..9223372036854775807", seeds=[1, -1])
-    refused(VlkitError, f"seed {2**63} is not in 0..9223372036854775807", seeds=[1, 2**63])
+    refused(VlkitError, "seed -1 is no whole number in 0..9223372036854775807", seeds=[1, -1])
+    refused(VlkitError, f"seed {2**63} is no whole number in 0..9223372036854775807", seeds=[1, 2**63])
+    refused(VlkitError, "seed 1.5 is no whole number in 0..9223372036854775807", seeds=[1.5, 2])
     known = torch.full((2, N), K)
     known[1, 3] = K + 1
     refused(VlkitError, "codes go from 7 to 8, and 0 to 7 are there (7 stands for an unknown one)", known=known)
@@ -399,3 +401,10 @@ def test_logits_that_are_none_are_told() -> None:
         "that its weights are sound",
         logits_of=lambda codes, step, *, null: (torch.full((2, N, K), math.nan), None),
     )
+
+
+def test_the_example_of_the_docs_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "text_to_image.md").read_text(encoding="utf-8")
+    (example,) = [part.partition("\n```")[0] for part in page.split("```python\n")[1:] if "sampling_steps" in part]
+    exec(compile(example, "docs", "exec"), {})
+    assert [line[0] for line in capsys.readouterr().out.splitlines()] == ["0", "1", "2", "3"]

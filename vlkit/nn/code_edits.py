@@ -40,10 +40,10 @@ def touched_codes(mask_BHW: Tensor, grid: tuple[int, int], *, area: float | None
         )
     if area is not None and not 0 < area <= 1:
         raise VlkitError(f"area = {area:g} is no share of a code's pixels; give a number above 0 and up to 1, or None")
-    marked = (mask_BHW > 0).unflatten(2, (columns, -1)).unflatten(1, (rows, -1))  # [B, rows, P, columns, Q]
-    count_BN = marked.sum(dim=(2, 4)).flatten(1)
-    pixels = mask_BHW.shape[1] // rows * (mask_BHW.shape[2] // columns)
-    return count_BN > 0 if area is None else count_BN >= area * pixels
+    high, wide = mask_BHW.shape[1] // rows, mask_BHW.shape[2] // columns
+    count_BN = (mask_BHW > 0).reshape(-1, rows, high, columns, wide).sum(dim=(2, 4)).flatten(1)
+    least = 1 if area is None else area * high * wide
+    return count_BN >= least
 
 
 def hidden(codes_BN: Tensor, masked_BN: Tensor, *, codebook_size: int) -> Tensor:
@@ -138,7 +138,7 @@ def filled(
         corner = min((corner for corner in corners if missing[corner]), key=lambda one: missing[one])
         window_BHW = _window(canvas_BHW, corner, grid)
         found_BN = sample_window(window_BHW.flatten(1), number)
-        window_BHW.copy_(found_BN.unflatten(1, grid))
+        window_BHW.copy_(found_BN.reshape(-1, *grid))
         _window(unknown_HW, corner, grid).fill_(False)
     return canvas_BHW
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
@@ -284,8 +285,8 @@ def started(
     """The codes to begin with, int64 [B, N]; a copy of the known ones. See ``sampling_steps``."""
     if num_codes < 1 or codebook_size < 1:
         raise ShapeError(f"num_codes = {num_codes} and codebook_size = {codebook_size} have to be 1 or more")
-    if wrong := [seed for seed in seeds if not 0 <= seed < 2**63]:
-        raise VlkitError(f"seed {wrong[0]} is not in 0..{2**63 - 1}")
+    if wrong := [seed for seed in seeds if not (isinstance(seed, Integral) and 0 <= seed < 2**63)]:
+        raise VlkitError(f"seed {wrong[0]} is no whole number in 0..{2**63 - 1}")
     if known is None:
         return torch.full((len(seeds), num_codes), codebook_size, dtype=torch.int64, device=device)
     if known.shape != (len(seeds), num_codes):
