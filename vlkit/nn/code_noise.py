@@ -22,14 +22,14 @@ _FIRST, _SECOND = 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64
 
 def _shifted(x_X: Tensor, by: int) -> Tensor:
     """A logical shift to the right: int64's own one keeps the sign."""
-    return (x_X >> by) & ((1 << (64 - by)) - 1)
+    return (x_X >> by).bitwise_and_((1 << (64 - by)) - 1)
 
 
 def mixed(state_X: Tensor) -> Tensor:
     """SplitMix64's output for states, int64 (the bits of the unsigned number); products wrap around."""
-    x = (state_X ^ _shifted(state_X, 30)) * _FIRST
-    x = (x ^ _shifted(x, 27)) * _SECOND
-    return x ^ _shifted(x, 31)
+    x_X = _shifted(state_X, 30).bitwise_xor_(state_X).mul_(_FIRST)
+    x_X = x_X.bitwise_xor_(_shifted(x_X, 27)).mul_(_SECOND)
+    return x_X.bitwise_xor_(_shifted(x_X, 31))
 
 
 def next_keys(keys_X: Tensor, index_X: Tensor) -> Tensor:
@@ -53,13 +53,13 @@ def exponential(keys_X: Tensor) -> Tensor:
 
     From 63 bits, so that small numbers, which decide who wins, are as fine as float32 is.
     """
-    uniform_X = (_shifted(keys_X, 1).float() * 2.0**-63).clamp(2.0**-64, 1 - 2.0**-24)
-    return -torch.log1p(-uniform_X)
+    uniform_X = _shifted(keys_X, 1).float().mul_(2.0**-63).clamp_(2.0**-64, 1 - 2.0**-24)
+    return uniform_X.neg_().log1p_().neg_()
 
 
 def gumbel(keys_X: Tensor) -> Tensor:
     """Numbers of the standard Gumbel distribution, float32 within -2.9..44.4, one a key."""
-    return -exponential(keys_X).log()
+    return exponential(keys_X).log_().neg_()
 
 
 def code_gumbel(keys_R: Tensor, codebook_size: int) -> Tensor:
