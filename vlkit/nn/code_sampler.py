@@ -253,7 +253,6 @@ def _nucleus(logits_RK: Tensor, top_p: float) -> Tensor:
     sorted_RK, order_RK = logits_RK.sort(dim=1, descending=True, stable=True)
     shares_RK = sorted_RK.softmax(dim=1)
     before_RK = shares_RK.cumsum(dim=1) - shares_RK
-    before_RK[:, 0] = 0.0
     return torch.empty_like(logits_RK).scatter(1, order_RK, sorted_RK.masked_fill(before_RK >= top_p, -math.inf))
 
 
