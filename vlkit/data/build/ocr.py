@@ -21,7 +21,6 @@ from vlkit import languages as table
 from vlkit.data.build.chart_words import find_words, in_order
 from vlkit.data.build.fonts import Face, FontPair, find_faces, packaged_fonts, pairs, pairs_for
 from vlkit.data.build.lettering import Lettering, check_shaping
-from vlkit.data.build.line_breaks import cells, pieces
 from vlkit.data.build.page_drawing import PageLook, draw_page, lay_out, page_size
 from vlkit.data.build.reshard import ShardOptions, Written, check_place, write_shards
 from vlkit.data.formats.caption_forms import tag
@@ -29,6 +28,7 @@ from vlkit.data.formats.folders import files_in
 from vlkit.data.formats.images import IMAGE_FILES, StoredImage
 from vlkit.data.sources.combine import meta_of
 from vlkit.errors import DataError, some
+from vlkit.line_breaks import cells, pieces
 from vlkit.obstacles import Obstacles
 from vlkit.types import Sample, SampleMeta
 

@@ -21,9 +21,9 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from vlkit import languages
 from vlkit.data.build.lettering import Lettering
-from vlkit.data.build.line_breaks import cells, pieces, wrap
 from vlkit.data.formats.images import open_image
 from vlkit.errors import DataError
+from vlkit.line_breaks import cells, pieces, wrap
 
 Color = tuple[int, int, int]
 _ENDS = re.compile(r"[.!?:;\u0964\u06d4\u061f\u3002\uff01\uff1f\u0589\u1362\u104b\u17d4]\s*$")  # of sentences
