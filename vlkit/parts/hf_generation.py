@@ -67,8 +67,8 @@ class Writer:
         with quiet(), foreign_errors(f"{self.model.where} cannot write", error=VlkitError):
             ids_BL = self.model.whole.generate(
                 **inputs,
-                generation_config=self._settings(self._room(inputs, skip)),
-                logits_processor=self._changes(skip),
+                generation_config=self._settings(most := self._room(inputs, skip)),
+                logits_processor=self._changes(skip, most),
                 stopping_criteria=[_Stops(self, skip)] if self.generation.stop else [],
                 streamer=None if self.generation.beams > 1 else streamer,
             )
@@ -125,10 +125,12 @@ class Writer:
             )
         return min(room, self.generation.max_tokens)
 
-    def _changes(self, skip: int) -> list[Any]:
+    def _changes(self, skip: int, most: int) -> list[Any]:
         """What is done to scores."""
+        least = min(self.generation.min_tokens, most)
+        longer = [NoEnd(self.model.end_ids, skip + least)] if least else []
         repeats = [Repeats(self.generation.repetition_penalty, skip)] if self.generation.repetition_penalty != 1 else []
-        return [*repeats, *([Draws(self.generation)] if self.generation.temperature > 0 else [])]
+        return [*longer, *repeats, *([Draws(self.generation)] if self.generation.temperature > 0 else [])]
 
     def _settings(self, most: int) -> Any:
         """The library's settings, none of them left to what came with the model."""
@@ -137,7 +139,6 @@ class Writer:
         chosen, own = self.generation, self.model.whole.generation_config
         return GenerationConfig(
             max_new_tokens=most,
-            min_new_tokens=min(chosen.min_tokens, most) or None,
             num_beams=chosen.beams,
             do_sample=False,
             length_penalty=chosen.length_penalty,
@@ -181,6 +182,22 @@ def check_drawing(generation: GenerationSpec) -> None:
             f"generation.beams = {generation.beams} follows the likeliest answers and generation.temperature = "
             f"{generation.temperature:g} draws one; set beams to 1 or temperature to 0"
         )
+
+
+class NoEnd:
+    """Lets no row end before it has so many tokens, those that it begins with included.
+
+    The library's own looks through the whole vocabulary with every token, long after that.
+    """
+
+    def __init__(self, end_ids: Sequence[int], length: int) -> None:
+        self.end_ids, self.length = list(end_ids), length
+
+    def __call__(self, input_ids: Tensor, scores_BV: Tensor) -> Tensor:
+        """The scores, without those of ends."""
+        if input_ids.shape[1] >= self.length:
+            return scores_BV
+        return scores_BV.index_fill(1, torch.tensor(self.end_ids, device=scores_BV.device), -torch.inf)
 
 
 class Repeats:
