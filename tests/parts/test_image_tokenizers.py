@@ -80,7 +80,7 @@ def test_codes_that_do_not_exist_are_refused(tokenizer: ImageTokenizer) -> None:
             tokenizer.decode(codes.index_fill(1, torch.tensor([2]), wrong))
     with pytest.raises(ShapeError, match=r"decodes codes of shape \[batch, \d+\].* and was given \[3, 5\]"):
         tokenizer.decode(codes[:, :5])
-    with pytest.raises(VlkitError, match="decodes int64 codes and was given torch.float32"):
+    with pytest.raises(VlkitError, match=r"decodes int64 codes and was given torch\.float32"):
         tokenizer.decode(codes.float())
 
 

@@ -38,7 +38,7 @@ class ConvTokenizerSpec(BaseTokenizerSpec):
     """fsq rounds each channel to one of `levels` values (arXiv 2309.15505, section 3.1); lfq takes its sign (MAGVIT-v2,
     arXiv 2310.05737, section 3.1)."""
     levels: tuple[Annotated[int, Field(ge=2, le=64)], ...] = Field(default=(8, 8, 8, 8), min_length=1, max_length=18)
-    """Values of each channel of a code; their product is the number of codes. fsq needs 3 or more of each, lfq has 2."""
+    """Values of each channel of a code; their product is the number of codes. fsq takes 3 or more each, lfq 2."""
     weights: LocalPath | None = None
     """A folder of a trained model that has such a tokenizer; sizes that are not given here are taken from there. null
     draws the weights."""
@@ -58,8 +58,8 @@ class ConvTokenizerSpec(BaseTokenizerSpec):
         step = 2 ** len(self.widths)
         if self.image_size % step:
             raise ValueError(
-                f"image_size = {self.image_size} is no multiple of {step}, by which {len(self.widths)} widths divide it; "
-                f"nearest: {max(1, round(self.image_size / step)) * step}"
+                f"image_size = {self.image_size} is no multiple of {step}, by which {len(self.widths)} widths divide it"
+                f"; nearest: {max(1, round(self.image_size / step)) * step}"
             )
         wrong = [level for level in self.levels if (level == 2) != (self.quantizer == "lfq")]
         if wrong:
