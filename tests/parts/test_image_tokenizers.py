@@ -14,7 +14,7 @@ from vlkit.parts.image_tokenizers import build_image_tokenizer
 from vlkit.spec.image_tokenizers import ConvTokenizerSpec
 from vlkit.types import ImageTokenizer
 
-TINY = {"image_size": 16, "widths": (8,), "blocks": 1, "levels": (5, 3)}
+TINY = {"image_size": 16, "patch": 2, "widths": (8,), "blocks": 1, "levels": (5, 3)}
 SPECS = [
     ConvTokenizerSpec(**TINY),
     ConvTokenizerSpec(**TINY | {"widths": (8, 32), "attention": 1, "quantizer": "lfq", "levels": (2, 2, 2)}),
@@ -102,8 +102,8 @@ def test_the_middle_of_an_image_is_taken() -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"image_size": 20, "widths": (8, 8, 8)}, "image_size = 20 is no multiple of 8, by which 3 widths divide it; "
-         "nearest: 16"),
+        ({"image_size": 20, "widths": (8, 8)}, "image_size = 20 is no multiple of 8, by which patch = 4 and 2 widths "
+         "divide it; nearest: 16"),
         ({"levels": (8, 2)}, "levels: 2 is none of quantizer fsq; allowed: 3 or more each (2 each is quantizer: lfq)"),
         ({"quantizer": "lfq", "levels": (2, 3)}, "levels: 3 is none of quantizer lfq; allowed: 2 each"),
         ({"levels": (64, 64, 64, 3)}, "levels: 786,432 codes; allowed: up to 262,144"),

@@ -61,14 +61,15 @@ class PlaceAttention(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """Images to ``out_channels`` values a place; the sides of an image are ``2 ** len(widths)`` times those of places.
+    """Images to ``out_channels`` values a place.
 
-    ``blocks`` are the residual blocks at each of ``widths``, ``attention`` the layers of attention behind the last.
+    Squares of ``patch`` pixels a side are moved into channels first; each of ``widths`` but the first halves the sides
+    again. ``blocks`` are the residual blocks at each of ``widths``, ``attention`` the layers of attention behind the last.
     """
 
-    def __init__(self, widths: Sequence[int], out_channels: int, *, blocks: int, attention: int) -> None:
+    def __init__(self, widths: Sequence[int], out_channels: int, *, patch: int, blocks: int, attention: int) -> None:
         super().__init__()
-        stages: list[nn.Module] = [nn.PixelUnshuffle(2), nn.Conv2d(12, widths[0], 3, padding=1)]
+        stages: list[nn.Module] = [nn.PixelUnshuffle(patch), nn.Conv2d(3 * patch**2, widths[0], 3, padding=1)]
         for number, width in enumerate(widths):
             if number:
                 stages += [nn.PixelUnshuffle(2), nn.Conv2d(4 * widths[number - 1], width, 1)]
@@ -86,7 +87,7 @@ class ConvEncoder(nn.Module):
 class ConvDecoder(nn.Module):
     """``in_channels`` values a place to images; the reverse of a ``ConvEncoder`` with the same arguments."""
 
-    def __init__(self, widths: Sequence[int], in_channels: int, *, blocks: int, attention: int) -> None:
+    def __init__(self, widths: Sequence[int], in_channels: int, *, patch: int, blocks: int, attention: int) -> None:
         super().__init__()
         stages: list[nn.Module] = [nn.Conv2d(in_channels, widths[-1], 3, padding=1)]
         stages += [PlaceAttention(widths[-1], _heads(widths[-1])) for _ in range(attention)]
@@ -95,12 +96,13 @@ class ConvDecoder(nn.Module):
             if number:
                 stages += [nn.Conv2d(widths[number], 4 * widths[number - 1], 1), nn.PixelShuffle(2)]
         self.stages = nn.Sequential(*stages)
-        self.norm, self.out = _norm(widths[0]), nn.Conv2d(widths[0], 12, 3, padding=1)
+        self.patch = patch
+        self.norm, self.out = _norm(widths[0]), nn.Conv2d(widths[0], 3 * patch**2, 3, padding=1)
 
     def forward(self, latents_BqHW: Tensor) -> Tensor:
         """pixels_BCHW, of which -1..1 are colours; values may lie outside."""
         packed_BCHW: Tensor = self.out(F.silu(self.norm(self.stages(latents_BqHW))))
-        return F.pixel_shuffle(packed_BCHW, 2)
+        return F.pixel_shuffle(packed_BCHW, self.patch)
 
 
 def _norm(width: int) -> nn.GroupNorm:

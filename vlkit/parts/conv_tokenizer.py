@@ -43,7 +43,7 @@ class ConvImageTokenizer(nn.Module):
         self.codebook_size = spec.codebook_size
         self.grid = (spec.side, spec.side)
         self.transform = square_transform(spec.image_size, low=_LOW)
-        sizes = {"blocks": spec.blocks, "attention": spec.attention}
+        sizes = {"patch": spec.patch, "blocks": spec.blocks, "attention": spec.attention}
         self.encoder = ConvEncoder(spec.widths, len(spec.levels), **sizes)
         self.quantizer = CodeQuantizer(spec.quantizer, spec.levels)
         self.decoder = ConvDecoder(spec.widths, len(spec.levels), **sizes)

@@ -21,15 +21,17 @@ class BaseTokenizerSpec(Spec):
 class ConvTokenizerSpec(BaseTokenizerSpec):
     """vlkit's own: a small convolutional encoder and decoder around a quantiser without a learned codebook.
 
-    Each of `widths` halves the sides: an image has (image_size / 2 ** number of widths) squared codes.
+    `patch` and each of `widths` but the first divide the sides: 64 pixels by a patch of 4 and two widths make 8 x 8 codes.
     """
 
     kind: Literal["conv"] = "conv"
     image_size: int = Field(default=64, ge=8, le=1024)
-    """Side of the square images in pixels; a multiple of 2 for each of widths."""
-    widths: tuple[Annotated[int, Field(ge=4, le=4096)], ...] = Field(default=(32, 64, 128), min_length=1, max_length=6)
-    """Channels at half the image's side, at a quarter, ...; the last ones are those at the codes. The decoder has the
-    same in reverse."""
+    """Side of the square images in pixels; a multiple of `step`, patch * 2 ** (number of widths - 1)."""
+    patch: Literal[1, 2, 4, 8, 16] = 4
+    """Squares of so many pixels a side become the channels that the first layer reads."""
+    widths: tuple[Annotated[int, Field(ge=4, le=4096)], ...] = Field(default=(64, 192), min_length=1, max_length=6)
+    """Channels of the places, whose sides halve from one to the next; the last ones are those at the codes. The decoder
+    has the same in reverse."""
     blocks: int = Field(default=2, ge=1, le=16)
     """Residual blocks at each of widths."""
     attention: int = Field(default=0, ge=0, le=16)
@@ -49,17 +51,21 @@ class ConvTokenizerSpec(BaseTokenizerSpec):
         return math.prod(self.levels)
 
     @property
+    def step(self) -> int:
+        """Pixels of a code's side."""
+        return self.patch * 2 ** (len(self.widths) - 1)
+
+    @property
     def side(self) -> int:
         """Rows, and columns, of an image's codes."""
-        return self.image_size >> len(self.widths)
+        return self.image_size // self.step
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> ConvTokenizerSpec:
-        step = 2 ** len(self.widths)
-        if self.image_size % step:
+        if self.image_size % self.step:
             raise ValueError(
-                f"image_size = {self.image_size} is no multiple of {step}, by which {len(self.widths)} widths divide it"
-                f"; nearest: {max(1, round(self.image_size / step)) * step}"
+                f"image_size = {self.image_size} is no multiple of {self.step}, by which patch = {self.patch} and "
+                f"{len(self.widths)} widths divide it; nearest: {max(1, round(self.image_size / self.step)) * self.step}"
             )
         wrong = [level for level in self.levels if (level == 2) != (self.quantizer == "lfq")]
         if wrong:
