@@ -64,7 +64,7 @@ class ConvEncoder(nn.Module):
     """Images to ``out_channels`` values a place.
 
     Squares of ``patch`` pixels a side are moved into channels first; each of ``widths`` but the first halves the sides
-    again. ``blocks`` are the residual blocks at each of ``widths``, ``attention`` the layers of attention behind the last.
+    again. ``blocks`` are the residual blocks at each of them, ``attention`` the layers of attention behind the last.
     """
 
     def __init__(self, widths: Sequence[int], out_channels: int, *, patch: int, blocks: int, attention: int) -> None:

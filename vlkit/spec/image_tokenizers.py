@@ -21,7 +21,7 @@ class BaseTokenizerSpec(Spec):
 class ConvTokenizerSpec(BaseTokenizerSpec):
     """vlkit's own: a small convolutional encoder and decoder around a quantiser without a learned codebook.
 
-    `patch` and each of `widths` but the first divide the sides: 64 pixels by a patch of 4 and two widths make 8 x 8 codes.
+    `patch` and each of `widths` but the first divide the sides: with a patch of 4 and two widths 64 pixels make 8 codes.
     """
 
     kind: Literal["conv"] = "conv"
@@ -63,9 +63,10 @@ class ConvTokenizerSpec(BaseTokenizerSpec):
     @model_validator(mode="after")
     def _sizes_fit(self) -> ConvTokenizerSpec:
         if self.image_size % self.step:
+            nearest = max(1, round(self.image_size / self.step)) * self.step
             raise ValueError(
                 f"image_size = {self.image_size} is no multiple of {self.step}, by which patch = {self.patch} and "
-                f"{len(self.widths)} widths divide it; nearest: {max(1, round(self.image_size / self.step)) * self.step}"
+                f"{len(self.widths)} widths divide it; nearest: {nearest}"
             )
         wrong = [level for level in self.levels if (level == 2) != (self.quantizer == "lfq")]
         if wrong:

@@ -23,9 +23,8 @@ from vlkit.spec.model import ImageTokenizerModelSpec
 from vlkit.training.loop import train
 from vlkit.types import Batch, ImageTokenizer, Model
 
-SPEC = ImageTokenizerModelSpec(
-    tokenizer=ConvTokenizerSpec(image_size=16, patch=2, widths=(8, 16), blocks=1, levels=(5, 3))
-)
+SIZES = ConvTokenizerSpec(image_size=16, patch=2, widths=(8, 16), blocks=1, levels=(5, 3))
+SPEC = ImageTokenizerModelSpec(tokenizer=SIZES)
 
 
 @pytest.fixture

@@ -13,11 +13,16 @@ from vlkit.models.image_tokenizer.batch import ImageBatch
 from vlkit.models.registry import build
 from vlkit.objectives.codes.reconstruction import Reconstruction
 from vlkit.objectives.weighted_sum import build_objective
+from vlkit.spec.bridges import QFormerBridgeSpec
 from vlkit.spec.image_tokenizers import ConvTokenizerSpec
 from vlkit.spec.model import ImageTokenizerModelSpec, QueryFormerSpec
 from vlkit.spec.objectives import ReconstructionObjective
 from vlkit.spec.parts import TinyImage
 
+OTHER = QueryFormerSpec(
+    encoder=TinyImage(image_size=16, width=16, depth=1),
+    bridge=QFormerBridgeSpec(num_queries=3, width=16, layers=2, heads=2, ffn=24),
+)
 SIZES = {"image_size": 16, "patch": 2, "widths": (8,), "blocks": 1}
 
 
@@ -87,7 +92,7 @@ def test_entropies_are_those_of_the_whole_codebook() -> None:
 def test_what_cannot_be_learned_so_is_refused() -> None:
     spec = ReconstructionObjective()
     with pytest.raises(VlkitError, match="needs a model of kind image_tokenizer, and this one is of kind query_former"):
-        build_objective([spec], build(QueryFormerSpec(encoder=TinyImage(image_size=16, width=16, depth=1))))
+        build_objective([spec], build(OTHER))
     with pytest.raises(VlkitError, match="scales = 6 halves images of 16 pixels to less than one; allowed: up to 5"):
         build_objective([ReconstructionObjective(scales=6)], model())
     with pytest.raises(VlkitError, match=r"entropy = 0.1 is of quantizer lfq, and this tokenizer has fsq, which needs"):

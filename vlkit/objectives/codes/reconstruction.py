@@ -107,7 +107,7 @@ class Reconstruction:
         return total, parts
 
     def _entropies(self, latents_BqHW: Tensor) -> tuple[Tensor, Tensor]:
-        """In nats: the mean entropy of a place's code, and that of the mean chances over the places of all processes."""
+        """In nats: the mean entropy of a place's code, and that of the chances over all places and processes."""
         logits_Pq = 4 * latents_BqHW.float().flatten(2).transpose(1, 2).flatten(0, 1)
         chances_Pq2 = torch.stack([logits_Pq.neg(), logits_Pq], dim=-1).sigmoid()
         logs_Pq2 = torch.stack([F.logsigmoid(logits_Pq.neg()), F.logsigmoid(logits_Pq)], dim=-1)
