@@ -45,7 +45,7 @@ class CodeQuantizer(nn.Module):
 
     def quantized(self, codes_BN: Tensor, *, grid: tuple[int, int]) -> Tensor:
         """quantized_BqHW of codes, as ``forward`` gives it."""
-        found_BqHW: Tensor = self._on(codes_BN.device).indices_to_codes(codes_BN.unflatten(1, grid))
+        found_BqHW: Tensor = self._on(codes_BN.device).indices_to_codes(codes_BN.reshape(-1, *grid))
         return found_BqHW.float()
 
     def _on(self, device: torch.device) -> Any:

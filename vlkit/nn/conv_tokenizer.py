@@ -25,8 +25,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.norm_1, self.norm_2 = _norm(width), _norm(width)
         self.conv_1, self.conv_2 = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.conv_2.weight)
-        nn.init.zeros_(self.conv_2.bias)
+        _start_at_zero(self.conv_2)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Channels to channels."""
@@ -46,9 +45,8 @@ class PlaceAttention(nn.Module):
         self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
-        for last in (self.out, self.down):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        _start_at_zero(self.out)
+        _start_at_zero(self.down)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Channels to channels."""
@@ -57,7 +55,7 @@ class PlaceAttention(nn.Module):
         mixed_BND = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
         x_BND = x_BND + self.out(mixed_BND)
         x_BND = x_BND + self.down(F.gelu(self.up(self.norm_2(x_BND))))
-        return x_BND.transpose(1, 2).unflatten(2, x_BCHW.shape[-2:])
+        return x_BND.transpose(1, 2).reshape(x_BCHW.shape)
 
 
 class ConvEncoder(nn.Module):
@@ -103,6 +101,11 @@ class ConvDecoder(nn.Module):
         """pixels_BCHW, of which -1..1 are colours; values may lie outside."""
         packed_BCHW: Tensor = self.out(F.silu(self.norm(self.stages(latents_BqHW))))
         return F.pixel_shuffle(packed_BCHW, self.patch)
+
+
+def _start_at_zero(last: nn.Module) -> None:
+    for weight in last.parameters():
+        nn.init.zeros_(weight)
 
 
 def _norm(width: int) -> nn.GroupNorm:

@@ -37,6 +37,8 @@ class Reconstruction(NamedTuple):
 class ConvImageTokenizer(nn.Module):
     """A ``types.ImageTokenizer`` of vlkit's own, with random weights; pixels lie in -1..1."""
 
+    pixel_low = _LOW
+
     def __init__(self, spec: ConvTokenizerSpec) -> None:
         super().__init__()
         self.spec = spec
@@ -85,7 +87,8 @@ class ConvImageTokenizer(nn.Module):
         check_codes(codes_BN, **known, where="the conv image tokenizer")
         with torch.autocast(codes_BN.device.type, enabled=False):
             pixels_BCHW = self.decoder(self.quantizer.quantized(codes_BN, grid=self.grid))
-        return ((pixels_BCHW + 1) / 2).clamp(0, 1)
+        shown_BCHW: Tensor = ((pixels_BCHW + 1) / 2).clamp(0, 1)
+        return shown_BCHW
 
     def reconstruct(self, pixels_BCHW: Tensor, *, decode: bool = True) -> Reconstruction:
         """Images through codes and back, for training: gradients pass through the quantiser."""

@@ -21,7 +21,7 @@ class BaseTokenizerSpec(Spec):
 class ConvTokenizerSpec(BaseTokenizerSpec):
     """vlkit's own: a small convolutional encoder and decoder around a quantiser without a learned codebook.
 
-    `patch` and each of `widths` but the first divide the sides: with a patch of 4 and two widths 64 pixels make 8 codes.
+    `patch` and each of `widths` but the first divide the sides: 64 pixels by a patch of 4 and two widths are 8 codes.
     """
 
     kind: Literal["conv"] = "conv"
@@ -53,7 +53,7 @@ class ConvTokenizerSpec(BaseTokenizerSpec):
     @property
     def step(self) -> int:
         """Pixels of a code's side."""
-        return self.patch * 2 ** (len(self.widths) - 1)
+        return self.patch << (len(self.widths) - 1)
 
     @property
     def side(self) -> int:

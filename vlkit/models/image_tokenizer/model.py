@@ -29,7 +29,8 @@ class ImageTokenizerModel(nn.Module):
     Those of kind ``conv`` train (``reconstruct``); all others are measured as they are.
 
     Args:
-        tokenizer: A ``types.ImageTokenizer`` that is an ``nn.Module``.
+        tokenizer: A ``types.ImageTokenizer`` that is an ``nn.Module``, and has ``pixel_low`` where it is to be
+            measured (``types.GivesImagesBack``).
 
     Raises:
         VlkitError: It is none.
@@ -65,6 +66,11 @@ class ImageTokenizerModel(nn.Module):
     def codebook_size(self) -> int:
         """How many codes there are."""
         return int(self.tokenizer.codebook_size)
+
+    @property
+    def pixel_low(self) -> float:
+        """The lowest value of pixels; the highest is 1."""
+        return float(self.tokenizer.pixel_low)
 
     @property
     def grid(self) -> tuple[int, int]:
