@@ -55,7 +55,8 @@ class PlaceAttention(nn.Module):
         mixed_BND = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
         x_BND = x_BND + self.out(mixed_BND)
         x_BND = x_BND + self.down(F.gelu(self.up(self.norm_2(x_BND))))
-        return x_BND.transpose(1, 2).reshape(x_BCHW.shape)
+        result_BCHW: Tensor = x_BND.transpose(1, 2).reshape(x_BCHW.shape)
+        return result_BCHW
 
 
 class ConvEncoder(nn.Module):
