@@ -10,7 +10,7 @@ from vlkit.errors import VlkitError
 from vlkit.evaluation.embed.callables import TwoCallables
 from vlkit.evaluation.embed.identity import answers_key, images_key, texts_key
 from vlkit.files import digest
-from vlkit.types import AnswersQuestions, ImageTextModel, lacking
+from vlkit.types import AnswersQuestions, GivesImagesBack, ImageTextModel, lacking
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ ANSWERS = Ability(
     "tasks of kind captioning, choices, presence or questions",
     answers_key,
 )
-ABILITIES = (EMBEDS, ANSWERS)
+GIVES_BACK = Ability("turn images into codes and back", (GivesImagesBack,), "tasks of kind reconstruction", images_key)
+ABILITIES = (EMBEDS, ANSWERS, GIVES_BACK)
 ANYTHING = Ability("do what its own tasks ask for", (), "tasks of its own kind", _any_key)
 """Of tasks that look at the model themselves."""
 

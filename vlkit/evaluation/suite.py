@@ -26,6 +26,7 @@ TASKS = Registry(
         "choices": "vlkit.evaluation.tasks.choices_task:open_choices",
         "presence": "vlkit.evaluation.tasks.presence_task:open_presence",
         "questions": "vlkit.evaluation.tasks.question_task:open_questions",
+        "reconstruction": "vlkit.evaluation.tasks.reconstruction_task:open_reconstruction",
         "retrieval": "vlkit.evaluation.tasks.retrieval_task:open_retrieval",
         "zero_shot": "vlkit.evaluation.tasks.zero_shot_task:open_zero_shot",
     },

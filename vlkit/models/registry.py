@@ -26,6 +26,7 @@ KINDS = Registry(
         "dual_encoder": "vlkit.models.dual_encoder",
         "vision_language": "vlkit.models.vision_language",
         "query_former": "vlkit.models.query_former",
+        "image_tokenizer": "vlkit.models.image_tokenizer",
         "image_text_to_text": "vlkit.models.image_text_to_text",
     },
 )

@@ -26,6 +26,7 @@ OBJECTIVES = Registry(
         "text_distillation": "vlkit.objectives.pairs.distillation:TextDistillation",
         "clip_distillation": "vlkit.objectives.pairs.distillation:ClipDistillation",
         "image_text_queries": "vlkit.objectives.queries.image_text_queries:ImageTextQueries",
+        "reconstruction": "vlkit.objectives.codes.reconstruction:Reconstruction",
         "answers": "vlkit.objectives.tokens.answer_loss:AnswerLoss",
     },
 )

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from vlkit.languages import normalize
 from vlkit.spec.base import Kinds, LocalPath, Spec
 from vlkit.spec.language import GenerationSpec
-from vlkit.spec.question_sets import FORMS, PRESET_FORMS, QuestionForm, QuestionSetSpec
+from vlkit.spec.question_sets import FORMS, PRESET_FORMS, QuestionForm, QuestionSetSpec, YesNoWords
 from vlkit.spec.sources import HoldsOneSplit, IndexedSourceSpec, LabelFiles, LabelsSpec, NamedImages, OwnLabels
 
 Control = Literal["no_image", "blank_image", "other_image"]
@@ -151,6 +151,16 @@ class RetrievalSpec(AnyTask):
         if self.split is not None and isinstance(self.source, HoldsOneSplit):
             raise ValueError(f"split: files of kind {self.source.kind} hold one split; leave it out")
         return self
+
+
+class ReconstructionSpec(AnyTask):
+    """Images through an image tokenizer and back, whatever the language: one row, under the first of `languages`."""
+
+    kind: Literal["reconstruction"] = "reconstruction"
+    source: IndexedSourceSpec
+    """Images."""
+    split: str | None = None
+    """Take the samples of this split alone (`test` of a built set: what is kept back from training); null takes all."""
 
 
 class AskingSpec(AnyTask):
@@ -316,15 +326,6 @@ class QuestionsSpec(AnyTask):
         return template
 
 
-class YesNoWords(Spec):
-    """Words of yes and no in a language, the plainest first."""
-
-    yes: tuple[str, ...] = Field(min_length=1)
-    """What an answer says that agrees."""
-    no: tuple[str, ...] = Field(min_length=1)
-    """What one says that does not."""
-
-
 class PresenceSpec(AskingSpec):
     """Whether something is in an image: as many questions whose answer is yes as no (POPE, arXiv 2305.10355)."""
 
@@ -367,7 +368,9 @@ class PresenceSpec(AskingSpec):
         return negatives
 
 
-TASK_KINDS = Kinds(ZeroShotSpec, RetrievalSpec, CaptioningSpec, ChoicesSpec, PresenceSpec, QuestionsSpec)
+TASK_KINDS = Kinds(
+    ZeroShotSpec, RetrievalSpec, CaptioningSpec, ChoicesSpec, PresenceSpec, QuestionsSpec, ReconstructionSpec
+)
 TaskSpec = Annotated[AnyTask, TASK_KINDS]
 """The spec of any kind of task."""
 

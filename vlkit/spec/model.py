@@ -9,6 +9,7 @@ from pydantic import Field
 from vlkit.spec.adapt import AdapterSpec
 from vlkit.spec.base import Kinds, LocalPath, Spec
 from vlkit.spec.bridges import BridgeSpec, QFormerBridgeSpec, QueryTextSpec
+from vlkit.spec.image_tokenizers import ImageTokenizerSpec
 from vlkit.spec.language import LanguageSpec
 from vlkit.spec.parts import DecoderSpec, HeadSpec, ImageEncoderSpec, LibrarySpec, MlpHeadSpec, TextEncoderSpec
 
@@ -105,6 +106,14 @@ class QueryFormerSpec(BaseModelSpec):
     """First value of the learned similarity scale (1 / temperature)."""
 
 
+class ImageTokenizerModelSpec(BaseModelSpec):
+    """An image tokenizer alone, to be trained or measured; text-to-image models then use it (`tokenizer.weights`)."""
+
+    kind: Literal["image_tokenizer"] = "image_tokenizer"
+    tokenizer: ImageTokenizerSpec
+    """The tokenizer; those of kind `conv` can be trained."""
+
+
 class WholeSpec(LibrarySpec):
     """A whole model of transformers that answers questions about images."""
 
@@ -132,7 +141,13 @@ class SavedSpec(BaseModelSpec):
 
 
 MODEL_KINDS = Kinds(
-    DualEncoderSpec, VisionLanguageSpec, QueryFormerSpec, ImageTextToTextSpec, SavedSpec, usual="dual_encoder"
+    DualEncoderSpec,
+    VisionLanguageSpec,
+    QueryFormerSpec,
+    ImageTokenizerModelSpec,
+    ImageTextToTextSpec,
+    SavedSpec,
+    usual="dual_encoder",
 )
 ModelSpec = Annotated[BaseModelSpec, MODEL_KINDS]
 """The spec of any kind of model."""

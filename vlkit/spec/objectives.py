@@ -165,6 +165,28 @@ class ImageTextQueriesObjective(LossSpec):
     """Tokens whose logits over the vocabulary exist at a time."""
 
 
+class ReconstructionObjective(LossSpec):
+    """Images given back by an image tokenizer: errors of pixels in 0..1; for LFQ also how sure and spread codes are.
+
+    There is no adversary and no loss by another network: what comes out has the errors that the weights say.
+    """
+
+    kind: Literal["reconstruction"] = "reconstruction"
+    l1: float = Field(default=1.0, ge=0.0)
+    """Factor of the mean absolute error."""
+    l2: float = Field(default=1.0, ge=0.0)
+    """Factor of the mean squared error, by which PSNR goes."""
+    edges: float = Field(default=0.0, ge=0.0)
+    """Factor of the mean absolute error of differences between neighbouring pixels: keeps lines sharp."""
+    scales: int = Field(default=1, ge=1, le=6)
+    """Sizes at which l1 and l2 are taken, each half the one before; their mean counts."""
+    entropy: float = Field(default=0.0, ge=0.0)
+    """For quantizer lfq, factor of the entropy of each place's code less `diversity` times that of all of a batch's
+    (MAGVIT-v2, arXiv 2310.05737, equation 5). `loop.micro_batch` does not cut the batch then."""
+    diversity: float = Field(default=1.0, ge=0.0)
+    """How much the spread over codes counts there."""
+
+
 OBJECTIVE_KINDS = Kinds(
     ContrastiveObjective,
     GroupedContrastiveObjective,
@@ -177,6 +199,7 @@ OBJECTIVE_KINDS = Kinds(
     ClipDistillationObjective,
     AnswersObjective,
     ImageTextQueriesObjective,
+    ReconstructionObjective,
 )
 ObjectiveSpec = Annotated[LossSpec, OBJECTIVE_KINDS]
 """The spec of any loss; each has a `kind` and a `weight`."""

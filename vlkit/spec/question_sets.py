@@ -176,3 +176,12 @@ PRESET_FORMS: dict[str, tuple[QuestionForm, ...]] = {
     "m5": ("pair", "outlier"),
 }
 """Which questions the prompts of each paper are for (``evaluation.tasks.published_prompts`` has their words)."""
+
+
+class YesNoWords(Spec):
+    """Words of yes and no in a language, the plainest first."""
+
+    yes: tuple[str, ...] = Field(min_length=1)
+    """What an answer says that agrees."""
+    no: tuple[str, ...] = Field(min_length=1)
+    """What one says that does not."""

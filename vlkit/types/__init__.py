@@ -9,6 +9,7 @@ from vlkit.types.model_types import (
     Batch,
     Embeddings,
     FrozenTables,
+    GivesImagesBack,
     ImageTextModel,
     Loss,
     Model,
@@ -43,8 +44,9 @@ from vlkit.types.sample_types import IMAGE_MARK, Pick, Question, ReducedDecoding
 
 __all__ = [
     "IMAGE_MARK", "AnsweringModel", "AnswersQuestions", "Batch", "Bridge", "ClassRows", "Embeddings", "FrozenTables",
-    "GivesStates", "ImageEncoder", "ImageFacts", "ImageTextModel", "ImageTokenizer", "KnowsClasses", "KnowsVocabulary",
-    "LanguageModel", "Loss", "Model", "Objective", "Pick", "Piece", "Preparer", "Question", "ReadsOtherTokens",
-    "ReducedDecoding", "ResizesImages", "Sample", "SampleMeta", "SavesConfig", "SharesLayers", "Source", "Start",
-    "TellsFacts", "TextBatch", "TextEncoder", "TransformsAtSizes", "Turn", "Vocabulary", "as_module", "lacking",
+    "GivesImagesBack", "GivesStates", "ImageEncoder", "ImageFacts", "ImageTextModel", "ImageTokenizer", "KnowsClasses",
+    "KnowsVocabulary", "LanguageModel", "Loss", "Model", "Objective", "Pick", "Piece", "Preparer", "Question",
+    "ReadsOtherTokens", "ReducedDecoding", "ResizesImages", "Sample", "SampleMeta", "SavesConfig", "SharesLayers",
+    "Source", "Start", "TellsFacts", "TextBatch", "TextEncoder", "TransformsAtSizes", "Turn", "Vocabulary", "as_module",
+    "lacking",
 ]  # fmt: skip

@@ -202,6 +202,32 @@ class ImageTextModel(Protocol):
 
 
 @runtime_checkable
+class GivesImagesBack(Protocol):
+    """What evaluation needs of an image tokenizer: images to codes and back.
+
+    ``pixel_low`` is the lowest value of the pixels that ``transform`` makes and ``encode`` reads; the highest is 1.
+    """
+
+    @property
+    def codebook_size(self) -> int:
+        """How many codes there are."""
+
+    @property
+    def pixel_low(self) -> float:
+        """-1 or 0."""
+
+    @property
+    def transform(self) -> Callable[[Image], Tensor]:
+        """Turns an RGB image into pixels_CHW."""
+
+    def encode(self, pixels_BCHW: Tensor) -> Tensor:
+        """codes_BN int64."""
+
+    def decode(self, codes_BN: Tensor) -> Tensor:
+        """pixels_BCHW float32 in 0..1."""
+
+
+@runtime_checkable
 class AnswersQuestions(Protocol):
     """What evaluation and commands need of a vision-language model: answers to questions about images."""
 

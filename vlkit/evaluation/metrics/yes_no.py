@@ -9,7 +9,7 @@ from typing import Literal
 from vlkit.evaluation.metrics.text_match import tokens
 from vlkit.files import packaged
 from vlkit.foreign import parse_yaml
-from vlkit.spec.evaluation import YesNoWords
+from vlkit.spec.question_sets import YesNoWords
 
 Verdict = Literal["yes", "no", ""]
 _SIDES: tuple[Verdict, Verdict] = ("yes", "no")

@@ -29,8 +29,9 @@ from vlkit.evaluation.tasks.questions import THING, asked_in, concepts, open_pic
 from vlkit.evaluation.tasks.task import Fact, PlainTask, Scored, choose_languages
 from vlkit.evaluation.tasks.things import EVERY, Things, first_that_differ
 from vlkit.files import digest
-from vlkit.spec.evaluation import Control, Negatives, PresenceSpec, YesNoWords
+from vlkit.spec.evaluation import Control, Negatives, PresenceSpec
 from vlkit.spec.language import GenerationSpec
+from vlkit.spec.question_sets import YesNoWords
 from vlkit.types import AnswersQuestions, Question, Sample
 
 _OTHER: Control = "other_image"

@@ -1,1 +1,1 @@
-"""Losses over the codes of images."""
+"""Losses over codes of images: what a tokenizer learns from, and what is learned of its codes."""

@@ -1,0 +1,1 @@
+"""An image tokenizer that learns to give images back, before other models use its codes."""

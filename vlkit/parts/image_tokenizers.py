@@ -1,0 +1,31 @@
+"""Image tokenizers by spec: vlkit's own, and those of other libraries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vlkit.registry import Registry
+from vlkit.spec.image_tokenizers import BaseTokenizerSpec
+from vlkit.types import ImageTokenizer
+
+IMAGE_TOKENIZERS = Registry("image tokenizer", {"conv": "vlkit.parts.conv_tokenizer:ConvImageTokenizer"})
+
+
+def build_image_tokenizer(spec: BaseTokenizerSpec, *, saved: Path | None = None, empty: bool = False) -> ImageTokenizer:
+    """Builds the image tokenizer a spec describes, in eval mode: a torch module that has ``spec``, too.
+
+    Weights stay float32 and images are decoded in float32 under autocast, too: several known tokenizers give NaN in
+    float16.
+
+    Args:
+        spec: What to build. The module's own ``spec`` is resolved: what it left to be read off weights stands in it.
+        saved: The folder its ``save_config`` wrote: no download, and weights stay unset until a state dict is loaded.
+        empty: No weights at all: parameters on the meta device, to count and to show them.
+
+    Raises:
+        AssetError: The weights cannot be had.
+        VlkitError: The tokenizer cannot be built so.
+    """
+    built = IMAGE_TOKENIZERS.get_object(spec.kind).build(spec, saved=saved, empty=empty)
+    tokenizer: ImageTokenizer = built.eval()
+    return tokenizer
