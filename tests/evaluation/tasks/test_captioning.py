@@ -163,6 +163,17 @@ class Stops(ColorTeller):
         return super().answer(questions, **settings)
 
 
+def test_the_page_says_so_where_nothing_shows_that_images_are_used(tmp_path: Path) -> None:
+    class Blind(ColorTeller):
+        def _named(self, question: Question) -> str:
+            return self.names[question.language or "en"][0]
+
+    evaluate(Blind(), suite(tmp_path), name="blind", folder=tmp_path / "out", quiet=True)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    said = "blind does not show that it uses what it is shown: no interval of chrF gained by the image lies above 0."
+    assert said in page
+
+
 def test_a_stopped_run_goes_on_with_the_next_answer(tmp_path: Path) -> None:
     spec = suite(tmp_path)
     whole = evaluate(ColorTeller(), spec, folder=tmp_path / "whole", quiet=True)

@@ -115,9 +115,11 @@ def _gains(variant: str, rows: Sequence[ResultRow]) -> str:
     if not known:
         return ""
     above = [row.language for row in known if row.metric(name).low > 0]
-    where = f"in {_counted(above, known)}" if above else "in no language"
     title = rows[0].measures.title(name)
-    return f"{variant} makes use of what it is shown {where}: the interval of {title} lies above 0."
+    if not above:
+        return f"{variant} does not show that it uses what it is shown: no interval of {title} lies above 0."
+    where = _counted(above, known)
+    return f"{variant} makes use of what it is shown in {where}: the interval of {title} lies above 0."
 
 
 def _at_chance(variant: str, rows: Sequence[ResultRow]) -> str:
