@@ -26,7 +26,7 @@ class HfLanguage(LanguageModelSpec, LibrarySpec):
     model is taken."""
     quantize: Literal["none", "int8", "nf4"] = "none"
     """Hold the weights of its linear layers in 8 or 4 bits (bitsandbytes, on a GPU); all other parts keep theirs."""
-    vocabulary: LocalPath | tuple[str, ...] | None = None
+    vocabulary: LocalPath | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """BCP 47 tags, or a text file, one text a line (captions, prompts): only the rows of the vocabulary that names and
     vlkit's prompts in these languages need (or those texts), and those that all other texts fall back to, are kept;
     null keeps all."""
