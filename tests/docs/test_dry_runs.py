@@ -19,6 +19,9 @@ from tests.docs.pages import PAGES, Block, blocks, words
 from tests.helpers import encoder_factory as factory
 from tests.helpers.vision_language import tiny as tiny_vlm
 from vlkit.cli.app import app
+from vlkit.models.registry import build
+from vlkit.spec.image_tokenizers import ConvTokenizerSpec
+from vlkit.spec.model import ImageTokenizerModelSpec
 
 AGAIN = {"--resume", "--overwrite", "--dry-run"}
 HUB: dict[str, Callable[[Path], Path]] = {
@@ -65,6 +68,8 @@ def world(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         vlkit.save(vlkit.load("tiny"), tmp_path / "runs/quickstart" / name)
     for name in ("pictures", "pictures-english"):
         vlkit.save(tiny_vlm(), tmp_path / "runs" / name / "model")
+    spec = ImageTokenizerModelSpec(tokenizer=ConvTokenizerSpec(image_size=16, widths=(8,), levels=(5, 3)))
+    vlkit.save(build(spec), tmp_path / "runs/tokenizer_tiny/model")
     return tmp_path
 
 

@@ -134,7 +134,8 @@ def test_a_mistake_names_the_kinds_that_there_are(world: Path) -> None:
     done = subprocess.run(command("train", "wrong.yaml"), cwd=world, env=environment(), capture_output=True, text=True)
     assert done.returncode == 2
     assert (
-        "did you mean 'regressor'?  kinds: dual_encoder, vision_language, query_former, image_text_to_text, saved, "
+        "did you mean 'regressor'?  kinds: dual_encoder, vision_language, query_former, image_tokenizer, "
+        "image_text_to_text, saved, "
         "regressor" in done.stderr
     )
 

@@ -37,7 +37,10 @@ def test_the_package_itself_is_clean(check: ModuleType) -> None:
     assert check.problems(ROOT) == []
     classes, parts = check.kinds(ROOT)
     kinds = {
-        "DualEncoder": "dual_encoder", "ImageTextToText": "image_text_to_text", "QueryFormer": "query_former",
+        "DualEncoder": "dual_encoder",
+        "ImageTextToText": "image_text_to_text",
+        "ImageTokenizerModel": "image_tokenizer",
+        "QueryFormer": "query_former",
         "VisionLanguageModel": "vision_language",
     }  # fmt: skip
     assert classes == {name: f"vlkit.models.{folder}" for name, folder in kinds.items()}

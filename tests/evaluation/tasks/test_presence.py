@@ -266,6 +266,7 @@ def test_what_cannot_be_asked_is_told(tmp_path: Path) -> None:
 
 
 def test_the_shipped_suites_ask_natively() -> None:
-    assert [task.kind for task in read_suite("vlm").tasks] == ["captioning", "choices", "presence"]  # type: ignore[attr-defined]
+    kinds = [task.kind for task in read_suite("vlm").tasks]  # type: ignore[attr-defined]
+    assert kinds == ["captioning", "choices", "presence", "questions", "questions"]
     (one,) = read_suite("presence_openmoji").tasks
     assert one.name == "openmoji-presence" and one.wording == "native"  # type: ignore[attr-defined]
