@@ -186,11 +186,13 @@ class QuestionTask(PlainTask):
         grey, found = len(self.pictures[0]), dict[tuple[int, Control | None], tuple[int, ...]]()
         for tag in languages:
             for number in self.of(tag):
-                count = len(self.questions[number].images)
-                found |= {(number, side): (grey,) * count if side == "blank_image" else () for side in self.controls}
+                if "no_image" in self.controls:
+                    found[number, "no_image"] = ()
+                if "blank_image" in self.controls:
+                    found[number, "blank_image"] = (grey,) * len(self.questions[number].images)
             if "other_image" in self.controls:
                 found |= {(number, "other_image"): self._images(other) for number, other in self._others(tag, seed)}
-        return {key: images for key, images in found.items() if key[1] != "other_image" or images}
+        return found
 
     def _others(self, tag: str, seed: int) -> Iterator[tuple[int, int]]:
         """Each question of a language with another one about other images, as many of them."""
