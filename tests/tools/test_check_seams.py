@@ -40,6 +40,7 @@ def test_the_package_itself_is_clean(check: ModuleType) -> None:
         "DualEncoder": "dual_encoder",
         "ImageTextToText": "image_text_to_text",
         "ImageTokenizerModel": "image_tokenizer",
+        "TextToImageModel": "text_to_image",
         "QueryFormer": "query_former",
         "VisionLanguageModel": "vision_language",
     }  # fmt: skip

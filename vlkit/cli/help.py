@@ -31,6 +31,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vlkit ask 'What differs between <image> and <image>?' one.jpg two.jpg --model runs/mine/model",
         "vlkit ask 'Wie heißt die Hauptstadt von Kenia?' --language de --temperature 0.7 --seed 1",
     ),
+    "generate": (
+        "vlkit generate 'قارچ' --language fa -n 4 --out grid.png",
+        "vlkit generate 'a red mushroom' 'ein roter Pilz' -n 8 --seed 7 --out grid.png",
+        "vlkit generate 'a blue hat' --image hat.png --mask mask.png --out other.png",
+    ),
     "inspect": ("vlkit inspect vlm/tiny", "vlkit inspect runs/mine/model --digests", "vlkit inspect MODEL --json"),
     "merge": (
         "vlkit merge runs/mine/model --out merged",

@@ -27,6 +27,7 @@ KINDS = Registry(
         "vision_language": "vlkit.models.vision_language",
         "query_former": "vlkit.models.query_former",
         "image_tokenizer": "vlkit.models.image_tokenizer",
+        "text_to_image": "vlkit.models.text_to_image",
         "image_text_to_text": "vlkit.models.image_text_to_text",
     },
 )

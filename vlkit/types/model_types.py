@@ -277,3 +277,26 @@ class AnsweringModel(AnswersQuestions, Protocol):
         **generation: Any,
     ) -> str:
         """The answer to a question about no, one or several images."""
+
+
+@runtime_checkable
+class Painter(Protocol):
+    """What evaluation and commands need of a text-to-image model: images of prompts."""
+
+    def generate(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        language: str | None = None,
+        seed: int | None = None,
+        num_images: int = 1,
+        **sampling: Any,
+    ) -> list[Image]:
+        """``num_images`` RGB images of each prompt, one prompt after the other, in the seeds from ``seed`` on.
+
+        A seed is the same noise in every language and batch. ``language`` is BCP 47; ``sampling`` are fields of
+        ``spec.text_to_image.SamplingSpec``.
+
+        Raises:
+            VlkitError: A prompt is empty, or a setting is none.
+        """
