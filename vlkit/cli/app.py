@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "labels": ("vlkit.cli.labels:app", "Build and check class names in many languages."),
     "inspect": ("vlkit.cli.inspect:inspect", "Say what a model or recipe is made of, without loading weights."),
     "merge": ("vlkit.cli.merge:merge", "Fold adapters into the weights that they adapt."),
+    "average": ("vlkit.cli.average:average", "Average a run's last checkpoints into one model."),
     "export": ("vlkit.cli.export:export", "Write a model for open_clip or transformers."),
     "list": ("vlkit.cli.list:list_names", "List models, parts, recipes, suites, languages and more."),
     "bench": ("vlkit.cli.bench:app", "Measure loaders and losses beside a peer, in the same run."),

@@ -37,6 +37,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vlkit generate 'a blue hat' --image hat.png --mask mask.png --out other.png",
     ),
     "inspect": ("vlkit inspect vlm/tiny", "vlkit inspect runs/mine/model --digests", "vlkit inspect MODEL --json"),
+    "average": (
+        "vlkit average runs/mine --out averaged",
+        "vlkit average runs/mine --last 20 --weights linear --out averaged",
+    ),
     "merge": (
         "vlkit merge runs/mine/model --out merged",
         "vlkit merge adapters/ --base runs/first/model --out merged",
@@ -102,6 +106,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "bench data": ("vlkit bench data --steps 5 --repeats 1", "vlkit bench data 'shards/{000000..000009}.tar'"),
     "bench contrastive": ("vlkit bench contrastive --ranks 2 --batch 8192 --dim 512",),
     "bench grouped": ("vlkit bench grouped --ranks 4 --batch 1024",),
+    "bench t2i": ("vlkit bench t2i", "vlkit bench t2i --batch 4 --json"),
     "bench vlm": ("vlkit bench vlm --json", "vlkit bench vlm --language-model llama --batch 4 --vocabulary 32000"),
     "bench vlm-eval": ("vlkit bench vlm-eval --json",),
     "doctor": ("vlkit doctor", "vlkit doctor --json"),

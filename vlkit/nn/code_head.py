@@ -55,6 +55,18 @@ class CodeHead(nn.Module):
             nn.init.zeros_(self.out.weight)
         self.gain = nn.Parameter(torch.zeros(1)) if tied else None
 
+    @torch.no_grad()
+    def at_grid(self, grid: tuple[int, int]) -> None:
+        """Goes on with another number of rows and columns; embeddings of places are interpolated (linear)."""
+        for name, side in (("rows", grid[0]), ("columns", grid[1])):
+            if (old := getattr(self, name)) is not None:
+                table_1WR = old.weight.T.unsqueeze(0)
+                weight_1WR = nn.functional.interpolate(table_1WR, size=side, mode="linear", align_corners=False)
+                new = nn.Embedding(side, old.embedding_dim, device=old.weight.device, dtype=old.weight.dtype)
+                new.weight.copy_(weight_1WR[0].T)
+                setattr(self, name, new)
+        self.grid = grid
+
     def block(self, codes_BN: Tensor) -> Tensor:
         """block_BMW of codes in 0..K: what a body reads, between two marks."""
         x_BNW = self.codes(codes_BN)

@@ -18,6 +18,7 @@ from vlkit.types.model_types import (
     Piece,
     Preparer,
     Start,
+    TakesSizes,
     as_module,
 )
 from vlkit.types.part_types import (
@@ -51,6 +52,6 @@ __all__ = [
     "GivesImagesBack", "GivesLayerStates", "GivesStates", "ImageEncoder", "ImageFacts", "ImageTextModel",
     "ImageTokenizer", "KeepsPrefix", "KnowsClasses", "KnowsVocabulary", "LanguageModel", "Loss", "Model", "Objective",
     "Painter", "Pick", "Piece", "Prefix", "Preparer", "Question", "ReadsOtherTokens", "ReducedDecoding",
-    "ResizesImages", "Sample", "SampleMeta", "SavesConfig", "SharesLayers", "Source", "Start", "TellsFacts",
-    "TextBatch", "TextEncoder", "TransformsAtSizes", "Turn", "Vocabulary", "as_module", "lacking",
+    "ResizesImages", "Sample", "SampleMeta", "SavesConfig", "SharesLayers", "Source", "Start", "TakesSizes",
+    "TellsFacts", "TextBatch", "TextEncoder", "TransformsAtSizes", "Turn", "Vocabulary", "as_module", "lacking",
 ]  # fmt: skip

@@ -280,6 +280,14 @@ class AnsweringModel(AnswersQuestions, Protocol):
 
 
 @runtime_checkable
+class TakesSizes(Protocol):
+    """What a kind of model may offer: to go on with images of another size."""
+
+    def at_size(self, size: int) -> None:
+        """Changes the model in place; ``size`` is the side of its square images in pixels."""
+
+
+@runtime_checkable
 class Painter(Protocol):
     """What evaluation and commands need of a text-to-image model: images of prompts."""
 

@@ -21,7 +21,7 @@ from vlkit.nn.code_attention import added, text_then_image
 from vlkit.nn.code_head import CodeHead
 from vlkit.spec.adapt import LoRA
 from vlkit.spec.language import TinyLanguage
-from vlkit.spec.model import TextToImageSpec
+from vlkit.spec.model import SavedSpec, TextToImageSpec
 from vlkit.spec.text_to_image import CodeHeadSpec, LanguageModelBodySpec, TowerBodySpec
 from vlkit.types import Model, Painter, TextBatch
 
@@ -270,3 +270,16 @@ def test_text_that_is_to_stay_is_not_trained() -> None:
     vlkit.unfreeze(model, "language_model")
     with pytest.raises(VlkitError, match="train language_model_adapter instead"):
         model(prompts(model, "x"), some_codes(model, 1))
+
+
+def test_it_goes_on_with_larger_images(tmp_path: Path) -> None:
+    model = painter("adapted")
+    vlkit.save(model, tmp_path / "small")
+    large: Any = build(SavedSpec(path=str(tmp_path / "small"), image_size=32)).eval()
+    assert large.num_codes == 64 and large.generate("x", steps=2)[0].size == (32, 32)
+    for (name, one), (_, other) in zip(model.named_parameters(), large.named_parameters(), strict=True):
+        assert torch.equal(one, other) or name in ("head.rows.weight", "head.columns.weight")
+    vlkit.save(large, tmp_path / "large")
+    assert vlkit.load(tmp_path / "large").spec.tokenizer.image_size == 32  # type: ignore[attr-defined]
+    with pytest.raises(VlkitError, match="image_size = 33 is no multiple of 4"):
+        build(SavedSpec(path=str(tmp_path / "small"), image_size=33))

@@ -28,6 +28,7 @@ from vlkit.models.trainable import adapter_specs, hold_frozen_in_eval
 from vlkit.nn.code_edits import Margins
 from vlkit.nn.code_head import CodeHead
 from vlkit.nn.code_sampler import SampledStep
+from vlkit.parts.image_tokenizers import resized
 from vlkit.spec.dataset import DataSpec
 from vlkit.spec.model import TextToImageSpec
 from vlkit.spec.text_to_image import LanguageModelBodySpec, PromptSpec, SamplingSpec
@@ -152,6 +153,17 @@ class TextToImageModel(nn.Module):
         if isinstance(spec, LanguageModelBodySpec) and spec.text == "frozen":
             return "it acts on codes alone (body.text: frozen), and folded in it would act on prompts, too"
         return None
+
+    def at_size(self, size: int) -> None:
+        """See ``types.TakesSizes``: the tokenizer's weights stay, it has more codes, and the head more places.
+
+        Raises:
+            VlkitError: The tokenizer takes no other size.
+        """
+        self.tokenizer = resized(self.tokenizer, size)
+        for parameter in self._tokenizer.parameters():
+            parameter.requires_grad_(False)
+        self.head.at_grid(self.tokenizer.grid)
 
     def figures(self) -> dict[str, float]:
         """See ``types.Model``: nothing of its own."""
