@@ -14,6 +14,7 @@ from vlkit.types.model_types import (
     Loss,
     Model,
     Objective,
+    Painter,
     Piece,
     Preparer,
     Start,
@@ -45,8 +46,8 @@ from vlkit.types.sample_types import IMAGE_MARK, Pick, Question, ReducedDecoding
 __all__ = [
     "IMAGE_MARK", "AnsweringModel", "AnswersQuestions", "Batch", "Bridge", "ClassRows", "Embeddings", "FrozenTables",
     "GivesImagesBack", "GivesStates", "ImageEncoder", "ImageFacts", "ImageTextModel", "ImageTokenizer", "KnowsClasses",
-    "KnowsVocabulary", "LanguageModel", "Loss", "Model", "Objective", "Pick", "Piece", "Preparer", "Question",
-    "ReadsOtherTokens", "ReducedDecoding", "ResizesImages", "Sample", "SampleMeta", "SavesConfig", "SharesLayers",
-    "Source", "Start", "TellsFacts", "TextBatch", "TextEncoder", "TransformsAtSizes", "Turn", "Vocabulary", "as_module",
-    "lacking",
+    "KnowsVocabulary", "LanguageModel", "Loss", "Model", "Objective", "Painter", "Pick", "Piece", "Preparer",
+    "Question", "ReadsOtherTokens", "ReducedDecoding", "ResizesImages", "Sample", "SampleMeta", "SavesConfig",
+    "SharesLayers", "Source", "Start", "TellsFacts", "TextBatch", "TextEncoder", "TransformsAtSizes", "Turn",
+    "Vocabulary", "as_module", "lacking",
 ]  # fmt: skip

@@ -228,6 +228,20 @@ class GivesImagesBack(Protocol):
 
 
 @runtime_checkable
+class Painter(Protocol):
+    """What evaluation and commands need of a model that makes images from texts."""
+
+    def generate(
+        self, prompt: str | Sequence[str], *, language: str, seed: int = 0, num_images: int = 1
+    ) -> list[Image]:
+        """RGB images, those of one prompt after those of another: so many of each, of seeds ``seed``, ``seed`` + 1, ...
+
+        A seed is the same noise in every language (BCP 47), whatever else is drawn with it. A model may have further
+        arguments.
+        """
+
+
+@runtime_checkable
 class AnswersQuestions(Protocol):
     """What evaluation and commands need of a vision-language model: answers to questions about images."""
 
