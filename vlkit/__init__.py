@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vlkit.adapt.inject import add_lora, merge
     from vlkit.errors import VlkitError
     from vlkit.evaluation.classify.zero_shot import ZeroShotClassifier
+    from vlkit.evaluation.embed.arrays import embed_images, embed_texts
     from vlkit.evaluation.run import evaluate
     from vlkit.models.catalog import list_models, list_parts
     from vlkit.models.dual_encoder.model import DualEncoder
@@ -41,6 +42,8 @@ _HOMES = {
     "bridge": "vlkit.parts.bridges",
     "build": "vlkit.models.registry",
     "cut_vocabulary": "vlkit.parts.cut_vocabulary",
+    "embed_images": "vlkit.evaluation.embed.arrays",
+    "embed_texts": "vlkit.evaluation.embed.arrays",
     "evaluate": "vlkit.evaluation.run",
     "export": "vlkit.models.registry",
     "freeze": "vlkit.models.trainable",
@@ -60,9 +63,9 @@ _HOMES = {
 
 __all__ = [
     "DualEncoder", "LoRA", "QFormer", "VisionLanguageModel", "VlkitError", "ZeroShotClassifier", "__version__",
-    "add_lora", "add_tokens", "bridge", "build", "cut_vocabulary", "evaluate", "export", "freeze", "image_encoder",
-    "language_model", "list_models", "list_parts", "load", "load_recipe", "merge", "save", "text_encoder", "train",
-    "trainable_report", "unfreeze",
+    "add_lora", "add_tokens", "bridge", "build", "cut_vocabulary", "embed_images", "embed_texts", "evaluate", "export",
+    "freeze", "image_encoder", "language_model", "list_models", "list_parts", "load", "load_recipe", "merge", "save",
+    "text_encoder", "train", "trainable_report", "unfreeze",
 ]  # fmt: skip
 
 
