@@ -45,7 +45,7 @@ def picture_contents(pictures: Sequence[Callable[[], Image]], *, encoding: Encod
         DataError: An image that cannot be read, without ``may_fail``.
     """
     ranks, known = encoding.ranks, encoding.contents
-    images = {_mark(one): one for one in pictures}
+    images = {image_version(one): one for one in pictures}
     missing = [(mark, image) for mark, image in images.items() if mark not in known]
     mine, found = missing[ranks.rank :: ranks.size], list[int]()
     with shared_errors(ranks):
@@ -56,10 +56,11 @@ def picture_contents(pictures: Sequence[Callable[[], Image]], *, encoding: Encod
         turn = missing[rank :: ranks.size]
         # the image is kept, so that no other one takes its id
         known.update((mark, (image, content)) for (mark, image), content in zip(turn, contents, strict=True))
-    return np.array([known[_mark(one)][1] for one in pictures], dtype=np.int64)
+    return np.array([known[image_version(one)][1] for one in pictures], dtype=np.int64)
 
 
-def _mark(image: Callable[[], Image]) -> tuple[object, ...]:
+def image_version(image: Callable[[], Image]) -> tuple[object, ...]:
+    """What tells an image and its versions apart: its file, where in it, and last the state of the file."""
     place = image_place(image)
     return (id(image),) if place is None else (*place, file_state(place[0]))
 
