@@ -24,6 +24,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "show": ("vlkit.cli.show:show", "Print a recipe with all values and where they come from."),
     "explain": ("vlkit.cli.show:explain", "Say what a recipe may hold: key, type, default, meaning."),
     "classify": ("vlkit.cli.classify:classify", "Sort images by labels in any language, without training."),
+    "index": ("vlkit.cli.index:index", "Embed the images of a folder, to be searched."),
+    "search": ("vlkit.cli.index:search", "Find images by text in any language, or by an image."),
     "caption": ("vlkit.cli.ask:caption", "Put images into words, in any language."),
     "ask": ("vlkit.cli.ask:ask", "Ask about images, and be answered in any language."),
     "generate": ("vlkit.cli.generate:generate", "Make images of prompts in any language."),

@@ -21,6 +21,15 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vlkit classify https://example.org/cat.jpg --labels cat,dog --model open_clip:ViT-B-32/laion2b_s34b_b79k",
         "vlkit classify cat.jpg --labels cat,dog --templates 'a photo of a {}.' --device cpu",
     ),
+    "index": (
+        "vlkit index photos/ --out photos.index",
+        "vlkit index photos.zip --out photos.index --model open_clip:ViT-B-32/laion2b_s34b_b79k",
+    ),
+    "search": (
+        "vlkit search 'قارچ' --index photos.index",
+        "vlkit search 'a cat' 'eine Katze' --index photos.index -k 20 --out found.html",
+        "vlkit search --image cat.jpg --index photos.index --json",
+    ),
     "caption": (
         "vlkit caption photo.jpg --language sw,de",
         "vlkit caption photos/ --language ar --model runs/mine/model --json",
