@@ -19,7 +19,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # pip before 25.1 does not know dependency groups.
 PIP_NEEDED := pip>=25.1
 
-.PHONY: help quickstart test shown lint format clean distclean
+.PHONY: help quickstart test wheel shown lint format clean distclean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
@@ -32,6 +32,11 @@ quickstart: $(STAMP)-run ## Real parts, real data: train, evaluate and report, i
 
 test: $(STAMP)-test ## Run the tests
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+wheel: $(STAMP)-test $(STAMP)-lint ## Build wheel and source archive into dist, and try the wheel in a clean environment
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	VLKIT_DIST=dist $(BIN)/python -m pytest -n 0 tests/test_wheel.py $(ARGS)
 
 shown: $(STAMP)-test ## Check that the answers shown in README are those of the quickstart's model
 	$(BIN)/python -m pytest -n 0 tests/docs -k answers_shown
