@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vlkit.models.dual_encoder.model import DualEncoder
     from vlkit.models.folder import load, save
     from vlkit.models.registry import build, export
+    from vlkit.models.text_to_image.model import TextToImageModel
     from vlkit.models.trainable import freeze, trainable_report, unfreeze
     from vlkit.models.vision_language.model import VisionLanguageModel
     from vlkit.parts.bridges import QFormer, bridge
@@ -36,6 +37,7 @@ _HOMES = {
     "ImageIndex": "vlkit.evaluation.search.image_index",
     "LoRA": "vlkit.spec.adapt",
     "QFormer": "vlkit.parts.bridges",
+    "TextToImageModel": "vlkit.models.text_to_image.model",
     "VisionLanguageModel": "vlkit.models.vision_language.model",
     "VlkitError": "vlkit.errors",
     "ZeroShotClassifier": "vlkit.evaluation.classify.zero_shot",
@@ -65,10 +67,11 @@ _HOMES = {
 }
 
 __all__ = [
-    "DualEncoder", "ImageIndex", "LoRA", "QFormer", "VisionLanguageModel", "VlkitError", "ZeroShotClassifier",
-    "__version__", "add_lora", "add_tokens", "bridge", "build", "cut_vocabulary", "embed_images", "embed_texts",
-    "evaluate", "export", "freeze", "image_encoder", "index_images", "language_model", "list_models", "list_parts",
-    "load", "load_recipe", "merge", "save", "text_encoder", "train", "trainable_report", "unfreeze",
+    "DualEncoder", "ImageIndex", "LoRA", "QFormer", "TextToImageModel", "VisionLanguageModel", "VlkitError",
+    "ZeroShotClassifier", "__version__", "add_lora", "add_tokens", "bridge", "build", "cut_vocabulary",
+    "embed_images", "embed_texts", "evaluate", "export", "freeze", "image_encoder", "index_images", "language_model",
+    "list_models", "list_parts", "load", "load_recipe", "merge", "save", "text_encoder", "train", "trainable_report",
+    "unfreeze",
 ]  # fmt: skip
 
 

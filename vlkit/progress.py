@@ -1,14 +1,17 @@
-"""One progress display: a bar on a terminal, plain lines elsewhere, nothing when quiet."""
+"""One progress display: a bar on a terminal or in a notebook, plain lines elsewhere, nothing when quiet."""
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
+from vlkit import notebook
 from vlkit.foreign import printable
+from vlkit.notebook import Markup
 from vlkit.terminal import console
 
 T = TypeVar("T")
@@ -30,6 +33,8 @@ class _Quiet:
 
 
 class _Lines:
+    every = _LINE_EVERY
+
     def __init__(self, description: str, total: int | None, unit: str) -> None:
         self.description, self.total, self.unit = description, total, unit
         self.done, self.start = 0, time.monotonic()
@@ -40,11 +45,16 @@ class _Lines:
         self.done += count
         self.fields = fields or self.fields
         now = time.monotonic()
-        if now - self.last >= _LINE_EVERY or not (count or self.done):
+        if now - self.last >= self.every or not (count or self.done):
             self.last = now
             self.show()
 
     def show(self, *, ended: bool = False) -> None:
+        sys.stderr.write(f"{self.line(ended=ended)}\n")
+        sys.stderr.flush()
+
+    def line(self, *, ended: bool) -> str:
+        """What is said of the job now."""
         seconds = max(time.monotonic() - self.start, 1e-9)
         said = [self._count()]
         if self.unit != "%" and (self.done or ended):
@@ -54,8 +64,7 @@ class _Lines:
         elif self.total and 0 < self.done < self.total:
             said.append(f"{(self.total - self.done) * seconds / self.done:.0f} s left")
         said += [f"{name} {value}" for name, value in self.fields.items()]
-        sys.stderr.write(f"{printable(self.description)}: {printable(', '.join(said))}\n")
-        sys.stderr.flush()
+        return f"{printable(self.description)}: {printable(', '.join(said))}"
 
     def _count(self) -> str:
         if self.unit == "%":
@@ -65,6 +74,34 @@ class _Lines:
             done, total = (f"{count / size:.1f}" for count in (self.done, self.total or 0))
             return f"{done}/{total} {name}" if self.total else f"{done} {name}"
         return f"{self.done}/{self.total} {self.unit}" if self.total else f"{self.done} {self.unit}"
+
+
+class _Cell(_Lines):
+    """A bar in the output of a notebook's cell, which becomes one line at its end."""
+
+    every = 0.25
+
+    def __init__(self, description: str, total: int | None, unit: str) -> None:
+        super().__init__(description, total, unit)
+        self.shown: Any = None
+        self.show()
+
+    def show(self, *, ended: bool = False) -> None:
+        line = self.line(ended=ended)
+        share = Markup("") if ended or not self.total else notebook.bar(self.done / self.total)
+        bundle = {"text/plain": line, "text/html": f"{share} {notebook.quiet(line)}"}
+        display = importlib.import_module("IPython.display").display
+        if self.shown is None:
+            self.shown = display(bundle, raw=True, display_id=True)
+        else:
+            self.shown.update(bundle, raw=True)
+
+
+def _in_notebook() -> bool:
+    """Whether the output goes to a cell of a notebook; nothing is imported to find out."""
+    found = sys.modules.get("IPython")
+    shell = None if found is None else found.get_ipython()
+    return hasattr(shell, "kernel")
 
 
 def _size(count: float) -> tuple[str, int]:
@@ -94,6 +131,10 @@ def bar(description: str, *, total: int | None, unit: str = "items", quiet: bool
     """
     if quiet:
         yield _Quiet()
+    elif _in_notebook():
+        cell = _Cell(description, total, unit)
+        yield cell
+        cell.show(ended=True)
     elif sys.stderr.isatty():
         with _rich_bar(description, total, unit) as shown:
             yield shown

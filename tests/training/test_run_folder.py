@@ -48,7 +48,9 @@ def test_the_run_folder(table: Path, tmp_path: Path) -> None:
     model = run.model()
     assert not model.training and model.spec == made.model
     assert lines[-1]["scale"] == pytest.approx(model.scale.item())
-    assert Run(tmp_path / "nothing").metrics() == []
+    page = run._repr_html_()
+    assert f"<b>{run.path.name}</b>" in page and "<polyline" in page and run.summary() in page
+    assert Run(tmp_path / "nothing").metrics() == [] and "nothing is logged" in Run(tmp_path / "<x>")._repr_html_()
 
 
 def test_the_default_place_is_named_after_the_run(table: Path) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from vlkit.adapt.inject import adapter_of
 from vlkit.errors import VlkitError
+from vlkit.spec.parts import TiledImage
 from vlkit.types import lacking
 
 
@@ -40,6 +42,16 @@ def spec_of(model: nn.Module, name: str) -> Any:
             f"give your module a .spec of vlkit.spec or save its state_dict() yourself"
         )
     return part.spec
+
+
+def part_kind(module: nn.Module | None, *, adapter: bool = False) -> tuple[str, str | None]:
+    """Kind and name in the spec of a part, of what is seen in tiles where it is tiled, or of its adapter.
+
+    "" and None for a module that carries no spec.
+    """
+    spec = getattr(module, "spec", None) if module is None or not adapter else adapter_of(module)
+    spec = spec.of if isinstance(spec, TiledImage) else spec
+    return getattr(spec, "kind", ""), getattr(spec, "name", None)
 
 
 def place_of(module: nn.Module) -> tuple[torch.device, torch.dtype] | None:

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vlkit.adapt.inject import adapter_of
 from vlkit.errors import VlkitError
 from vlkit.foreign import parse_yaml
+from vlkit.models.assembly import part_kind
 from vlkit.models.digest import weights_digest
 from vlkit.models.folder import load, load_meta, read_base
 from vlkit.models.locate import locate
@@ -17,7 +17,6 @@ from vlkit.models.registry import module_of
 from vlkit.models.trainable import ADAPTER, Report, trainable_report
 from vlkit.parts.assets import ASSETS
 from vlkit.spec.model import BaseModelSpec
-from vlkit.spec.parts import TiledImage
 from vlkit.types import Model, as_module
 
 _MOST_BASES = 16
@@ -111,9 +110,7 @@ def _parts(model: Model, report: Report, *, digests: bool) -> list[PartFacts]:
     for row in report.rows:
         whole = model.parts().get(row.part.removesuffix(ADAPTER))
         adapted = row.part.endswith(ADAPTER) and whole is not None
-        spec = adapter_of(whole) if adapted and whole is not None else getattr(whole, "spec", None)
-        spec = spec.of if isinstance(spec, TiledImage) else spec
-        kind, name = getattr(spec, "kind", ""), getattr(spec, "name", None)
+        kind, name = part_kind(whole, adapter=adapted)
         digest = weights_digest(whole) if digests and whole is not None and not adapted else ""
         what = f"{kind}: {name}" if name else kind
         found.append(PartFacts(row.part, what, row.parameters, row.dtype, _license(kind, name), digest))

@@ -20,6 +20,7 @@ from vlkit.adapt.inject import adapter_of, is_adapter
 from vlkit.errors import UnknownName, VlkitError, some
 from vlkit.models.digest import tensor_digest
 from vlkit.models.weights import uncompiled
+from vlkit.notebook import bar, table
 from vlkit.spec.adapt import AdapterSpec
 from vlkit.types import Model
 
@@ -219,6 +220,15 @@ class Report:
             cells = (f"{cell:{side}{width}}" for cell, side, width in zip(line, _SIDES, widths, strict=True))
             lines.append("  ".join(cells).rstrip())
         return "\n".join([*lines, self.note] if self.note else lines)
+
+    def _repr_html_(self) -> str:
+        *body, total = self.cells()
+        shares = [row.trainable / max(row.parameters, 1) for row in self.rows] + [
+            self.trainable / max(self.parameters, 1)
+        ]
+        rows = [[*cells, bar(share)] for cells, share in zip([*body, total], shares, strict=True)]
+        right = ("parameters", "trainable", "lr")
+        return table((*_HEADER, "share"), rows, right=right, strong=(len(body),), below=self.note)
 
     def __rich__(self) -> Table:
         from rich.table import Table

@@ -15,6 +15,7 @@ from vlkit.data.formats.text_files import read_objects
 from vlkit.errors import VlkitError
 from vlkit.files import digest, write_atomic
 from vlkit.models.folder import check_target
+from vlkit.notebook import curve, quiet, said
 from vlkit.outputs import refuse_inputs
 from vlkit.provenance import environment
 from vlkit.spec.load import dump_yaml, load_spec
@@ -86,6 +87,12 @@ class Run:
         for name, value in measured[-1].items() if measured else ():
             said += [f"{name} {value:.3f} on what was held back"] if isinstance(value, int | float) else []
         return ", ".join(said)
+
+    def _repr_html_(self) -> str:
+        lines = self.metrics()
+        losses = curve([(line["step"], line["loss"]) for line in lines if "loss" in line])
+        head = f"<b>{said(self.path.name)}</b> {quiet(self.summary() or 'nothing is logged yet')}"
+        return f"<p>{head}</p>" + (f"<p>loss {losses}</p>" if losses else "")
 
     def done_message(self) -> str:
         """What is said where it is stopped when nothing is left to do."""

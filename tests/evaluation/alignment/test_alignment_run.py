@@ -222,7 +222,7 @@ def test_an_alignment_is_a_sequence_of_its_languages_and_data_frames(tmp_path: P
     assert len(found) == len(found.languages) > 1 and list(found) == list(found.languages)
     assert found[0] is found.languages[0] and found[1:] == found.languages[1:]
     page = found._repr_html_()
-    assert page.count("<tr>") == 1 + len(found) and f"<td>{found[0].language}</td>" in page
+    assert page.count("<tr>") == 1 + len(found) and f">{found[0].language}</td>" in page
     assert "mexa_mean" in page and "projected_mexa" not in page  # not known of a language model
     pytest.importorskip("pandas")
     frame = found.to_pandas()

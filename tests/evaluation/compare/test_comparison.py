@@ -225,7 +225,8 @@ def test_a_comparison_is_a_sequence_of_its_rows_and_a_data_frame() -> None:
     assert len(found) == len(found.rows) == 101 and list(found) == list(found.rows)
     assert found[-1] is found.rows[-1] and found[:2] == found.rows[:2]
     page = found._repr_html_()
-    assert page.endswith("<p>50 of 101 rows</p>") and "<td>OC-H14</td>" in page and "p_value" not in page
+    assert "<p>50 of 101 rows</p>" in page and ">OC-H14</th>" in page and found.summary()[0] in page
+    assert page.count("<tr>") == 51 and "<bdi>" in page and f"{100 * found[0].difference:+.1f}" in page
     pytest.importorskip("pandas")
     frame = found.to_pandas()
     assert list(frame)[:5] == ["model", "other_model", "task", "language", "metric"]

@@ -192,7 +192,9 @@ def test_results_are_a_data_frame_and_a_table_of_a_notebook(results: Results) ->
     ]  # fmt: skip
     assert frame["median_rank"].isna().all()
     page = replace(results, rows=(row("<b>", "de", 0.1234), *results.rows))._repr_html_()
-    assert "<td>&lt;b&gt;</td><td>de</td>" in page and ">0.123</td>" in page and page.count("<tr>") == 6
+    assert "&lt;b&gt;</th>" in page and " 12.3 " in page and page.count("<tr>") == 1 + 2 + 1
+    assert page.index("Chinese") < page.index("German")  # the best one first
+    assert "Deutsch" in page and "mean of 2" in page and "no results" in replace(results, rows=())._repr_html_()
 
 
 def test_a_table_of_many_languages_shows_the_best_the_worst_and_means_over_all() -> None:

@@ -6,7 +6,7 @@ N images, K labels, E embedding width.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
 import torch
@@ -20,8 +20,9 @@ from vlkit.evaluation.embed.encode import Embedder, embed_images, similarity_sca
 from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.given_images import ImageLike, call_images, list_images, read_image
 from vlkit.evaluation.embed.texts import class_embeddings
-from vlkit.evaluation.results.frames import HTML_ROWS, data_frame, html_table
+from vlkit.evaluation.results.frames import HTML_ROWS, data_frame, how_many
 from vlkit.foreign import printable
+from vlkit.notebook import FILL, OTHER, Markup, bar, picture, quiet, said, table
 from vlkit.terminal import console
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ class Predictions:
     """Cosines_NK."""
     probabilities: Tensor
     """Softmax_NK of the cosines times the model's scale."""
+    given: tuple[ImageLike, ...] = field(default=(), repr=False, compare=False)
+    """What was classified, for the pictures in a notebook; () shows none."""
 
     @classmethod
     def join(cls, parts: Sequence[Predictions]) -> Predictions:
@@ -93,6 +96,7 @@ class Predictions:
             images=tuple(name for part in parts for name in part.images),
             scores=torch.cat([part.scores for part in parts]),
             probabilities=torch.cat([part.probabilities for part in parts]),
+            given=tuple(one for part in parts for one in part.given) if all(part.given for part in parts) else (),
         )
 
     def __len__(self) -> int:
@@ -120,7 +124,9 @@ class Predictions:
                 raise UnknownName("image", which, allowed=self.images)
             which = self.images.index(which)
         if isinstance(which, slice):
-            return Predictions(self.labels, self.images[which], self.scores[which], self.probabilities[which])
+            return Predictions(
+                self.labels, self.images[which], self.scores[which], self.probabilities[which], self.given[which]
+            )
         start = range(len(self))[which]
         return next(iter(self[start : start + 1]))
 
@@ -184,9 +190,14 @@ class Predictions:
         return "\n".join(line.rstrip() for line in text.get().splitlines())
 
     def _repr_html_(self) -> str:
-        """The best three answers of each image, for notebooks."""
-        rows = [{**row, "image": row["image"] if row["rank"] == 1 else ""} for row in self[:HTML_ROWS].rows(3)]
-        return html_table(rows, total=len(self), shown=min(len(self), HTML_ROWS), what="images")
+        """Each image with the best three answers, for notebooks."""
+        first = self[:HTML_ROWS]
+        shown = [_picture(image, name) for image, name in zip(first.given, first.images, strict=False)]
+        rows = [
+            [Markup(f"{small}<div>{quiet(one.image)}</div>"), _answers(one)]
+            for small, one in zip(shown or [Markup("")] * len(first), first, strict=True)
+        ]
+        return table(("image", "answers"), rows, below=how_many(len(first), len(self), what="images"))
 
     def __repr__(self) -> str:
         best = ", ".join(
@@ -194,6 +205,26 @@ class Predictions:
         )
         more = ", ..." if len(self) > 3 else ""
         return f"Predictions({len(self)} images, {len(self.labels)} labels; {best}{more})"
+
+
+def _picture(image: ImageLike, name: str) -> Markup:
+    """An image that was classified; nothing where it is not there any more."""
+    try:
+        return picture(read_image(image, name=name))
+    except VlkitError:
+        return Markup("")
+
+
+def _answers(one: RankedLabels) -> Markup:
+    """The best three, each with a bar and its share."""
+    return Markup(
+        "".join(
+            f'<div style="white-space:nowrap">{bar(answer.probability, color=FILL if rank == 0 else OTHER)} '
+            f'<span style="display:inline-block;width:4.2em;text-align:right;opacity:.65;margin-right:.6em">'
+            f"{100 * answer.probability:.1f} %</span><bdi>{said(answer.label)}</bdi></div>"
+            for rank, answer in enumerate(one.answers[:3])
+        )
+    )
 
 
 class ZeroShotClassifier:
@@ -277,6 +308,7 @@ class ZeroShotClassifier:
             images=called,
             scores=score_NK,
             probabilities=(similarity_scale(self.model) * score_NK).softmax(1),
+            given=tuple(listed),
         )
 
     def __repr__(self) -> str:

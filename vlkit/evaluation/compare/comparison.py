@@ -18,9 +18,11 @@ from vlkit.evaluation.compare.model_scores import ByImage, ModelScores, align, o
 from vlkit.evaluation.metrics.intervals import Interval, bootstrap_mean, paired_comparison, paired_means
 from vlkit.evaluation.report.breakdown import Breakdown, by_tier_and_script
 from vlkit.evaluation.report.markdown import markdown_table, percent
-from vlkit.evaluation.results.frames import RowSequence
+from vlkit.evaluation.results.frames import HTML_ROWS, RowSequence, how_many
+from vlkit.evaluation.results.notebook_table import language_html
 from vlkit.evaluation.results.results_file import ResultRow, Value, csv_text
 from vlkit.foreign import markdown_text
+from vlkit.notebook import FILL, OTHER, bar, quiet, said, table
 
 _REPLICATES = 1000
 _UNLIKE: Mapping[str, str] = {
@@ -137,6 +139,28 @@ class Comparison(RowSequence[LanguagePair]):
             for row in self.rows
         ]
 
+    def _repr_html_(self) -> str:
+        shown = self.rows[:HTML_ROWS]
+        reach = max(
+            [1e-9, *(abs(x) for row in shown for x in (row.difference, row.low, row.high) if not math.isnan(x))]
+        )
+        rows = [
+            [
+                language_html(row.language),
+                row.task,
+                percent(row.one),
+                percent(row.other),
+                bar(row.difference, low=row.low, high=row.high, start=-reach, end=reach, color=_side(row.difference)),
+                f"{100 * row.difference:+.1f}",
+                quiet(signed_span(row.low, row.high)),
+            ]
+            for row in shown
+        ]
+        headers = ("language", "task", self.one, self.other, "", "difference", "95 % interval")
+        said_below = "".join(f"<p>{said(line)}</p>" for line in self.summary())
+        right = (self.one, self.other, "difference")
+        return table(headers, rows, right=right, below=how_many(len(shown), len(self), what="rows")) + said_below
+
     def summary(self) -> list[str]:
         """For each task the mean difference, and in how many languages which model is ahead."""
         lines = []
@@ -180,6 +204,11 @@ class Comparison(RowSequence[LanguagePair]):
         """Mean differences by lexicon tier and script, languages resampled; English is in none."""
         values = {row.language: row.difference for row in self.rows if row.task == task}
         return [one for one in by_tier_and_script(values) if one.groups]
+
+
+def _side(difference: float) -> str:
+    """The colour of the model that is ahead."""
+    return FILL if difference >= 0 else OTHER
 
 
 def compare(

@@ -17,12 +17,53 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from vlkit.evaluation.compare.comparison import Comparison
+    from vlkit.evaluation.results.results_file import Results
     from vlkit.evaluation.scaling_law import ScalingFit, ScalingPoint
 
 # Okabe and Ito's palette: told apart by colour-blind readers, and on white as on black
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 INK = "#5f6670"
 _MANY = 60  # languages from which rows are thin
+
+
+def score_dots(results: Results, *, task: str | None = None) -> Figure:
+    """The leading figure of each model in each language, best language first, with 95 % intervals where there are any.
+
+    Args:
+        results: Rows of one or more models.
+        task: Which one, where there are several.
+
+    Raises:
+        UnknownName, VlkitError: No such task, no rows at all, or several tasks and none named.
+    """
+    from matplotlib.figure import Figure
+
+    found = {variant: results.of(variant, task=task) for variant in results.means(task=task)}
+    tags = list(dict.fromkeys(tag for rows in found.values() for tag in rows))
+    tags.sort(key=lambda tag: -max(rows[tag].headline.value for rows in found.values() if tag in rows))
+    first = next(iter(next(iter(found.values())).values()))
+    measures, measure = first.measures, first.measures.metrics[first.measures.headline]
+    scale = 100 if measure.share else 1
+    figure = Figure(figsize=(7, 1.2 + (0.3 if len(tags) <= _MANY else 0.16) * len(tags)), layout="constrained")
+    axes = figure.add_subplot()
+    for number, (variant, rows) in enumerate(found.items()):
+        shift = 0.36 * ((number + 0.5) / len(found) - 0.5)
+        shown = [(place + shift, rows[tag].headline) for place, tag in enumerate(tags) if tag in rows]
+        color = COLORS[number % len(COLORS)]
+        for place, one in shown:
+            axes.plot([scale * one.low, scale * one.high], [place, place], color=color, linewidth=2, alpha=0.6)
+        values, places = [scale * one.value for _, one in shown], [place for place, _ in shown]
+        axes.plot(values, places, "o", color=color, markersize=5, label=variant)
+    if measures.chance and not measures.chance_of and measure.share:
+        axes.axvline(100 * first[measures.chance], color=INK, linewidth=1, linestyle=":", label="chance")
+    names = [f"{language_table.get(tag).name} ({tag})" for tag in tags]
+    axes.set_yticks(range(len(tags)), names, fontsize="medium" if len(tags) <= _MANY else "x-small")
+    axes.set_ylim(len(tags) - 0.4, -0.6)
+    axes.set_xlim(left=0)
+    axes.set_xlabel(f"{measures.title(measures.headline)}{', %' if measure.share else ''} (lines: 95 % interval)")
+    axes.legend(frameon=False, labelcolor=INK, loc="lower right")
+    dress(axes, ink=INK)
+    return figure
 
 
 def difference_dots(comparison: Comparison) -> Figure:

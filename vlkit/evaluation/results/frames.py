@@ -5,11 +5,10 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from typing import Any, Generic, TypeVar, overload
 
 from vlkit.errors import MissingPackage
-from vlkit.foreign import printable
+from vlkit.notebook import table
 
 HTML_ROWS = 50
 """So many rows a notebook shows."""
@@ -75,13 +74,11 @@ def data_frame(rows: Sequence[Mapping[str, Any]]) -> Any:
 def html_table(rows: Sequence[Mapping[str, Any]], *, total: int, shown: int, what: str) -> str:
     """A plain HTML table, numbers with three digits; below it how many of ``what`` there are, if not all are shown."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    head = "".join(f"<th>{escape(name)}</th>" for name in names)
-    body = "".join(f"<tr>{''.join(_cell(row.get(name, '')) for name in names)}</tr>" for row in rows)
-    more = f"<p>{shown} of {total:,} {what}</p>" if shown < total else ""
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+    return table(
+        names, [[row.get(name, "") for name in names] for row in rows], below=how_many(shown, total, what=what)
+    )
 
 
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f'<td style="text-align:right">{value:.3f}</td>'
-    return f"<td>{escape(printable(str(value)))}</td>"
+def how_many(shown: int, total: int, *, what: str) -> str:
+    """Says that not all of them are shown; "" where they are."""
+    return f"{shown} of {total:,} {what}" if shown < total else ""

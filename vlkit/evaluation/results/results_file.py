@@ -13,8 +13,9 @@ from statistics import fmean
 from typing import Any, TypeAlias, overload
 
 from vlkit.errors import DataError, UnknownName, VlkitError
-from vlkit.evaluation.results.frames import HTML_ROWS, data_frame, html_table
+from vlkit.evaluation.results.frames import data_frame
 from vlkit.evaluation.results.measures import Measures, Metric
+from vlkit.evaluation.results.notebook_table import results_html
 from vlkit.files import write_atomic
 from vlkit.foreign import spreadsheet_cell
 from vlkit.paths import local_path
@@ -130,12 +131,8 @@ class Results:
         return data_frame([row.flat() for row in self])
 
     def _repr_html_(self) -> str:
-        """The leading figures, for notebooks."""
-        rows = []
-        for row in self.rows[:HTML_ROWS]:
-            brief = {one.short: row[name] for name, one in row.measures.brief.items()}
-            rows.append({"task": row.task, "model": row.variant, "language": row.language, **brief})
-        return html_table(rows, total=len(self), shown=len(rows), what="rows")
+        """The leading figure of each task by language, the models side by side, for notebooks."""
+        return results_html(self)
 
     @property
     def variants(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from vlkit.models.assembly import checked_part, place_of, spec_of
 from vlkit.models.dual_encoder.batch import LookedUpPairs, PairBatch, PairPreparer
 from vlkit.models.dual_encoder.direct import Embedded, embed, refuse_pixels, refuse_tokens, summary
 from vlkit.models.image_input import AnImage
+from vlkit.models.model_html import model_html
 from vlkit.models.trainable import adapter_specs, hold_frozen_in_eval
 from vlkit.parts.bridges import build_head
 from vlkit.spec.dataset import DataSpec
@@ -195,6 +196,9 @@ class DualEncoder(nn.Module):
 
     def __repr__(self) -> str:
         return summary(self)
+
+    def _repr_html_(self) -> str:
+        return model_html(self)
 
     def encode_image(self, pixels_BCHW: Tensor) -> Tensor:
         """Pixels as ``transform`` makes them to image_BE, L2-normalised; see ``embed`` for paths and PIL images."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vlkit.errors import VlkitError
 from vlkit.foreign import clean
 from vlkit.models.image_input import AnImage, read_given
+from vlkit.models.model_html import model_html
 from vlkit.models.speaking import ask_one, caption_all
 from vlkit.models.trainable import adapter_specs, in_eval
 from vlkit.parts.hf_generation import check_drawing
@@ -64,6 +65,9 @@ class ImageTextToText(nn.Module):
             f"{self.whole.where} is a whole model of transformers, which vlkit asks and evaluates but does not train; "
             f"train one of its parts: model: {{kind: vision_language, encoder: ..., bridge: ..., language_model: ...}}"
         )
+
+    def _repr_html_(self) -> str:
+        return model_html(self)
 
     def figures(self) -> dict[str, float]:
         """See ``types.Model``: nothing of its own."""

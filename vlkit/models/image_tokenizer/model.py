@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vlkit.models.assembly import checked_part, place_of, spec_of
 from vlkit.models.augment import Augment
 from vlkit.models.image_tokenizer.batch import ImagePreparer
+from vlkit.models.model_html import model_html
 from vlkit.models.trainable import adapter_specs, hold_frozen_in_eval
 from vlkit.spec.dataset import DataSpec
 from vlkit.spec.model import ImageTokenizerModelSpec
@@ -83,6 +84,9 @@ class ImageTokenizerModel(nn.Module):
     ) -> Preparer:
         """See ``types.Model``."""
         return ImagePreparer(self.transform, Augment(data.augment))
+
+    def _repr_html_(self) -> str:
+        return model_html(self)
 
     def figures(self) -> dict[str, float]:
         """See ``types.Model``: nothing of its own."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from vlkit.errors import ShapeError, VlkitError
 from vlkit.models.assembly import checked_part, place_of, spec_of, trains
+from vlkit.models.model_html import model_html
 from vlkit.models.query_former.batch import LookedUpQueries, QueryBatch, QueryPreparer
 from vlkit.models.trainable import adapter_specs, hold_frozen_in_eval
 from vlkit.nn.qformer import QueryStates, QueryTransformer
@@ -107,6 +108,9 @@ class QueryFormer(nn.Module):
         if tables and "encoder" in tables:
             return LookedUpQueries(self.text.tokenize, tables["encoder"])
         return QueryPreparer.of(self, data)
+
+    def _repr_html_(self) -> str:
+        return model_html(self)
 
     def figures(self) -> dict[str, float]:
         """See ``types.Model``: the scale of similarities."""

@@ -20,6 +20,7 @@ from vlkit.models.assembly import checked_part, place_of, spec_of, trains
 from vlkit.models.augment import Augment
 from vlkit.models.code_switch import CodeSwitch
 from vlkit.models.image_input import AnImage
+from vlkit.models.model_html import model_html
 from vlkit.models.text_to_image import editing, painting
 from vlkit.models.text_to_image.batch import CodePreparer
 from vlkit.models.text_to_image.bodies import CodeBody, LanguageModelBody
@@ -164,6 +165,9 @@ class TextToImageModel(nn.Module):
         for parameter in self._tokenizer.parameters():
             parameter.requires_grad_(False)
         self.head.at_grid(self.tokenizer.grid)
+
+    def _repr_html_(self) -> str:
+        return model_html(self)
 
     def figures(self) -> dict[str, float]:
         """See ``types.Model``: nothing of its own."""

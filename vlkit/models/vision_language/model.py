@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vlkit.errors import ShapeError, VlkitError
 from vlkit.models.assembly import checked_part, place_of, spec_of, trains
 from vlkit.models.image_input import AnImage
+from vlkit.models.model_html import model_html
 from vlkit.models.speaking import ask_one, caption_all
 from vlkit.models.trainable import adapter_specs, hold_frozen_in_eval
 from vlkit.models.turns import prompts_of
@@ -138,6 +139,9 @@ class VisionLanguageModel(nn.Module):
         if tables and "encoder" in tables:
             return LookedUpDialogues(self.layout, prompts_of(data.prompts), tables["encoder"])
         return DialoguePreparer.of(self, data)
+
+    def _repr_html_(self) -> str:
+        return model_html(self)
 
     def figures(self) -> dict[str, float]:
         """See ``types.Model``: nothing of its own."""
