@@ -259,7 +259,8 @@ class DiffusersPipeline(BasePipeline):
     def _scheduler(self, diffusers: Any) -> Any:
         settings = read_settings(self._folder / "scheduler" / "scheduler_config.json")
         kind: Any = getattr(diffusers, str(settings.get("_class_name")), None)
-        if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
+        known = isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)
+        if not known:
             raise VlkitError(
                 f"pipeline.folder: {self._folder}: scheduler_config.json: _class_name = "
                 f"{settings.get('_class_name')!r} is no scheduler of diffusers {diffusers.__version__}"
