@@ -282,6 +282,7 @@ def test_explain_knows_all_kinds() -> None:
         "query_former",
         "image_tokenizer",
         "text_to_image",
+        "diffusion_bridge",
         "image_text_to_text",
         "saved",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -82,7 +83,7 @@ def generate(
     obstacles.refuse()
     given = {"steps": steps, "guidance": guidance, "temperature": temperature, "seed": seed}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    options |= {"language": tag, "negative": negative or None, "num_images": number}
+    options |= {"language": tag, "num_images": number, **({"negative": negative} if negative.strip() else {})}
     with collector_off():
         from vlkit.types import Painter
     with loaded(where, device=device, expect=Painter) as (ready, _):
@@ -125,10 +126,14 @@ def _made(
     model: Any, prompts: list[str], options: dict[str, Any], *, image: str, mask: str, strength: float | None
 ) -> list[Image]:
     from vlkit.progress import bar
+    from vlkit.types import ChangesImages
 
+    if image and not isinstance(model, ChangesImages):
+        raise VlkitError(f"a {type(model).__name__} makes images and cannot change one; leave out --image")
     total = len(prompts) * options["num_images"]
     with bar("images", total=total, unit="images", quiet=total == 1) as shown:
-        options = {**options, "watch": _counter(shown.advance)}
+        if "watch" in inspect.signature(model.generate).parameters:
+            options = {**options, "watch": _counter(shown.advance)}
         if not image:
             found: list[Image] = model.generate(prompts, batch_size=_AT_ONCE, **options)
         elif mask:

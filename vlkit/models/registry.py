@@ -28,6 +28,7 @@ KINDS = Registry(
         "query_former": "vlkit.models.query_former",
         "image_tokenizer": "vlkit.models.image_tokenizer",
         "text_to_image": "vlkit.models.text_to_image",
+        "diffusion_bridge": "vlkit.models.diffusion_bridge",
         "image_text_to_text": "vlkit.models.image_text_to_text",
     },
 )

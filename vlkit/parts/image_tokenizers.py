@@ -12,7 +12,15 @@ from vlkit.registry import Registry
 from vlkit.spec.image_tokenizers import BaseTokenizerSpec, ConvTokenizerSpec
 from vlkit.types import ImageTokenizer
 
-IMAGE_TOKENIZERS = Registry("image tokenizer", {"conv": "vlkit.parts.conv_tokenizer:ConvImageTokenizer"})
+IMAGE_TOKENIZERS = Registry(
+    "image tokenizer",
+    {
+        "conv": "vlkit.parts.conv_tokenizer:ConvImageTokenizer",
+        "diffusers_vq": "vlkit.parts.library_tokenizers:DiffusersVq",
+        "janus": "vlkit.parts.library_tokenizers:JanusTokenizer",
+        "torchscript": "vlkit.parts.torchscript_tokenizer:TorchScriptTokenizer",
+    },
+)
 
 
 def build_image_tokenizer(spec: BaseTokenizerSpec, *, saved: Path | None = None, empty: bool = False) -> ImageTokenizer:

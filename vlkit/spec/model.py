@@ -9,6 +9,7 @@ from pydantic import Field
 from vlkit.spec.adapt import AdapterSpec
 from vlkit.spec.base import Kinds, LocalPath, Spec
 from vlkit.spec.bridges import BridgeSpec, QFormerBridgeSpec, QueryTextSpec
+from vlkit.spec.diffusion import AnyConditionBridgeSpec, AnyPipelineSpec, MulanSpec
 from vlkit.spec.image_tokenizers import ImageTokenizerSpec
 from vlkit.spec.language import LanguageSpec
 from vlkit.spec.parts import DecoderSpec, HeadSpec, ImageEncoderSpec, LibrarySpec, MlpHeadSpec, TextEncoderSpec
@@ -133,6 +134,21 @@ class TextToImageSpec(BaseModelSpec):
     """How images are made unless asked for otherwise."""
 
 
+class DiffusionBridgeSpec(BaseModelSpec):
+    """A multilingual text encoder and a bridge from it to a diffusion model that reads English (MuLan, PEA-Diffusion).
+
+    The diffusion model is frozen and stays where it is.
+    """
+
+    kind: Literal["diffusion_bridge"] = "diffusion_bridge"
+    text: TextEncoderSpec
+    """The text encoder, of which the states are taken."""
+    bridge: AnyConditionBridgeSpec = MulanSpec()
+    """From its states to those that the denoiser reads."""
+    pipeline: AnyPipelineSpec
+    """The diffusion model with its own text encoder, which teaches."""
+
+
 class WholeSpec(LibrarySpec):
     """A whole model of transformers that answers questions about images."""
 
@@ -165,6 +181,7 @@ MODEL_KINDS = Kinds(
     QueryFormerSpec,
     ImageTokenizerModelSpec,
     TextToImageSpec,
+    DiffusionBridgeSpec,
     ImageTextToTextSpec,
     SavedSpec,
     usual="dual_encoder",

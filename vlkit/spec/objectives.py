@@ -216,6 +216,22 @@ class MaskedCodesObjective(LossSpec):
     """Places whose logits exist at a time; those of more are made again in the backward pass."""
 
 
+class ConditionDistillationObjective(LossSpec):
+    """A text in any language is to tell a denoiser what its own text encoder tells it of the English one.
+
+    Learns from parallel texts alone. Factors are PEA-Diffusion's (arXiv 2311.17086), but for the first, which is of its
+    loss on images. The denoiser is asked about noise, as there are no images.
+    """
+
+    kind: Literal["condition_distillation"] = "condition_distillation"
+    states: float = Field(default=1.0, ge=0.0)
+    """Factor of the mean squared difference of the states that the denoiser reads."""
+    noise: float = Field(default=1.0, ge=0.0)
+    """Factor of that of the noise that the denoiser finds."""
+    features: float = Field(default=0.1, ge=0.0)
+    """Factor of the sum, over the denoiser's blocks, of that of their outputs."""
+
+
 OBJECTIVE_KINDS = Kinds(
     ContrastiveObjective,
     GroupedContrastiveObjective,
@@ -230,6 +246,7 @@ OBJECTIVE_KINDS = Kinds(
     ImageTextQueriesObjective,
     ReconstructionObjective,
     MaskedCodesObjective,
+    ConditionDistillationObjective,
 )
 ObjectiveSpec = Annotated[LossSpec, OBJECTIVE_KINDS]
 """The spec of any loss; each has a `kind` and a `weight`."""

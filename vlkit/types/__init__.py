@@ -7,6 +7,7 @@ from vlkit.types.model_types import (
     AnsweringModel,
     AnswersQuestions,
     Batch,
+    ChangesImages,
     Embeddings,
     FrozenTables,
     GivesImagesBack,
@@ -48,10 +49,11 @@ from vlkit.types.part_types import (
 from vlkit.types.sample_types import IMAGE_MARK, Pick, Question, ReducedDecoding, Sample, SampleMeta, Source, Turn
 
 __all__ = [
-    "IMAGE_MARK", "AnsweringModel", "AnswersQuestions", "Batch", "Bridge", "ClassRows", "Embeddings", "FrozenTables",
-    "GivesImagesBack", "GivesLayerStates", "GivesStates", "ImageEncoder", "ImageFacts", "ImageTextModel",
-    "ImageTokenizer", "KeepsPrefix", "KnowsClasses", "KnowsVocabulary", "LanguageModel", "Loss", "Model", "Objective",
-    "Painter", "Pick", "Piece", "Prefix", "Preparer", "Question", "ReadsOtherTokens", "ReducedDecoding",
-    "ResizesImages", "Sample", "SampleMeta", "SavesConfig", "SharesLayers", "Source", "Start", "TakesSizes",
-    "TellsFacts", "TextBatch", "TextEncoder", "TransformsAtSizes", "Turn", "Vocabulary", "as_module", "lacking",
+    "IMAGE_MARK", "AnsweringModel", "AnswersQuestions", "Batch", "Bridge", "ChangesImages", "ClassRows", "Embeddings",
+    "FrozenTables", "GivesImagesBack", "GivesLayerStates", "GivesStates", "ImageEncoder", "ImageFacts",
+    "ImageTextModel", "ImageTokenizer", "KeepsPrefix", "KnowsClasses", "KnowsVocabulary", "LanguageModel", "Loss",
+    "Model", "Objective", "Painter", "Pick", "Piece", "Prefix", "Preparer", "Question", "ReadsOtherTokens",
+    "ReducedDecoding", "ResizesImages", "Sample", "SampleMeta", "SavesConfig", "SharesLayers", "Source", "Start",
+    "TakesSizes", "TellsFacts", "TextBatch", "TextEncoder", "TransformsAtSizes", "Turn", "Vocabulary", "as_module",
+    "lacking",
 ]  # fmt: skip

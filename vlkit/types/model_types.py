@@ -288,6 +288,17 @@ class TakesSizes(Protocol):
 
 
 @runtime_checkable
+class ChangesImages(Protocol):
+    """What a model that makes images may offer: to change one as a prompt says; options are those of ``generate``."""
+
+    def repaint(self, image: Any, mask: Any, prompt: str | None, **options: Any) -> list[Image]:
+        """Makes anew what is white in ``mask``."""
+
+    def vary(self, image: Any, prompt: str | None, *, strength: float = 0.5, **options: Any) -> list[Image]:
+        """Makes a share of it anew, wherever that is."""
+
+
+@runtime_checkable
 class Painter(Protocol):
     """What evaluation and commands need of a text-to-image model: images of prompts."""
 
