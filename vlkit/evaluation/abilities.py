@@ -10,7 +10,7 @@ from vlkit.errors import VlkitError
 from vlkit.evaluation.embed.callables import TwoCallables
 from vlkit.evaluation.embed.identity import answers_key, images_key, painter_key, texts_key
 from vlkit.files import digest
-from vlkit.types import AnswersQuestions, GivesImagesBack, ImageTextModel, Painter, lacking
+from vlkit.types import AnswersQuestions, ForetellsCodes, GivesImagesBack, ImageTextModel, Painter, lacking
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ ANSWERS = Ability(
 )
 GIVES_BACK = Ability("turn images into codes and back", (GivesImagesBack,), "tasks of kind reconstruction", images_key)
 PAINTS = Ability("make images from texts", (Painter,), "tasks of kind generation", painter_key)
+FORETELLS = Ability("foretell codes of images", (ForetellsCodes,), "tasks of kind generation", painter_key)
 ABILITIES = (EMBEDS, ANSWERS, GIVES_BACK, PAINTS)
 ANYTHING = Ability("do what its own tasks ask for", (), "tasks of its own kind", _any_key)
 """Of tasks that look at the model themselves."""

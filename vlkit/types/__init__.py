@@ -9,6 +9,7 @@ from vlkit.types.model_types import (
     Batch,
     ChangesImages,
     Embeddings,
+    ForetellsCodes,
     FrozenTables,
     GivesImagesBack,
     ImageTextModel,
@@ -50,10 +51,10 @@ from vlkit.types.sample_types import IMAGE_MARK, Pick, Question, ReducedDecoding
 
 __all__ = [
     "IMAGE_MARK", "AnsweringModel", "AnswersQuestions", "Batch", "Bridge", "ChangesImages", "ClassRows", "Embeddings",
-    "FrozenTables", "GivesImagesBack", "GivesLayerStates", "GivesStates", "ImageEncoder", "ImageFacts",
-    "ImageTextModel", "ImageTokenizer", "KeepsPrefix", "KnowsClasses", "KnowsVocabulary", "LanguageModel", "Loss",
-    "Model", "Objective", "Painter", "Pick", "Piece", "Prefix", "Preparer", "Question", "ReadsOtherTokens",
-    "ReducedDecoding", "ResizesImages", "Sample", "SampleMeta", "SavesConfig", "SharesLayers", "Source", "Start",
-    "TakesSizes", "TellsFacts", "TextBatch", "TextEncoder", "TransformsAtSizes", "Turn", "Vocabulary", "as_module",
-    "lacking",
+    "ForetellsCodes", "FrozenTables", "GivesImagesBack", "GivesLayerStates", "GivesStates", "ImageEncoder",
+    "ImageFacts", "ImageTextModel", "ImageTokenizer", "KeepsPrefix", "KnowsClasses", "KnowsVocabulary",
+    "LanguageModel", "Loss", "Model", "Objective", "Painter", "Pick", "Piece", "Prefix", "Preparer", "Question",
+    "ReadsOtherTokens", "ReducedDecoding", "ResizesImages", "Sample", "SampleMeta", "SavesConfig", "SharesLayers",
+    "Source", "Start", "TakesSizes", "TellsFacts", "TextBatch", "TextEncoder", "TransformsAtSizes", "Turn",
+    "Vocabulary", "as_module", "lacking",
 ]  # fmt: skip

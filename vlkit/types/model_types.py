@@ -288,6 +288,18 @@ class TakesSizes(Protocol):
 
 
 @runtime_checkable
+class ForetellsCodes(Protocol):
+    """What validation needs of a text-to-image model: how well it foretells an image's codes."""
+
+    def code_losses(
+        self, images: Sequence[Any], prompts: Sequence[str], *, language: str, share: float, batch_size: int = 16
+    ) -> Tensor:
+        """[N, 2] float32: of each image, of which a ``share`` of the codes in 0..1 is hidden, the mean loss of a hidden
+        code in nats, and the share of them that is foretold right. Which codes are hidden is the same in each call.
+        """
+
+
+@runtime_checkable
 class ChangesImages(Protocol):
     """What a model that makes images may offer: to change one as a prompt says; options are those of ``generate``."""
 

@@ -21,7 +21,7 @@ from vlkit.models.augment import Augment
 from vlkit.models.code_switch import CodeSwitch
 from vlkit.models.image_input import AnImage
 from vlkit.models.model_html import model_html
-from vlkit.models.text_to_image import editing, painting
+from vlkit.models.text_to_image import editing, foretelling, painting
 from vlkit.models.text_to_image.batch import CodePreparer
 from vlkit.models.text_to_image.bodies import CodeBody, LanguageModelBody
 from vlkit.models.text_to_image.prompts import PromptLayout
@@ -205,6 +205,12 @@ class TextToImageModel(nn.Module):
         """logits_RK of chosen states, of codes alone: no word can be foretold."""
         logits_RK: Tensor = self.head(states_RW)
         return logits_RK
+
+    def code_losses(
+        self, images: Sequence[AnImage], prompts: Sequence[str], *, language: str, share: float, batch_size: int = 16
+    ) -> Tensor:
+        """See ``types.ForetellsCodes``."""
+        return foretelling.code_losses(self, images, prompts, language=language, share=share, batch_size=batch_size)
 
     def generate(
         self,
