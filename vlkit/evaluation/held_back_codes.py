@@ -1,4 +1,4 @@
-"""What training of a text-to-image model measures meanwhile: how well it foretells codes of images that are held back."""
+"""What training of a text-to-image model measures meanwhile: how well it foretells codes of images held back."""
 
 from __future__ import annotations
 
