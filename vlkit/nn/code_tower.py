@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from vlkit.errors import ShapeError
 
@@ -79,6 +80,11 @@ class CodeTower(nn.Module):
             TowerLayer(width, heads=heads, ffn=ffn, text_width=text_width, dropout=dropout) for _ in range(layers)
         )
         self.norm = nn.RMSNorm(width)
+        self._saves_memory = False
+
+    def set_grad_checkpointing(self, on: bool = True) -> None:
+        """Whether layers keep no activations in training and compute them again; as timm's models have it."""
+        self._saves_memory = on
 
     def keep(self, states: Sequence[Tensor]) -> tuple[Kept, ...]:
         """What each layer looks at of a text, from its states [B, T, E], one a layer.
@@ -94,7 +100,10 @@ class CodeTower(nn.Module):
         """states_BMW of places; ``mask_BT`` is 1 at real text, of which each row has some."""
         seen_B11T = mask_BT.bool()[:, None, None, :]
         for layer, one in zip(self.layers, kept, strict=True):
-            x_BMW = layer(x_BMW, one, seen_B11T)
+            if self._saves_memory and self.training:
+                x_BMW = checkpoint(layer, x_BMW, one, seen_B11T, use_reentrant=False)
+            else:
+                x_BMW = layer(x_BMW, one, seen_B11T)
         states_BMW: Tensor = self.norm(x_BMW)
         return states_BMW
 

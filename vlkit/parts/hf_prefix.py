@@ -35,6 +35,11 @@ def keep_prefix(base: Any, front_BTE: Tensor, mask_BT: Tensor, *, where: str) ->
 def run_behind(base: Any, block_BME: Tensor, prefix: Prefix, *, where: str) -> Tensor:
     """states_BME of a block behind texts."""
     check_soft_cap(base, where=where)
+    if getattr(base, "is_gradient_checkpointing", False) and base.training:
+        raise VlkitError(
+            f"{where}: with loop.grad_checkpointing its layers cannot see what is kept of a text; set it to false "
+            f"(loop.micro_batch saves memory, too), or model.body: {{kind: language_model, text: adapted}}"
+        )
     rows = block_BME.shape[1]
     layout = text_then_image(prefix.mask_BT, rows)
     cache = _cache()
@@ -117,6 +122,7 @@ class OwnLayers(nn.Module):
         self.where = where
         layers: Any = copy.deepcopy(base).float()
         layers.set_input_embeddings(nn.Identity())  # it reads embeddings alone
+        layers.supports_gradient_checkpointing = False  # the library would leave out what is kept of the text
         self.layers = layers
         for parameter in self.layers.parameters():
             parameter.requires_grad_(True)

@@ -9,7 +9,7 @@ Shapes: B images, N codes of an image, T tokens, R hidden places, W width, K cod
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -28,7 +28,6 @@ from vlkit.spec.objectives import MaskedCodesObjective
 from vlkit.types import Loss, Piece, TextBatch
 
 log = logging.getLogger(__name__)
-_BINS = (("few", 0.0, 1 / 3), ("half", 1 / 3, 2 / 3), ("most", 2 / 3, 1.01))
 _CUT, _SEEN = 0.01, 200  # share of prompts that may be too long before it is told, once so many were seen
 _POINTS = 4096  # of the integral
 
@@ -78,7 +77,7 @@ class MaskedCodes:
         found = self._foretold(model, states_RW, codes_BN[masked_BN])
         weight_R = self._weights(masked_BN)
         total = (found.losses_R * weight_R).sum()
-        parts = {"codes": found.losses_R.detach().mean(), **_accuracies(found.right_R, masked_BN)}
+        parts = {"codes": found.losses_R.detach().mean(), "accuracy": found.right_R.float().mean()}
         if self.spec.consistency:
             apart = self._apart(model, batch, shown_BN, masked_BN, states_RW, drop_B)
             total = total + self.spec.consistency * (apart * weight_R).sum()
@@ -171,18 +170,6 @@ def _losses(model: Any, states_RW: Tensor, codes_R: Tensor, smooth: float) -> tu
 
 def _divergence(model: Any, first_RW: Tensor, second_RW: Tensor, direction: Any) -> Tensor:
     return code_divergence(model.logits(first_RW), model.logits(second_RW), direction=direction)
-
-
-def _accuracies(right_R: Tensor, masked_BN: Tensor) -> Mapping[str, Tensor]:
-    """The share of hidden codes that are foretold right, in all and by how many of an image are hidden."""
-    share_BN = masked_BN.float().mean(dim=1, keepdim=True).expand_as(masked_BN)
-    share_R, right_R = share_BN[masked_BN], right_R.float()
-    found = {"accuracy": right_R.mean()}
-    for name, low, high in _BINS:
-        chosen_R = (share_R >= low) & (share_R < high)
-        if bool(chosen_R.any()):
-            found[f"accuracy_{name}_hidden"] = right_R[chosen_R].mean()
-    return found
 
 
 def _given(batch: CodeBatch) -> Tensor:
