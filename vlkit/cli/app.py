@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("vlkit.cli.compare:compare", "Compare two evaluations, language by language."),
     "correlate": ("vlkit.cli.compare:correlate", "Say how far two tables of scores go together."),
     "scaling": ("vlkit.cli.scaling:scaling", "Fit how a loss falls with parameters and samples."),
+    "score": ("vlkit.cli.score:app", "Score benchmarks of generated images, from what was found on them."),
     "align": ("vlkit.cli.align:align", "Score how well a model aligns languages."),
     "labels": ("vlkit.cli.labels:app", "Build and check class names in many languages."),
     "inspect": ("vlkit.cli.inspect:inspect", "Say what a model or recipe is made of, without loading weights."),

@@ -89,6 +89,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vlkit scaling --table runs.csv",
         "vlkit scaling runs/small runs/middle runs/large --metric loss --out runs/scaling",
     ),
+    "score": ("vlkit score geneval evaluation_metadata.jsonl found-en.jsonl found-hi.jsonl",),
+    "score geneval": ("vlkit score geneval evaluation_metadata.jsonl found-en.jsonl found-hi.jsonl --json",),
+    "score dpg": ("vlkit score dpg dpg_bench.csv answers.jsonl --compat --out dpg.json",),
     "align": (
         "vlkit align hf:intfloat/multilingual-e5-small --languages de,fr,sw",
         "vlkit align runs/quickstart/model --images openmoji --against runs/eval/mine",
