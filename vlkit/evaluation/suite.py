@@ -25,6 +25,7 @@ TASKS = Registry(
         "captioning": "vlkit.evaluation.tasks.captioning_task:open_captioning",
         "choices": "vlkit.evaluation.tasks.choices_task:open_choices",
         "generation": "vlkit.evaluation.tasks.generation_task:open_generation",
+        "linear_probe": "vlkit.evaluation.tasks.linear_probe_task:open_linear_probe",
         "presence": "vlkit.evaluation.tasks.presence_task:open_presence",
         "questions": "vlkit.evaluation.tasks.question_task:open_questions",
         "reconstruction": "vlkit.evaluation.tasks.reconstruction_task:open_reconstruction",

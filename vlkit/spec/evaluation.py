@@ -12,6 +12,7 @@ from vlkit.spec.any_task import AnyTask
 from vlkit.spec.base import Kinds, LocalPath, Spec
 from vlkit.spec.generated_images import GeneratedImagesSpec
 from vlkit.spec.language import GenerationSpec
+from vlkit.spec.probing import LinearProbeSpec
 from vlkit.spec.question_sets import FORMS, PRESET_FORMS, QuestionForm, QuestionSetSpec, YesNoWords
 from vlkit.spec.sources import HoldsOneSplit, IndexedSourceSpec, LabelFiles, LabelsSpec, NamedImages, OwnLabels
 
@@ -355,6 +356,7 @@ class PresenceSpec(AskingSpec):
 TASK_KINDS = Kinds(
     ZeroShotSpec, RetrievalSpec, CaptioningSpec, ChoicesSpec, PresenceSpec, QuestionsSpec, ReconstructionSpec,
     GeneratedImagesSpec,
+    LinearProbeSpec,
 )  # fmt: skip
 TaskSpec = Annotated[AnyTask, TASK_KINDS]
 """The spec of any kind of task."""
