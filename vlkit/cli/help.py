@@ -83,6 +83,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vlkit train quickstart/exportable",
         "vlkit export runs/exportable/model --format open_clip --out exported",
         "vlkit export hf:openai/clip-vit-base-patch32 --format transformers --out exported",
+        "vlkit export runs/quickstart/model --format onnx --out exported",
     ),
     "list": (
         "vlkit list recipes",
