@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "inspect": ("vlkit.cli.inspect:inspect", "Say what a model or recipe is made of, without loading weights."),
     "merge": ("vlkit.cli.merge:merge", "Fold adapters into the weights that they adapt."),
     "export": ("vlkit.cli.export:export", "Write a model for open_clip, transformers or ONNX."),
+    "push": ("vlkit.cli.push:push", "Put a model and its card on the hub."),
     "list": ("vlkit.cli.list:list_names", "List models, parts, recipes, suites, languages and more."),
     "bench": ("vlkit.cli.bench:app", "Measure loaders and losses beside a peer, in the same run."),
     "doctor": ("vlkit.cli.doctor:doctor", "Say what is installed, what works and what is missing."),

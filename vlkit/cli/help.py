@@ -85,6 +85,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vlkit export hf:openai/clip-vit-base-patch32 --format transformers --out exported",
         "vlkit export runs/quickstart/model --format onnx --out exported",
     ),
+    "push": (
+        "vlkit push runs/quickstart/model ORG/NAME",
+        "vlkit push exported ORG/NAME --public -m 'Second version'",
+    ),
     "list": (
         "vlkit list recipes",
         "vlkit list bridges",
