@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vlkit.models.catalog import list_models, list_parts
     from vlkit.models.dual_encoder.model import DualEncoder
     from vlkit.models.folder import load, save
+    from vlkit.models.push import push_to_hub
     from vlkit.models.registry import build, export
     from vlkit.models.text_to_image.model import TextToImageModel
     from vlkit.models.trainable import freeze, trainable_report, unfreeze
@@ -59,6 +60,7 @@ _HOMES = {
     "load": "vlkit.models.folder",
     "load_recipe": "vlkit.spec.load",
     "merge": "vlkit.adapt.inject",
+    "push_to_hub": "vlkit.models.push",
     "save": "vlkit.models.folder",
     "text_encoder": "vlkit.parts.encoders",
     "train": "vlkit.training.loop",
@@ -70,8 +72,8 @@ __all__ = [
     "DualEncoder", "ImageIndex", "LoRA", "QFormer", "TextToImageModel", "VisionLanguageModel", "VlkitError",
     "ZeroShotClassifier", "__version__", "add_lora", "add_tokens", "bridge", "build", "cut_vocabulary",
     "embed_images", "embed_texts", "evaluate", "export", "freeze", "image_encoder", "index_images", "language_model",
-    "list_models", "list_parts", "load", "load_recipe", "merge", "save", "text_encoder", "train", "trainable_report",
-    "unfreeze",
+    "list_models", "list_parts", "load", "load_recipe", "merge", "push_to_hub", "save", "text_encoder", "train",
+    "trainable_report", "unfreeze",
 ]  # fmt: skip
 
 

@@ -104,6 +104,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vlkit train quickstart/exportable",
         "vlkit export runs/exportable/model --format open_clip --out exported",
         "vlkit export hf:openai/clip-vit-base-patch32 --format transformers --out exported",
+        "vlkit export runs/quickstart/model --format onnx --out exported",
+    ),
+    "push": (
+        "vlkit push runs/quickstart/model ORG/NAME",
+        "vlkit push exported ORG/NAME --public -m 'Second version'",
     ),
     "list": (
         "vlkit list recipes",

@@ -14,6 +14,7 @@ _GO_ON = {
     "eval": "languages that were done are kept: run the same command again with --resume",
     "index": "images that were embedded are kept: run the same command again",
     "mteb": "tasks that were done are kept: run the same command again with --resume",
+    "push": "what had arrived is kept, a commit appears whole or not at all: run the same command again",
     "export": "nothing was written: run the same command again",
 }
 

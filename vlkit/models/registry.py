@@ -135,8 +135,8 @@ def export(
     Args:
         model: It is not changed; LoRA adapters are merged into what is written.
         folder: A new place or an empty folder.
-        format: What the model's kind offers: ``open_clip`` or ``transformers`` for a dual encoder, ``blip2`` or
-            ``llava`` for a vision-language model.
+        format: What the model's kind offers: ``open_clip``, ``transformers`` or ``onnx`` for a dual encoder,
+            ``blip2`` or ``llava`` for a vision-language model.
         overwrite: Replace an older model in the folder.
         repo: Where the folder will be on the hub, for formats that name it in their files.
 
