@@ -108,7 +108,8 @@ class ConvImageTokenizer(nn.Module):
 def _resolved(spec: ConvTokenizerSpec, folder: Path) -> ConvTokenizerSpec:
     """``spec`` with the sizes of a trained tokenizer, where it does not give them itself."""
     stored = _stored_spec(folder)
-    given = spec.model_dump(include=spec.model_fields_set - {"kind", "weights"})
+    # a recipe that was read has all keys: those at their default count as not given
+    given = spec.model_dump(exclude={"kind", "weights"}, exclude_defaults=True)
     kept = stored.model_dump(exclude={"weights"})
     if wrong := [name for name, value in given.items() if kept[name] != value]:
         told = ", ".join(f"{name} = {kept[name]} (here {given[name]})" for name in wrong)
