@@ -21,6 +21,14 @@ Kept = tuple[Tensor, ...]
 """Keys and values [B, H, T, W / H] that one layer looks at."""
 
 
+class HeadNorm(nn.RMSNorm):
+    """RMSNorm in the precision of what it is given: under autocast that of the map before it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normed values of the last axis."""
+        return functional.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
 class TowerLayer(nn.Module):
     """All places look at each other, then at the text, then a gated perceptron; norms come first (RMSNorm, SwiGLU).
 
@@ -35,7 +43,7 @@ class TowerLayer(nn.Module):
         self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
         self.text_q, self.text_out = nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False)
         self.text_kv = nn.Linear(text_width, 2 * width, bias=False)
-        self.norm_q, self.norm_k, self.norm_text_q, self.norm_text_k = (nn.RMSNorm(width // heads) for _ in range(4))
+        self.norm_q, self.norm_k, self.norm_text_q, self.norm_text_k = (HeadNorm(width // heads) for _ in range(4))
         self.up, self.down = nn.Linear(width, 2 * ffn, bias=False), nn.Linear(ffn, width, bias=False)
         self.dropout = nn.Dropout(dropout)
         for last in (self.out, self.text_out, self.down):
@@ -53,8 +61,7 @@ class TowerLayer(nn.Module):
         query, key, value = self.qkv(self.norm_1(x_BMW)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         x_BMW = x_BMW + self.dropout(self.out(_mixed(self.norm_q(query), self.norm_k(key), value)))
         query = self.text_q(self.norm_2(x_BMW)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        keys, values = (one.to(query.dtype) for one in kept)
-        looked_BMW = _mixed(self.norm_text_q(query), keys, values, seen_B11T)
+        looked_BMW = _mixed(self.norm_text_q(query), kept[0], kept[1], seen_B11T)
         x_BMW = x_BMW + self.dropout(self.text_out(looked_BMW))
         gate, inner = self.up(self.norm_3(x_BMW)).chunk(2, dim=-1)
         result_BMW: Tensor = x_BMW + self.dropout(self.down(functional.silu(gate) * inner))
@@ -114,6 +121,12 @@ def spread(layers: int, depth: int) -> tuple[int, ...]:
 
 
 def _mixed(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
-    dtype = torch.promote_types(query.dtype, value.dtype) if query.dtype != value.dtype else value.dtype
-    query, key, value = (one.to(dtype) for one in (query, key, value))
-    return functional.scaled_dot_product_attention(query, key, value, attn_mask=seen).transpose(1, 2).flatten(2)
+    """Attention of [B, H, ...] as [B, places, W]; on a CPU written out, where torch's kernel takes six times as long."""
+    key, value = key.to(query.dtype), value.to(query.dtype)
+    if query.device.type != "cpu":
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+    else:
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+        scores = scores if seen is None else scores.masked_fill(~seen, -torch.inf)
+        mixed = scores.softmax(dim=-1).to(value.dtype) @ value
+    return mixed.transpose(1, 2).flatten(2)
