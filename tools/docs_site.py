@@ -21,6 +21,7 @@ BESIDE = {
     "data/README.md": "tables.md",
     "eval/README.md": "reference_scores.md",
     "LICENSE": "LICENSE.txt",
+    "CITATION.cff": "CITATION.txt",
     "data/LICENSE-Unicode-3.0.txt": "LICENSE-Unicode-3.0.txt",
 }
 """Files of the repository that the site shows besides docs/, and where."""

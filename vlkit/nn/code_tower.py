@@ -121,7 +121,7 @@ def spread(layers: int, depth: int) -> tuple[int, ...]:
 
 
 def _mixed(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
-    """Attention of [B, H, ...] as [B, places, W]; on a CPU written out, where torch's kernel takes six times as long."""
+    """Attention of [B, H, ...] as [B, places, W]; on a CPU written out: torch's kernel takes six times as long."""
     key, value = key.to(query.dtype), value.to(query.dtype)
     if query.device.type != "cpu":
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
