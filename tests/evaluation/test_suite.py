@@ -388,6 +388,7 @@ class TestBadInput:
         assert needs == {
             "babel_imagenet": [*paths, "tasks.0.templates.path"],
             "captions": ["tasks.0.source.path"],
+            "linear_probe": paths[:1],
             "omw_imagenet": paths,
             "retrieval": ["tasks.0.source.path"],
             "xflickrco": ["tasks.0.source.captions", "tasks.0.source.images"],

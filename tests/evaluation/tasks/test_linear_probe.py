@@ -111,7 +111,12 @@ def test_a_suite_writes_rows_and_a_page_and_goes_on(tmp_path: Path) -> None:
     assert seen == 36  # each image once
     assert "shots_1" in (out / "results-probe.csv").read_text(encoding="utf-8")
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert "1 shot" in page and "zero-shot" in page and "all images" in page and "Names are worth" in page
+    assert (
+        "1-shot top-1" in page
+        and "zero-shot top-1" in page
+        and "linear-probe top-1" in page
+        and "Names are worth" in page
+    )
     again = vlkit.evaluate(model, spec, folder=out, resume=True, quiet=True)
     assert model.images_seen == seen and again.rows[0].values["shots_1"] == results.rows[0].values["shots_1"]
     Image.new("RGB", (4, 4), (9, 9, 9)).save(images / "dog" / "0.png")

@@ -45,8 +45,8 @@ _MOST_HELD = 4  # images of a class that choose the regularisation where few are
 _HELD_SHARE = 5  # one in so many where all are
 _EXPLAINED = (
     "Top-1 accuracy on images that nothing was learned from. Zero-shot: by the names of the classes in the language. "
-    "Shots: logistic regression on the image embeddings of so many labelled images a class, mean over draws; its "
-    "regularisation is chosen on further labelled images (as many, at most 4 a class). 95 % intervals resample "
+    "Linear probe: logistic regression on the embeddings of all labelled images; k-shot: of k of each class, mean over "
+    "draws, its regularisation chosen on further labelled images (k, at most 4 a class). 95 % intervals resample "
     "classes, the images inside each, and draws. Names are worth: so many labelled images a class give what zero-shot "
     "gives."
 )
@@ -114,8 +114,8 @@ class LinearProbeTask(PlainTask):
     @cached_property
     def _columns(self) -> dict[str, str]:
         """Columns of what is learned, with their titles."""
-        few = {f"shots_{count}": "1 shot" if count == 1 else f"{count} shots" for count in self.shots}
-        return {**few, **({"all_images": "all images"} if self.full else {})}
+        few = {f"shots_{count}": f"{count}-shot" for count in self.shots}
+        return {**few, **({"all_images": "linear-probe"} if self.full else {})}
 
     @property
     def measures(self) -> Measures:
@@ -124,7 +124,7 @@ class LinearProbeTask(PlainTask):
         most = f"shots_{self.shots[-1]}" if self.shots else ""  # a terminal has no room for all
         brief = {"zero_shot", most, "all_images"}
         shares = {
-            name: Measure(title, title if name in brief else "", low=f"{name}_low", high=f"{name}_high")
+            name: Measure(f"{title} top-1", title if name in brief else "", low=f"{name}_low", high=f"{name}_high")
             for name, title in titles.items()
         }
         worth = Measure("names are worth, in images a class", share=False)
