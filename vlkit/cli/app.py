@@ -111,7 +111,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="VLKIT_HOME says where caches are kept, VLKIT_TRACEBACK=1 shows where an error came from.",
+    epilog="VLKIT_HOME says where caches are kept, VLKIT_TRACEBACK=1 shows where an error came from. Exit codes: "
+    "0 done, 2 an error that you can mend, 1 one that nobody foresaw (or a no), 130 and 143 stopped (Ctrl-C, SIGTERM).",
 )
 
 

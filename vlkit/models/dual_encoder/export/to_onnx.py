@@ -95,8 +95,8 @@ def write_onnx(model: DualEncoder, folder: Path) -> list[str]:
         "format": 1,
         "vlkit": __version__,
         "opset": OPSET,
-        "scale": float(model.scale),
-        "bias": None if model.bias is None else float(model.bias),
+        "scale": float(model.scale.detach()),
+        "bias": None if model.bias is None else float(model.bias.detach()),
         "image": {
             "file": IMAGE,
             "inputs": {"pixels": ["batch", *pixels_BCHW.shape[1:]]},
