@@ -65,8 +65,9 @@ class GeneratedImagesSpec(AnyTask):
     """Images of a prompt, of seeds `seed`, `seed` + 1, ...; the ceiling of consistency needs two or more."""
     seed: int = Field(default=0, ge=0)
     """Seed of the first image of each prompt, the same in every language."""
-    code_switching: bool = True
-    """Also draw prompts that are half English, where both texts can be cut in two: twice as many images."""
+    code_switching: Literal["all", "combinations", "none"] = "combinations"
+    """Of what prompts that are half English are drawn too, where both texts can be cut in two: two more prompts each in
+    every other language."""
     settings: dict[str, Setting] = Field(default_factory=dict)
     """What the model's `generate` is told besides, as it names it: `{steps: 12, guidance: 4}`."""
     batch_size: int = Field(default=16, ge=1)

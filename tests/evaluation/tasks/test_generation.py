@@ -148,6 +148,7 @@ def suite(folder: Path, **more: Any) -> SuiteSpec:
 
 def test_results_pages_and_resume(tmp_path: Path) -> None:
     spec = suite(tmp_path, combinations={"kind": "packaged"})
+    assert [one.code_switching for one in open_suite(spec).tasks] == [False, True]  # type: ignore[attr-defined]
     painter = DrawsColors()
     first = evaluate(painter, spec, folder=tmp_path / "out", quiet=True)
     assert first.tasks == ("drawn", "drawn-combinations") and first.meta["work"]["drawn"] == 2 * (2 * 8 + 4 * 24)
@@ -173,6 +174,7 @@ def test_groups_are_tasks_of_their_own_and_choose_the_same_concepts_each_time(tm
     assert (seen.name, unseen.name) == ("drawn-seen", "drawn-unseen")
     assert isinstance(seen, GenerationTask) and isinstance(unseen, GenerationTask)
     assert len(seen.prompts) == 2 and len(seen.prompts.names) == 3 == len(unseen.prompts)
+    assert not seen.code_switching
     assert not {*seen.prompts.names} & {*unseen.prompts.names}
     assert seen.prompts.names[:2] == seen.prompts.texts["en"]
     with pytest.raises(UnknownName, match="split in the data of task drawn-seen"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from vlkit.errors import VlkitError
 from vlkit.evaluation.embed.encode import evaluating
 from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.identity import painter_key
-from vlkit.files import digest, write_atomic
+from vlkit.files import digest, disk_errors
 from vlkit.progress import Bar, bar
 from vlkit.types import Painter
 
@@ -116,7 +116,7 @@ def _draw(
             images = iter(_made(model, batch, drawing))
             for prompt in batch:
                 for path in files[prompt]:
-                    write_atomic(path, _png(next(images)))
+                    _keep(path, next(images))
             count += len(batch) * drawing.num_images
             shown.advance(len(batch) * drawing.num_images)
     encoding.counts.drawn += sum(ranks.gather_objects(count))
@@ -134,7 +134,13 @@ def _made(model: Painter, batch: Sequence[Prompt], drawing: Drawing) -> list[Ima
     return images
 
 
-def _png(image: Image) -> bytes:
-    stream = io.BytesIO()
-    image.convert("RGB").save(stream, format="PNG")
-    return stream.getvalue()
+def _keep(path: Path, image: Image) -> None:
+    """Writes a PNG, which appears whole; the disk is not waited for, since one that was cut off is made again."""
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            image.convert("RGB").save(half, format="PNG")
+            half.replace(path)
+        finally:
+            half.unlink(missing_ok=True)

@@ -311,11 +311,13 @@ def open_generation(task: GeneratedImagesSpec, languages: Iterable[str] | None) 
         name: named_concepts(every, group, wanted, candidates=task.candidates, of=f"task {name}")
         for name, group in groups.items()
     }
+    switched = {} if task.code_switching != "all" else dict.fromkeys(lists, True)
     if task.combinations is not None:
         name = f"{task.name}-combinations"
         lists[name] = color_combinations(task.combinations, wanted, of=f"task {name}")
+        switched[name] = task.code_switching != "none"
     drawing = Drawing(task.num_images, task.seed, task.settings, task.batch_size)
     return [
-        GenerationTask(name, prompts, task.judge.path, drawing, task.code_switching, task.told)
+        GenerationTask(name, prompts, task.judge.path, drawing, switched.get(name, False), task.told)
         for name, prompts in lists.items()
     ]
