@@ -283,3 +283,43 @@ def test_it_goes_on_with_larger_images(tmp_path: Path) -> None:
     assert vlkit.load(tmp_path / "large").spec.tokenizer.image_size == 32  # type: ignore[attr-defined]
     with pytest.raises(VlkitError, match="image_size = 33 is no multiple of 4"):
         build(SavedSpec(path=str(tmp_path / "small"), image_size=33))
+
+
+class Own(torch.nn.Module):
+    """Somebody's language model: what the protocol names, and nothing of vlkit's."""
+
+    width, vocab_size, max_length, encodes = 8, 260, 64, False
+
+    def __init__(self, tokenizer: Any) -> None:
+        super().__init__()
+        self.tokenizer, self.table = tokenizer, torch.nn.Embedding(260, 8)
+
+    def embed(self, ids_BL: torch.Tensor) -> torch.Tensor:
+        return self.table(ids_BL)
+
+    def forward(self, embeddings_BLE: torch.Tensor, mask_BL: torch.Tensor, **more: Any) -> torch.Tensor:
+        return (embeddings_BLE * mask_BL.unsqueeze(-1)).cumsum(dim=1)
+
+    def logits(self, states_RE: torch.Tensor) -> torch.Tensor:
+        return states_RE @ self.table.weight.T
+
+    def generate(self, *inputs: Any, **more: Any) -> list[str]:
+        return []
+
+    def save_config(self, folder: Path) -> None:
+        pass
+
+
+def test_a_language_model_of_ones_own_works_by_the_protocol_alone() -> None:
+    ready = painter()
+    own = Own(ready.language_model.tokenizer)
+    body = TowerBody(TowerBodySpec(width=32, layers=2, heads=2, ffn=64), own)
+    head = CodeHead(45, (4, 4), 32, scale=1.0, places=True, tied=False, cap=None)
+    model = TextToImageModel(own, ready.tokenizer, head, body).eval()
+    enliven(model)
+    one, other = (model.generate(text, seed=1, steps=3)[0].tobytes() for text in ("a", "zebra"))
+    assert one != other == model.generate("zebra", seed=1, steps=3)[0].tobytes()
+    with pytest.raises(VlkitError, match="codes cannot go through the layers of Own: it lacks read_prefix"):
+        TextToImageModel(own, ready.tokenizer, CodeHead(45, (4, 4), 8, scale=1.0, places=True, tied=False, cap=None))
+    with pytest.raises(VlkitError, match=r"has no \.spec"):
+        _ = model.spec
