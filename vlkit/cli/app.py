@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "classify": ("vlkit.cli.classify:classify", "Sort images by labels in any language, without training."),
     "caption": ("vlkit.cli.ask:caption", "Put images into words, in any language."),
     "ask": ("vlkit.cli.ask:ask", "Ask about images, and be answered in any language."),
+    "demo": ("vlkit.cli.demo:demo", "Try models in the browser."),
     "data": ("vlkit.cli.data:app", "Build and inspect data sets."),
     "eval": ("vlkit.cli.eval:evaluate", "Evaluate a model on a suite, in many languages."),
     "mteb": ("vlkit.cli.mteb:mteb", "Run tasks of mteb (MTEB, MIEB) on a model, by language."),

@@ -31,6 +31,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vlkit ask 'What differs between <image> and <image>?' one.jpg two.jpg --model runs/mine/model",
         "vlkit ask 'Wie heißt die Hauptstadt von Kenia?' --language de --temperature 0.7 --seed 1",
     ),
+    "demo": (
+        "vlkit demo runs/quickstart/model",
+        "vlkit demo runs/quickstart/model --images photos/ --port 8000",
+        "vlkit demo runs/quickstart/model runs/pictures/model",
+    ),
     "inspect": ("vlkit inspect vlm/tiny", "vlkit inspect runs/mine/model --digests", "vlkit inspect MODEL --json"),
     "merge": (
         "vlkit merge runs/mine/model --out merged",

@@ -13,6 +13,7 @@ _GO_ON = {
     "quickstart": "what was done is kept: run the same command again with --resume",
     "eval": "languages that were done are kept: run the same command again with --resume",
     "mteb": "tasks that were done are kept: run the same command again with --resume",
+    "demo": "the page is closed: run the same command again to open it",
     "export": "nothing was written: run the same command again",
 }
 
