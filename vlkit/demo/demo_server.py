@@ -113,7 +113,7 @@ def serve(room: Room, opened: socket.socket, *, most_mb: int = MOST_MB, ready: C
     )
     server = uvicorn.Server(settings)
     # in a thread, signals are heard as in any other command, and not by uvicorn
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]}, name="vlkit-demo", daemon=True)
+    thread = threading.Thread(target=_run, args=(server, opened), name="vlkit-demo", daemon=True)
     thread.start()
     try:
         while thread.is_alive() and not server.started:
@@ -126,6 +126,14 @@ def serve(room: Room, opened: socket.socket, *, most_mb: int = MOST_MB, ready: C
         server.should_exit = server.force_exit = True
         thread.join(_ENDS_IN)
         opened.close()
+
+
+def _run(server: Any, opened: socket.socket) -> None:
+    try:
+        server.run(sockets=[opened])
+    except (OSError, ValueError):  # on a busy machine the socket may be closed before the server has ended
+        if not server.should_exit:
+            raise
 
 
 def _app(room: Room, *, most_mb: int) -> Any:
