@@ -97,7 +97,7 @@ def test_pages_name_enough_for_the_test_above_to_see() -> None:
 # imported beside the package that brings them along, whose interface they are a part of
 _BROUGHT = {
     "annotated-types": "pydantic", "pydantic-core": "pydantic", "tokenizers": "transformers", "markupsafe": "jinja2",
-    "triton": "torch", "datasets": "mteb", "packaging": "transformers",
+    "triton": "torch", "datasets": "mteb", "packaging": "transformers", "fastapi": "gradio", "uvicorn": "gradio",
 }  # fmt: skip
 
 

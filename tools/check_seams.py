@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-BLIND = ("training", "evaluation", "cli")
+BLIND = ("training", "evaluation", "cli", "demo")
 _MODELS = ("model", "home", "student", "loaded")  # what a model is called in the code
 _BY_NAME = ("get_submodule", "part_parameters", "freeze", "unfreeze", "getattr", "setattr", "hasattr", "table")
 _TABLES = ("parts", "tables", "adapters")

@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "caption": ("vlkit.cli.ask:caption", "Put images into words, in any language."),
     "ask": ("vlkit.cli.ask:ask", "Ask about images, and be answered in any language."),
     "generate": ("vlkit.cli.generate:generate", "Make images of prompts in any language."),
+    "demo": ("vlkit.cli.demo:demo", "Try models in the browser."),
     "data": ("vlkit.cli.data:app", "Build and inspect data sets."),
     "eval": ("vlkit.cli.eval:evaluate", "Evaluate a model on a suite, in many languages."),
     "mteb": ("vlkit.cli.mteb:mteb", "Run tasks of mteb (MTEB, MIEB) on a model, by language."),

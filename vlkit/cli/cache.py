@@ -22,6 +22,7 @@ KEPT = {
     "wheels": (r".*\.whl|\..*\.whl\.lock", "packages that parts and drawings are made of"),
     "data": (rf"\w+-{_HEX}", "built data sets (openmoji, flags)"),
     "features": (rf"{_HEX}(\.safetensors)?", "features of frozen parts; computed again when needed"),
+    "embeddings": (rf"(images|texts)-{_HEX}", "of images that the demo searched; computed again when needed"),
     "index": (rf"{_HEX}\.json", "where samples lie in tar files"),
     "shards": (rf"{_HEX}\.tar", "shards kept from the network"),
     "spool": (r".*", "shards on their way from the network"),

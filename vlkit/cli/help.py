@@ -45,6 +45,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vlkit generate 'a red mushroom' 'ein roter Pilz' -n 8 --seed 7 --out grid.png",
         "vlkit generate 'a blue hat' --image hat.png --mask mask.png --out other.png",
     ),
+    "demo": (
+        "vlkit demo runs/quickstart/model",
+        "vlkit demo runs/quickstart/model --images photos/ --port 8000",
+        "vlkit demo runs/quickstart/model runs/pictures/model",
+    ),
     "inspect": ("vlkit inspect vlm/tiny", "vlkit inspect runs/mine/model --digests", "vlkit inspect MODEL --json"),
     "average": (
         "vlkit average runs/mine --out averaged",

@@ -15,6 +15,7 @@ _GO_ON = {
     "index": "images that were embedded are kept: run the same command again",
     "mteb": "tasks that were done are kept: run the same command again with --resume",
     "push": "what had arrived is kept, a commit appears whole or not at all: run the same command again",
+    "demo": "the page is closed: run the same command again to open it",
     "export": "nothing was written: run the same command again",
 }
 

@@ -14,7 +14,8 @@ _SCORES = (
 DeviceName: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 
 
-def _models(incomplete: str) -> list[str]:
+def complete_models(incomplete: str) -> list[str]:
+    """Names of models, for the shell."""
     from vlkit.models.catalog import list_models
 
     return [card.name for card in list_models() if card.name.startswith(incomplete)]
@@ -35,14 +36,16 @@ def complete_suites(incomplete: str) -> list[str]:
 
 def complete_models_and_recipes(incomplete: str) -> list[str]:
     """Names of either, for the shell."""
-    return [*_recipes(incomplete), *_models(incomplete)]
+    return [*_recipes(incomplete), *complete_models(incomplete)]
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Device = Annotated[DeviceName, typer.Option(help="Where to compute.")]
 Model = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="A model folder or name, as vlkit.load takes it.", autocompletion=_models),
+    typer.Argument(
+        metavar="MODEL", help="A model folder or name, as vlkit.load takes it.", autocompletion=complete_models
+    ),
 ]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Values laid over the recipe, e.g. optim.lr=3e-4")
