@@ -18,10 +18,10 @@ from tests.docs.pages import ROOT
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LONGEST = 22  # lines of a cell of code
 SHOWN = {  # notebook -> the least pictures, tables and curves that it shows
-    "build_and_realign": {"<img": 30, "<table": 4, "<polyline": 2},
+    "build_and_realign": {"<img": 18, "<table": 4, "<polyline": 2},
     "evaluate_and_compare": {"<table": 4, "<svg": 2},
     "generate_images": {"<img": 60, "<table": 1, "<polyline": 1},
-    "zero_shot_classification": {"<img": 15, "<table": 3, "<polyline": 1, "<svg": 1},
+    "zero_shot_classification": {"<img": 18, "<table": 3, "<polyline": 1, "<svg": 1},
 }
 
 
