@@ -19,7 +19,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # pip before 25.1 does not know dependency groups.
 PIP_NEEDED := pip>=25.1
 
-.PHONY: help quickstart test shown lint format clean distclean
+.PHONY: help quickstart test wheel docs shown lint format clean distclean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
@@ -32,6 +32,14 @@ quickstart: $(STAMP)-run ## Real parts, real data: train, evaluate and report, i
 
 test: $(STAMP)-test ## Run the tests
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+wheel: $(STAMP)-test $(STAMP)-lint ## Build wheel and source archive into dist, and try the wheel in a clean environment
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	VLKIT_DIST=dist $(BIN)/python -m pytest -n 0 tests/test_wheel.py $(ARGS)
+
+docs: $(STAMP)-docs ## Build the docs site into site; make docs ARGS=serve shows it while pages change
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs $(or $(ARGS),build --strict)
 
 shown: $(STAMP)-test ## Check that the answers shown in README are those of the quickstart's model
 	$(BIN)/python -m pytest -n 0 tests/docs -k answers_shown
@@ -49,7 +57,7 @@ format: $(STAMP)-lint ## Format the code and fix what can be fixed
 	$(BIN)/ruff format .
 
 clean: ## Remove caches and build output
-	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean ## Remove the environment as well
@@ -71,6 +79,10 @@ $(STAMP)-run: pyproject.toml $(STAMP)-venv
 
 $(STAMP)-test: $(STAMP)-run
 	$(PIP) install --quiet $(PIP_FLAGS) --group test
+	@touch $@
+
+$(STAMP)-docs: $(STAMP)-run
+	$(PIP) install --quiet $(PIP_FLAGS) --group docs
 	@touch $@
 
 $(STAMP)-lint: $(STAMP)-run

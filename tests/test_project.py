@@ -27,7 +27,7 @@ def test_what_the_build_packs_exists() -> None:
     assert all(any((ROOT / folder).rglob("*.*")) for folder, _ in packed)
 
 
-@pytest.mark.parametrize("target", ["help", "quickstart", "test", "lint", "clean"])
+@pytest.mark.parametrize("target", ["help", "quickstart", "test", "wheel", "docs", "lint", "clean"])
 def test_contributing_names_real_make_targets(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert f"make {target}" in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

@@ -276,7 +276,16 @@ def test_a_recipe_says_where_it_goes_on_from(tmp_path: Path) -> None:
 
 
 def test_explain_knows_all_kinds() -> None:
-    kinds = ("dual_encoder", "vision_language", "query_former", "image_tokenizer", "image_text_to_text", "saved")
+    kinds = (
+        "dual_encoder",
+        "vision_language",
+        "query_former",
+        "image_tokenizer",
+        "text_to_image",
+        "diffusion_bridge",
+        "image_text_to_text",
+        "saved",
+    )
     assert [row.key for row in explain("model")] == [f"model.{kind}" for kind in kinds]
     assert [row.key for row in explain("model.adapters.text")] == [
         "model.adapters.text.lora",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner, Result
 
 from tests.helpers import encoder_factory as factory
@@ -43,6 +44,15 @@ def test_a_vision_language_model_has_its_own_formats(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_one_message(tmp_path: Path) -> None:
     result = run("tiny", "--format", "open_clip", "--out", tmp_path / "out")
     assert result.exit_code == 2 and result.stderr.startswith("error: image_head is a mlp head")
-    result = run("tiny", "--format", "onnx", "--out", tmp_path / "out")
-    assert result.exit_code == 2 and "open_clip" in result.stderr
+    result = run("tiny", "--format", "ggml", "--out", tmp_path / "out")
+    assert result.exit_code == 2 and "there are: onnx, open_clip, transformers" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_onnx_is_written_and_compared(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    result = run("tiny", "--format", "onnx", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "text embeddings of equal token ids" in result.stdout and "equal to 0.0001" in result.stdout
+    said = "note: the tokenizer of a TinyTextEncoder has no files of its own: make ids and mask with model.tokenize\n"
+    assert result.stderr == said

@@ -76,7 +76,7 @@ def test_explain() -> None:
         ("encoders", "*", "open_clip", "10 encoders"),
         ("recipes", "tiny", "contrastive/tiny", ""),
         ("languages", "norwegian", "Norwegian Bokmål", ""),
-        ("objectives", "*", "class_prototypes", "12 objectives"),
+        ("objectives", "*", "class_prototypes", "14 objectives"),
         ("heads", "m?p", "mlp", "1 head"),
         ("heads", "nothing-like-it", "", "0 heads"),
         ("bridges", "qformer", "qformer", "1 bridge"),

@@ -14,7 +14,7 @@ from vlkit.evaluation.embed.texts import embed_texts
 from vlkit.evaluation.results.measures import Measure, Measures
 from vlkit.evaluation.tasks.task import PlainTask, Scored
 from vlkit.files import digest
-from vlkit.spec.evaluation import AnyTask
+from vlkit.spec.any_task import AnyTask
 from vlkit.spec.sources import FolderSource
 from vlkit.types import Sample
 

@@ -135,7 +135,7 @@ def test_a_mistake_names_the_kinds_that_there_are(world: Path) -> None:
     assert done.returncode == 2
     assert (
         "did you mean 'regressor'?  kinds: dual_encoder, vision_language, query_former, image_tokenizer, "
-        "image_text_to_text, saved, "
+        "text_to_image, diffusion_bridge, image_text_to_text, saved, "
         "regressor" in done.stderr
     )
 

@@ -42,7 +42,7 @@ def code_of(source: str) -> str:
 def test_all_notebooks_are_known_here_and_in_the_docs() -> None:
     assert {path.stem for path in NOTEBOOKS} == SHOWN.keys()
     page = (ROOT / "docs" / "notebooks.md").read_text(encoding="utf-8")
-    assert all(f"(../notebooks/{path.name})" in page for path in NOTEBOOKS)
+    assert all(f"`notebooks/{path.name}`" in page for path in NOTEBOOKS)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
+from tests.helpers.stored_tokenizers import STORED
 from vlkit.errors import ShapeError, VlkitError
 from vlkit.parts.image_tokenizers import build_image_tokenizer
 from vlkit.spec.image_tokenizers import ConvTokenizerSpec
@@ -21,10 +22,13 @@ SPECS = [
 ]
 
 
-@pytest.fixture(params=SPECS, ids=lambda spec: f"{spec.kind}-{len(spec.levels)}")
-def tokenizer(request: pytest.FixtureRequest) -> ImageTokenizer:
+@pytest.fixture(scope="module", params=["fsq", "lfq", *STORED])
+def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ImageTokenizer:
     torch.manual_seed(0)
-    return build_image_tokenizer(request.param)
+    own = dict(zip(("fsq", "lfq"), SPECS, strict=True))
+    if request.param in own:
+        return build_image_tokenizer(own[request.param])
+    return build_image_tokenizer(STORED[request.param](tmp_path_factory.mktemp("stored")))
 
 
 def pixels(tokenizer: ImageTokenizer, count: int = 3) -> torch.Tensor:

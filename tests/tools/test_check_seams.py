@@ -37,9 +37,11 @@ def test_the_package_itself_is_clean(check: ModuleType) -> None:
     assert check.problems(ROOT) == []
     classes, parts = check.kinds(ROOT)
     kinds = {
+        "DiffusionBridge": "diffusion_bridge",
         "DualEncoder": "dual_encoder",
         "ImageTextToText": "image_text_to_text",
         "ImageTokenizerModel": "image_tokenizer",
+        "TextToImageModel": "text_to_image",
         "QueryFormer": "query_former",
         "VisionLanguageModel": "vision_language",
     }  # fmt: skip

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -69,6 +71,26 @@ def adapter_of(module: nn.Module) -> AdapterSpec | None:
     return spec
 
 
+def is_adapter(name: str) -> bool:
+    """Whether a parameter of this full name is one that an adapter added."""
+    return any(step.startswith("lora_") or step == "bottleneck" for step in name.split("."))
+
+
+@contextmanager
+def adapters_off(module: nn.Module) -> Iterator[None]:
+    """Inside the block a module does what it did before an adapter was added to it, to the bit."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [part for part in module.modules() if isinstance(part, BaseTunerLayer | WithBottleneck)]
+    for layer in layers:
+        layer._disable_adapters = True  # peft's own switch would also stop them from training
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._disable_adapters = False
+
+
 def base_name(name: str) -> str:
     """The name that a parameter of an adapted module had before."""
     return re.sub(r"\bbase_layer\.", "", name)
@@ -78,8 +100,11 @@ def merge(model: nn.Module) -> nn.Module:
     """Folds every LoRA inside ``model`` into the weights it adapts, in place: the same outputs, at the base's cost.
 
     Raises:
-        VlkitError: There is none, or an adapter is a bottleneck, which cannot be folded; nothing was changed.
+        VlkitError: There is none, or an adapter is a bottleneck, which cannot be folded, or the model says why its own
+            cannot be (``refuses_merge``); nothing was changed.
     """
+    if why := getattr(model, "refuses_merge", None):
+        raise VlkitError(f"the adapter of this model cannot be folded in: {why}")
     adapted = [part for part in model.modules() if adapter_of(part) is not None]
     if not adapted:
         raise VlkitError(f"{type(model).__name__} has no adapter to merge")
@@ -120,6 +145,7 @@ class WithBottleneck(nn.Module):
     def __init__(self, base_layer: nn.Module, width: int, *, bottleneck: int) -> None:
         super().__init__()
         self.base_layer = base_layer
+        self._disable_adapters = False
         up = nn.Linear(bottleneck, width)
         nn.init.zeros_(up.weight)
         nn.init.zeros_(up.bias)
@@ -134,6 +160,8 @@ class WithBottleneck(nn.Module):
     def forward(self, *inputs: Any, **options: Any) -> Any:
         """What the sub-layer gives, changed by the bottleneck."""
         given = self.base_layer(*inputs, **options)
+        if self._disable_adapters:
+            return given
         if isinstance(given, tuple):
             return (self._changed(given[0]), *given[1:])
         return self._changed(given)

@@ -54,6 +54,31 @@ def zeroshot(
 
 
 @app.command()
+def t2i(
+    batch: int = typer.Option(1, min=1, metavar="N", help="Images at a time."),
+    side: int = typer.Option(16, min=2, metavar="N", help="Rows, and columns, of an image's codes."),
+    steps: int = typer.Option(20, min=1, metavar="N", help="Steps of the sampler."),
+    naive_steps: int = typer.Option(50, min=1, metavar="N", help="Steps that the published loop takes by default."),
+    repeats: Repeats = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Sampling of images beside the loop that Show-o and NeoBabel publish: time, memory, equal codes.
+
+    Speedups are that loop's time over vlkit's: above 1 is better. Both run the same weights on the same prompts, in
+    float32 on the CPU.
+    """
+    from vlkit.bench.t2i import bench_t2i
+    from vlkit.bench.t2i_sides import T2iSetting
+
+    setting = T2iSetting(batch=batch, side=side)
+    result = bench_t2i(setting, steps=steps, naive_steps=naive_steps, repeats=repeats, tell=_tell)
+    if as_json:
+        write(result.to_json())
+    else:
+        _show_t2i(result)
+
+
+@app.command()
 def vlm(
     language_model: Literal["bloom", "mt5", "llama"] = typer.Option(
         "bloom", help="Whose layers write: bloom and mt5 are mBLIP's, samples of llama lie end to end."
@@ -306,6 +331,22 @@ def _show_vlm(found: Figures) -> None:
     say(
         f"peer: {found.peer}; logits differ by {_number(found.logits_error)}, gradients by "
         f"{_number(found.gradient_error)}; {found.labelled_places} of {found.padded_places} places are learned"
+    )
+
+
+def _show_t2i(found: Figures) -> None:
+    headers = ["side", "s an image", "extra MB"]
+    rows = [
+        _row(f"vlkit, {found.steps} steps", found.ours_s, found.ours_mb),
+        _row(f"published loop, {found.steps} steps", found.peer_s, found.peer_mb),
+        _row(f"published loop, {found.naive_steps} steps", found.peer_long_s, found.peer_mb),
+    ]
+    title = f"{found.side}x{found.side} codes of {found.codes:,}, prompts padded to {found.padded} by the peer"
+    show_table(headers, rows, title=title, right=headers[1:])
+    say(
+        f"{found.prefix_cache_speedup:.3g} times as fast in equal steps, {found.fast_path_speedup:.3g} times with "
+        f"{found.steps} steps for {found.naive_steps}; equal codes {100 * found.tokens_equal:.4g} %; "
+        f"peer: {found.peer}; {found.threads} threads"
     )
 
 

@@ -13,12 +13,13 @@ from vlkit.paths import local_path
 _WHAT = {
     "pixels": "image embeddings of equal pixels",
     "images": "image embeddings of equal pictures, each library with its own preprocessing",
+    "ids": "text embeddings of equal token ids",
     "texts": "text embeddings of equal strings, each library with its own tokenizer",
     "similarity": "scale and bias of the similarities (relative)",
     "logits": "logits of equal ids and pixels",
     "prompts": "logits of equal questions and pictures, with the library's own tokenizer and preprocessing",
 }
-_FORMATS = ("open_clip", "transformers", "blip2", "llava")  # for the help alone: the model's kind knows its own
+_FORMATS = ("open_clip", "transformers", "onnx", "blip2", "llava")  # for the help alone: the model's kind knows its own
 
 
 def export(
@@ -27,7 +28,7 @@ def export(
         ...,
         "--format",
         metavar="FORMAT",
-        help="Of a dual encoder: open_clip or transformers; of a vision-language model: blip2 or llava.",
+        help="Of a dual encoder: open_clip, transformers or onnx; of a vision-language model: blip2 or llava.",
         autocompletion=lambda: list(_FORMATS),
     ),
     folder: Path = typer.Option(..., "--out", parser=local_path, metavar="DIR", help="Where the model is written."),

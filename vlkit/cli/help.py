@@ -21,6 +21,15 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vlkit classify https://example.org/cat.jpg --labels cat,dog --model open_clip:ViT-B-32/laion2b_s34b_b79k",
         "vlkit classify cat.jpg --labels cat,dog --templates 'a photo of a {}.' --device cpu",
     ),
+    "index": (
+        "vlkit index photos/ --out photos.index",
+        "vlkit index photos.zip --out photos.index --model open_clip:ViT-B-32/laion2b_s34b_b79k",
+    ),
+    "search": (
+        "vlkit search 'قارچ' --index photos.index",
+        "vlkit search 'a cat' 'eine Katze' --index photos.index -k 20 --out found.html",
+        "vlkit search --image cat.jpg --index photos.index --json",
+    ),
     "caption": (
         "vlkit caption photo.jpg --language sw,de",
         "vlkit caption photos/ --language ar --model runs/mine/model --json",
@@ -31,7 +40,16 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vlkit ask 'What differs between <image> and <image>?' one.jpg two.jpg --model runs/mine/model",
         "vlkit ask 'Wie heißt die Hauptstadt von Kenia?' --language de --temperature 0.7 --seed 1",
     ),
+    "generate": (
+        "vlkit generate 'قارچ' --language fa -n 4 --out grid.png",
+        "vlkit generate 'a red mushroom' 'ein roter Pilz' -n 8 --seed 7 --out grid.png",
+        "vlkit generate 'a blue hat' --image hat.png --mask mask.png --out other.png",
+    ),
     "inspect": ("vlkit inspect vlm/tiny", "vlkit inspect runs/mine/model --digests", "vlkit inspect MODEL --json"),
+    "average": (
+        "vlkit average runs/mine --out averaged",
+        "vlkit average runs/mine --last 20 --weights linear --out averaged",
+    ),
     "merge": (
         "vlkit merge runs/mine/model --out merged",
         "vlkit merge adapters/ --base runs/first/model --out merged",
@@ -71,6 +89,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vlkit scaling --table runs.csv",
         "vlkit scaling runs/small runs/middle runs/large --metric loss --out runs/scaling",
     ),
+    "score": ("vlkit score geneval evaluation_metadata.jsonl found-en.jsonl found-hi.jsonl",),
+    "score geneval": ("vlkit score geneval evaluation_metadata.jsonl found-en.jsonl found-hi.jsonl --json",),
+    "score dpg": ("vlkit score dpg dpg_bench.csv answers.jsonl --compat --out dpg.json",),
     "align": (
         "vlkit align hf:intfloat/multilingual-e5-small --languages de,fr,sw",
         "vlkit align runs/quickstart/model --images openmoji --against runs/eval/mine",
@@ -83,6 +104,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vlkit train quickstart/exportable",
         "vlkit export runs/exportable/model --format open_clip --out exported",
         "vlkit export hf:openai/clip-vit-base-patch32 --format transformers --out exported",
+        "vlkit export runs/quickstart/model --format onnx --out exported",
+    ),
+    "push": (
+        "vlkit push runs/quickstart/model ORG/NAME",
+        "vlkit push exported ORG/NAME --public -m 'Second version'",
     ),
     "list": (
         "vlkit list recipes",
@@ -97,6 +123,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "bench data": ("vlkit bench data --steps 5 --repeats 1", "vlkit bench data 'shards/{000000..000009}.tar'"),
     "bench contrastive": ("vlkit bench contrastive --ranks 2 --batch 8192 --dim 512",),
     "bench grouped": ("vlkit bench grouped --ranks 4 --batch 1024",),
+    "bench t2i": ("vlkit bench t2i", "vlkit bench t2i --batch 4 --json"),
     "bench vlm": ("vlkit bench vlm --json", "vlkit bench vlm --language-model llama --batch 4 --vocabulary 32000"),
     "bench vlm-eval": ("vlkit bench vlm-eval --json",),
     "doctor": ("vlkit doctor", "vlkit doctor --json"),

@@ -12,7 +12,9 @@ _AGAIN = "what is whole is kept: run the same command again"
 _GO_ON = {
     "quickstart": "what was done is kept: run the same command again with --resume",
     "eval": "languages that were done are kept: run the same command again with --resume",
+    "index": "images that were embedded are kept: run the same command again",
     "mteb": "tasks that were done are kept: run the same command again with --resume",
+    "push": "what had arrived is kept, a commit appears whole or not at all: run the same command again",
     "export": "nothing was written: run the same command again",
 }
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from vlkit.errors import VlkitError
 from vlkit.evaluation.embed.callables import TwoCallables
-from vlkit.evaluation.embed.identity import answers_key, images_key, texts_key
+from vlkit.evaluation.embed.identity import answers_key, images_key, painter_key, texts_key
 from vlkit.files import digest
-from vlkit.types import AnswersQuestions, GivesImagesBack, ImageTextModel, lacking
+from vlkit.types import AnswersQuestions, ForetellsCodes, GivesImagesBack, ImageTextModel, Painter, lacking
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,9 @@ ANSWERS = Ability(
     answers_key,
 )
 GIVES_BACK = Ability("turn images into codes and back", (GivesImagesBack,), "tasks of kind reconstruction", images_key)
-ABILITIES = (EMBEDS, ANSWERS, GIVES_BACK)
+PAINTS = Ability("make images from texts", (Painter,), "tasks of kind generation", painter_key)
+FORETELLS = Ability("foretell codes of images", (ForetellsCodes,), "tasks of kind generation", painter_key)
+ABILITIES = (EMBEDS, ANSWERS, GIVES_BACK, PAINTS)
 ANYTHING = Ability("do what its own tasks ask for", (), "tasks of its own kind", _any_key)
 """Of tasks that look at the model themselves."""
 

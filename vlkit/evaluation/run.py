@@ -21,6 +21,7 @@ from vlkit.evaluation.embed.identity import UNKNOWN, model_digest
 from vlkit.evaluation.embed.image_contents import image_contents
 from vlkit.evaluation.report.page import write_pages
 from vlkit.evaluation.results.answers import write_answers
+from vlkit.evaluation.results.drawn import write_drawn
 from vlkit.evaluation.results.examples import write_examples
 from vlkit.evaluation.results.results_file import RESULTS, ResultRow, Results, csv_text
 from vlkit.evaluation.results.written import write_written
@@ -51,7 +52,7 @@ def evaluate(
 
     Args:
         model: What the tasks need: any image-text model or a pair of functions (``TwoCallables``) for images and texts,
-            any that answers questions (``AnswersQuestions``) for captions.
+            any that answers questions (``AnswersQuestions``), any that makes images (``Painter``).
         suite: A suite, or its file, or the name of a shipped one (``openmoji``).
         name: What results call the model.
         folder: Takes ``results.json``, ``results.csv``, a report for each task, the answers for each image, and what a
@@ -131,6 +132,8 @@ def _keep(task: Task, folder: Path | None, watch: Callable[[Task, Scored], None]
         write_written(folder, task.name, scored.language, scored.written)
     if folder is not None and scored.examples:
         write_examples(folder, task.name, scored.language, scored.examples)
+    if folder is not None and scored.drawn:
+        write_drawn(folder, task.name, scored.language, scored.drawn)
     if watch is not None:
         watch(task, scored)
 
@@ -170,6 +173,7 @@ def _meta(model: object, suite: Suite, name: str, start: float, encoding: Encodi
             "texts_encoded": encoding.counts.texts,
             "texts_asked": encoding.counts.texts_asked,
             **({"answers": encoding.counts.answers} if encoding.counts.answers else {}),
+            **({"drawn": encoding.counts.drawn} if encoding.counts.drawn else {}),
         },
     )
 

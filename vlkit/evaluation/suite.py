@@ -24,6 +24,8 @@ TASKS = Registry(
     {
         "captioning": "vlkit.evaluation.tasks.captioning_task:open_captioning",
         "choices": "vlkit.evaluation.tasks.choices_task:open_choices",
+        "generation": "vlkit.evaluation.tasks.generation_task:open_generation",
+        "linear_probe": "vlkit.evaluation.tasks.linear_probe_task:open_linear_probe",
         "presence": "vlkit.evaluation.tasks.presence_task:open_presence",
         "questions": "vlkit.evaluation.tasks.question_task:open_questions",
         "reconstruction": "vlkit.evaluation.tasks.reconstruction_task:open_reconstruction",
@@ -35,7 +37,7 @@ TASKS = Registry(
 and texts, reads no image, and gives one task or several."""
 SETTINGS = "evaluation.yaml"
 _WRITTEN = (
-    "rows", "answers", "written", "examples", "clip_benchmark", "results*.json", "results*.csv", "results.md",
+    "rows", "answers", "written", "examples", "drawn", "clip_benchmark", "results*.json", "results*.csv", "results.md",
     "templates.csv", "report*.html", "classnames.json", "compared",
 )  # fmt: skip
 

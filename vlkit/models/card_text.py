@@ -15,6 +15,8 @@ from vlkit.version import __version__
 
 MADE = "Made with vlkit"
 """How a card ends, by which a folder of our making is known."""
+UNKNOWN = "see the model's own page"
+"""What a card says of the license of a part that is not in the table of weights."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def _describe(spec: Spec) -> tuple[str, str]:
     for asset in ASSETS:
         if asset.library == kind and name in (asset.name, *asset.aliases):
             return f"{kind}: {name}", f"{asset.license}. {asset.source}"
-    return f"{kind}: {name}", "see the model's own page"
+    return f"{kind}: {name}", UNKNOWN
 
 
 def _scores(scores: Mapping[str, float]) -> str:

@@ -22,7 +22,7 @@ _FILES = (
     "preprocessor_config.json", "processor_config.json", "model.safetensors", "model-*-of-*.safetensors",
     "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json", "chat_template.jinja", "vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model",
-    "spiece.model", "tokenizer.model",
+    "spiece.model", "tokenizer.model", "image.onnx", "text.onnx", "*.onnx.data", "onnx_config.json",
 )  # fmt: skip
 """What the other libraries write into a folder."""
 

@@ -27,6 +27,8 @@ KINDS = Registry(
         "vision_language": "vlkit.models.vision_language",
         "query_former": "vlkit.models.query_former",
         "image_tokenizer": "vlkit.models.image_tokenizer",
+        "text_to_image": "vlkit.models.text_to_image",
+        "diffusion_bridge": "vlkit.models.diffusion_bridge",
         "image_text_to_text": "vlkit.models.image_text_to_text",
     },
 )
@@ -133,8 +135,8 @@ def export(
     Args:
         model: It is not changed; LoRA adapters are merged into what is written.
         folder: A new place or an empty folder.
-        format: What the model's kind offers: ``open_clip`` or ``transformers`` for a dual encoder, ``blip2`` or
-            ``llava`` for a vision-language model.
+        format: What the model's kind offers: ``open_clip``, ``transformers`` or ``onnx`` for a dual encoder,
+            ``blip2`` or ``llava`` for a vision-language model.
         overwrite: Replace an older model in the folder.
         repo: Where the folder will be on the hub, for formats that name it in their files.
 

@@ -17,7 +17,7 @@ from vlkit.errors import VlkitError
 from vlkit.models.locate import SPEC
 from vlkit.parts.encoders import build_image_encoder
 from vlkit.paths import local_path
-from vlkit.types import ImageEncoder, Model, as_module
+from vlkit.types import ImageEncoder, Model, TakesSizes, as_module
 
 
 def at_size(model: Model, size: int) -> None:
@@ -28,6 +28,9 @@ def at_size(model: Model, size: int) -> None:
     Raises:
         VlkitError: The model came from no folder of vlkit's, or its image encoder takes no other size.
     """
+    if isinstance(model, TakesSizes):
+        model.at_size(size)
+        return
     for name, part in model.parts().items():
         if not isinstance(part, ImageEncoder) or part.image_size == size:
             continue

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
-from vlkit.adapt.inject import adapter_of
+from vlkit.adapt.inject import adapter_of, is_adapter
 from vlkit.errors import UnknownName, VlkitError, some
 from vlkit.models.digest import tensor_digest
 from vlkit.models.weights import uncompiled
@@ -34,7 +34,7 @@ _TRAINED_BYTES = 4  # of a weight that trains
 
 def part_names(model: nn.Module) -> tuple[str, ...]:
     """The parts that every report lists: children, their adapters, ``scale`` where the model owns parameters."""
-    adapted = {part_of(name) for name, _ in model.named_parameters() if _in_adapter(name)}
+    adapted = {part_of(name) for name, _ in model.named_parameters() if is_adapter(name)}
     children = [name for name, _ in model.named_children()]
     parts = [part for child in children for part in (child, f"{child}{ADAPTER}") if part in (child, *adapted)]
     return (*parts, SCALE) if any(True for _ in model.parameters(recurse=False)) else tuple(parts)
@@ -45,7 +45,7 @@ def part_of(name: str) -> str:
     child, dot, _ = name.partition(".")
     if not dot:
         return SCALE
-    return f"{child}{ADAPTER}" if _in_adapter(name) else child
+    return f"{child}{ADAPTER}" if is_adapter(name) else child
 
 
 def part_parameters(model: nn.Module, part: str) -> list[nn.Parameter]:
@@ -352,10 +352,6 @@ def _belongs(name: str, part: str) -> bool:
 def _plain(name: str) -> str:
     """The name of a tensor without the legend of its shape: ``queries_MW`` is ``queries``."""
     return re.sub(r"_[A-Z0-9]+$", "", name)
-
-
-def _in_adapter(name: str) -> bool:
-    return any(step.startswith("lora_") or step == "bottleneck" for step in name.split("."))
 
 
 def training_batch_norms(model: nn.Module) -> list[str]:

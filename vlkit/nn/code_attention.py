@@ -4,7 +4,8 @@ The rule (Show-o, arXiv 2408.12528, section 3.3, and NeoBabel, 2507.06137), for 
 is looked at:
 
 - a place of text sees real places up to itself;
-- a place of the image block sees all real text and the whole block;
+- a place of the image block sees all real text and the whole block, also in layers whose text looks back no further
+  than a window;
 - padding is seen by nobody and sees itself alone, so that no row is empty and softmax gives no NaN.
 
 The block stands behind the text; nothing of it is seen by a text, whose states can therefore be kept from step to step.
@@ -59,15 +60,19 @@ def text_then_image(mask_BT: Tensor, block: int) -> CodeLayout:
     return CodeLayout(torch.cat([text_BT, image_BM], dim=1), torch.cat([torch.zeros_like(text_BT), image_BM], dim=1))
 
 
-def _allowed(real_q: Tensor, image_q: Tensor, real_k: Tensor, *, q: Tensor, k: Tensor) -> Tensor:
+def _allowed(
+    real_q: Tensor, image_q: Tensor, real_k: Tensor, *, q: Tensor, k: Tensor, window: int | None = None
+) -> Tensor:
     """The rule, for any shapes that fit each other."""
-    return (real_q & real_k & ((k <= q) | image_q)) | (q == k)
+    back = k <= q if window is None else (k <= q) & (q - k < window)
+    return (real_q & real_k & (back | image_q)) | (q == k)
 
 
-def sees(layout: CodeLayout, *, rows: int | None = None) -> Tensor:
+def sees(layout: CodeLayout, *, rows: int | None = None, window: int | None = None) -> Tensor:
     """Whether row r sees place l, bool [B, 1, R, L] (the form of SDPA's masks: true takes part).
 
-    ``rows`` are the last places that look, as many as are run behind a kept prefix; None takes all.
+    ``rows`` are the last places that look, as many as are run behind a kept prefix; None takes all. With a ``window``
+    text sees so many places, its own the last of them; padding then stands behind the text.
 
     Raises:
         ShapeError: More rows than places, or none.
@@ -76,18 +81,23 @@ def sees(layout: CodeLayout, *, rows: int | None = None) -> Tensor:
     k_L = torch.arange(real_BL.shape[1], device=real_BL.device)
     first = _first_row(layout, rows)
     allowed_BRL = _allowed(
-        real_BL[:, first:, None], image_BL[:, first:, None], real_BL[:, None, :], q=k_L[first:, None], k=k_L[None, :]
+        real_BL[:, first:, None],
+        image_BL[:, first:, None],
+        real_BL[:, None, :],
+        q=k_L[first:, None],
+        k=k_L[None, :],
+        window=window,
     )
     return allowed_BRL.unsqueeze(1)
 
 
-def added(layout: CodeLayout, dtype: torch.dtype, *, rows: int | None = None) -> Tensor:
+def added(layout: CodeLayout, dtype: torch.dtype, *, rows: int | None = None, window: int | None = None) -> Tensor:
     """The mask to be added to attention scores, ``dtype`` [B, 1, R, L]: 0 where a place is seen, else very low.
 
     That is the lowest finite number of the dtype; every row sees a place, so softmax over it gives no NaN in float16,
     bfloat16 and float32 alike.
     """
-    allowed_B1RL = sees(layout, rows=rows)
+    allowed_B1RL = sees(layout, rows=rows, window=window)
     nothing = torch.zeros((), dtype=dtype, device=allowed_B1RL.device)
     return torch.where(allowed_B1RL, nothing, torch.finfo(dtype).min)
 

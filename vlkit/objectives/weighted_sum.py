@@ -27,6 +27,8 @@ OBJECTIVES = Registry(
         "clip_distillation": "vlkit.objectives.pairs.distillation:ClipDistillation",
         "image_text_queries": "vlkit.objectives.queries.image_text_queries:ImageTextQueries",
         "reconstruction": "vlkit.objectives.codes.reconstruction:Reconstruction",
+        "masked_codes": "vlkit.objectives.codes.masked_codes:MaskedCodes",
+        "condition_distillation": "vlkit.objectives.conditions.condition_distillation:ConditionDistillation",
         "answers": "vlkit.objectives.tokens.answer_loss:AnswerLoss",
     },
 )

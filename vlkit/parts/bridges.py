@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 
 from vlkit.errors import UnknownName, VlkitError
 from vlkit.nn import heads
+from vlkit.nn.condition_bridges import ConditionBridge, MulanBridge, PeaBridge
 from vlkit.nn.decoders import Decoder, PatchDecoder, TextDecoder
 from vlkit.nn.projections import BaseBridge, LinearBridge, MlpBridge, PixelShuffleBridge
 from vlkit.nn.qformer import QueryTransformer
@@ -16,6 +17,7 @@ from vlkit.parts.building import weightless
 from vlkit.parts.qformer_weights import load_qformer
 from vlkit.paths import local_path
 from vlkit.spec import bridges as specs
+from vlkit.spec.diffusion import ConditionBridgeSpec
 from vlkit.spec.parts import DecoderSpec, HeadSpec
 from vlkit.types import GivesStates, ImageEncoder, KnowsVocabulary, TextEncoder, lacking
 
@@ -25,6 +27,7 @@ _HEADS: dict[str, type[heads.Head]] = {
 _BRIDGES: dict[str, type[BaseBridge]] = {
     kind.kind: kind for kind in (LinearBridge, MlpBridge, PixelShuffleBridge, QueryTransformer, Resampler)
 }
+_CONDITIONS: dict[str, type[ConditionBridge]] = {kind.kind: kind for kind in (PeaBridge, MulanBridge)}
 _ANY_BRIDGE: TypeAdapter[specs.BridgeSpec] = TypeAdapter(specs.BridgeSpec)
 
 
@@ -66,6 +69,30 @@ def build_bridge(
     weights = None if saved or empty else getattr(spec, "weights", None)
     if isinstance(built, QueryTransformer) and weights is not None:
         load_qformer(built, local_path(weights))
+    return built
+
+
+def build_condition_bridge(
+    spec: ConditionBridgeSpec, in_width: int, out_width: int, *, count: int, saved: bool = False, empty: bool = False
+) -> ConditionBridge:
+    """The bridge from a text encoder to a denoiser that ``spec`` describes: a torch module that has ``spec``, too.
+
+    Args:
+        spec: What to build.
+        in_width: T of the text encoder's states.
+        out_width: E of the states that the denoiser reads.
+        count: How many of them it reads.
+        saved: Weights stay unset until a state dict is loaded.
+        empty: No weights at all: parameters on the meta device.
+
+    Raises:
+        ShapeError: Sizes that do not go together.
+    """
+    if spec.kind not in _CONDITIONS:
+        raise UnknownName("bridge", type(spec).__name__, allowed=_CONDITIONS)
+    with weightless(saved=saved, empty=empty):
+        built = _CONDITIONS[spec.kind](in_width, out_width, count=count, **spec.model_dump(exclude={"kind"}))
+    built.spec = spec
     return built
 
 

@@ -235,9 +235,13 @@ def check_transform(transform: ImageTransform, *, where: str) -> None:
         )
 
 
+_BEHIND = 2**32  # more than any text has tokens
+
+
 def compact(ids_BL: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor]:
     """Moves the real tokens of every row to its front: left, right and inner padding all give the same input."""
-    order_BL = mask_BL.argsort(dim=1, descending=True, stable=True)
+    places_L = torch.arange(mask_BL.shape[1], device=mask_BL.device)
+    order_BL = torch.where(mask_BL > 0, places_L, places_L + _BEHIND).argsort(dim=1)  # no ties: ONNX has no stable sort
     return ids_BL.gather(1, order_BL), mask_BL.gather(1, order_BL)
 
 

@@ -12,12 +12,12 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from vlkit.errors import AssetError, SpecError, VlkitError, some
+from vlkit.errors import AssetError, SpecError, VlkitError
 from vlkit.nn.code_quantizers import CodeQuantizer
 from vlkit.nn.conv_tokenizer import ConvDecoder, ConvEncoder
 from vlkit.parts.building import weightless
 from vlkit.parts.code_images import check_codes, check_pixels, square_transform
-from vlkit.parts.weight_files import read_header, read_tensors
+from vlkit.parts.weight_files import fill
 from vlkit.paths import local_path
 from vlkit.spec.image_tokenizers import ConvTokenizerSpec
 from vlkit.spec.load import read_document
@@ -64,7 +64,8 @@ class ConvImageTokenizer(nn.Module):
         with weightless(saved=saved is not None or folder is not None, empty=empty):
             built = cls(spec)
         if folder is not None and not empty:
-            _load(built, folder)
+            files = sorted(folder.glob("*.safetensors"))
+            fill(built, files, prefix=_INSIDE, where=f"tokenizer.weights: {folder}", told_by="spec.yaml")
         return built
 
     def encode(self, pixels_BCHW: Tensor) -> Tensor:
@@ -107,7 +108,8 @@ class ConvImageTokenizer(nn.Module):
 def _resolved(spec: ConvTokenizerSpec, folder: Path) -> ConvTokenizerSpec:
     """``spec`` with the sizes of a trained tokenizer, where it does not give them itself."""
     stored = _stored_spec(folder)
-    given = spec.model_dump(include=spec.model_fields_set - {"kind", "weights"})
+    # a recipe that was read has all keys: those at their default count as not given
+    given = spec.model_dump(exclude={"kind", "weights"}, exclude_defaults=True)
     kept = stored.model_dump(exclude={"weights"})
     if wrong := [name for name, value in given.items() if kept[name] != value]:
         told = ", ".join(f"{name} = {kept[name]} (here {given[name]})" for name in wrong)
@@ -132,24 +134,3 @@ def _stored_spec(folder: Path) -> ConvTokenizerSpec:
         return ConvTokenizerSpec.model_validate(found)
     except ValidationError as error:
         raise SpecError([f"{path}: model.tokenizer: {one['msg']}" for one in error.errors()]) from error
-
-
-def _load(built: ConvImageTokenizer, folder: Path) -> None:
-    files = {file: read_header(file) for file in sorted(folder.glob("*.safetensors"))}
-    where = {name: file for file, inside in files.items() for name in inside if name.startswith(_INSIDE)}
-    wanted = {f"{_INSIDE}{name}": tensor for name, tensor in built.state_dict().items()}
-    shapes = {name: files[file][name] for name, file in where.items()}
-    wrong = [name for name in wanted.keys() | shapes.keys() if shapes.get(name) != _shape(wanted.get(name))]
-    if wrong:
-        raise VlkitError(
-            f"tokenizer.weights: {folder}: its weights are not those of its spec.yaml ({len(wrong)} tensors, such as "
-            f"{some(sorted(wrong), most=2)}); get the folder again, all of it"
-        )
-    with torch.no_grad():
-        for file in files:
-            for name, tensor in read_tensors(file, set(where)).items():
-                wanted[name].copy_(tensor)
-
-
-def _shape(tensor: Tensor | None) -> tuple[int, ...] | None:
-    return None if tensor is None else tuple(tensor.shape)

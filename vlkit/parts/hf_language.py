@@ -21,10 +21,11 @@ from vlkit.parts.building import compact, foreign_errors, given, moved
 from vlkit.parts.configs import read_settings
 from vlkit.parts.hf_common import last_states, load_model, read_config, token_table, unusable
 from vlkit.parts.hf_generation import Writer
+from vlkit.parts.hf_prefix import OwnLayers, all_states, keep_prefix, run_behind, run_whole, try_blocks
 from vlkit.parts.inside_models import part_inside, renamed
 from vlkit.parts.tokenizers import check_vocabulary, load_tokenizer, longest_input, vocabulary_size
 from vlkit.spec.language import GenerationSpec, HfLanguage, LanguageModelSpec
-from vlkit.types import TextBatch
+from vlkit.types import Prefix, TextBatch
 
 _NOTICES = (NOTICE, TERMS, "LICENSE", "LICENSE.md", "LICENSE.txt")
 _LONGEST_NOTICE = 1 << 20
@@ -61,6 +62,7 @@ class HfLanguageModel(nn.Module):
             tokenizer.pad_token = tokenizer.eos_token  # masks alone tell padding, any token serves
         self.notices = notices_of(folder)
         self._packs: bool | None = None  # not tried yet
+        self._reads_blocks = False  # likewise
 
     @classmethod
     def build(cls, spec: HfLanguage, *, saved: Path | None = None, empty: bool = False) -> HfLanguageModel:
@@ -158,6 +160,61 @@ class HfLanguageModel(nn.Module):
         writer = Writer(self, generation, language=language, stream=stream)
         with torch.no_grad(), resting(self):
             return writer(embeddings_BLE, mask_BL, prefix=prefix)
+
+    @property
+    def depth(self) -> int:
+        """See ``types.GivesLayerStates``."""
+        return int(self.config.num_hidden_layers)
+
+    def layer_states(self, embeddings_BTE: Tensor, mask_BT: Tensor) -> tuple[Tensor, ...]:
+        """See ``types.GivesLayerStates``."""
+        self._check_decoder()
+        front_BTE, _, order_BT = self._in_front(embeddings_BTE, mask_BT)
+        states = all_states(self.whole.base_model, front_BTE, where=self.where)
+        back_BT = order_BT.argsort(dim=1)
+        return tuple(given(moved(one_BTE, back_BT), self.spec) for one_BTE in states)
+
+    def read_prefix(self, embeddings_BTE: Tensor, mask_BT: Tensor) -> Prefix:
+        """See ``types.KeepsPrefix``."""
+        self.check_blocks()
+        front_BTE, mask_BT, _ = self._in_front(embeddings_BTE, mask_BT)
+        return keep_prefix(self.whole.base_model, front_BTE, mask_BT, where=self.where)
+
+    def read_behind(self, block_BME: Tensor, prefix: Prefix) -> Tensor:
+        """See ``types.KeepsPrefix``."""
+        return given(run_behind(self.whole.base_model, self.taken(block_BME), prefix, where=self.where), self.spec)
+
+    def read_whole(self, embeddings_BTE: Tensor, mask_BT: Tensor, block_BME: Tensor) -> Tensor:
+        """See ``types.KeepsPrefix``."""
+        self.check_blocks()
+        front_BTE, mask_BT, _ = self._in_front(embeddings_BTE, mask_BT)
+        return given(run_whole(self.whole.base_model, front_BTE, mask_BT, block_BME, where=self.where), self.spec)
+
+    def own_layers(self) -> OwnLayers:
+        """See ``types.KeepsPrefix``."""
+        self._check_decoder()
+        return OwnLayers(self.whole.base_model, where=self.where)
+
+    def check_blocks(self) -> None:
+        """Tries once whether the model can read blocks that see all of themselves.
+
+        Raises:
+            VlkitError: It cannot.
+        """
+        self._check_decoder()
+        if not self._reads_blocks and not token_table(self.model, where=self.where).weight.is_meta:
+            with resting(self):
+                try_blocks(self.whole.base_model, self.width, where=self.where)
+            self._reads_blocks = True
+
+    def _check_decoder(self) -> None:
+        if self.encodes:
+            raise VlkitError(f"{self.where}: an encoder-decoder cannot go on behind a text; take a decoder-only model")
+
+    def _in_front(self, embeddings_BTE: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows with their real places first, their mask, and the order that made them so."""
+        order_BT = mask_BT.argsort(dim=1, descending=True, stable=True)
+        return moved(self.taken(embeddings_BTE), order_BT), mask_BT.gather(1, order_BT), order_BT
 
     def save_config(self, folder: Path) -> None:
         """Writes the model's config, what ends its texts, its tokenizer, and the terms that it comes under."""

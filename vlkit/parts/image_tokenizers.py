@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from pydantic import ValidationError
+
+from vlkit.errors import VlkitError
 from vlkit.registry import Registry
-from vlkit.spec.image_tokenizers import BaseTokenizerSpec
+from vlkit.spec.image_tokenizers import BaseTokenizerSpec, ConvTokenizerSpec
 from vlkit.types import ImageTokenizer
 
-IMAGE_TOKENIZERS = Registry("image tokenizer", {"conv": "vlkit.parts.conv_tokenizer:ConvImageTokenizer"})
+IMAGE_TOKENIZERS = Registry(
+    "image tokenizer",
+    {
+        "conv": "vlkit.parts.conv_tokenizer:ConvImageTokenizer",
+        "diffusers_vq": "vlkit.parts.library_tokenizers:DiffusersVq",
+        "janus": "vlkit.parts.library_tokenizers:JanusTokenizer",
+        "torchscript": "vlkit.parts.torchscript_tokenizer:TorchScriptTokenizer",
+    },
+)
 
 
 def build_image_tokenizer(spec: BaseTokenizerSpec, *, saved: Path | None = None, empty: bool = False) -> ImageTokenizer:
@@ -29,3 +41,21 @@ def build_image_tokenizer(spec: BaseTokenizerSpec, *, saved: Path | None = None,
     built = IMAGE_TOKENIZERS.get_object(spec.kind).build(spec, saved=saved, empty=empty)
     tokenizer: ImageTokenizer = built.eval()
     return tokenizer
+
+
+def resized(tokenizer: Any, size: int) -> Any:
+    """The same tokenizer for square images of ``size`` pixels a side: equal weights, more or fewer codes.
+
+    Raises:
+        VlkitError: It takes no other size, or not this one.
+    """
+    spec = getattr(tokenizer, "spec", None)
+    if not isinstance(spec, ConvTokenizerSpec):
+        raise VlkitError(f"model.image_size = {size}: the {type(tokenizer).__name__} takes no other size; leave it out")
+    try:
+        new = ConvTokenizerSpec(**{**spec.model_dump(), "image_size": size, "weights": None})
+    except ValidationError as error:
+        raise VlkitError(f"model.{error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+    built: Any = build_image_tokenizer(new)
+    built.load_state_dict(tokenizer.state_dict())
+    return built.to(next(tokenizer.parameters()).device).train(tokenizer.training)

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from vlkit.errors import AssetError, VlkitError
+from vlkit.errors import AssetError, VlkitError, some
 from vlkit.parts.configs import largest, numbers
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -70,6 +70,40 @@ def read_tensors(path: Path, names: Collection[str]) -> dict[str, Tensor]:
             return {name: file.get_tensor(name) for name in file.keys() if name in names}  # noqa: SIM118 - no dict
     found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     return {name: tensor for name, tensor in _tensors(found) if name in names}
+
+
+def fill(
+    module: nn.Module, files: Iterable[Path], *, prefix: str = "", where: object, told_by: str = "configuration"
+) -> None:
+    """Puts weights from files that ``read_header`` reads into a module; they are exactly its own.
+
+    Args:
+        module: What is filled, in place.
+        files: They may hold other tensors, too, whose names do not begin with ``prefix``.
+        prefix: What the names have before the module's own.
+        where: Begins the message.
+        told_by: What the module was built by, for messages.
+
+    Raises:
+        AssetError: A file cannot be read.
+        VlkitError: Tensors are missing, too many, or of other shapes.
+    """
+    headers = {file: read_header(file) for file in files}
+    found = {name: (file, shape) for file, inside in headers.items() for name, shape in inside.items()}
+    stored = {name.removeprefix(prefix): one for name, one in found.items() if name.startswith(prefix)}
+    wanted = module.state_dict()
+    shapes = shapes_of(wanted)
+    wrong = [name for name in wanted.keys() | stored.keys() if stored.get(name, (None, None))[1] != shapes.get(name)]
+    if wrong:
+        raise VlkitError(
+            f"{where}: its weights are not those of its {told_by} ({len(wrong)} tensors, such as "
+            f"{some(sorted(f'{prefix}{name}' for name in wrong), most=2)}); get the folder again, all of it"
+        )
+    with torch.no_grad():
+        for file in headers:
+            names = {f"{prefix}{name}" for name, (home, _) in stored.items() if home == file}
+            for name, tensor in read_tensors(file, names).items():
+                wanted[name.removeprefix(prefix)].copy_(tensor)
 
 
 def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -156,6 +156,9 @@ class DataSpec(Spec):
     """single: all captions of a batch are in one language, so that no pair is told apart by its language alone."""
     prompts: PromptsSpec = PromptsSpec()
     """What vision-language models are asked about captioned images."""
+    code_switch: float = Field(default=0.0, ge=0.0, le=1.0)
+    """For text-to-image models: the share of captions of which one half is replaced by that of the English caption of
+    the same image, as many the first as the second."""
     stream: StreamSpec = StreamSpec()
     """How shards are read that are not indexed (`sampling` of a source)."""
     jpeg_draft: bool = True

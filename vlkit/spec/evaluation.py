@@ -8,9 +8,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from vlkit.languages import normalize
+from vlkit.spec.any_task import AnyTask
 from vlkit.spec.base import Kinds, LocalPath, Spec
+from vlkit.spec.generated_images import GeneratedImagesSpec
 from vlkit.spec.language import GenerationSpec
+from vlkit.spec.probing import LinearProbeSpec
 from vlkit.spec.question_sets import FORMS, PRESET_FORMS, QuestionForm, QuestionSetSpec, YesNoWords
 from vlkit.spec.sources import HoldsOneSplit, IndexedSourceSpec, LabelFiles, LabelsSpec, NamedImages, OwnLabels
 
@@ -80,23 +82,6 @@ class TemplateFile(Spec):
 TemplatesSpec = Annotated[
     BareTemplates | PackagedTemplates | EnglishTemplates | ListedTemplates | TemplateFile, Field(discriminator="kind")
 ]
-
-
-class AnyTask(Spec):
-    """What all tasks share; each kind has a ``kind`` of its own as that field's default."""
-
-    name: str = Field(pattern=r"^\w[\w.-]*$")
-    """Names the task in results and files."""
-    languages: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """BCP 47 tags; null takes the suite's. With en among them, each language is compared with English."""
-    tokenizer_languages: dict[str, str] = Field(default_factory=dict)
-    """What a tokenizer that marks the language of its input (NLLB's) is told for one it does not know: `{br: fr}`.
-    Without an entry such a language is an error, never English."""
-
-    @property
-    def told(self) -> dict[str, str]:
-        """``tokenizer_languages`` as BCP 47 tags."""
-        return {normalize(one): normalize(other) for one, other in self.tokenizer_languages.items()}
 
 
 class ComparableSpec(Spec):
@@ -369,8 +354,10 @@ class PresenceSpec(AskingSpec):
 
 
 TASK_KINDS = Kinds(
-    ZeroShotSpec, RetrievalSpec, CaptioningSpec, ChoicesSpec, PresenceSpec, QuestionsSpec, ReconstructionSpec
-)
+    ZeroShotSpec, RetrievalSpec, CaptioningSpec, ChoicesSpec, PresenceSpec, QuestionsSpec, ReconstructionSpec,
+    GeneratedImagesSpec,
+    LinearProbeSpec,
+)  # fmt: skip
 TaskSpec = Annotated[AnyTask, TASK_KINDS]
 """The spec of any kind of task."""
 

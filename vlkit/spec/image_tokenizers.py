@@ -77,6 +77,73 @@ class ConvTokenizerSpec(BaseTokenizerSpec):
         return self
 
 
-IMAGE_TOKENIZER_KINDS = Kinds(ConvTokenizerSpec, usual="conv")
+class DiffusersVqSpec(BaseTokenizerSpec):
+    """A `VQModel` of diffusers, such as those of aMUSEd and Meissonic; it is not trained."""
+
+    kind: Literal["diffusers_vq"] = "diffusers_vq"
+    weights: LocalPath
+    """A folder with its config.json and diffusion_pytorch_model.safetensors (`vqvae/` of a pipeline)."""
+    image_size: int = Field(ge=8, le=4096)
+    """Side of the square images in pixels, which the folder does not say: 512 for amused-512."""
+    pixel_low: Literal[0, -1] = 0
+    """The lowest value of the pixels that it was trained on, the highest is 1: 0 for aMUSEd and Meissonic."""
+
+
+class JanusTokenizerSpec(BaseTokenizerSpec):
+    """The tokenizer of Janus and Janus-Pro (LlamaGen's network), `JanusVQVAE` of transformers; it is not trained."""
+
+    kind: Literal["janus"] = "janus"
+    weights: LocalPath
+    """A folder in hub layout, of a `JanusVQVAE` alone or of the whole Janus model, whose tokenizer is taken."""
+
+
+class TorchScriptTokenizerSpec(BaseTokenizerSpec):
+    """An image tokenizer as TorchScript files, such as NVIDIA's Cosmos; it is not trained.
+
+    Such files are programs. They run only where `run_code` says so; what they take and give is said here.
+    """
+
+    kind: Literal["torchscript"] = "torchscript"
+    encoder: LocalPath
+    """The file that makes codes of pixels."""
+    decoder: LocalPath | None = None
+    """The file that makes pixels of codes; null: the same file does both."""
+    encode: str = "forward"
+    """The method of the encoder that is called."""
+    decode: str = "forward"
+    """The method of the decoder that is called."""
+    codes_at: int | None = Field(default=None, ge=0)
+    """Where the encoder gives several tensors: which of them are the codes, 0 for the first (Cosmos). null: it gives
+    codes alone."""
+    codes_as: Literal["grid", "rows"] = "grid"
+    """The form of codes that the decoder takes: grid is [batch, rows, columns] (Cosmos), rows is [batch, codes]."""
+    image_size: int = Field(ge=8, le=4096)
+    """Side of the square images in pixels; a multiple of `step`."""
+    step: int = Field(ge=1, le=256)
+    """Pixels of a code's side: 16 for Cosmos DI16x16."""
+    codebook_size: int = Field(ge=2, le=_MOST_CODES)
+    """How many codes there are: 64000 for Cosmos."""
+    pixel_low: Literal[0, -1] = -1
+    """The lowest value of pixels, of those it reads and of those it gives; the highest is 1."""
+    sha256: tuple[str, ...] = ()
+    """Digests of the files, encoder first; vlkit fills them in where a model is saved. Other files are then refused."""
+    run_code: bool = False
+    """Run the files. Say true only for files of a source that you trust: a program can do more than compute."""
+
+    @model_validator(mode="after")
+    def _may_run(self) -> TorchScriptTokenizerSpec:
+        if not self.run_code:
+            raise ValueError(
+                f"run_code: {self.encoder} is a program and would be run; write run_code: true if you trust its source"
+            )
+        if self.image_size % self.step:
+            nearest = max(1, round(self.image_size / self.step)) * self.step
+            raise ValueError(f"image_size = {self.image_size} is no multiple of step = {self.step}; nearest: {nearest}")
+        return self
+
+
+IMAGE_TOKENIZER_KINDS = Kinds(
+    ConvTokenizerSpec, DiffusersVqSpec, JanusTokenizerSpec, TorchScriptTokenizerSpec, usual="conv"
+)
 ImageTokenizerSpec = Annotated[BaseTokenizerSpec, IMAGE_TOKENIZER_KINDS]
 """The spec of any kind of image tokenizer."""

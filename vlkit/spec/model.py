@@ -9,9 +9,11 @@ from pydantic import Field
 from vlkit.spec.adapt import AdapterSpec
 from vlkit.spec.base import Kinds, LocalPath, Spec
 from vlkit.spec.bridges import BridgeSpec, QFormerBridgeSpec, QueryTextSpec
+from vlkit.spec.diffusion import AnyConditionBridgeSpec, AnyPipelineSpec, MulanSpec
 from vlkit.spec.image_tokenizers import ImageTokenizerSpec
 from vlkit.spec.language import LanguageSpec
 from vlkit.spec.parts import DecoderSpec, HeadSpec, ImageEncoderSpec, LibrarySpec, MlpHeadSpec, TextEncoderSpec
+from vlkit.spec.text_to_image import BodySpec, CodeHeadSpec, PromptSpec, SamplingSpec, TowerBodySpec
 
 
 class BaseModelSpec(Spec):
@@ -114,6 +116,39 @@ class ImageTokenizerModelSpec(BaseModelSpec):
     """The tokenizer; those of kind `conv` can be trained."""
 
 
+class TextToImageSpec(BaseModelSpec):
+    """A language model that makes images: it foretells the codes of an image tokenizer (Show-o, NeoBabel)."""
+
+    kind: Literal["text_to_image"] = "text_to_image"
+    language_model: LanguageSpec
+    """What reads prompts; a decoder-only model."""
+    tokenizer: ImageTokenizerSpec
+    """What turns images into codes and codes into images; it stays as it is."""
+    body: BodySpec = TowerBodySpec()
+    """What goes from codes and prompt to the states that foretell codes."""
+    head: CodeHeadSpec = CodeHeadSpec()
+    """Embeddings of codes, and what foretells them."""
+    prompt: PromptSpec = PromptSpec()
+    """How prompts are laid out."""
+    sampling: SamplingSpec = SamplingSpec()
+    """How images are made unless asked for otherwise."""
+
+
+class DiffusionBridgeSpec(BaseModelSpec):
+    """A multilingual text encoder and a bridge from it to a diffusion model that reads English (MuLan, PEA-Diffusion).
+
+    The diffusion model is frozen and stays where it is.
+    """
+
+    kind: Literal["diffusion_bridge"] = "diffusion_bridge"
+    text: TextEncoderSpec
+    """The text encoder, of which the states are taken."""
+    bridge: AnyConditionBridgeSpec = MulanSpec()
+    """From its states to those that the denoiser reads."""
+    pipeline: AnyPipelineSpec
+    """The diffusion model with its own text encoder, which teaches."""
+
+
 class WholeSpec(LibrarySpec):
     """A whole model of transformers that answers questions about images."""
 
@@ -145,6 +180,8 @@ MODEL_KINDS = Kinds(
     VisionLanguageSpec,
     QueryFormerSpec,
     ImageTokenizerModelSpec,
+    TextToImageSpec,
+    DiffusionBridgeSpec,
     ImageTextToTextSpec,
     SavedSpec,
     usual="dual_encoder",

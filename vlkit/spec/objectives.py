@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from vlkit.spec.base import Kinds, Spec
+from vlkit.spec.text_to_image import Schedule
 
 
 class LossSpec(Spec):
@@ -187,6 +188,50 @@ class ReconstructionObjective(LossSpec):
     """How much the spread over codes counts there."""
 
 
+class MaskedCodesObjective(LossSpec):
+    """Hidden codes of an image from the others and the prompt (MaskGIT, arXiv 2202.04200; Show-o, 2408.12528).
+
+    Each image hides a share of its codes of its own, drawn by the schedule; nothing is learned at known places.
+    """
+
+    kind: Literal["masked_codes"] = "masked_codes"
+    schedule: Schedule = "cosine"
+    """How shares are drawn: of a uniform number, the share that a sampler with this schedule has left."""
+    power: float = Field(default=2.0, gt=0)
+    """With `schedule: pow`: the exponent."""
+    least_share: float = Field(default=0.0, ge=0, le=1)
+    """Never hide less than this share (NeoBabel's last stage has 0.5); one code at least is hidden."""
+    counts: Literal["codes", "images"] = "codes"
+    """codes: each hidden code counts the same (all published models). images: each image does, so that one with few
+    hidden codes counts as much as one with many (the bound of masked diffusion, arXiv 2406.07524)."""
+    prompt_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share of images that are learned without their prompt, which guidance needs."""
+    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the target that is spread over all codes."""
+    consistency: float = Field(default=0.0, ge=0)
+    """Factor of the divergence between what is foretold of an image in two languages; takes a second pass."""
+    consistency_from: Literal["both", "prompt"] = "both"
+    """both: each language learns of the other. prompt: the other one learns of the prompt's language alone."""
+    slice_size: int = Field(default=4096, ge=1)
+    """Places whose logits exist at a time; those of more are made again in the backward pass."""
+
+
+class ConditionDistillationObjective(LossSpec):
+    """A text in any language is to tell a denoiser what its own text encoder tells it of the English one.
+
+    Learns from parallel texts alone. Factors are PEA-Diffusion's (arXiv 2311.17086), but for the first, which is of its
+    loss on images. The denoiser is asked about noise, as there are no images.
+    """
+
+    kind: Literal["condition_distillation"] = "condition_distillation"
+    states: float = Field(default=1.0, ge=0.0)
+    """Factor of the mean squared difference of the states that the denoiser reads."""
+    noise: float = Field(default=1.0, ge=0.0)
+    """Factor of that of the noise that the denoiser finds."""
+    features: float = Field(default=0.1, ge=0.0)
+    """Factor of the sum, over the denoiser's blocks, of that of their outputs."""
+
+
 OBJECTIVE_KINDS = Kinds(
     ContrastiveObjective,
     GroupedContrastiveObjective,
@@ -200,6 +245,8 @@ OBJECTIVE_KINDS = Kinds(
     AnswersObjective,
     ImageTextQueriesObjective,
     ReconstructionObjective,
+    MaskedCodesObjective,
+    ConditionDistillationObjective,
 )
 ObjectiveSpec = Annotated[LossSpec, OBJECTIVE_KINDS]
 """The spec of any loss; each has a `kind` and a `weight`."""

@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 
 from vlkit.spec.base import LocalPath, Spec
 
+HUB = "hf:"
+"""What names of data sets on the hub begin with."""
+
 
 class _Source(Spec):
     """What all sources share."""
@@ -269,6 +272,34 @@ class CaptionParquet(HoldsOneSplit):
     """Language code -> files with the columns image, image_id and captions."""
 
 
+class HubData(HoldsOneSplit):
+    """Images with captions from parquet files as data sets of the Hugging Face hub have them."""
+
+    kind: Literal["hub"] = "hub"
+    path: LocalPath
+    """`hf:ORG/NAME`, fetched once into the hub's cache; or a folder that holds a copy of it."""
+    revision: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
+    """The commit, 40 hex digits (on the page of the data set: Files and versions, History), so that it stays what it
+    was; null for a folder."""
+    captions: dict[str, str] = Field(min_length=1)
+    """Language code -> column of its captions: one text or a list in each row."""
+    image: str = "image"
+    """The column of the images."""
+    subset: str | None = None
+    """The folder of a subset, where a data set has several (on its page: Subset)."""
+    hub_split: str | None = None
+    """The split as the data set calls it; null: as `split`."""
+    files: str | None = None
+    """Pattern of the files to read where they are called otherwise, e.g. `wit/*/fr-*.parquet`."""
+
+    @model_validator(mode="after")
+    def _is_pinned(self) -> HubData:
+        if self.path.startswith(HUB) != (self.revision is not None):
+            fix = "give the commit, 40 hex digits" if self.revision is None else "leave it out: a folder has none"
+            raise ValueError(f"revision: path is {self.path}; {fix}")
+        return self
+
+
 class PipelineSource(_Source):
     """A WebDataset pipeline of one's own, or anything else that gives samples one after the other; it is streamed.
 
@@ -285,7 +316,7 @@ class PipelineSource(_Source):
 
 CaptionFiles = BabelJson | Crossmodal3600 | AlignedLines | CaptionJsonl | CocoCaptions | WitJsonl
 """Published sets whose images lie in a folder beside their captions."""
-CaptionSet = CaptionFiles | CaptionParquet
+CaptionSet = CaptionFiles | CaptionParquet | HubData
 _Sets = ImageClasses | CaptionSet | Dialogues | NativeAndTranslated
 _Indexed = WebDatasetSource | FolderSource | BuiltSource | ImageTree | _Sets
 IndexedSourceSpec = Annotated[_Indexed, Field(discriminator="kind")]

@@ -1,4 +1,4 @@
-"""Specs of models that make images from texts, and of how they do."""
+"""Specs of models that make images from texts: what stands around the codes, and how they are found."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from vlkit.spec.base import Spec
+from vlkit.spec.base import Kinds, Spec
 
 Schedule = Literal["cosine", "linear", "pow", "sigmoid", "arccos"]
 """How the share of hidden codes falls from 1 to 0 (``vlkit.nn.code_masks.SCHEDULES``)."""
@@ -61,3 +61,80 @@ class SamplingSpec(Spec):
     def guidance_scale(self) -> float:
         """Guidance as diffusers has it: 1 for none, whatever ``guidance_as`` is."""
         return self.guidance if self.guidance_as == "scale" else self.guidance + 1
+
+
+class BaseBodySpec(Spec):
+    """What all bodies share: they go from embeddings of codes, behind a prompt, to states that foretell the codes."""
+
+    kind: str
+
+
+class LanguageModelBodySpec(BaseBodySpec):
+    """Codes go through the language model's own layers, behind the prompt (Show-o, NeoBabel)."""
+
+    kind: Literal["language_model"] = "language_model"
+    text: Literal["adapted", "frozen"] = "adapted"
+    """adapted: prompts are read by the layers as they are trained. frozen: by the language model as it was, so that it
+    reads and writes text as before, to the bit; its adapter then acts on codes alone."""
+
+
+class OwnLayersBodySpec(BaseBodySpec):
+    """Codes go through a copy of the language model's layers, which see what the model itself keeps of the prompt."""
+
+    kind: Literal["own_layers"] = "own_layers"
+
+
+class TowerBodySpec(BaseBodySpec):
+    """A small transformer of its own, whose layers look at states of the frozen language model, layer by layer."""
+
+    kind: Literal["tower"] = "tower"
+    width: int = Field(default=256, ge=8)
+    """Width of its states; a multiple of heads."""
+    layers: int = Field(default=8, ge=1)
+    """Transformer layers."""
+    heads: int = Field(default=4, ge=1)
+    """Attention heads."""
+    ffn: int = Field(default=1024, ge=1)
+    """Hidden width of the perceptrons."""
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of what each part of a layer adds that is silenced in training."""
+    reads: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(default=None, min_length=1)
+    """The language model's layers that are looked at, from 1 on, the first ones by the tower's first layers; null takes
+    as many as the tower has, evenly spread."""
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width = {self.width} is no multiple of heads = {self.heads}")
+        return self
+
+
+BODY_KINDS = Kinds(TowerBodySpec, LanguageModelBodySpec, OwnLayersBodySpec, usual="tower")
+BodySpec = Annotated[BaseBodySpec, BODY_KINDS]
+"""The spec of any body."""
+
+
+class CodeHeadSpec(Spec):
+    """Embeddings of codes and the map from states to codes: beside the vocabulary of the text, which stays as it is."""
+
+    places: bool = True
+    """Add a learned embedding of the row and one of the column to each code; without them order alone tells places."""
+    tied: bool = False
+    """Foretell codes with their embeddings, times a learned factor, instead of a map of its own."""
+    cap: float | None = Field(default=None, gt=0)
+    """Logits become cap * tanh(logits / cap) (Gemma 2 has 30 for its words); null leaves them."""
+
+
+class PromptSpec(Spec):
+    """How a prompt is laid out for the language model: its start token, the text, its end token."""
+
+    template: str = "{text}"
+    """What is read; `{text}` stands for the prompt, `{language}` for the English name of its language."""
+    max_length: int = Field(default=256, ge=4)
+    """Longest prompt in tokens; of longer ones the end is cut off, and the end token stays."""
+
+    @model_validator(mode="after")
+    def _has_text(self) -> Self:
+        if self.template.count("{text}") != 1:
+            raise ValueError(f"template: {self.template!r} has to hold {{text}} once")
+        return self

@@ -106,7 +106,24 @@ class HeldBackAnswersValidation(BaseValidationSpec):
     """Questions that are answered at a time."""
 
 
-VALIDATION_KINDS = Kinds(HeldBackValidation, HeldBackAnswersValidation, usual="held_back")
+class HeldBackCodesValidation(BaseValidationSpec):
+    """How well a text-to-image model foretells hidden codes of the concepts that `data.holdout_concepts` keeps back.
+
+    With previews a picture of what it makes of some captions is put into the run folder (`previews/step-N.png`).
+    """
+
+    kind: Literal["held_back_codes"] = "held_back_codes"
+    languages: tuple[str, ...] | None = None
+    """BCP 47 tags; null takes those that the run learns from."""
+    limit: int | None = Field(default=100, ge=1)
+    """Images, chosen by a stable hash of their keys; null takes all."""
+    previews: int = Field(default=4, ge=0, le=32)
+    """Captions, and languages, of which images are made; 0 for none."""
+    batch_size: int = Field(default=32, ge=1)
+    """Images at a time."""
+
+
+VALIDATION_KINDS = Kinds(HeldBackValidation, HeldBackAnswersValidation, HeldBackCodesValidation, usual="held_back")
 ValidationSpec = Annotated[BaseValidationSpec, VALIDATION_KINDS]
 """What is measured of the model while it trains."""
 

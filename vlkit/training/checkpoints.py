@@ -176,6 +176,18 @@ def read_checkpoint(folder: Path, runtime: Runtime) -> Saved | None:
         ) from error
 
 
+def checkpoint_model(path: Path) -> dict[str, Tensor]:
+    """The model's tensors that a checkpoint holds, by name.
+
+    Raises:
+        VlkitError: It is damaged, or of another format.
+    """
+    try:
+        return _read(path).under("model")
+    except (OSError, *_DAMAGE) as error:
+        raise VlkitError(f"checkpoint {path} is damaged ({error}); delete it and try again") from error
+
+
 def _newest_whole(folder: Path) -> Saved | None:
     found = steps_in(folder)
     for path in found:

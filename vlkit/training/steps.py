@@ -253,7 +253,7 @@ class Steps:
         """Measures the model as it would be used now: with averaged weights where an average is kept."""
         with nullcontext() if self.average is None else self.average.in_place():
             self.trainee.settle()
-            found = self.watchers.measure(self.trainee.home, self.runtime)
+            found = self.watchers.measure(self.trainee.home, self.runtime, step=self.place.step)
         self.trainee.settle()
         if metrics is not None:
             self._write_line(metrics, {"step": self.place.step, "stage": self.stage.name, "validation": found})

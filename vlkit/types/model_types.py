@@ -277,3 +277,57 @@ class AnsweringModel(AnswersQuestions, Protocol):
         **generation: Any,
     ) -> str:
         """The answer to a question about no, one or several images."""
+
+
+@runtime_checkable
+class TakesSizes(Protocol):
+    """What a kind of model may offer: to go on with images of another size."""
+
+    def at_size(self, size: int) -> None:
+        """Changes the model in place; ``size`` is the side of its square images in pixels."""
+
+
+@runtime_checkable
+class ForetellsCodes(Protocol):
+    """What validation needs of a text-to-image model: how well it foretells an image's codes."""
+
+    def code_losses(
+        self, images: Sequence[Any], prompts: Sequence[str], *, language: str, share: float, batch_size: int = 16
+    ) -> Tensor:
+        """[N, 2] float32: of each image, of which a ``share`` of the codes in 0..1 is hidden, the mean loss of a hidden
+        code in nats, and the share of them that is foretold right. Which codes are hidden is the same in each call.
+        """
+
+
+@runtime_checkable
+class ChangesImages(Protocol):
+    """What a model that makes images may offer: to change one as a prompt says; options are those of ``generate``."""
+
+    def repaint(self, image: Any, mask: Any, prompt: str | None, **options: Any) -> list[Image]:
+        """Makes anew what is white in ``mask``."""
+
+    def vary(self, image: Any, prompt: str | None, *, strength: float = 0.5, **options: Any) -> list[Image]:
+        """Makes a share of it anew, wherever that is."""
+
+
+@runtime_checkable
+class Painter(Protocol):
+    """What evaluation and commands need of a text-to-image model: images of prompts."""
+
+    def generate(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        language: str | None = None,
+        seed: int | None = None,
+        num_images: int = 1,
+        **sampling: Any,
+    ) -> list[Image]:
+        """``num_images`` RGB images of each prompt, one prompt after the other, in the seeds from ``seed`` on.
+
+        A seed is the same noise in every language and batch. ``language`` is BCP 47; ``sampling`` are fields of
+        ``spec.text_to_image.SamplingSpec``.
+
+        Raises:
+            VlkitError: A prompt is empty, or a setting is none.
+        """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from vlkit.spec.language import GenerationSpec
 
@@ -254,6 +254,56 @@ class ReadsOtherTokens(Protocol):
     @property
     def reader(self) -> Any:
         """Transformers' tokenizer of what is read, whose ids ``embed`` takes."""
+
+
+class Prefix(NamedTuple):
+    """What is kept of texts that were read once, so that more can be read behind them as often as wished.
+
+    ``mask_BT`` is 1 for real places, which stand first; ``layers`` holds what each layer keeps: keys and values
+    [B, heads, T, width] of a language model's own layers, or whatever another reader looks at, B first.
+    """
+
+    mask_BT: Tensor
+    layers: tuple[tuple[Tensor, ...], ...]
+
+    def rows(self, index: Tensor) -> Prefix:
+        """Those of the texts of these numbers, in this order; one may come several times."""
+        return Prefix(self.mask_BT[index], tuple(tuple(one[index] for one in layer) for layer in self.layers))
+
+
+@runtime_checkable
+class GivesLayerStates(Protocol):
+    """What a language model may offer: the states of each of its layers, from the first on. Image towers look at them.
+
+    ``depth`` is how many layers there are.
+    """
+
+    @property
+    def depth(self) -> int:
+        """Layers."""
+
+    def layer_states(self, embeddings_BTE: Tensor, mask_BT: Tensor) -> tuple[Tensor, ...]:
+        """``depth`` states [B, T, E]; real places are as in ``LanguageModel``, and stand where they stood."""
+
+
+@runtime_checkable
+class KeepsPrefix(Protocol):
+    """What a decoder-only language model may offer: blocks that see a text and all of themselves, behind that text.
+
+    The text itself is read as always, each place looking back; nothing of a block is seen by it.
+    """
+
+    def read_prefix(self, embeddings_BTE: Tensor, mask_BT: Tensor) -> Prefix:
+        """Reads texts, and keeps what is needed to go on behind them."""
+
+    def read_behind(self, block_BME: Tensor, prefix: Prefix) -> Tensor:
+        """states_BME of a block behind texts that were read; ``prefix`` is not changed."""
+
+    def read_whole(self, embeddings_BTE: Tensor, mask_BT: Tensor, block_BME: Tensor) -> Tensor:
+        """The same states from one pass over text and block."""
+
+    def own_layers(self) -> nn.Module:
+        """A copy of its layers, in float32; called with (block_BME, prefix) it does what ``read_behind`` does."""
 
 
 @runtime_checkable

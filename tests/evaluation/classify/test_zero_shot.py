@@ -277,7 +277,7 @@ def test_classes_that_share_names_are_allowed_and_told() -> None:
     assert classifier.labels == ("missile", "grue", "grue, engin", "grue, engin (2)", "grue (2)", "missile (2)")
     assert classifier.names["grue, engin (2)"] == ("grue", "engin") and classifier.names["grue (2)"] == ("grue",)
     scores = classifier.classify(picture(0)).scores[0]
-    assert scores[0] == scores[5] and scores[2] == scores[3]
+    torch.testing.assert_close(scores[[0, 2]], scores[[5, 3]])  # but for rounding, which hangs on the column
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ZeroShotClassifier(CountingModel(), [("chat", "matou"), "chien"])

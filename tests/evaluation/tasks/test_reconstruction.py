@@ -14,6 +14,7 @@ from tests.helpers.train_factory import drawings
 from vlkit.errors import VlkitError
 from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.metrics.image_likeness import psnr, ssim
+from vlkit.evaluation.results.terminal_table import task_table
 from vlkit.evaluation.tasks.reconstruction_task import ReconstructionTask, code_use, open_reconstruction
 from vlkit.evaluation.tasks.task_rows import evaluate_task
 from vlkit.models.registry import build
@@ -64,7 +65,9 @@ def test_a_suite_of_it_makes_a_report_with_the_best_and_worst_images(model: Any,
     suite = tmp_path / "suite.yaml"
     source = f"{{kind: folder, path: {tmp_path / 'data' / 'table.jsonl'}}}"
     suite.write_text(f"tasks: [{{kind: reconstruction, name: back, source: {source}}}]")
-    vlkit.evaluate(model, str(suite), folder=tmp_path / "out", quiet=True)
+    results = vlkit.evaluate(model, str(suite), folder=tmp_path / "out", quiet=True)
+    title = str(task_table(results).title)
+    assert title.startswith("back: PSNR [95 % interval], SSIM % [95 % interval]")  # decibels are no share
     page = (tmp_path / "out" / "report.html").read_text()
     assert "PSNR in dB" in page and "codes in use" in page and " dB</span>" in page
     assert (tmp_path / "out" / "results-reconstruction.csv").is_file()

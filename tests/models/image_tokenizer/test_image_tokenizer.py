@@ -64,6 +64,8 @@ def test_another_model_takes_the_trained_tokenizer(model: Any, tmp_path: Path) -
     assert taken.spec == SPEC.tokenizer.model_copy(update={"weights": str(tmp_path / "saved")})
     for name, one in model.tokenizer.state_dict().items():
         assert torch.equal(taken.state_dict()[name], one)
+    named = load_recipe("t2i/openmoji", [f"model.tokenizer.weights={tmp_path / 'saved'}"]).model
+    assert build_image_tokenizer(named.tokenizer).codebook_size == 15  # a recipe that names the folder alone
     kept = build_image_tokenizer(taken.spec, saved=tmp_path)  # a saved model holds the weights itself
     assert kept.spec == taken.spec
     with pytest.raises(VlkitError, match=r"has image_size = 16 \(here 32\), levels = \(5, 3\) \(here"):

@@ -12,7 +12,7 @@ from vlkit.data.build.concepts import held_out
 from vlkit.data.formats.caption_forms import tag
 from vlkit.data.formats.folders import files_in
 from vlkit.data.formats.text_files import TABLES
-from vlkit.data.sources.captions import readers, wit
+from vlkit.data.sources.captions import hub_data, readers, wit
 from vlkit.data.sources.classes.open_classes import captioned, open_images
 from vlkit.data.sources.combine import ConcatSource, InLanguages, Named, SampleList, Subset, identities, read_metas
 from vlkit.data.sources.dialogues import is_dialogues, read_dialogues, read_native_and_translated
@@ -95,6 +95,8 @@ def open_caption_set(source: spec.CaptionSet) -> tuple[Sample, ...]:
         return wit.read_caption_parquet(
             {code: [_path(path) for path in paths] for code, paths in source.captions.items()}
         )
+    if isinstance(source, spec.HubData):
+        return hub_data.read_hub_data(source)
     images = _path(source.images)
     _check_there(source, images)
     if isinstance(source, spec.WitJsonl):

@@ -7,32 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vlkit import languages as language_table
 from vlkit import prompts
-from vlkit.data.formats.images import open_image
-from vlkit.errors import DataError, UnknownName, VlkitError
+from vlkit.errors import UnknownName, VlkitError
 from vlkit.evaluation.classify.label_lists import Labels, read_labels
 from vlkit.evaluation.embed.encode import Embedder, embed_images, similarity_scale
 from vlkit.evaluation.embed.encoding import Encoding
+from vlkit.evaluation.embed.given_images import ImageLike, call_images, list_images, read_image
 from vlkit.evaluation.embed.texts import class_embeddings
 from vlkit.evaluation.results.frames import HTML_ROWS, data_frame, how_many
 from vlkit.foreign import printable
 from vlkit.notebook import FILL, OTHER, Markup, bar, picture, quiet, said, table
-from vlkit.paths import local
 from vlkit.terminal import console
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from rich.table import Table
-
-ImageLike: TypeAlias = Any  # str | Path | PIL image | numpy array | tensor
 
 
 @dataclass(frozen=True)
@@ -297,8 +291,8 @@ class ZeroShotClassifier:
             DataError: An image that cannot be read.
             VlkitError: No image, or an embedding that is not finite.
         """
-        listed = _listed(images)
-        called = _names(listed) if names is None else tuple(names)
+        listed = list_images(images, to="classify")
+        called = call_images(listed) if names is None else tuple(names)
         if len(called) != len(listed):
             raise VlkitError(f"{len(listed)} images but {len(called)} names")
         image_NE = embed_images(
@@ -334,43 +328,3 @@ def _templates(templates: str | Sequence[str] | None, language: str) -> tuple[st
     for template in chosen:
         prompts.check_template(template)
     return chosen
-
-
-def _listed(images: Any) -> list[Any]:
-    single = isinstance(images, str | Path | bytes) or hasattr(images, "convert")  # PIL images have no common iterable
-    if isinstance(images, np.ndarray | Tensor):
-        single = images.ndim <= 3
-    if single:
-        return [images]
-    if not isinstance(images, Iterable):
-        raise DataError(
-            f"images is a {type(images).__name__}; give a path, a PIL image, an array, a tensor, or a list of these"
-        )
-    listed = list(images)
-    if not listed:
-        raise VlkitError("no images to classify; give at least one")
-    return listed
-
-
-def _names(images: Sequence[ImageLike]) -> tuple[str, ...]:
-    return tuple(
-        str(image) if isinstance(image, str | Path) else f"image {number}" for number, image in enumerate(images, 1)
-    )
-
-
-def read_image(image: ImageLike, *, name: str) -> Image:
-    """An RGB image from a path, bytes, a PIL image, an array (H, W[, C]) or a tensor ([C,] H, W).
-
-    Raises:
-        DataError: Cannot be read, or its shape or values are not those of an image.
-    """
-    if isinstance(image, Tensor):
-        if image.ndim == 3 and image.shape[0] not in (1, 3, 4):
-            raise DataError(
-                f"{name} is a tensor of shape {tuple(image.shape)}; expected (channels, height, width) with 1, 3 or 4 "
-                f"channels"
-            )
-        image = image.detach().cpu()
-        image = (image.float() if image.is_floating_point() else image).numpy()
-        image = np.moveaxis(image, 0, -1) if image.ndim == 3 else image
-    return open_image(local(image) if isinstance(image, str) else image, name=name)

@@ -20,6 +20,8 @@ class EncodingCounts:
     """Names times templates over all languages: what there was to encode without looking for equal ones."""
     answers: int = 0
     """Answers that were written or weighed."""
+    drawn: int = 0
+    """Images that a model made."""
 
 
 @dataclass(frozen=True)

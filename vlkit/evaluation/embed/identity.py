@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 from PIL import Image
 from torch import nn
@@ -12,7 +14,7 @@ from vlkit.evaluation.embed.encode import Embedder, evaluating, marks_language
 from vlkit.files import digest
 from vlkit.models.digest import tensor_digest, weights_digest
 from vlkit.spec.language import GenerationSpec
-from vlkit.types import AnswersQuestions, Question
+from vlkit.types import AnswersQuestions, Painter, Question
 
 UNKNOWN = "not known"
 _PROBES = (
@@ -79,6 +81,21 @@ def answers_key(model: AnswersQuestions) -> str:
         said = model.answer(asked, generation=GenerationSpec(max_tokens=8))
         counts_N = model.log_likelihoods([Question("?", language="en")] * len(texts), texts)[:, 1]
     return digest({**known, "answers": said, "tokens": counts_N.long().tolist()})
+
+
+def painter_key(model: Painter) -> str:
+    """Digest of all that decides images but prompts and seeds: weights, precision, and how the model samples.
+
+    The latter is known by what the model makes of one prompt.
+
+    Raises:
+        VlkitError: The model's weights cannot be known.
+    """
+    known = _weights(model)
+    with evaluating(model):
+        (image,) = model.generate("polar bear", language="en", seed=0, num_images=1)
+    drawn = hashlib.sha256(image.convert("RGB").tobytes()).hexdigest()
+    return digest({**known, "drawn": [image.size, drawn]})
 
 
 def _weights(model: object) -> dict[str, object]:

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, cast
 
 from vlkit import languages as language_table
 from vlkit.errors import VlkitError
+from vlkit.evaluation.results.drawn import DrawnImage
 from vlkit.evaluation.results.examples import FoundImages
 from vlkit.evaluation.results.written import WrittenAnswer
 from vlkit.evaluation.tasks.engine import LanguageScores, TaskScores
@@ -71,6 +72,35 @@ class SaidItem:
     jpeg: bytes
     why: Literal["best", "drawn", "worst"]
     answers: dict[str, WrittenAnswer]
+
+
+@dataclass(frozen=True)
+class DrawnItem:
+    """A prompt, in the words of ``title``, with the images made of it by BCP 47 tag, and a real one (JPEG, or b"")."""
+
+    title: str
+    real: bytes
+    images: dict[str, DrawnImage]
+
+
+def make_drawn(
+    drawn: Mapping[str, Sequence[DrawnImage]], samples: Sequence[Sample], *, size: int = 96
+) -> list[DrawnItem]:
+    """A gallery of images that were made of some prompts, by BCP 47 tag the same ones in the same order.
+
+    Real images have ``size`` pixels on the longer side.
+
+    Raises:
+        DataError: An image cannot be read.
+    """
+    items: dict[str, DrawnItem] = {}
+    for tag, images in drawn.items():
+        for one in images:
+            if one.title not in items:
+                real = thumbnail(samples[one.image], size=size, kind="JPEG") if one.image >= 0 else b""
+                items[one.title] = DrawnItem(one.title, real, {})
+            items[one.title].images[tag] = one
+    return list(items.values())
 
 
 def make_said(

@@ -13,11 +13,21 @@ from typing import Any, TypeAlias
 
 from vlkit import languages as language_table
 from vlkit.errors import UnknownName
-from vlkit.evaluation.report.gallery import FoundItem, GalleryItem, SaidItem, default_languages, make_found, make_said
+from vlkit.evaluation.report.gallery import (
+    DrawnItem,
+    FoundItem,
+    GalleryItem,
+    SaidItem,
+    default_languages,
+    make_drawn,
+    make_found,
+    make_said,
+)
 from vlkit.evaluation.report.markdown import results_markdown
 from vlkit.evaluation.report.plots import COLORS, render, training_curves
 from vlkit.evaluation.report.views import task_view
 from vlkit.evaluation.results.class_scores import ClassTable
+from vlkit.evaluation.results.drawn import read_drawn
 from vlkit.evaluation.results.examples import read_examples
 from vlkit.evaluation.results.results_file import Results
 from vlkit.evaluation.results.written import read_written
@@ -30,7 +40,7 @@ _SAID = 6  # languages in which what was said is shown
 _INK = "#010203"  # a colour that nothing else has; it becomes the colour of the surrounding text
 
 
-Shown: TypeAlias = GalleryItem | FoundItem | SaidItem
+Shown: TypeAlias = GalleryItem | FoundItem | SaidItem | DrawnItem
 """What a page can show beside its figures."""
 
 
@@ -64,7 +74,7 @@ def write_report(
         results: Rows of one or more variants on one task (``Results.only`` chooses it).
         classes: How well each class is known; the worst ones are shown.
         gallery: Images with answers (``make_gallery``), captions with the images found for them (``make_found``), or
-            images with what was said of them (``make_said``).
+            images with what was said of them (``make_said``), or images that were made (``make_drawn``).
         gallery_variant: Which variant gave these answers.
         metrics: Variant name to its ``metrics.jsonl``, for the training curves.
         recipe_yaml: The resolved recipe.
@@ -183,7 +193,24 @@ def _gallery(gallery: Sequence[Shown]) -> dict[str, Any]:
         "gallery_languages": [(language_table.get(tag), tag in shown) for tag in tags],
         "found": [(language_table.get(tag), examples) for tag, examples in found.items()],
         "said": [_said(item) for item in gallery if isinstance(item, SaidItem)],
+        **_drawn([item for item in gallery if isinstance(item, DrawnItem)]),
     }
+
+
+def _drawn(items: Sequence[DrawnItem]) -> dict[str, Any]:
+    tags = tuple(dict.fromkeys(tag for item in items for tag in item.images))
+    rows = [
+        {
+            "title": item.title,
+            "real": _inline(item.real, "jpeg") if item.real else "",
+            "cells": [
+                {"source": _inline(one.png, "png"), "text": one.text, "rank": one.rank} if one else None
+                for one in map(item.images.get, tags)
+            ],
+        }
+        for item in items
+    ]
+    return {"drawn": rows, "drawn_languages": [language_table.get(tag) for tag in tags]}
 
 
 def _said(item: SaidItem) -> dict[str, Any]:
@@ -191,12 +218,14 @@ def _said(item: SaidItem) -> dict[str, Any]:
     return {"image": _inline(item.jpeg, "jpeg"), "key": item.key, "why": item.why, "answers": answers}
 
 
-def _examples(folder: Path, results: Results, task: str, samples: Sequence[Sample]) -> list[FoundItem | SaidItem]:
+def _examples(folder: Path, results: Results, task: str, samples: Sequence[Sample]) -> list[Shown]:
     tags = [row.language for row in results.rows if row.task == task]
     found = make_found({tag: read_examples(folder, task, tag) for tag in default_languages(tags)}, samples)
     shown = default_languages(tags, count=_SAID)
     written = {tag: answers for tag in shown if (answers := read_written(folder, task, tag))}
-    return [*found, *(make_said(written, samples, results.measures(task).headline) if written else ())]
+    drawn = {tag: images for tag in tags if (images := read_drawn(folder, task, tag))}
+    said = make_said(written, samples, results.measures(task).headline) if written else []
+    return [*found, *said, *make_drawn(drawn, samples)]
 
 
 def _inline(raw: bytes, kind: str) -> str:

@@ -61,15 +61,13 @@ def _figures(results: Results, means: Mapping[str, Mean]) -> dict[str, Any]:
     measures = results.rows[0].measures
     rows = {variant: results.of(variant) for variant in means}
     tags = dict.fromkeys(row.language for row in results.rows)
-    leading = [name for name in measures.bars or (measures.headline,) if measures.metrics[name].share]
+    known = known_figures(results.rows)
+    leading = [name for name in measures.bars or (measures.headline,) if measures.metrics[name].share and name in known]
     series = [(variant, name) for variant in rows for name in leading]
     names = [
         measures.title(name) if len(rows) == 1 else f"{variant}, {measures.title(name)}" for variant, name in series
     ]
-    cells = [
-        [Cell(*rows[variant][tag].metric(name)) if tag in rows[variant] else None for variant, name in series]
-        for tag in tags
-    ]
+    cells = [[_known_cell(rows[variant].get(tag), name) for variant, name in series] for tag in tags]
     values = [{tag: row[name] for tag, row in rows[variant].items()} for variant, name in series]
     parts = [
         [(name, few_groups(one, each), each) for name, one, each in zip(names, pair, values, strict=True)]
@@ -95,6 +93,10 @@ def _figures(results: Results, means: Mapping[str, Mean]) -> dict[str, Any]:
             ],
         }
     }
+
+
+def _known_cell(row: ResultRow | None, name: str) -> Cell | None:
+    return None if row is None or math.isnan(row[name]) else Cell(*row.metric(name))
 
 
 def _numbers(row: ResultRow, counts: Sequence[tuple[str, str]], shown: Sequence[str]) -> list[str]:

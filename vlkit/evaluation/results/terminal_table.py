@@ -31,7 +31,7 @@ def task_table(results: Results, *, task: str | None = None, most: int | None = 
     first = next(iter(next(iter(by_variant.values())).values()))
     measures = first.measures
     shown = measures.brief
-    said = [f"{one.short} %{' [95 % interval]' if one.low else ''}" for one in shown.values()]
+    said = [f"{one.short}{' %' if one.share else ''}{' [95 % interval]' if one.low else ''}" for one in shown.values()]
     table = Table(title=Text(f"{first.task}: {', '.join(said)}"), show_footer=True)
     table.add_column("language", footer=f"mean of {max(mean.languages for mean in means.values())}")
     for variant, mean in means.items():
@@ -81,4 +81,4 @@ def _cell(row: ResultRow | None, name: str, measure: Measure, *, best: float) ->
 def _number(value: float, measure: Measure) -> str:
     if math.isnan(value):
         return ""
-    return f"{100 * value:.1f}" if measure.share else f"{value:g}"
+    return f"{100 * value:.1f}" if measure.share else f"{value:.4g}"

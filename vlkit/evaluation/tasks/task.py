@@ -10,6 +10,7 @@ from vlkit import languages as language_table
 from vlkit.errors import DataError, UnknownName
 from vlkit.evaluation.abilities import ANYTHING, Ability
 from vlkit.evaluation.results.answers import Answers
+from vlkit.evaluation.results.drawn import DrawnImage
 from vlkit.evaluation.results.examples import FoundImages
 from vlkit.evaluation.results.measures import Measures
 from vlkit.evaluation.results.results_file import Value
@@ -38,6 +39,8 @@ class Scored:
     """A few captions with what was found for them, to be looked at."""
     written: Sequence[WrittenAnswer] = ()
     """What was answered about each image, in words, where a task asks for that."""
+    drawn: Sequence[DrawnImage] = ()
+    """A few images that the model made, to be looked at."""
 
 
 class Task(Protocol):

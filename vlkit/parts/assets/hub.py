@@ -9,6 +9,7 @@ import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Literal
 
 from vlkit.errors import AssetError
 from vlkit.foreign import read_json
@@ -143,8 +144,18 @@ def pickles(folder: Path) -> list[str]:
     return sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
 
 
-def snapshot(repo: str, patterns: list[str], *, without: list[str] | None = None, local_only: bool) -> Path:
+def snapshot(
+    repo: str,
+    patterns: list[str],
+    *,
+    without: list[str] | None = None,
+    local_only: bool,
+    revision: str | None = None,
+    repo_type: Literal["model", "dataset"] = "model",
+) -> Path:
     """The folder of the files of ``repo`` that fit ``patterns`` and none of ``without``, from the hub or its cache.
+
+    ``revision`` is a commit, None the newest one.
 
     Raises:
         AssetError: They are not there; the message is the reason alone.
@@ -155,7 +166,13 @@ def snapshot(repo: str, patterns: list[str], *, without: list[str] | None = None
     try:
         return Path(
             snapshot_download(
-                repo, allow_patterns=patterns, ignore_patterns=without, local_files_only=local_only, endpoint=address
+                repo,
+                repo_type=repo_type,
+                revision=revision,
+                allow_patterns=patterns,
+                ignore_patterns=without,
+                local_files_only=local_only,
+                endpoint=address,
             )
         )
     except Exception as error:  # whatever the client in use raises (httpx, requests, its own): the reason is reported

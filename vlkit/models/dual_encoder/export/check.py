@@ -19,8 +19,8 @@ from vlkit.parts.hf_common import never_asking
 from vlkit.parts.hf_image import HfImageEncoder
 from vlkit.parts.language_marks import marks_language, set_language
 
-_TEXTS = ("a photo of a cat", "ein sehr großer Hund", "雪山の写真", "صورة قطة", "a very long text " * 40)
-_LANGUAGE = "en"
+TEXTS = ("a photo of a cat", "ein sehr großer Hund", "雪山の写真", "صورة قطة", "a very long text " * 40)
+LANGUAGE = "en"
 _SEEDS = range(3)
 
 
@@ -60,7 +60,7 @@ class Probe(NamedTuple):
 def probe(model: DualEncoder) -> Probe:
     """Embeds the images and texts of the comparison; the model must be in eval mode on the CPU."""
     pixels_BCHW = torch.stack([model.transform(_noise(seed)) for seed in _SEEDS])
-    text_BE = model.encode_text(model.tokenize(_TEXTS, language=_LANGUAGE))
+    text_BE = model.encode_text(model.tokenize(TEXTS, language=LANGUAGE))
     bias = None if model.bias is None else float(model.bias)
     return Probe(pixels_BCHW, model.encode_image(pixels_BCHW), text_BE, float(model.scale), bias)
 
@@ -81,7 +81,7 @@ def compare(model: DualEncoder, folder: Path, *, own: Probe, library: str) -> Di
     return Differences(
         pixels=_distance(theirs.image(own.pixels_BCHW), own.image_BE),
         images=_distance(theirs.image(pixels_BCHW), own.image_BE),
-        texts=_distance(theirs.text(_TEXTS), own.text_BE),
+        texts=_distance(theirs.text(TEXTS), own.text_BE),
         similarity=similarity,
     )
 
@@ -107,7 +107,7 @@ def _open_clip(folder: Path) -> _Peer:
 
     def text(texts: Sequence[str]) -> Tensor:
         if marks_language(inner := getattr(tokenizer, "tokenizer", None)):
-            set_language(inner, _LANGUAGE, where=str(folder))
+            set_language(inner, LANGUAGE, where=str(folder))
         features: Tensor = whole.encode_text(tokenizer(list(texts)))
         return features
 

@@ -1,0 +1,1 @@
+"""A multilingual text encoder that tells an English diffusion model what to paint."""

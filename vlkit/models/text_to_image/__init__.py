@@ -1,0 +1,1 @@
+"""A language model that makes images: it foretells the codes of an image tokenizer."""

@@ -1,0 +1,1 @@
+"""Losses of what a denoiser is told."""
