@@ -7,12 +7,14 @@ each element, since notebooks drop style sheets.
 from __future__ import annotations
 
 import base64
+import importlib
 import io
 import math
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vlkit.foreign import printable
 
@@ -23,6 +25,24 @@ if TYPE_CHECKING:
 FILL, OTHER = "#3f8fd2", "#e08a3c"
 _RULE, _TRACK = "1px solid rgba(128,128,128,.35)", "rgba(128,128,128,.22)"
 _SMALL = 96  # a picture of at most so many pixels is drawn with hard edges where it is enlarged
+
+
+def in_notebook() -> bool:
+    """Whether what is shown goes to a cell of a notebook; nothing is imported to find out."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel")
+
+
+def put(html: str, *, text: str, place: Any = None) -> Any:
+    """Shows something in the cell that is running; gives its place, where something else can be put later.
+
+    ``text`` stands for it where there is no HTML.
+    """
+    bundle = {"text/plain": text, "text/html": html}
+    if place is None:
+        return importlib.import_module("IPython.display").display(bundle, raw=True, display_id=True)
+    place.update(bundle, raw=True)
+    return place
 
 
 class Markup(str):
@@ -156,9 +176,9 @@ class Gallery:
 
     def _repr_html_(self) -> str:
         texts = self.texts or [""] * len(self.images)
-        width = f"display:inline-block;vertical-align:top;width:{max(self.size, 72)}px;margin:.4em;text-align:center"
+        card = f"display:inline-block;vertical-align:top;width:{max(self.size, 72)}px;margin:.4em;text-align:center"
         cards = (
-            f'<div style="{width}">{picture(image, size=self.size)}{_lines(text)}</div>'
+            f'<div style="{card};overflow-wrap:anywhere">{picture(image, size=self.size)}{_lines(text)}</div>'
             for image, text in zip(self.images, texts, strict=True)
         )
         return f"<div>{''.join(cards)}</div>"

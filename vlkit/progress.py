@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -83,25 +82,13 @@ class _Cell(_Lines):
 
     def __init__(self, description: str, total: int | None, unit: str) -> None:
         super().__init__(description, total, unit)
-        self.shown: Any = None
+        self.place: Any = None
         self.show()
 
     def show(self, *, ended: bool = False) -> None:
         line = self.line(ended=ended)
         share = Markup("") if ended or not self.total else notebook.bar(self.done / self.total)
-        bundle = {"text/plain": line, "text/html": f"{share} {notebook.quiet(line)}"}
-        display = importlib.import_module("IPython.display").display
-        if self.shown is None:
-            self.shown = display(bundle, raw=True, display_id=True)
-        else:
-            self.shown.update(bundle, raw=True)
-
-
-def _in_notebook() -> bool:
-    """Whether the output goes to a cell of a notebook; nothing is imported to find out."""
-    found = sys.modules.get("IPython")
-    shell = None if found is None else found.get_ipython()
-    return hasattr(shell, "kernel")
+        self.place = notebook.put(f"{share} {notebook.quiet(line)}", text=line, place=self.place)
 
 
 def _size(count: float) -> tuple[str, int]:
@@ -131,7 +118,7 @@ def bar(description: str, *, total: int | None, unit: str = "items", quiet: bool
     """
     if quiet:
         yield _Quiet()
-    elif _in_notebook():
+    elif notebook.in_notebook():
         cell = _Cell(description, total, unit)
         yield cell
         cell.show(ended=True)

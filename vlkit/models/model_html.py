@@ -11,6 +11,8 @@ from vlkit.models.trainable import ADAPTER, trainable_report
 from vlkit.notebook import Markup, bar, quiet, table
 from vlkit.types import Model, as_module
 
+_DETAILS = ("image mean", "image std")  # facts of no interest at a glance
+
 
 def model_html(model: Model) -> str:
     """The parts as a table, with a bar for the share of each that trains, and below it what its kind tells of it."""
@@ -45,4 +47,5 @@ def _facts(model: Model) -> dict[str, Any]:
         home = module_of(model.spec.kind, "facts")
     except VlkitError:
         return {}
-    return {} if home is None else dict(home.facts(model))
+    found = {} if home is None else home.facts(model)
+    return {name: value for name, value in found.items() if name not in _DETAILS}

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from vlkit import notebook
 from vlkit.data.batches.unreadable import BadSamples
 from vlkit.data.plan.pairs import plan_pairs, streamed
 from vlkit.data.plan.sampling import PairSampler
@@ -72,7 +73,7 @@ def train(
             (``contrastive/tiny``). For other values in it: ``train(vlkit.load_recipe(name, ["optim.lr=1e-4"]))``.
         resume: Go on from the run folder's newest whole checkpoint (or from the start where none was written yet).
         overwrite: Replace a run that is there already.
-        show: Takes each stage's title and table of what trains, on rank 0; None logs them.
+        show: Takes each stage's title and table of what trains, on rank 0; None logs them, and a notebook shows them.
 
     Raises:
         SpecError: Something in the recipe's file is wrong.
@@ -118,6 +119,8 @@ def _stopped(stop: KeyboardInterrupt, run: Run, trainer: _Trainer | None) -> Sto
 
 
 def _log_report(title: str, report: Report) -> None:
+    if notebook.in_notebook():
+        notebook.put(f"<p><b>{notebook.said(title)}</b></p>{report._repr_html_()}", text=f"{title}\n{report}")
     log.info("%s\n%s", title, report)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vlkit.errors import ShapeError, VlkitError
 from vlkit.models.assembly import checked_part, place_of, spec_of, trains
 from vlkit.models.diffusion_bridge.batch import ParallelPreparer
+from vlkit.models.model_html import model_html
 from vlkit.models.trainable import adapter_specs, hold_frozen_in_eval
 from vlkit.nn.condition_bridges import ConditionBridge
 from vlkit.parts.diffusion_pipelines import BasePipeline
@@ -93,6 +94,9 @@ class DiffusionBridge(nn.Module):
     ) -> Preparer:
         """See ``types.Model``."""
         return ParallelPreparer(self.text.tokenize)
+
+    def _repr_html_(self) -> str:
+        return model_html(self)
 
     def figures(self) -> dict[str, float]:
         """See ``types.Model``: nothing of its own."""
