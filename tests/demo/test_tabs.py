@@ -14,8 +14,9 @@ from torch import nn
 
 import vlkit
 from tests.demo.test_cards import Read
+from tests.helpers.painters import painter
 from tests.helpers.vision_language import picture, tiny
-from vlkit.demo import ask_tab, classify_tab, compare_tab, search_tab
+from vlkit.demo import ask_tab, classify_tab, compare_tab, generate_tab, search_tab
 from vlkit.demo.demo_page import TABS, build_page, tabs_for
 from vlkit.demo.photos import Photos, list_images
 from vlkit.demo.room import Room, ShownModel
@@ -184,7 +185,8 @@ def test_tabs_are_those_of_what_models_can_do(encoder: ShownModel, writer: Shown
     assert titles(encoder) == ["Classify", "Compare languages"]
     assert titles(encoder, photos=photos) == ["Classify", "Compare languages", "Search"]
     assert titles(writer) == ["Describe", "Ask"]
-    assert titles(writer, encoder, photos=photos) == [tab.title for tab in TABS]
+    able = ShownModel("painter", painter())
+    assert titles(writer, able, encoder, photos=photos) == [tab.title for tab in TABS]
     with pytest.raises(VlkitError, match=r"^nothing can do nothing that the demo shows; it shows models that embed"):
         tabs_for(room_of(encoder, ShownModel("nothing", nn.Linear(1, 1))))
 
@@ -220,3 +222,24 @@ def test_what_nobody_foresaw_is_reported_and_not_shown(encoder: ShownModel) -> N
     assert shown[0] == "before" and UNFORESEEN in shown[1][0] and "secret" not in str(shown) and shown[1][1] == []
     assert [str(error) for error in reports] == ["secret /home/me"]
     assert torch.is_grad_enabled() and not room.turn.locked()
+
+
+def test_images_are_those_of_the_model_a_row_a_prompt() -> None:
+    shown = ShownModel("painter", painter(sampling={"steps": 3}))
+    (given,) = answers(generate_tab.images, room_of(shown), others=[[]])(" قارچ \nred\n\n", "fa", 2, 7)
+    told, gallery = given
+    made = shown.model.generate(["قارچ", "red"], language="fa", seed=7, num_images=2)
+    assert "seeds 7 to 8" in told and [name for _, name in gallery] == ["قارچ  7", "قارچ  8", "red  7", "red  8"]
+    assert [image.tobytes() for image, _ in gallery] == [image.tobytes() for image in made]
+    assert [tab.title for tab in tabs_for(room_of(shown))] == ["Generate"]
+    build_page(room_of(shown))
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [(" \n ", "no prompt"), ("a\n" * 9, "9 prompts; the demo takes at most 8"), ("x" * 20_001, "20,001")],
+)
+def test_prompts_that_are_none_are_told(typed: str, message: str) -> None:
+    room = room_of(ShownModel("painter", painter()))
+    ((told, gallery),) = answers(generate_tab.images, room, others=[[]])(typed, "", 1, 0)
+    assert message in told and gallery == [] and not reports

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from vlkit.demo import ask_tab, classify_tab, compare_tab, search_tab
+from vlkit.demo import ask_tab, classify_tab, compare_tab, generate_tab, search_tab
 from vlkit.demo.cards import safe
 from vlkit.demo.room import Room
 from vlkit.errors import VlkitError, some
-from vlkit.evaluation.abilities import EMBEDS
+from vlkit.evaluation.abilities import EMBEDS, PAINTS
 
 STYLE = Path(__file__).with_name("page.css")
 KEPT_FOR = 3600
@@ -42,6 +42,7 @@ TABS: tuple[Tab, ...] = (
     Tab("Search", EMBEDS.of, search_tab.build, searches=True),
     Tab("Describe", ask_tab.writes, ask_tab.build_caption),
     Tab("Ask", ask_tab.writes, ask_tab.build_ask),
+    Tab("Generate", PAINTS.of, generate_tab.build),
 )
 
 
@@ -54,8 +55,8 @@ def tabs_for(room: Room) -> list[Tab]:
     idle = [one.name for one in room.models if not any(tab.can(one.model) for tab in TABS)]
     if idle:
         raise VlkitError(
-            f"{some(idle)} can do nothing that the demo shows; it shows models that embed images and texts, and models "
-            f"that answer questions about images"
+            f"{some(idle)} can do nothing that the demo shows; it shows models that embed images and texts, that "
+            f"answer questions about images, or that make images"
         )
     return [tab for tab in TABS if room.able(tab.can) and (room.photos is not None or not tab.searches)]
 

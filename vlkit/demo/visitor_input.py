@@ -21,6 +21,8 @@ MOST_LABELS = 1000
 """Labels that are taken at once; `vlkit classify` takes any number."""
 MOST_LANGUAGES = 30
 """Languages that are compared, or that an image is described in, at once."""
+MOST_PROMPTS = 8
+"""Prompts that images are made of at once."""
 LONGEST = 20_000
 """Characters of any text but labels."""
 Names: TypeAlias = tuple[tuple[str, ...], ...]
@@ -76,6 +78,19 @@ def need_text(text: str | None, *, what: str) -> str:
     if len(cleaned) > LONGEST:
         raise DataError(f"the {what} has {len(cleaned):,} characters, more than the {LONGEST:,} that the demo takes")
     return cleaned
+
+
+def need_prompts(text: str | None) -> list[str]:
+    """What images are to show, a line each.
+
+    Raises:
+        DataError: There is none, or a line is too long.
+        VlkitError: There are too many.
+    """
+    lines = [line for line in (text or "").splitlines() if clean(line)]
+    if len(lines) > MOST_PROMPTS:
+        raise VlkitError(f"{len(lines)} prompts; the demo takes at most {MOST_PROMPTS} at once, a line each")
+    return [need_text(line, what="prompt") for line in lines] or [need_text("", what="prompt")]
 
 
 def need_language(typed: str | None) -> str:
