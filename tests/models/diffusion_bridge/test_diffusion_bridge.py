@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image as PillowImage
 from safetensors import safe_open
+from typer.testing import CliRunner
 
 import vlkit
 from tests.helpers.train_factory import drawings, figures, losses
+from vlkit.cli.app import app
 from vlkit.errors import AssetError, DataError, ShapeError, VlkitError
 from vlkit.models.diffusion_bridge.batch import ParallelBatch
 from vlkit.models.diffusion_bridge.model import DiffusionBridge
@@ -23,7 +26,7 @@ from vlkit.spec.load import load_recipe
 from vlkit.spec.model import DiffusionBridgeSpec
 from vlkit.spec.parts import TinyText
 from vlkit.training.loop import train
-from vlkit.types import Batch, Model, Pick, Sample
+from vlkit.types import Batch, Model, Painter, Pick, Sample
 
 TEXT = TinyText(width=16, depth=1)
 SPEC = DiffusionBridgeSpec(text=TEXT, bridge=MulanSpec(heads=2), pipeline=TinyPipelineSpec())
@@ -59,10 +62,11 @@ def test_a_seed_gives_one_image_in_any_batch_and_the_same_noise_for_any_prompt(m
 
 def test_what_cannot_be_painted_is_refused(model: Any) -> None:
     for prompt, given, said in [
-        (" ", {}, "the prompt is empty; say what is to be painted"),
+        (" ", {}, "a prompt is empty; say what the image shows"),
         ("a", {"num_images": 0}, "num_images = 0; allowed: 1 or more"),
         ("a", {"guidance": 0.5}, "guidance = 0.5: Input should be greater than or equal to 1; settings are steps, gui"),
         ("a", {"stepps": 3}, "stepps = 3: Extra inputs are not permitted"),
+        ("a", {"language": "xyzzy"}, "no language 'xyzzy'"),
         ("a", {"image_size": 20}, "image_size = 20: Input should be a multiple of 8"),
     ]:
         with pytest.raises(VlkitError, match=said):
@@ -83,7 +87,7 @@ def test_it_is_a_model_that_is_saved_without_the_diffusion_model(tmp_path: Path)
         text=TEXT, bridge=PeaSpec(hidden=8), pipeline=DiffusersFolderSpec(folder=str(tmp_path / "sd"))
     )
     model: Any = build(spec).eval()
-    assert isinstance(model, Model) and set(model.parts()) == {"text", "bridge"}
+    assert isinstance(model, Model) and isinstance(model, Painter) and set(model.parts()) == {"text", "bridge"}
     image = model.generate("Hund", seed=1, **FEW)[0].tobytes()
     vlkit.save(model, tmp_path / "saved")
     with safe_open(tmp_path / "saved" / "model.safetensors", framework="pt") as file:
@@ -97,6 +101,9 @@ def test_it_is_a_model_that_is_saved_without_the_diffusion_model(tmp_path: Path)
     told = inspect_folder(str(tmp_path / "saved")).facts
     assert told == {"diffusion model": str(tmp_path / "sd"), "states of a text": 16, "width of a state": 16}
     assert "The diffusion model is not in this folder" in (tmp_path / "saved" / "README.md").read_text()
+    words = ["generate", "Hund", "--model", str(tmp_path / "saved"), "--out", str(tmp_path / "one.png")]
+    made = CliRunner().invoke(app, [*words, "--language", "de", "--seed", "1", "--steps", "2", "--guidance", "3"])
+    assert made.exit_code == 0 and PillowImage.open(tmp_path / "one.png").tobytes() == image, made.output
     (tmp_path / "sd").rename(tmp_path / "elsewhere")
     with pytest.raises(AssetError, match=r"of a saved model, write in its spec.yaml where that folder is now"):
         vlkit.load(tmp_path / "saved")

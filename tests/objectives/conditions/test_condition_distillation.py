@@ -12,7 +12,7 @@ from vlkit.models.diffusion_bridge.batch import ParallelBatch
 from vlkit.models.registry import build
 from vlkit.objectives.conditions.condition_distillation import ConditionDistillation
 from vlkit.objectives.context import Context
-from vlkit.spec.diffusion import PeaSpec, TinyPipelineSpec
+from vlkit.spec.diffusion import MulanSpec, PaintingSpec, PeaSpec, TinyPipelineSpec
 from vlkit.spec.image_tokenizers import ConvTokenizerSpec
 from vlkit.spec.model import DiffusionBridgeSpec, ImageTokenizerModelSpec
 from vlkit.spec.objectives import ConditionDistillationObjective
@@ -84,6 +84,27 @@ def test_who_says_the_same_has_nothing_to_learn(
 ) -> None:
     monkeypatch.setattr(model, "conditions", lambda tokens: model.pipeline.english(batch.english))
     assert objective(model)(model, batch).total.abs() < 1e-8
+
+
+def test_a_translation_then_paints_what_the_english_text_does() -> None:
+    german, settings = ["ein Hund", "eine rote Katze", "Regen"], PaintingSpec(seed=5, steps=4, guidance=3.0)
+    torch.manual_seed(0)
+    spec = DiffusionBridgeSpec(text=TinyText(width=16, depth=1), bridge=MulanSpec(heads=2), pipeline=TinyPipelineSpec())
+    made: Any = build(spec)
+    pipeline, loss = made.pipeline, objective(made)
+    painted = pipeline.images(pipeline.english(ENGLISH), pipeline.english([""])[0], count=1, painting=settings)
+    optimizer = torch.optim.Adam(made.bridge.parameters(), lr=1e-2)
+    for step in range(60):
+        seeds = tuple(range(3 * step, 3 * step + 3))
+        batch = ParallelBatch(made.text.tokenize(german), ENGLISH, seeds=seeds, languages=("de",) * 3)
+        optimizer.zero_grad()
+        loss(made, batch).total.backward()
+        optimizer.step()
+    own = made.generate(german, language="de", seed=5, steps=4, guidance=3.0)
+    pixels = [torch.tensor([list(one.tobytes()) for one in images]).float() for images in (own, painted)]
+    distances = torch.cdist(pixels[0], pixels[1], p=1)
+    others = distances.clone().fill_diagonal_(torch.inf).min(dim=1).values
+    assert (distances.diagonal() < others / 2).all()
 
 
 def test_without_noise_and_features_no_denoiser_is_asked(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vlkit.errors import ShapeError, VlkitError
+from vlkit.languages import normalize
 from vlkit.models.assembly import checked_part, place_of, spec_of, trains
 from vlkit.models.diffusion_bridge.batch import ParallelPreparer
 from vlkit.models.model_html import model_html
@@ -126,41 +127,45 @@ class DiffusionBridge(nn.Module):
 
     def generate(
         self,
-        prompt: str | Sequence[str],
+        prompts: str | Sequence[str],
         *,
         language: str | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         num_images: int = 1,
-        negative: str = "",
+        negative: str | None = None,
+        watch: Callable[[Any], None] | None = None,
         **painting: Any,
     ) -> list[Image]:
-        """RGB images of what a prompt says; of several prompts, those of one after those of another.
+        """RGB images of what prompts say, those of one after those of another.
 
         A seed is the same noise in every language and in any batch, so that images of translations can be compared.
 
         Args:
-            prompt: One or several, in any language of the text encoder.
+            prompts: One or several, in any language of the text encoder.
             language: BCP 47 tag; encoders that put no mark of the language into their input do without.
-            seed: Of the first image; further ones take the numbers after it.
+            seed: Of the first image of each prompt, the others take the numbers after it; None takes 0.
             num_images: How many of each prompt.
-            negative: What images are moved away from, in the language of the prompt; "" takes what the pipeline's own
-                text encoder makes of no text, which its denoiser knows best.
-            painting: ``steps``, ``guidance``, ``image_size``, ``batch_size`` (``PaintingSpec``).
+            negative: What images are moved away from, in the language of the prompts; None takes what the pipeline's
+                own text encoder makes of no text, which its denoiser knows best.
+            watch: Taken because other painters call it at each step; here nobody does.
+            painting: ``steps``, ``guidance``, ``image_size``, ``batch_size`` (``spec.diffusion.PaintingSpec``).
 
         Raises:
+            UnknownName: No such language.
             VlkitError: A prompt is empty, the number of images is not at least 1, or a setting is out of range.
             AssetError: The pipeline cannot be read.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        if not prompts or not all(one.strip() for one in prompts):
-            raise VlkitError("the prompt is empty; say what is to be painted")
+        listed = [prompts] if isinstance(prompts, str) else list(prompts)
+        if not listed or not all(prompt.strip() for prompt in listed):
+            raise VlkitError("a prompt is empty; say what the image shows")
         if num_images < 1:
             raise VlkitError(f"num_images = {num_images}; allowed: 1 or more")
-        settings = _settings(seed=seed, **painting)
+        settings = _settings(**painting if seed is None else {"seed": seed, **painting})
+        tag = None if language is None else normalize(language)
         with torch.no_grad():
-            states_BME = self.conditions(self.text.tokenize(prompts, language=language))
-            if negative.strip():
-                null_BME = self.conditions(self.text.tokenize([negative], language=language))
+            states_BME = self.conditions(self.text.tokenize(listed, language=tag))
+            if negative and negative.strip():
+                null_BME = self.conditions(self.text.tokenize([negative], language=tag))
             else:
                 null_BME = self.pipeline.english([""])
         return self.pipeline.images(states_BME, null_BME[0], count=num_images, painting=settings)
