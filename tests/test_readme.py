@@ -109,7 +109,7 @@ def test_classifier_examples_run(
     assert re.search("Katze|Hund|Rakete", capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("text", blocks("json"))
+@pytest.mark.parametrize("text", [block for block in blocks("json") if '"image' in block.values[0]])
 def test_tables_shown_are_read(text: str, tmp_path: Path) -> None:
     from vlkit.data.sources.open import open_path
 
