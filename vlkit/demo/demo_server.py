@@ -109,7 +109,7 @@ def serve(room: Room, opened: socket.socket, *, most_mb: int = MOST_MB, ready: C
     import uvicorn
 
     settings = uvicorn.Config(
-        _app(room, most_mb=most_mb), log_level="error", access_log=False, timeout_graceful_shutdown=1, ws="none"
+        _app(room, most_mb=most_mb), log_level="critical", access_log=False, timeout_graceful_shutdown=1, ws="none"
     )
     server = uvicorn.Server(settings)
     # in a thread, signals are heard as in any other command, and not by uvicorn
@@ -131,7 +131,7 @@ def serve(room: Room, opened: socket.socket, *, most_mb: int = MOST_MB, ready: C
 def _run(server: Any, opened: socket.socket) -> None:
     try:
         server.run(sockets=[opened])
-    except (OSError, ValueError):  # on a busy machine the socket may be closed before the server has ended
+    except BaseException:  # on a busy machine the socket may be closed before the server has ended
         if not server.should_exit:
             raise
 
