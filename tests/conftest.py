@@ -21,6 +21,11 @@ _ASSETS = "VLKIT_TEST_ASSETS"
 _NUMBERS = count()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Notebooks first: they are the longest, and run beside all the others."""
+    items.sort(key=lambda item: "notebooks/" not in item.nodeid)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background jobs are started so
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -242,7 +242,7 @@ def test_all_problems_are_told_at_once(here: Path) -> None:
         "  no such key; dual_encoder takes: adapters, image, text, embed_dim, image_head, text_head, decoder, init_scale, max_scale, init_bias\n"
         "r.yaml:9  data.sources = []\n"
         "  should be a list of maps with kind webdataset, folder, built, tree, classes, babel_json, crossmodal3600, "
-        "aligned_lines, caption_jsonl, coco_captions, wit, caption_parquet, dialogues, native_and_translated, translations or pipeline, at least 1\n"
+        "aligned_lines, caption_jsonl, coco_captions, wit, caption_parquet, hub, dialogues, native_and_translated, translations or pipeline, at least 1\n"
         "r.yaml:10  data.languages = de\n"
         "  should be a list of texts, or null; a list of one is written [de]\n"
         "r.yaml:11  data.mixing = tiny\n"
