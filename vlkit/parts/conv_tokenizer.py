@@ -43,6 +43,8 @@ class ConvImageTokenizer(nn.Module):
         super().__init__()
         self.spec = spec
         self.codebook_size = spec.codebook_size
+        # of channels, the one that changes fastest first: the first of fsq, the last of lfq
+        self.code_levels = spec.levels if spec.quantizer == "fsq" else spec.levels[::-1]
         self.grid = (spec.side, spec.side)
         self.transform = square_transform(spec.image_size, low=_LOW)
         sizes = {"patch": spec.patch, "blocks": spec.blocks, "attention": spec.attention}

@@ -121,6 +121,9 @@ class CodeHeadSpec(Spec):
     """Add a learned embedding of the row and one of the column to each code; without them order alone tells places."""
     tied: bool = False
     """Foretell codes with their embeddings, times a learned factor, instead of a map of its own."""
+    levels: bool = True
+    """Where codes are made of levels (quantizer fsq or lfq), learn of each level beside of each code: codes that are
+    alike then share what is learned. Others have none."""
     cap: float | None = Field(default=None, gt=0)
     """Logits become cap * tanh(logits / cap) (Gemma 2 has 30 for its words); null leaves them."""
 

@@ -32,6 +32,7 @@ def build(spec: TextToImageSpec, *, saved: Path | None, empty: bool) -> TextToIm
             places=spec.head.places,
             tied=spec.head.tied,
             cap=spec.head.cap,
+            levels=getattr(tokenizer, "code_levels", ()) if spec.head.levels else (),
         )
     head.spec = spec.head  # type: ignore[assignment]
     return TextToImageModel(language_model, tokenizer, head, body, prompt=spec.prompt, sampling=spec.sampling)
