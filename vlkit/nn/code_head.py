@@ -1,6 +1,6 @@
 """Embeddings of an image's codes, and the map from states back to codes: apart from any vocabulary of words.
 
-Codes of quantisers without a learned codebook are made of levels, one a channel: code = level_0 + L_0 * (level_1 + ...).
+Codes of quantisers without a learned codebook are made of levels, one a channel: level_0 + L_0 * (level_1 + ...).
 What is learned of a level serves all codes that have it; what is learned of a code alone comes on top.
 
 Shapes: B images, N codes of an image, M = N + 2 places of its block (a mark before and one behind), W width, K codebook
