@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from tests.helpers.painters import BODIES, enliven, painter
 from tests.helpers.train_factory import drawings, figures
-from vlkit.errors import VlkitError
+from vlkit.errors import DataError, VlkitError
 from vlkit.models.registry import build
 from vlkit.models.text_to_image.batch import CodeBatch
 from vlkit.models.trainable import set_trainable, snapshot
@@ -157,6 +157,13 @@ def test_another_caption_is_taken_where_there_is_one() -> None:
     assert texts == ["روباه", "sun", "月亮", "x"]
     narrow = batch_of(model, languages=("en", "de"))
     assert layout.tokenizer.decode(narrow.others.ids_BL[0][narrow.others.mask_BL[0].bool()][1:-1]) == "a red fox"
+
+
+def test_a_caption_without_words_is_no_sample_to_learn_from() -> None:
+    preparer = painter().preparer(DataSpec(**DATA))
+    sample = Sample("7", (lambda: Image.new("RGB", (16, 16)),), {"en": (" ",)}, source="toy")
+    with pytest.raises(DataError, match="a prompt is empty"):
+        preparer.row(sample, Pick(0, "en", 0, 1))
 
 
 def test_a_batch_is_cut_and_moved_with_all_that_it_holds() -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from vlkit import languages
-from vlkit.errors import VlkitError
+from vlkit.errors import DataError, VlkitError
 from vlkit.spec.text_to_image import PromptSpec
 from vlkit.types import TextBatch
 
@@ -50,12 +50,13 @@ class PromptLayout:
         """A prompt as ids; its end is cut off where it is too long, and the end token stays.
 
         Raises:
-            VlkitError: There is no text; or the template names a language and none is given.
+            DataError: There is no text.
+            VlkitError: The template names a language and none is given.
             UnknownName: No such language.
         """
         text = unicodedata.normalize("NFC", text).strip()
         if not text:
-            raise VlkitError("a prompt is empty; say what the image shows, or give None for an image of anything")
+            raise DataError("a prompt is empty; say what the image shows, or give None for an image of anything")
         if language is None and "{language}" in self.spec.template:
             raise VlkitError(
                 f"prompts of this model name their language ({self.spec.template!r}); give one: language='fa', say"
