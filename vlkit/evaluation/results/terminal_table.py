@@ -40,7 +40,8 @@ def task_table(results: Results, *, task: str | None = None, most: int | None = 
             table.add_column(header, footer=_number(mean[name], one), justify="right")
     shows_chance = measures.chance and not measures.chance_of
     if shows_chance:
-        footer = f"{100 * fmean(mean[measures.chance] for mean in means.values()):.2f}"
+        level = fmean(mean[measures.chance] for mean in means.values())
+        footer = "" if math.isnan(level) else f"{100 * level:.2f}"
         table.add_column("chance", footer=footer, justify="right")
     for tag in _chosen(by_variant, most):
         if not tag:
