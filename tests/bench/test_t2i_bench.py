@@ -20,6 +20,11 @@ def test_both_ways_find_the_same_codes(name: str) -> None:
     assert not torch.equal(codes[0], codes[1])
 
 
+def test_the_usual_setting_is_one_that_can_be_built() -> None:
+    sides = T2iSides(T2iSetting(layers=1, batch=3))
+    assert len(sides.ids) == 3 and max(max(ids) for ids in sides.ids) > 260  # words of the whole vocabulary
+
+
 def test_figures_are_named_as_documented() -> None:
     found = bench_t2i(SMALL, steps=2, naive_steps=3, repeats=1)
     assert found.tokens_equal == 1.0 and found.prefix_cache_speedup > 0 and found.fast_path_speedup > 0

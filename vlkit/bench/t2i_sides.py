@@ -9,6 +9,7 @@ Shapes: B images, N codes, T text places, L places, K codebook size, V rows of w
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vlkit.bench.memory import extra_memory
+from vlkit.bench.vlm_sides import number_tokenizer
 from vlkit.models.registry import build
 from vlkit.models.text_to_image.model import TextToImageModel
 from vlkit.models.text_to_image.painting import Prompted
@@ -27,13 +29,12 @@ from vlkit.nn.code_sampler import CodeLogits, sample
 from vlkit.parts.building import weightless
 from vlkit.parts.hf_common import quiet
 from vlkit.parts.hf_language import HfLanguageModel, auto_class
-from vlkit.parts.tiny_language import byte_tokenizer
 from vlkit.spec.image_tokenizers import ConvTokenizerSpec
-from vlkit.spec.language import HfLanguage, TinyLanguage
+from vlkit.spec.language import HfLanguage
 from vlkit.spec.model import ImageTokenizerModelSpec
 from vlkit.spec.text_to_image import SamplingSpec
 
-_PROMPTS = ("a red mushroom in the rain", "قارچ قرمز", "eine Familie am Meer", "雨中的红蘑菇")
+_WORDS = (4, 24)  # fewest and most of a prompt
 _SPREAD = 0.02
 
 
@@ -64,7 +65,11 @@ class T2iSides:
         torch.manual_seed(0)
         self.model = _model(setting).eval()
         layout = self.model.layout
-        prompts = [_PROMPTS[number % len(_PROMPTS)] for number in range(setting.batch)]
+        draw = random.Random(0)
+        prompts = [
+            " ".join(str(draw.randrange(4, setting.text_rows)) for _ in range(draw.randint(*_WORDS)))
+            for _ in range(setting.batch)
+        ]
         self.ids = [layout.laid(prompt, language=None).ids for prompt in prompts]
 
     @torch.no_grad()
@@ -151,11 +156,11 @@ def _model(setting: T2iSetting) -> TextToImageModel:
         "llama", vocab_size=setting.text_rows, hidden_size=setting.width, intermediate_size=3 * setting.width,
         num_hidden_layers=setting.layers, num_attention_heads=setting.width // 64,
         num_key_value_heads=setting.width // 64, head_dim=64, max_position_embeddings=4096, pad_token_id=0,
-        bos_token_id=259, eos_token_id=1, tie_word_embeddings=False,
+        bos_token_id=None, eos_token_id=1, tie_word_embeddings=False,
     )  # fmt: skip
     with quiet():
         whole = auto_class(config).from_config(config).float()
-    tokenizer = byte_tokenizer(TinyLanguage(architecture="llama"))
+    tokenizer = number_tokenizer(setting.text_rows)
     spec = HfLanguage(name="llama", pretrained=False)
     language = HfLanguageModel(whole, config, tokenizer=tokenizer, spec=spec, where="llama")
     codes = _tokenizer(setting)

@@ -289,7 +289,7 @@ def _ours(setting: VlmSetting, peer: Any) -> VisionLanguageModel:
     language_model = HfLanguageModel(
         whole,
         config,
-        tokenizer=_tokenizer(setting.vocabulary),
+        tokenizer=number_tokenizer(setting.vocabulary),
         spec=HfLanguage(name=setting.architecture, pretrained=False),
         where=setting.architecture,
     )
@@ -337,7 +337,7 @@ def _text_config(setting: VlmSetting) -> Any:
     )  # fmt: skip
 
 
-def _tokenizer(rows: int) -> Any:
+def number_tokenizer(rows: int) -> Any:
     """A word is a number, and its own id."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
