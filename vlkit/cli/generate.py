@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = Path("runs/t2i/openmoji/model")
 _MADE_BY = "vlkit train t2i/openmoji"
-_AT_ONCE = 16
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -135,7 +134,7 @@ def _made(
         if "watch" in inspect.signature(model.generate).parameters:
             options = {**options, "watch": _counter(shown.advance)}
         if not image:
-            found: list[Image] = model.generate(prompts, batch_size=_AT_ONCE, **options)
+            found: list[Image] = model.generate(prompts, **options)
         elif mask:
             found = model.repaint(image, mask, prompts[0], **options)
         else:

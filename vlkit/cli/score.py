@@ -13,7 +13,7 @@ from vlkit.cli.options import AsJson
 from vlkit.paths import local_path
 
 if TYPE_CHECKING:
-    from vlkit.evaluation.composition.language_scores import LanguageScores
+    from vlkit.evaluation.composition.language_scores import ComposedScores
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Benchmarks of generated images, from what was found on them."
@@ -62,7 +62,7 @@ def dpg(
     _tell(score_dpg(read_dpg_questions(questions, compat=compat), said, compat=compat), target, as_json=as_json)
 
 
-def _tell(scores: LanguageScores, target: Path | None, *, as_json: bool) -> None:
+def _tell(scores: ComposedScores, target: Path | None, *, as_json: bool) -> None:
     from vlkit.evaluation.results.results_file import plain
     from vlkit.files import write_atomic
 

@@ -11,7 +11,7 @@ import gradio as gr
 
 from vlkit.demo.cards import bars, called, card, grid, notes
 from vlkit.demo.room import Room, ShownModel
-from vlkit.demo.visitor_input import LabelSet, Names, Upload, need_image, read_label_lines, read_templates
+from vlkit.demo.visitor_input import Names, TypedLabels, Upload, need_image, read_label_lines, read_templates
 from vlkit.demo.widgets import answers, language_field, picture_field, text_field
 from vlkit.evaluation.abilities import EMBEDS
 from vlkit.evaluation.classify.zero_shot import RankedLabels, ZeroShotClassifier
@@ -19,7 +19,7 @@ from vlkit.evaluation.classify.zero_shot import RankedLabels, ZeroShotClassifier
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Classifiers: TypeAlias = Callable[[ShownModel, LabelSet, tuple[str, ...]], ZeroShotClassifier]
+Classifiers: TypeAlias = Callable[[ShownModel, TypedLabels, tuple[str, ...]], ZeroShotClassifier]
 
 
 def classifiers() -> Classifiers:
@@ -59,7 +59,7 @@ def classified(make: Classifiers) -> Callable[..., Iterator[str]]:
     return steps
 
 
-def answer_card(ranked: RankedLabels, labels: LabelSet, *, under: str, order: Sequence[str] = ()) -> str:
+def answer_card(ranked: RankedLabels, labels: TypedLabels, *, under: str, order: Sequence[str] = ()) -> str:
     """The answers in one language by one model, in an order of their labels or best first."""
     return card(bars(ranked.answers, language=labels.language, order=order), title=called(labels.language), under=under)
 

@@ -11,7 +11,7 @@ from vlkit import languages
 from vlkit.demo.cards import grid, notes
 from vlkit.demo.classify_tab import Classifiers, answer_card, classifiers, rank
 from vlkit.demo.room import Room, ShownModel
-from vlkit.demo.visitor_input import LabelSet, Upload, need_image, read_language_lines
+from vlkit.demo.visitor_input import TypedLabels, Upload, need_image, read_language_lines
 from vlkit.demo.widgets import answers, picture_field, text_field
 from vlkit.evaluation.abilities import EMBEDS
 
@@ -46,7 +46,7 @@ def compared(make: Classifiers) -> Callable[..., Iterator[str]]:
     return steps
 
 
-def agreement(best: Sequence[int], sets: Sequence[LabelSet], *, model: ShownModel | None = None) -> str:
+def agreement(best: Sequence[int], sets: Sequence[TypedLabels], *, model: ShownModel | None = None) -> str:
     """How many languages give the same answer, and which ones do not."""
     common = max(dict.fromkeys(best), key=list(best).count)
     others = [languages.get(one.language).name for place, one in zip(best, sets, strict=True) if place != common]

@@ -10,14 +10,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-
 from vlkit.data.formats.archives import list_members
 from vlkit.demo.room import ShownModel
 from vlkit.errors import DataError
 from vlkit.evaluation.embed.encoding import Encoding
 from vlkit.evaluation.embed.image_features import ImageFeatures, image_features
 from vlkit.evaluation.embed.texts import embed_texts
+from vlkit.evaluation.search.image_index import nearest_rows
 from vlkit.files import home
 from vlkit.types import Sample
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SIDE = 512  # longest side in pixels of what the page shows
-_ROWS = 1 << 14  # images scored at once
 
 
 class Found(NamedTuple):
@@ -94,12 +92,10 @@ class Photos:
 
     def search(self, shown: ShownModel, text: str, *, language: str, most: int) -> list[Found]:
         """The images most like a text, best first."""
-        text_E = embed_texts(shown.model, [text], language=language)[0]
-        features, count = self._features[shown.name], len(self.samples)
-        starts = range(0, count, _ROWS)
-        score_N = torch.cat([features[torch.arange(start, min(count, start + _ROWS))] @ text_E for start in starts])
-        best = score_N.sort(descending=True, stable=True).indices[:most].tolist()
-        return [Found(self.samples[row].key, score_N[row].item(), _small(self.samples[row])) for row in best]
+        text_1E = embed_texts(shown.model, [text], language=language)
+        (score_K,), (row_K,) = nearest_rows(self._features[shown.name], text_1E, k=most)
+        pairs = zip(score_K.tolist(), row_K.tolist(), strict=True)
+        return [Found(self.samples[row].key, score, _small(self.samples[row])) for score, row in pairs]
 
 
 def _small(sample: Sample) -> Image:

@@ -47,7 +47,7 @@ class Upload:
 
 
 @dataclass(frozen=True)
-class LabelSet:
+class TypedLabels:
     """Labels of one language; ``notes`` say what may go wrong with them."""
 
     language: str
@@ -119,7 +119,7 @@ def need_languages(typed: Sequence[str] | None) -> list[str]:
     return tags
 
 
-def read_label_lines(text: str | None, *, language: str | None) -> LabelSet:
+def read_label_lines(text: str | None, *, language: str | None) -> TypedLabels:
     """Labels, one a line, the names of one label split at ``|``; a single line may hold several, with commas between.
 
     Raises:
@@ -133,7 +133,7 @@ def read_label_lines(text: str | None, *, language: str | None) -> LabelSet:
     return _checked(tag, split)
 
 
-def read_language_lines(text: str | None) -> list[LabelSet]:
+def read_language_lines(text: str | None) -> list[TypedLabels]:
     """The same labels in several languages: lines such as ``de: Katze, Hund``, a language each.
 
     Raises:
@@ -144,7 +144,7 @@ def read_language_lines(text: str | None) -> list[LabelSet]:
         raise VlkitError("no labels; write a line for each language, such as de: Katze, Hund, Auto")
     if len(lines) > MOST_LANGUAGES:
         raise VlkitError(f"{len(lines)} languages; the demo takes at most {MOST_LANGUAGES} at once")
-    sets: dict[str, LabelSet] = {}
+    sets: dict[str, TypedLabels] = {}
     for number, line in enumerate(lines, 1):
         colon = min((line.index(one) for one in _COLONS if one in line), default=-1)
         if colon < 0:
@@ -174,7 +174,7 @@ def read_templates(text: str | None) -> tuple[str, ...]:
     return lines
 
 
-def _checked(language: str, split: Iterable[tuple[str, ...]], *, where: str = "") -> LabelSet:
+def _checked(language: str, split: Iterable[tuple[str, ...]], *, where: str = "") -> TypedLabels:
     listed = list(split)
     if len(listed) > MOST_LABELS:
         raise VlkitError(
@@ -187,12 +187,12 @@ def _checked(language: str, split: Iterable[tuple[str, ...]], *, where: str = ""
             names = read_labels(listed)
     except VlkitError as error:
         raise VlkitError(f"{where}{error}") from None
-    return LabelSet(language, tuple(names.values()), tuple(str(note.message) for note in notes))
+    return TypedLabels(language, tuple(names.values()), tuple(str(note.message) for note in notes))
 
 
-def _named(labels: LabelSet) -> str:
+def _named(labels: TypedLabels) -> str:
     return languages.get(labels.language).name
 
 
-def _counted(labels: LabelSet) -> str:
+def _counted(labels: TypedLabels) -> str:
     return f"{len(labels.names)} label{'' if len(labels.names) == 1 else 's'}"

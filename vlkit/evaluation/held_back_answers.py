@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from vlkit.errors import DataError
@@ -16,7 +16,7 @@ from vlkit.models.turns import prompts_of
 from vlkit.spec.language import GenerationSpec
 from vlkit.spec.recipe import Recipe
 from vlkit.spec.training import HeldBackAnswersValidation
-from vlkit.types import AnswersQuestions, Model, Question
+from vlkit.types import AnswersQuestions, Model, Question, Sample
 
 _ANSWER = GenerationSpec(max_tokens=48)
 
@@ -34,13 +34,8 @@ class HeldBackAnswers:
 
     def __init__(self, recipe: Recipe) -> None:
         self.spec = cast("HeldBackAnswersValidation", recipe.validation)
-        captioned = [sample for sample in kept_back(recipe) if sample.images and any(sample.captions.values())]
-        self.samples, self.prompts = some_of(captioned, self.spec.limit), prompts_of(recipe.data.prompts)
-        if not self.samples:
-            raise DataError("validation: no image that is kept back has a caption; set validation to null")
-        learned = {normalize(tag) for tag in recipe.data.languages or ()}
-        had = [tag for tag in asked_in(self.samples) if not learned or tag in learned]
-        self.languages = choose_languages(self.spec.languages, had, of="validation")
+        self.prompts = prompts_of(recipe.data.prompts)
+        self.samples, self.languages = captions_kept_back(recipe, limit=self.spec.limit, languages=self.spec.languages)
         if self.spec.written:
             check_sacrebleu()
 
@@ -70,3 +65,21 @@ class HeldBackAnswers:
                 answers = asked.answer(questions, generation=_ANSWER, batch_size=size)
                 found["chrf"][tag] = sum(map(chrf, answers, known)) / len(known)
         return {**found, **{f"mean_{name}": sum(of.values()) / len(of) for name, of in found.items()}}
+
+
+def captions_kept_back(
+    recipe: Recipe, *, limit: int | None, languages: Sequence[str] | None
+) -> tuple[list[Sample], tuple[str, ...]]:
+    """Captioned images of the concepts that a recipe keeps back, and the languages that they are measured in.
+
+    Raises:
+        VlkitError: Nothing is kept back.
+        DataError: No image that is kept back has a caption.
+        UnknownName: None has one in a language asked for.
+    """
+    samples = some_of([one for one in kept_back(recipe) if one.images and any(one.captions.values())], limit)
+    if not samples:
+        raise DataError("validation: no image that is kept back has a caption; set validation to null")
+    learned = {normalize(tag) for tag in recipe.data.languages or ()}
+    had = [tag for tag in asked_in(samples) if not learned or tag in learned]
+    return samples, choose_languages(languages, had, of="validation")

@@ -7,12 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from vlkit.errors import DataError
 from vlkit.evaluation.abilities import FORETELLS, PAINTS
-from vlkit.evaluation.held_back import check_able, kept_back
-from vlkit.evaluation.tasks.questions import asked_in, some_of
-from vlkit.evaluation.tasks.task import choose_languages
-from vlkit.languages import normalize
+from vlkit.evaluation.held_back import check_able
+from vlkit.evaluation.held_back_answers import captions_kept_back
 from vlkit.models.image_grid import image_grid
 from vlkit.spec.recipe import Recipe
 from vlkit.spec.training import HeldBackCodesValidation
@@ -38,13 +35,7 @@ class HeldBackCodes:
 
     def __init__(self, recipe: Recipe) -> None:
         self.spec = cast("HeldBackCodesValidation", recipe.validation)
-        captioned = [sample for sample in kept_back(recipe) if sample.images and any(sample.captions.values())]
-        self.samples = some_of(captioned, self.spec.limit)
-        if not self.samples:
-            raise DataError("validation: no image that is kept back has a caption; set validation to null")
-        learned = {normalize(tag) for tag in recipe.data.languages or ()}
-        had = [tag for tag in asked_in(self.samples) if not learned or tag in learned]
-        self.languages = choose_languages(self.spec.languages, had, of="validation")
+        self.samples, self.languages = captions_kept_back(recipe, limit=self.spec.limit, languages=self.spec.languages)
 
     def __call__(self, model: Model) -> Mapping[str, Any]:
         """By language, and as means over languages: ``loss`` in nats and ``accuracy`` of hidden codes; both are means

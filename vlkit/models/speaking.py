@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from pydantic import ValidationError
-
-from vlkit.errors import VlkitError
 from vlkit.image_prompts import QUESTION, question_prompts
 from vlkit.models.image_input import listed
 from vlkit.spec.language import GenerationSpec
+from vlkit.spec.options import checked_options
 from vlkit.types import AnswersQuestions, Question
 
 
@@ -32,7 +30,7 @@ def caption_all(
     """See ``VisionLanguageModel.caption``."""
     question = prompt or question_prompts(model.caption_task, language)[0]
     questions = [Question(question, (one,), language=language, prefix=prefix) for one in listed(images)]
-    found = model.answer(questions, generation=_generation(generation))
+    found = model.answer(questions, generation=checked_options(GenerationSpec, generation, what="generation"))
     return found if isinstance(images, list | tuple) else found[0]
 
 
@@ -51,13 +49,7 @@ def ask_one(
     if language is not None:
         question = question_prompts("vqa", language)[0].replace(QUESTION, question)
     questions = [Question(question, given, language, prefix)]
-    (found,) = model.answer(questions, generation=_generation(generation), stream=stream)
+    (found,) = model.answer(
+        questions, generation=checked_options(GenerationSpec, generation, what="generation"), stream=stream
+    )
     return found
-
-
-def _generation(given: Mapping[str, Any]) -> GenerationSpec:
-    try:
-        return GenerationSpec(**given)
-    except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise VlkitError(f"generation: {told}; there are: {', '.join(GenerationSpec.model_fields)}") from None

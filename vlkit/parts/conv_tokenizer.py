@@ -26,7 +26,7 @@ _LOW = -1.0  # of pixels; the highest is 1
 _INSIDE = "tokenizer."  # the part of a model folder
 
 
-class Reconstruction(NamedTuple):
+class GivenBack(NamedTuple):
     """What becomes of images on their way through codes: ``pixels_BCHW`` as decoded, not cut to -1..1."""
 
     pixels_BCHW: Tensor
@@ -93,13 +93,13 @@ class ConvImageTokenizer(nn.Module):
         shown_BCHW: Tensor = ((pixels_BCHW + 1) / 2).clamp(0, 1)
         return shown_BCHW
 
-    def reconstruct(self, pixels_BCHW: Tensor, *, decode: bool = True) -> Reconstruction:
+    def reconstruct(self, pixels_BCHW: Tensor, *, decode: bool = True) -> GivenBack:
         """Images through codes and back, for training: gradients pass through the quantiser."""
         latents_BqHW = self.encoder(pixels_BCHW)
         quantized_BqHW, codes_BN = self.quantizer(latents_BqHW)
-        return Reconstruction(self.decoder(quantized_BqHW) if decode else pixels_BCHW, latents_BqHW, codes_BN)
+        return GivenBack(self.decoder(quantized_BqHW) if decode else pixels_BCHW, latents_BqHW, codes_BN)
 
-    def forward(self, pixels_BCHW: Tensor) -> Reconstruction:
+    def forward(self, pixels_BCHW: Tensor) -> GivenBack:
         """See ``reconstruct``."""
         return self.reconstruct(pixels_BCHW)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from vlkit.data.formats.text_files import read_objects, read_table
 from vlkit.errors import DataError
-from vlkit.evaluation.composition.language_scores import LanguageScore, LanguageScores, images_a_prompt
+from vlkit.evaluation.composition.language_scores import ComposedScores, LanguageScore, images_a_prompt
 from vlkit.evaluation.metrics.intervals import percentiles, resampled_sums
 from vlkit.languages import normalize
 
@@ -83,7 +83,7 @@ def score_dpg(
     *,
     compat: bool = False,
     seed: int = 0,
-) -> LanguageScores:
+) -> ComposedScores:
     """Mean over prompts of the mean over their images, by language; parts are the shares of yes in each category.
 
     Categories count answers as they were given, whatever their parents' are.
@@ -106,7 +106,7 @@ def score_dpg(
     if not by_language:
         raise DataError("there are no answers")
     scored = [_scored(tag, questions, found, compat=compat, seed=seed) for tag, found in by_language.items()]
-    return LanguageScores("DPG", tuple(scored))
+    return ComposedScores("DPG", tuple(scored))
 
 
 def _scored(

@@ -17,7 +17,7 @@ import numpy as np
 from vlkit.data.formats.text_files import read_objects
 from vlkit.errors import DataError, UnknownName
 from vlkit.evaluation.composition.boxes import COLORS, RELATIONS, FoundObject, Relation, relations
-from vlkit.evaluation.composition.language_scores import LanguageScore, LanguageScores, images_a_prompt
+from vlkit.evaluation.composition.language_scores import ComposedScores, LanguageScore, images_a_prompt
 from vlkit.evaluation.metrics.intervals import percentiles, resampled_sums
 from vlkit.languages import normalize
 
@@ -103,7 +103,7 @@ def _has_place(clause: Clause, found: Sequence[FoundObject], matched: Sequence[S
 
 def score_geneval(
     prompts: Sequence[GenEvalPrompt], detections: Sequence[Detections], *, seed: int = 0
-) -> LanguageScores:
+) -> ComposedScores:
     """The unweighted mean of the tasks' shares of right images, by language; parts are the tasks.
 
     Raises:
@@ -121,7 +121,7 @@ def score_geneval(
             raise DataError(f"image {number} (prompt {one.prompt}, {one.language}): {error}") from None
     if not by_language:
         raise DataError("there are no detections")
-    return LanguageScores("GenEval", tuple(_scored(tag, prompts, found, seed) for tag, found in by_language.items()))
+    return ComposedScores("GenEval", tuple(_scored(tag, prompts, found, seed) for tag, found in by_language.items()))
 
 
 def _scored(

@@ -37,7 +37,7 @@ class LanguageScore:
 
 
 @dataclass(frozen=True)
-class LanguageScores:
+class ComposedScores:
     """All languages of a benchmark; ``std`` is the sample standard deviation over them, NaN for one."""
 
     name: str

@@ -25,6 +25,7 @@ from vlkit.parts.diffusion_pipelines import BasePipeline
 from vlkit.spec.dataset import DataSpec
 from vlkit.spec.diffusion import PaintingSpec
 from vlkit.spec.model import DiffusionBridgeSpec
+from vlkit.spec.options import checked_options
 from vlkit.types import GivesStates, Preparer, TextBatch, TextEncoder, lacking
 
 if TYPE_CHECKING:
@@ -160,7 +161,9 @@ class DiffusionBridge(nn.Module):
             raise VlkitError("a prompt is empty; say what the image shows")
         if num_images < 1:
             raise VlkitError(f"num_images = {num_images}; allowed: 1 or more")
-        settings = _settings(**painting if seed is None else {"seed": seed, **painting})
+        settings = checked_options(
+            PaintingSpec, painting if seed is None else {"seed": seed, **painting}, what="painting"
+        )
         tag = None if language is None else normalize(language)
         with torch.no_grad():
             states_BME = self.conditions(self.text.tokenize(listed, language=tag))
@@ -176,13 +179,3 @@ class DiffusionBridge(nn.Module):
         if (place := place_of(self.bridge)) is not None and place[0].type != "meta":
             self.pipeline.to(place[0])
         return moved
-
-
-def _settings(**given: Any) -> PaintingSpec:
-    from pydantic import ValidationError
-
-    try:
-        return PaintingSpec(**given)
-    except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, one['loc']))} = {one['input']!r}: {one['msg']}" for one in error.errors())
-        raise VlkitError(f"{told}; settings are {', '.join(PaintingSpec.model_fields)}") from error

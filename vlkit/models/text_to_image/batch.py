@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _MASKS, _OTHER = 2, 3  # streams of a row's random numbers, beside those of images and code-switching
 
 
-class Draws(NamedTuple):
+class RowDraws(NamedTuple):
     """The random numbers of rows, uniform in 0..1: of which codes are hidden, and whether the prompt is left out."""
 
     masks: MaskDraws
@@ -48,7 +48,7 @@ class CodeBatch:
 
     prompts: TextBatch
     others: TextBatch
-    draws: Draws
+    draws: RowDraws
     cut_B: Tensor
     codes_BN: Tensor | None = None
     pixels_BCHW: Tensor | None = None
@@ -79,7 +79,7 @@ class CodeBatch:
             self,
             prompts=TextBatch(*map(change, self.prompts)),
             others=TextBatch(*map(change, self.others)),
-            draws=Draws(MaskDraws(*map(change, masks)), change(drop_B)),
+            draws=RowDraws(MaskDraws(*map(change, masks)), change(drop_B)),
             cut_B=change(self.cut_B),
             **others,
         )
@@ -169,7 +169,7 @@ class CodePreparer:
         return language, texts[pick.caption_index % len(texts)]
 
 
-def _draws(seeds: Sequence[int], num_codes: int) -> Draws:
+def _draws(seeds: Sequence[int], num_codes: int) -> RowDraws:
     drawn = np.stack([np.random.default_rng([seed, _MASKS]).random(num_codes + 2, np.float32) for seed in seeds])
     drawn_BX = torch.from_numpy(drawn)
-    return Draws(MaskDraws(drawn_BX[:, 0], drawn_BX[:, 2:]), drawn_BX[:, 1])
+    return RowDraws(MaskDraws(drawn_BX[:, 0], drawn_BX[:, 2:]), drawn_BX[:, 1])

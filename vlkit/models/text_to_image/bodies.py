@@ -23,9 +23,13 @@ from vlkit.types import GivesLayerStates, KeepsPrefix, Prefix, lacking
 
 
 class CodeBody(Protocol):
-    """What a model asks of its body; ``width`` is W. It owns no part of the language model, which is handed in."""
+    """What a model asks of its body; ``width`` is W. It owns no part of the language model, which is handed in.
+
+    ``reads_words`` says that its layers are those of a language model: embeddings of codes begin as large as words'.
+    """
 
     width: int
+    reads_words: bool
 
     @property
     def spec(self) -> BaseBodySpec:
@@ -47,6 +51,8 @@ class LanguageModelBody:
     Raises:
         VlkitError: The language model cannot read blocks.
     """
+
+    reads_words = True
 
     def __init__(self, spec: LanguageModelBodySpec, model: Any) -> None:
         _check(model, KeepsPrefix)
@@ -77,6 +83,8 @@ class LanguageModelBody:
 class OwnLayersBody(nn.Module):
     """A copy of the language model's layers, for codes alone; prompts are read by the model itself."""
 
+    reads_words = True
+
     def __init__(self, spec: OwnLayersBodySpec, model: Any) -> None:
         super().__init__()
         _check(model, KeepsPrefix)
@@ -104,6 +112,8 @@ class TowerBody(nn.Module):
     Raises:
         VlkitError: The spec names a layer that is not there.
     """
+
+    reads_words = False
 
     def __init__(self, spec: TowerBodySpec, model: Any) -> None:
         super().__init__()

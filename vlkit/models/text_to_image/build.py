@@ -28,7 +28,7 @@ def build(spec: TextToImageSpec, *, saved: Path | None, empty: bool) -> TextToIm
             tokenizer.codebook_size,
             tokenizer.grid,
             body.width,
-            scale=1.0 if saved is not None or empty or spec.body.kind == "tower" else _scale(language_model),
+            scale=_scale(language_model) if body.reads_words and saved is None and not empty else 1.0,
             places=spec.head.places,
             tied=spec.head.tied,
             cap=spec.head.cap,

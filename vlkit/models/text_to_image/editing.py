@@ -13,7 +13,16 @@ from torch import Tensor
 
 from vlkit.errors import VlkitError
 from vlkit.models.image_input import read_given
-from vlkit.models.text_to_image.painting import check_prompts, image_of, images_of, paint, painted, seed_of, settings
+from vlkit.models.text_to_image.painting import (
+    AT_ONCE,
+    check_prompts,
+    image_of,
+    images_of,
+    paint,
+    painted,
+    seed_of,
+    settings,
+)
 from vlkit.models.trainable import in_eval
 from vlkit.nn.code_edits import Margins, filled, hidden, touched_codes, varied, widened
 from vlkit.parts.code_images import square_transform
@@ -94,7 +103,9 @@ class _Options:
 
 def _edited(model: TextToImageModel, known_N: Tensor, prompt: str | None, options: Mapping[str, Any]) -> list[Image]:
     given = _Options(model, prompt, options)
-    return paint(model, [prompt], given.spec, num_images=given.num_images, batch_size=16, known_N=known_N, **given.rest)
+    return paint(
+        model, [prompt], given.spec, num_images=given.num_images, batch_size=AT_ONCE, known_N=known_N, **given.rest
+    )
 
 
 @torch.no_grad()

@@ -220,7 +220,7 @@ class TextToImageModel(nn.Module):
         seed: int | None = None,
         num_images: int = 1,
         negative: str | None = None,
-        batch_size: int = 16,
+        batch_size: int = painting.AT_ONCE,
         watch: Callable[[SampledStep], None] | None = None,
         **sampling: Any,
     ) -> list[Image]:

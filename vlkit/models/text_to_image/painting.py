@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import PIL.Image
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from vlkit.errors import VlkitError
 from vlkit.models.text_to_image.prompts import LaidPrompt
 from vlkit.models.trainable import in_eval
 from vlkit.nn.code_sampler import SampledStep, sampling_steps, started
+from vlkit.spec.options import checked_options
 from vlkit.spec.text_to_image import SamplingSpec
 from vlkit.types import Prefix
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 Watch = Callable[[SampledStep], None]
+AT_ONCE = 16  # images that are made at a time, unless asked for otherwise
 _DECODED = 64  # images of a pass through the tokenizer
 
 
@@ -38,12 +39,8 @@ def settings(model: TextToImageModel, *, seed: int | None, sampling: Mapping[str
     Raises:
         VlkitError: A setting is none, or has a value that cannot be.
     """
-    given = {**sampling, **({} if seed is None else {"seed": seed})}
-    try:
-        return SamplingSpec(**{**model.sampling.model_dump(), **given})
-    except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise VlkitError(f"sampling: {told}; there are: {', '.join(SamplingSpec.model_fields)}") from None
+    given = {**model.sampling.model_dump(), **sampling, **({} if seed is None else {"seed": seed})}
+    return checked_options(SamplingSpec, given, what="sampling")
 
 
 def listed_prompts(prompts: str | Sequence[str | None] | None) -> list[str | None]:
