@@ -22,5 +22,5 @@ def checked_options(kind: type[S], given: Mapping[str, Any], *, what: str) -> S:
     try:
         return kind(**given)
     except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        told = "; ".join(f"{'.'.join(map(str, one['loc']))} = {one['input']!r}: {one['msg']}" for one in error.errors())
         raise VlkitError(f"{what}: {told}; there are: {', '.join(kind.model_fields)}") from None

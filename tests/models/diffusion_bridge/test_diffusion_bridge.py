@@ -64,7 +64,7 @@ def test_what_cannot_be_painted_is_refused(model: Any) -> None:
     for prompt, given, said in [
         (" ", {}, "a prompt is empty; say what the image shows"),
         ("a", {"num_images": 0}, "num_images = 0; allowed: 1 or more"),
-        ("a", {"guidance": 0.5}, "guidance: Input should be greater than or equal to 1; there are: steps, gui"),
+        ("a", {"guidance": 0.5}, "guidance = 0.5: Input should be greater than or equal to 1; there are: steps, gui"),
         ("a", {"stepps": 3}, "stepps = 3: Extra inputs are not permitted"),
         ("a", {"language": "xyzzy"}, "no language 'xyzzy'"),
         ("a", {"image_size": 20}, "image_size = 20: Input should be a multiple of 8"),

@@ -201,10 +201,10 @@ def test_prompts_that_are_none_are_refused(prompt: Any, message: str) -> None:
 def test_settings_that_are_none_are_refused_by_name() -> None:
     model = painter()
     for options, message in (
-        ({"stepps": 3}, "stepps: Extra inputs"),
-        ({"steps": 0}, "steps: Input should be greater"),
+        ({"stepps": 3}, "stepps = 3: Extra inputs"),
+        ({"steps": 0}, "steps = 0: Input should be greater"),
         ({"num_images": 0}, "num_images = 0 makes no image"),
-        ({"seed": -1}, "seed: Input should be greater"),
+        ({"seed": -1}, "seed = -1: Input should be greater"),
     ):
         with pytest.raises(VlkitError, match=message):
             model.generate("x", **options)
