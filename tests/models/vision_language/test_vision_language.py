@@ -207,7 +207,7 @@ def test_bad_questions_are_told() -> None:
         model.answer([Question("<image><image>", (picture(1),))])
     with pytest.raises(DataError, match=r"^question 1: its question takes \d+ tokens, .* the context has 256 "):
         model.answer([Question("long " * 90)])
-    with pytest.raises(VlkitError, match=r"^generation: max_tokens: .*; there are: max_tokens, min_tokens, beams"):
+    with pytest.raises(VlkitError, match=r"^generation: max_tokens = 0: .*; there are: max_tokens, min_tokens, beams"):
         model.ask(None, "a", max_tokens=0)
     with pytest.raises(DataError, match=r"nowhere\.png"):
         model.caption("nowhere.png", language="en")
